@@ -1,0 +1,87 @@
+"""Reading and writing the experiment as YAML text: safe, strict, without surprises."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from search_spaces.experiment import Experiment
+from search_spaces.problems import InputError, describe
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with 1e-3 read as a number and repeated keys refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Refuse a key that stands twice: PyYAML would silently keep the last."""
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice; keep one", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML reads, takes 1e-3 for a word because it has no dot.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str, where: str) -> Any:
+    """Parse YAML into plain data.
+
+    Args:
+        text: the document.
+        where: the file's name, for messages.
+
+    Returns:
+        Mappings, lists, numbers, strings, booleans.
+
+    Raises:
+        InputError: it is not YAML, or uses tags (which can run code), or repeats a key.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        what = str(getattr(error, "problem", None) or error)
+        if "could not determine a constructor" in what:
+            what = what.replace("could not determine a constructor for the tag", "YAML tags are refused: remove")
+        raise InputError(where, [f"not readable as YAML{place}: {what}"]) from error
+
+
+def parse_experiment(data: Any, where: str) -> Experiment:
+    """Validate plain data as an experiment.
+
+    Args:
+        data: what `read_yaml` returned.
+        where: the file's name, for messages.
+
+    Returns:
+        The experiment with all defaults filled in.
+
+    Raises:
+        InputError: names every problem of the schema at once.
+    """
+    if not isinstance(data, dict):
+        raise InputError(where, ["an experiment is a mapping of keys such as 'workload', 'batch_sizes', 'target'"])
+    try:
+        return Experiment.model_validate(data)
+    except ValidationError as error:
+        raise InputError(where, describe(error, Experiment, data)) from error
+
+
+def dump_experiment(experiment: Experiment) -> str:
+    """The resolved experiment as YAML; `parse_experiment(read_yaml(...))` gives it back."""
+    return yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True, width=110)

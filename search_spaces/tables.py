@@ -1,0 +1,136 @@
+"""The tables of a run folder: every column with its type, unit and meaning. The one owner of their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Kind = Literal["string", "int", "float", "bool"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: its name in files, frames and plots.
+        kind: `string`, `int` (64 bit), `float` (64 bit) or `bool`.
+        unit: what one unit of it is; "" for names and flags.
+        description: one sentence.
+        nullable: whether a row may lack it.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns, its key, and what columns beyond them mean.
+
+    Attributes:
+        name: folder or file stem in the run folder.
+        columns: the columns that must be there.
+        key: the columns that together name a row; no two rows share them.
+        others: what any further column is (hyperparameters, metrics).
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    others: str
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names in order."""
+        return [column.name for column in self.columns]
+
+
+TRIALS: Final = Table(
+    name="trials",
+    key=("trial_id",),
+    others="hyperparameters",
+    columns=(
+        Column("trial_id", "string", "", "Name of the trial: batch size, stage, number."),
+        Column("batch_size", "int", "examples", "The study the trial belongs to."),
+        Column("stage", "string", "", "search or confirm."),
+        Column("number", "int", "", "Place of the trial among those of its study and stage, from 0."),
+        Column("round", "int", "", "How often the study's box had been widened when the trial was proposed."),
+        Column("repeats", "string", "", "For confirm: the search trial whose point is re-run.", nullable=True),
+        Column(
+            "seed", "int", "", "Seed of initialisation and data order; the same number has the same seed everywhere."
+        ),
+        Column("outcome", "string", "", "How the trial ended."),
+        Column("message", "string", "", "Why, in a sentence, where the outcome alone does not say it.", nullable=True),
+        Column("max_steps", "int", "steps", "Horizon: optimizer updates the trial was allowed."),
+        Column("steps", "int", "steps", "Optimizer updates made."),
+        Column("examples", "int", "examples", "Training items used: batch_size x steps."),
+        Column("steps_to_target", "int", "steps", "First evaluation strictly better than the target.", nullable=True),
+        Column(
+            "steps_to_target_low", "int", "steps", "The evaluation before it: the crossing lies between.", nullable=True
+        ),
+        Column("best_value", "float", "metric", "Best value of the target's metric.", nullable=True),
+        Column("train_seconds", "float", "s", "Time in optimizer updates, evaluation left out."),
+        Column("evaluate_seconds", "float", "s", "Time in evaluation."),
+        Column("started_at", "float", "s since 1970", "When the trial began."),
+        Column("ended_at", "float", "s since 1970", "When the trial ended."),
+    ),
+)
+
+MEASUREMENTS: Final = Table(
+    name="measurements",
+    key=("trial_id", "step"),
+    others="metrics",
+    columns=(
+        Column("trial_id", "string", "", "The trial."),
+        Column("step", "int", "steps", "Optimizer updates made when it was evaluated."),
+        Column("examples", "int", "examples", "Training items used by then."),
+        Column("train_seconds", "float", "s", "Time in optimizer updates by then, evaluation left out."),
+    ),
+)
+
+STEPS_TO_TARGET: Final = Table(
+    name="steps_to_target",
+    key=("batch_size",),
+    others="hyperparameters of the best point",
+    columns=(
+        Column("batch_size", "int", "examples", "The study."),
+        Column("steps", "float", "steps", "Steps to target: median over the seeds of the best point.", nullable=True),
+        Column("steps_low", "float", "steps", "Lower end of its interval.", nullable=True),
+        Column("steps_high", "float", "steps", "Upper end of its interval.", nullable=True),
+        Column(
+            "steps_resolution", "float", "steps", "Width of the interval between evaluations at the crossing.", True
+        ),
+        Column("examples", "float", "examples", "batch_size x steps.", nullable=True),
+        Column("source", "string", "", "confirm, or search where nothing was confirmed."),
+        Column("n_seeds", "int", "", "Re-runs of the best point."),
+        Column("n_reached", "int", "", "Those that reached the target."),
+        Column("n_trials", "int", "", "Search trials of the study."),
+        Column("search_steps", "int", "steps", "Steps to target of the best search trial.", nullable=True),
+        Column("max_steps", "int", "steps", "How far an unreached study was trained."),
+        Column(
+            "step_seconds", "float", "s", "Median time of one optimizer update, evaluation left out.", nullable=True
+        ),
+        Column("best_trial", "string", "", "The search trial that found the point.", nullable=True),
+    ),
+)
+
+BOUNDARY: Final = Table(
+    name="boundary",
+    key=("batch_size", "round", "dimension", "side"),
+    others="none",
+    columns=(
+        Column("batch_size", "int", "examples", "The study."),
+        Column("round", "int", "", "How often the study's box had been widened before."),
+        Column("dimension", "string", "", "Address of the dimension."),
+        Column("side", "string", "", "low or high."),
+        Column("kind", "string", "", "box (binds), wall (of divergence), or limit (nothing lies beyond)."),
+        Column("low", "float", "", "Lower end of the box."),
+        Column("high", "float", "", "Upper end of the box."),
+        Column("optimum", "float", "", "The best trial's value."),
+        Column("widened_to", "float", "", "The new end where the box was widened.", nullable=True),
+    ),
+)

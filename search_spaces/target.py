@@ -1,0 +1,88 @@
+"""The target and the one rule for "reached"."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
+
+
+class Direction(StrEnum):
+    """Which way a metric improves."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    def better(self, value: float, reference: float) -> bool:
+        """Whether `value` is strictly better than `reference`; NaN is never better."""
+        return value < reference if self is Direction.MINIMIZE else value > reference
+
+    @property
+    def worst(self) -> float:
+        """The value that nothing is worse than."""
+        return math.inf if self is Direction.MINIMIZE else -math.inf
+
+
+_SENTENCE = re.compile(r"^\s*([A-Za-z_]\w*)\s*([<>])\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*$")
+
+
+class Target(BaseModel):
+    """What "reached" means: a metric, a threshold, a direction.
+
+    Written in YAML as a sentence (`val_loss < 0.15`) or as its three keys.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: str
+    threshold: FiniteFloat
+    direction: Direction
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_sentence(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        match = _SENTENCE.match(value)
+        if match is None:
+            raise ValueError("a target reads 'METRIC < NUMBER' or 'METRIC > NUMBER', for example 'val_loss < 0.15'")
+        metric, sign, threshold = match.groups()
+        direction = Direction.MINIMIZE if sign == "<" else Direction.MAXIMIZE
+        return {"metric": metric, "threshold": threshold, "direction": direction}
+
+    def __str__(self) -> str:
+        sign = "<" if self.direction is Direction.MINIMIZE else ">"
+        return f"{self.metric} {sign} {self.threshold:g}"
+
+    def reached(self, value: float) -> bool:
+        """Whether one evaluation is strictly better than the threshold (Shallue et al. 2018, data notebook)."""
+        return self.direction.better(value, self.threshold)
+
+    def first_crossing(self, evaluations: Iterable[tuple[int, float]]) -> Crossing | None:
+        """Find the first evaluation that is strictly better than the threshold.
+
+        Args:
+            evaluations: (step, metric) pairs in order of step.
+
+        Returns:
+            The crossing with the interval of steps in which it happened, or None if there is none.
+        """
+        steps_low = 0
+        for step, value in evaluations:
+            if self.reached(value):
+                return Crossing(steps=step, steps_low=steps_low)
+            steps_low = step
+        return None
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """The target was crossed in (`steps_low`, `steps`]; both in optimizer updates."""
+
+    steps: int
+    steps_low: int

@@ -1,0 +1,1 @@
+"""Floor 1: training science. It knows neither Ray nor files."""

@@ -1,0 +1,30 @@
+"""All that decides one training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from search_spaces.dimensions import Value
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one training run is: nothing else may influence its curve.
+
+    Attributes:
+        batch_size: training items an optimizer update.
+        seed: of initialisation and data order; the same seed gives the same ones at every batch size.
+        optimizer: a name from `search_spaces.presets.OPTIMIZERS`.
+        hyperparameters: `lr`, `momentum` (where the optimizer has it), `schedule`, `end_factor`, `decay_steps`
+            (optimizer updates; the last two only where the schedule has them), and the workload's own.
+    """
+
+    batch_size: int
+    seed: int
+    optimizer: str
+    hyperparameters: Mapping[str, Value]
+
+    def number(self, name: str, default: float = 0.0) -> float:
+        """A numeric hyperparameter, or the default where it is not set."""
+        return float(self.hyperparameters.get(name, default))

@@ -1,0 +1,1 @@
+"""Floor 1: what can be trained. It knows neither Ray nor files."""

@@ -1,0 +1,43 @@
+"""What a workload is: the small protocol that built-in workloads and a user's own class follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from search_spaces.target import Direction
+from tuner.training.settings import Settings
+
+
+@runtime_checkable
+class Run(Protocol):
+    """One training run in progress. Everything is derived from its `Settings`; nothing outlives it."""
+
+    def train(self, steps: int) -> None:
+        """Make this many optimizer updates."""
+        ...
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The workload's metrics at the current step, without changing what training does next."""
+        ...
+
+
+@runtime_checkable
+class Workload(Protocol):
+    """Data set + model + loss + metrics: what is trained.
+
+    Attributes:
+        unit: what a batch is made of: `examples`, `tokens`, `frames`.
+        metrics: the metrics that `evaluate` returns, and which way each improves.
+        n_examples: size of the training set, the largest possible batch; None = unlimited.
+        hyperparameters: names of its own, beside the optimizer's and the schedule's, that a search space may hold.
+    """
+
+    unit: str
+    metrics: Mapping[str, Direction]
+    n_examples: int | None
+    hyperparameters: tuple[str, ...]
+
+    def begin(self, settings: Settings) -> Run:
+        """Start a run; the same settings give the same curve, bit for bit."""
+        ...
