@@ -1,0 +1,165 @@
+"""Whether an optimum lies on the edge of its search space, and what that edge is: the one boundary rule.
+
+An optimum on the edge of the box means that a better point may lie outside (Shallue et al. 2018; Tuning Playbook, "bad
+search space boundaries"). Three look-alikes are told apart: a *wall* of divergence, behind which nothing can be better;
+a natural *limit*, behind which nothing exists (momentum 0); and a *flat* axis, along which near-optimal trials are
+spread so widely that the place of the best one says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from search_spaces.dimensions import Box, Side
+from search_spaces.experiment import BoundaryRule
+from search_spaces.presets import DOMAINS
+from search_spaces.space import SearchSpace, hyperparameter
+
+Kind = Literal["box", "wall", "limit", "flat"]
+
+# A wall: at least this many trials lie beyond the optimum, and at least this share of them diverged. Chosen, not studied.
+_WALL_TRIALS = 3
+_WALL_SHARE = 0.8
+# Flat: at least this many near-optimal trials, spread (5th to 95th percentile) over this share of the box. Chosen.
+_FLAT_TRIALS = 5
+_FLAT_SPREAD = 0.5
+
+
+@dataclass(frozen=True)
+class SearchedPoint:
+    """What the rule needs of one search trial.
+
+    Attributes:
+        point: its hyperparameters.
+        steps_to_target: optimizer updates; None if the target was not reached.
+        feasible: False if it diverged or did not run.
+    """
+
+    point: Mapping[str, Any]
+    steps_to_target: int | None
+    feasible: bool
+
+
+@dataclass(frozen=True)
+class Touch:
+    """An edge near which the optimum of one study lies.
+
+    Attributes:
+        dimension: address of the axis.
+        side: `low` or `high`.
+        kind: `box` (a better point may lie outside), `wall`, `limit` or `flat` (none may).
+        box: the box as it was.
+        optimum: the best trial's value.
+        widenable: whether the box may be widened there: kind `box`, and no hard limit reached.
+    """
+
+    dimension: str
+    side: Side
+    kind: Kind
+    box: Box
+    optimum: float
+    widenable: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A touched edge after one round of search, and where the box was widened to, if it was."""
+
+    round: int
+    touch: Touch
+    widened_to: float | None
+
+
+def after_round(
+    space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryRule, round_number: int
+) -> tuple[SearchSpace, list[Verdict]]:
+    """Judge a study after one round of search and widen its box where a better point may lie outside.
+
+    Args:
+        space: the box of that round.
+        trials: all search trials up to the end of that round.
+        rule: margin, cluster, share of widening and largest number of rounds.
+        round_number: how often the box had been widened before.
+
+    Returns:
+        The box of the next round (the same box when nothing was widened), and the verdicts.
+    """
+    verdicts = []
+    for touch in touches(space, trials, rule):
+        widened_to = None
+        if touch.widenable and round_number < rule.max_rounds:
+            space = space.widen(touch.dimension, touch.side, rule.widen)
+            box = space.box(touch.dimension)
+            widened_to = box.low if touch.side == "low" else box.high
+        verdicts.append(Verdict(round_number, touch, widened_to))
+    return space, verdicts
+
+
+def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryRule) -> list[Touch]:
+    """Find the edges that the optimum of one study touches.
+
+    An axis is touched on a side when the best trial, or the median of the trials within `rule.within` of its
+    steps-to-target, lies within `rule.margin` of that end of the box in the scaled coordinate.
+
+    Args:
+        space: the study's search space as it is now.
+        trials: all its search trials, from earlier and narrower boxes too.
+        rule: margin and width of the near-optimal cluster.
+
+    Returns:
+        One touch for each edge; empty when nothing was reached.
+    """
+    reached = [trial for trial in trials if trial.steps_to_target is not None]
+    if not reached:
+        return []
+    best = min(reached, key=lambda trial: trial.steps_to_target or 0)
+    assert best.steps_to_target is not None
+    limit = best.steps_to_target * (1 + rule.within)
+    cluster = [trial for trial in reached if (trial.steps_to_target or 0) <= limit]
+    found = []
+    for address, box in space.active(best.point).items():
+        if not isinstance(box, Box):
+            continue
+        optimum = float(best.point[hyperparameter(address)])
+        units = _units(space, address, cluster)
+        for side in ("low", "high"):
+            # Distance from the edge as a share of the box, of the best trial and of the middle of the cluster.
+            own, middle = box.to_unit(optimum), float(np.median(units))
+            near = min(own, middle) if side == "low" else min(1 - own, 1 - middle)
+            wall = _is_wall(space, address, trials, own, side)
+            if near > rule.margin and not wall:
+                continue
+            kind = "wall" if wall else _kind(address, box, side, units)
+            widenable = kind == "box" and not box.at_hard_limit(side)
+            found.append(Touch(address, side, kind, box, optimum, widenable))
+    return found
+
+
+def _units(space: SearchSpace, address: str, trials: Sequence[SearchedPoint]) -> np.ndarray:
+    units = [space.to_unit(trial.point).get(address) for trial in trials]
+    return np.array([unit for unit in units if unit is not None])
+
+
+def _is_wall(space: SearchSpace, address: str, trials: Sequence[SearchedPoint], optimum: float, side: Side) -> bool:
+    """Whether nearly all trials beyond the optimum diverged."""
+    beyond = []
+    for trial in trials:
+        unit = space.to_unit(trial.point).get(address)
+        if unit is not None and (unit < optimum if side == "low" else unit > optimum):
+            beyond.append(not trial.feasible)
+    return len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
+
+
+def _kind(address: str, box: Box, side: Side, cluster: np.ndarray) -> Kind:
+    domain = DOMAINS.get(hyperparameter(address))
+    if domain is not None and (
+        (side == "low" and domain.includes_low and box.low <= domain.low)
+        or (side == "high" and domain.includes_high and box.high >= domain.high)
+    ):
+        return "limit"
+    spread = float(np.subtract(*np.percentile(cluster, [95, 5])))
+    return "flat" if len(cluster) >= _FLAT_TRIALS and spread >= _FLAT_SPREAD else "box"

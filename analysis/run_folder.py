@@ -1,0 +1,307 @@
+"""The run folder: the one owner of its paths, and the only place where its files are read and written.
+
+Tables grow by *parts*: files that are written once, under a temporary name, and moved into place. A part is named by
+the range of flushes it holds (`000007-000007.parquet`). Compaction writes the union of a range and removes the parts
+inside it; a reader ignores parts that lie inside another, so that a kill between the two steps doubles nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from search_spaces.experiment import Experiment
+from search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from search_spaces.problems import InputError
+from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+
+EXPERIMENT = "experiment.yaml"
+ENVIRONMENT = "environment.json"
+STEPS_TO_TARGET_FILE = "analysis/steps_to_target.parquet"
+BOUNDARY_FILE = "analysis/boundary.parquet"
+FIT = "analysis/fit.json"
+RECOMMENDATION = "analysis/recommendation.json"
+REPORT = "report.html"
+RAY = "ray"
+
+_ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_PART = re.compile(r"^(\d{6,})-(\d{6,})\.parquet$")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`).
+
+    Attributes:
+        filesystem: where it lies.
+        root: its path there.
+    """
+
+    filesystem: fs.FileSystem
+    root: str
+
+    @classmethod
+    def at(cls, location: str | Path) -> RunFolder:
+        """Name a run folder, which need not exist.
+
+        Args:
+            location: local path or URI.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: the URI is of no known file system.
+        """
+        text = str(location)
+        if "://" not in text:
+            return cls(fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
+        try:
+            filesystem, root = fs.FileSystem.from_uri(text)
+        except (pa.ArrowInvalid, OSError, ValueError) as error:
+            raise InputError(text, [f"not a location that can be opened: {error}"]) from error
+        return cls(filesystem, root.rstrip("/"))
+
+    def __str__(self) -> str:
+        return self.root
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """The path of a file in the folder.
+
+        Args:
+            name: relative path.
+
+        Returns:
+            The path on the file system.
+
+        Raises:
+            ValueError: the name leads out of the folder.
+        """
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"a file of a run folder lies inside it, but {name!r} leads out of it")
+        return f"{self.root}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether the folder has this file or sub-folder."""
+        return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
+
+    def exists(self) -> bool:
+        """Whether anything lies at this place already."""
+        info = self.filesystem.get_file_info(self.root)
+        if info.type == fs.FileType.Directory:
+            return bool(self.filesystem.get_file_info(fs.FileSelector(self.root)))
+        return bool(info.type != fs.FileType.NotFound)
+
+    # Text and JSON
+
+    def read_text(self, name: str) -> str:
+        """Read a text file of the folder."""
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            return bytes(stream.read()).decode()
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all: a temporary name, then a move."""
+        path = self.path(name)
+        parent, _, stem = path.rpartition("/")
+        self.filesystem.create_dir(parent, recursive=True)
+        temporary = f"{parent}/.{stem}.{uuid.uuid4().hex}"
+        with self.filesystem.open_output_stream(temporary) as stream:
+            stream.write(content)
+        self.filesystem.move(temporary, path)
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write an object as JSON; NaN and infinity are refused."""
+        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+
+    # The experiment
+
+    def read_experiment(self) -> Experiment:
+        """The resolved experiment.
+
+        Returns:
+            The experiment as it was frozen.
+
+        Raises:
+            InputError: this is no run folder, or the file was damaged.
+        """
+        if not self.has(EXPERIMENT):
+            raise InputError(str(self), [f"not a run folder: it has no {EXPERIMENT}; `bcrit tune` makes one"])
+        where = self.path(EXPERIMENT)
+        return parse_experiment(read_yaml(self.read_text(EXPERIMENT), where), where)
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Freeze the experiment."""
+        self.write_bytes(EXPERIMENT, dump_experiment(experiment).encode())
+
+    # Tables
+
+    def write_table(self, name: str, data: pa.Table) -> None:
+        """Write one Parquet file whole or not at all."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(data, sink)
+        self.write_bytes(name, sink.getvalue().to_pybytes())
+
+    def append(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int) -> None:
+        """Add rows as one new part.
+
+        Args:
+            table: `TRIALS` or `MEASUREMENTS`.
+            rows: the rows; columns beyond the table's are hyperparameters or metrics.
+            number: number of the flush; each number is used once.
+        """
+        if rows:
+            self.write_table(f"{table.name}/{number:06d}-{number:06d}.parquet", to_arrow(table, rows))
+
+    def parts(self, table: Table) -> list[str]:
+        """File names of the parts that count, in order of their flushes."""
+        return [name for name, superseded in self._parts(table) if not superseded]
+
+    def _parts(self, table: Table) -> list[tuple[str, bool]]:
+        selector = fs.FileSelector(self.path(table.name), allow_not_found=True)
+        ranges = []
+        for info in self.filesystem.get_file_info(selector):
+            if match := _PART.match(info.base_name):
+                ranges.append((int(match[1]), int(match[2]), f"{table.name}/{info.base_name}"))
+        ranges.sort(key=lambda r: (r[0], -r[1]))
+        reach, found = -1, []
+        for _, last, name in ranges:
+            found.append((name, last <= reach))
+            reach = max(reach, last)
+        return found
+
+    def next_number(self, table: Table) -> int:
+        """The first flush number that no part holds."""
+        lasts = [int(match[2]) for name in self.parts(table) if (match := _PART.match(name.rpartition("/")[2]))]
+        return max(lasts, default=-1) + 1
+
+    def read(self, table: Table) -> pa.Table:
+        """Read and validate a table.
+
+        Args:
+            table: `TRIALS` or `MEASUREMENTS`.
+
+        Returns:
+            All rows; an empty table with the schema's columns when nothing was written yet.
+
+        Raises:
+            InputError: lists every violation of the schema.
+        """
+        parts = self.parts(table)
+        pieces = [_arrow_schema(table).empty_table()]
+        problems = []
+        for name in parts:
+            try:
+                pieces.append(pq.read_table(pa.BufferReader(self._bytes(name))))
+            except pa.ArrowException as error:
+                problems.append(f"{name} is not a readable Parquet file: {error}")
+        if not problems:
+            try:
+                data = pa.concat_tables(pieces, promote_options="permissive")
+            except pa.ArrowException as error:
+                problems.append(f"the parts of '{table.name}' do not fit together: {error}")
+            else:
+                problems = violations(table, data)
+        if problems:
+            raise InputError(str(self), problems)
+        return data
+
+    def _bytes(self, name: str) -> bytes:
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            return bytes(stream.read())
+
+    def compact(self, table: Table) -> None:
+        """Join all parts into one and remove what it replaces."""
+        parts = self._parts(table)
+        counting = [name for name, superseded in parts if not superseded]
+        keep = counting[0] if len(counting) == 1 else None
+        if len(counting) > 1:
+            bounds = [match for name in counting if (match := _PART.match(name.rpartition("/")[2]))]
+            last = max(int(match[2]) for match in bounds)
+            keep = f"{table.name}/{int(bounds[0][1]):06d}-{last:06d}.parquet"
+            self.write_table(keep, self.read(table))
+        for name, _ in parts:
+            if name != keep:
+                self.filesystem.delete_file(self.path(name))
+
+
+def _arrow_schema(table: Table) -> pa.Schema:
+    return pa.schema([pa.field(c.name, _ARROW[c.kind]) for c in table.columns])
+
+
+def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as an Arrow table with the schema's types; further columns get the type of their values.
+
+    Args:
+        table: the schema.
+        rows: the rows.
+
+    Returns:
+        Columns of the schema first, then the others in order of appearance.
+    """
+    others = dict.fromkeys(name for row in rows for name in row if name not in set(table.names))
+    fields = list(_arrow_schema(table))
+    for name in others:
+        fields.append(pa.field(name, _type_of([row[name] for row in rows if row.get(name) is not None])))
+    schema = pa.schema(fields)
+    columns = {field.name: [_plain(row.get(field.name), field.type) for row in rows] for field in schema}
+    return pa.table(columns, schema=schema)
+
+
+def _type_of(values: Sequence[Any]) -> pa.DataType:
+    for python, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64())):
+        if values and all(isinstance(value, python) for value in values):
+            return arrow
+    return pa.float64()
+
+
+def _plain(value: Any, kind: pa.DataType) -> Any:
+    if value is None or (isinstance(value, float) and math.isnan(value) and kind != pa.float64()):
+        return None
+    return str(value) if pa.types.is_string(kind) else float(value) if kind == pa.float64() else value
+
+
+def violations(table: Table, data: pa.Table) -> list[str]:
+    """Every way in which data break a table's schema.
+
+    Args:
+        table: the schema.
+        data: the rows.
+
+    Returns:
+        One sentence a violation.
+    """
+    found = []
+    for column in table.columns:
+        if column.name not in data.column_names:
+            found.append(f"table '{table.name}' needs the column '{column.name}' ({column.description})")
+            continue
+        values, wanted = data[column.name], _ARROW[column.kind]
+        if values.type != wanted and not (values.type == pa.null() and column.nullable):
+            found.append(f"column '{table.name}.{column.name}' must be {wanted}, but it is {values.type}")
+        if values.null_count and not column.nullable:
+            found.append(f"column '{table.name}.{column.name}' must have no empty cells, but {values.null_count} are")
+    if not found and data.num_rows:
+        counts = data.group_by(list(table.key)).aggregate([([], "count_all")])["count_all"]
+        doubled = pc.sum(pc.greater(counts, 1)).as_py() or 0
+        if doubled:
+            found.append(f"rows of '{table.name}' must differ in {', '.join(table.key)}, but {doubled} do not")
+    return found
+
+
+__all__ = ["MEASUREMENTS", "TRIALS", "RunFolder", "to_arrow", "violations"]

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tuner.training.data import batches
+
+CPU = torch.device("cpu")
+
+
+def epoch(n_examples: int, batch_size: int, seed: int, number: int = 0) -> list[int]:
+    """The indices of one epoch in the order in which they are used."""
+    per_epoch = n_examples // batch_size
+    wanted = islice(batches(n_examples, batch_size, seed, CPU), number * per_epoch, (number + 1) * per_epoch)
+    return [index for batch in wanted for index in batch.tolist()]
+
+
+@given(n_examples=st.integers(1, 60), data=st.data(), seed=st.integers(0, 2**32), number=st.integers(0, 3))
+def test_an_epoch_uses_every_example_at_most_once_and_the_order_does_not_know_the_batch_size(
+    n_examples: int, data: st.DataObject, seed: int, number: int
+) -> None:
+    batch_size = data.draw(st.integers(1, n_examples))
+    order = epoch(n_examples, batch_size, seed, number)
+    assert order == epoch(n_examples, 1, seed, number)[: n_examples // batch_size * batch_size]
+    assert len(set(order)) == len(order)
+
+
+def test_every_batch_is_whole() -> None:
+    assert {len(batch) for batch in islice(batches(103, 10, 0, CPU), 50)} == {10}
+
+
+def test_a_batch_may_be_the_whole_training_set() -> None:
+    for batch in islice(batches(20, 20, 0, CPU), 3):
+        assert sorted(batch.tolist()) == list(range(20))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own() -> None:
+    orders = [epoch(50, 5, seed, number) for seed in (0, 1) for number in (0, 1, 2)]
+    assert len({tuple(order) for order in orders}) == len(orders)
+
+
+def test_the_process_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    next(batches(50, 5, 0, CPU))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("batch_size", [0, 101])
+def test_an_impossible_batch_size_is_refused_at_once(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size={batch_size} and n_examples=100; choose a smaller"):
+        batches(100, batch_size, 0, CPU)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tuner.training.data import batches
+from tuner.training.schedule import learning_rate
+from tuner.training.settings import Settings
+from tuner.training.supervised import SupervisedRun
+
+CPU = torch.device("cpu")
+
+
+def data(n: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(n)
+    inputs = torch.randn(n, 5, generator=generator)
+    return inputs, (inputs.sum(dim=1) > 0).long()
+
+
+TRAIN, VALIDATION = data(100), data(30)
+
+
+def model(settings: Settings) -> nn.Module:
+    width = int(settings.number("width", 16))
+    return nn.Sequential(nn.Linear(5, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 2))
+
+
+def score(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+    return {"val_loss": nn.functional.cross_entropy(outputs, targets).item()}
+
+
+def begin(seed: int = 3, optimizer: str = "momentum", batch_size: int = 16) -> SupervisedRun:
+    hyperparameters = {"lr": 0.1, "momentum": 0.9, "schedule": "cosine", "end_factor": 0.1, "decay_steps": 15}
+    settings = Settings(batch_size, seed, optimizer, hyperparameters)
+    return SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+
+
+def value(run: SupervisedRun) -> float:
+    return run.evaluate()["val_loss"]
+
+
+def curve(run: SupervisedRun, chunks: list[int]) -> float:
+    for chunk in chunks:
+        run.train(chunk)
+    return value(run)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+@pytest.mark.parametrize("chunks", [[1] * 20, [7, 13], [0, 19, 0, 1]], ids=str)
+def test_how_updates_are_divided_into_calls_makes_no_difference(optimizer: str, chunks: list[int]) -> None:
+    assert curve(begin(optimizer=optimizer), chunks) == curve(begin(optimizer=optimizer), [20])
+
+
+def test_evaluating_makes_no_difference_to_training() -> None:
+    often, once = begin(), begin()
+    for _ in range(20):
+        often.train(1)
+        assert value(often) == value(often)
+    once.train(20)
+    assert value(often) == value(once)
+
+
+def test_the_same_settings_give_the_same_curve_in_a_used_process() -> None:
+    first = curve(begin(), [20])
+    torch.rand(17)
+    curve(begin(seed=4), [5])
+    assert curve(begin(), [20]) == first
+
+
+def test_the_same_settings_give_the_same_curve_in_a_fresh_process() -> None:
+    here = curve(begin(), [20])
+    threads = f"import torch; torch.set_num_threads({torch.get_num_threads()}); "
+    code = threads + "from tests.tuner.training.test_supervised import begin, curve; print(repr(curve(begin(), [20])))"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == repr(here)
+
+
+def test_two_runs_that_take_turns_do_not_disturb_each_other() -> None:
+    alone = [curve(begin(seed), [20]) for seed in (1, 2)]
+    runs = [begin(1), begin(2)]
+    for _ in range(20):
+        for run in runs:
+            run.train(1)
+    assert [value(run) for run in runs] == alone
+
+
+def test_seeds_differ_in_initialisation_and_in_order() -> None:
+    assert value(begin(seed=0)) != value(begin(seed=1))
+    assert curve(begin(seed=0), [5]) != curve(begin(seed=1), [5])
+
+
+def test_initialisation_depends_on_the_seed_alone() -> None:
+    assert value(begin(batch_size=16)) == value(begin(batch_size=100)) == value(begin(optimizer="sgd"))
+
+
+def test_the_process_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    curve(begin(), [3])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_run_equals_the_loop_written_out() -> None:
+    def linear(settings: Settings) -> nn.Module:
+        return nn.Linear(5, 2)
+
+    hyperparameters = {"lr": 0.5, "schedule": "linear", "end_factor": 0.0, "decay_steps": 12}
+    settings = Settings(10, 5, "sgd", hyperparameters)
+    run = SupervisedRun(settings, linear, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+    run.train(20)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        twin = nn.Linear(5, 2)
+    order = batches(100, 10, 5, CPU)
+    for step in range(20):
+        index = next(order)
+        loss = nn.functional.cross_entropy(twin(TRAIN[0][index]), TRAIN[1][index])
+        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
+                parameter -= learning_rate(hyperparameters, step) * gradient
+    assert value(run) == pytest.approx(score(twin(VALIDATION[0]), VALIDATION[1])["val_loss"], rel=1e-6)
+
+
+def test_a_batch_larger_than_the_training_set_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size=101 and n_examples=100"):
+        begin(batch_size=101)

@@ -1,0 +1,1 @@
+"""The search protocol: pure functions of what has been recorded."""

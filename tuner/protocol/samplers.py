@@ -1,0 +1,66 @@
+"""Where the next trial of one study lies: each sampler is a pure function of the finished trials it may know of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import qmc
+
+from search_spaces.space import Point, SearchSpace
+from search_spaces.target import Target
+from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.tpe import tpe_point
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a sampler is asked.
+
+    Attributes:
+        space: the study's search space as it is now.
+        known: finished search trials of the study that the proposal may depend on.
+        number: place of the new trial in its study.
+        batch_size: the study.
+        seed: the experiment's seed.
+        start: length of the Sobol start.
+        target: what trials should reach.
+    """
+
+    space: SearchSpace
+    known: Sequence[TrialRecord]
+    number: int
+    batch_size: int
+    seed: int
+    start: int
+    target: Target
+
+
+def sobol(question: Question) -> Point:
+    """The next point of a scrambled Sobol sequence, the same sequence at every batch size (Shallue et al. 2018)."""
+    axes = list(question.space.axes)
+    if not axes:
+        return question.space.from_unit({})
+    sequence = qmc.Sobol(len(axes), scramble=True, rng=np.random.default_rng(question.seed))
+    if question.number:
+        sequence.fast_forward(question.number)  # scipy overflows at 0
+    return question.space.from_unit(dict(zip(axes, sequence.random(1)[0].tolist(), strict=True)))
+
+
+def random(question: Question) -> Point:
+    """A uniform draw in the scaled coordinates, independent at every batch size."""
+    return question.space.sample(np.random.default_rng([question.seed, question.batch_size, question.number]))
+
+
+def tpe(question: Question) -> Point:
+    """The Sobol start, then multivariate TPE on what is known."""
+    if question.number < question.start or not question.known or not question.space.axes:
+        return sobol(question)
+    rng = np.random.default_rng([question.seed, question.batch_size, question.number])
+    return tpe_point(question.space, question.known, question.target, seed=int(rng.integers(2**31)))
+
+
+SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}
+
+__all__ = ["SAMPLERS", "Question"]

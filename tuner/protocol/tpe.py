@@ -1,0 +1,120 @@
+"""Multivariate TPE in the coordinates in which steps-to-target is simple.
+
+At small batch sizes only the effective learning rate lr/(1 - momentum) matters, which is a diagonal valley in
+(lr, momentum). TPE is therefore given log(lr/(1 - momentum)) in the place of log(lr): on the noisy quadratic model
+that halved its error at 100 trials.
+
+The Optuna study is built anew for every proposal, from the finished trials, with the boxes as they are now: nothing
+needs saving, and widening a box keeps all earlier trials as evidence.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+
+from search_spaces.dimensions import Box, Choice, Fixed, ReverseLog
+from search_spaces.space import Point, SearchSpace, hyperparameter
+from search_spaces.target import Target
+from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.response import response
+
+# Draws from TPE until one lies inside the box; the box is a parallelogram in TPE's coordinates. Chosen, not studied.
+_DRAWS = 8
+
+
+def tpe_point(space: SearchSpace, known: Sequence[TrialRecord], target: Target, seed: int) -> Point:
+    """Propose the next point of one study.
+
+    Args:
+        space: the study's search space as it is now.
+        known: finished search trials of the study.
+        target: what they should have reached.
+        seed: of the sampler.
+
+    Returns:
+        A point inside the space.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=1, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    for record in known:
+        if space.contains(record.point):
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params=_coordinates(space, record.point),
+                    distributions=_distributions(space, record.point),
+                    value=response(record, target),
+                )
+            )
+    for _ in range(_DRAWS):
+        point = _ask(space, study.ask())
+        if space.contains(point):
+            return point
+    return space.clip(point)
+
+
+def _ask(space: SearchSpace, trial: optuna.Trial) -> Point:
+    """Let TPE choose a value for every axis that exists, the options of choices first."""
+    point: Point = {}
+    for name, dimension in space.root.items():
+        if isinstance(dimension, Choice):
+            point[name] = trial.suggest_categorical(name, list(dimension.options))
+    for address, dimension in space.active(point).items():
+        if isinstance(dimension, Fixed):
+            point[hyperparameter(address)] = dimension.value
+    boxes = {address: box for address, box in space.active(point).items() if isinstance(box, Box)}
+    for address in sorted(boxes, key=lambda a: a == "lr"):  # lr last: it is derived from lr/(1 - momentum)
+        low, high = _range(space, address, boxes[address])
+        coordinate = trial.suggest_float(address, low, high)
+        point[hyperparameter(address)] = boxes[address].unscaled(coordinate + _offset(space, address, point))
+    return point
+
+
+def _coordinates(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for address, dimension in space.active(point).items():
+        value = point[hyperparameter(address)]
+        if isinstance(dimension, Box):
+            low, high = _range(space, address, dimension)
+            found[address] = min(max(dimension.scaled(value) - _offset(space, address, point), low), high)
+        elif isinstance(dimension, Choice):
+            found[address] = value
+    return found
+
+
+def _distributions(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    found: dict[str, BaseDistribution] = {}
+    for address, dimension in space.active(point).items():
+        if isinstance(dimension, Box):
+            found[address] = FloatDistribution(*_range(space, address, dimension))
+        elif isinstance(dimension, Choice):
+            found[address] = CategoricalDistribution(list(dimension.options))
+    return found
+
+
+def _couples(space: SearchSpace, address: str) -> bool:
+    """Whether this axis is the lr of a space that also searches the momentum."""
+    return address == "lr" and isinstance(space.root.get("momentum"), ReverseLog)
+
+
+def _offset(space: SearchSpace, address: str, point: Mapping[str, Any]) -> float:
+    """log(lr) - log(lr/(1 - momentum)) = log(1 - momentum)."""
+    return math.log1p(-float(point["momentum"])) if _couples(space, address) else 0.0
+
+
+def _range(space: SearchSpace, address: str, box: Box) -> tuple[float, float]:
+    """The interval of TPE's coordinate: the box's, or its extent along lr/(1 - momentum)."""
+    low, high = sorted(box.ends)
+    if _couples(space, address):
+        momentum = space.box("momentum")
+        return low - math.log1p(-momentum.low), high - math.log1p(-momentum.high)
+    return low, high

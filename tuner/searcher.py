@@ -1,0 +1,121 @@
+"""Where Ray Tune meets the protocol: Tune asks for a trial and reports what it did; the ledger remembers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from search_spaces.outcome import Outcome
+from tuner.ledger import Ledger, trial_row
+from tuner.protocol.proposal import Proposal
+from tuner.protocol.protocol import SearchProtocol
+from tuner.trainable import to_config
+from tuner.training.trial import Ending
+
+
+class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+    """One searcher for all studies. It holds no knowledge of its own: everything is in the ledger.
+
+    Attributes:
+        running: proposals in flight by Ray's trial id.
+        stopping: set to end the run after the trials in flight were stopped.
+    """
+
+    def __init__(
+        self,
+        protocol: SearchProtocol,
+        ledger: Ledger,
+        notice: Callable[[Mapping[str, Proposal]], None],
+    ) -> None:
+        """Join protocol and ledger.
+
+        Args:
+            protocol: what to try next.
+            ledger: what has been recorded.
+            notice: called after every change with the proposals in flight.
+        """
+        super().__init__(metric="step", mode="max")
+        self._protocol, self._ledger, self._notice = protocol, ledger, notice
+        self.running: dict[str, Proposal] = {}
+        self.stopping = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Give Tune the next trial, `None` for "not now", or `FINISHED`."""
+        if self.stopping:
+            return str(Searcher.FINISHED)
+        names = {proposal.trial_id for proposal in self.running.values()}
+        proposal = self._protocol.next_trial(self._ledger.records, names)
+        if proposal is None:
+            return None if self.running else str(Searcher.FINISHED)
+        self.running[trial_id] = proposal
+        self._notice(self.running)
+        return to_config(proposal)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record the measurements of a trial that goes on."""
+        if trial_id in self.running:
+            self._ledger.measured(result["rows"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Record a trial's last measurements and its end. A trial that was merely stopped leaves no row."""
+        proposal = self.running.pop(trial_id, None)
+        if proposal is None:
+            return
+        ending = None if error or result is None else result.get("ending")
+        if ending is not None and result is not None:
+            self._ledger.measured(result["rows"])
+        elif error:
+            ending = _lost()
+        if ending is not None:
+            self._ledger.finished(trial_row(proposal, ending))
+        self._notice(self.running)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher at the start; ours is rebuilt from the ledger, so there is nothing to keep."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: resuming replays the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+
+class StopWhenAsked(Stopper):  # type: ignore[misc]  # Ray has no types
+    """Stops all trials once the searcher was told to."""
+
+    def __init__(self, searcher: LedgerSearcher) -> None:
+        """Watch a searcher.
+
+        Args:
+            searcher: whose `stopping` is watched.
+        """
+        self._searcher = searcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial is stopped for itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the run was told to end."""
+        return self._searcher.stopping
+
+
+def _lost() -> Ending:
+    """The ending of a trial whose worker process died again and again."""
+    now = time.time()
+    return Ending(
+        outcome=Outcome.FAILED,
+        message="the worker process died, also when the trial was tried again",
+        steps=0,
+        crossing=None,
+        best_value=None,
+        train_seconds=0.0,
+        evaluate_seconds=0.0,
+        started_at=now,
+        ended_at=now,
+    )

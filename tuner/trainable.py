@@ -1,0 +1,89 @@
+"""The Ray Tune trainable: one actor runs many trials, one after the other, without a trace of the one before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+import torch
+from ray import tune
+
+from search_spaces.load import parse_experiment
+from search_spaces.outcome import Stage
+from tuner.protocol.proposal import Proposal, Rung
+from tuner.training.settings import Settings
+from tuner.training.trial import Limits, Trial, as_row
+from tuner.workloads.protocol import Workload
+from tuner.workloads.registry import load_workload
+
+# One Ray step is at least this long (or one evaluation): below it Ray's own cost per report (1 ms of the driver) shows.
+_REPORT_SECONDS = 0.2
+
+
+def to_config(proposal: Proposal) -> dict[str, Any]:
+    """A proposal as Ray's configuration: one string, because Tune flattens, copies and prints what it is given."""
+    return {"proposal": json.dumps(asdict(proposal))}
+
+
+def from_config(config: Mapping[str, Any]) -> Proposal:
+    """The proposal in a configuration."""
+    facts = json.loads(config["proposal"])
+    facts["rungs"] = tuple(Rung(**rung) for rung in facts["rungs"])
+    return Proposal(**{**facts, "stage": Stage(facts["stage"])})
+
+
+@lru_cache(maxsize=4)
+def _workload(name: str, options: str, folder: str) -> Workload:
+    """One workload a process, so that starting a trial reads no data again."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return load_workload(name, json.loads(options))
+
+
+class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types
+    """Runs one trial after the other. A step is a chunk of optimizer updates with their evaluations."""
+
+    def setup(self, config: dict[str, Any], experiment: dict[str, Any], folder: str) -> None:
+        """Prepare the process for its trials, and the first of them.
+
+        Args:
+            config: the first trial, as `to_config` made it.
+            experiment: the resolved experiment.
+            folder: where a user's own workload is found.
+        """
+        self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder
+        torch.set_num_threads(max(1, int(self._experiment.resources.cpus)))
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Make the actor ready for another trial; nothing of the last one is kept but the workload's data."""
+        experiment, folder = self._experiment, self._folder
+        proposal = from_config(new_config)
+        settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
+        choice = experiment.workload
+        options = json.dumps(choice.options, sort_keys=True)
+        rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
+        self._proposal = proposal
+        self._trial = Trial(
+            begin=lambda: _workload(choice.name, options, folder).begin(settings),
+            target=experiment.target,
+            limits=Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution),
+        )
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train for a while and report the measurements, and the ending once there is one."""
+        made = self._trial.advance(_REPORT_SECONDS)
+        rows = [as_row(m, self._proposal.trial_id, self._proposal.batch_size) for m in made]
+        ending = self._trial.ending
+        return {"rows": rows, "ending": ending, "step": made[-1].step if made else 0, "done": ending is not None}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing is saved: a trial that is cut off is run again, and makes the same curve."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing was saved."""

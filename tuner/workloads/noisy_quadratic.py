@@ -1,0 +1,182 @@
+"""The noisy quadratic model: the exact expected risk of stochastic training, without sampling and without data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from search_spaces.target import Direction
+from tuner.training.schedule import learning_rate
+from tuner.training.settings import Settings
+from tuner.workloads.second_moments import MOMENTS, Vector
+
+
+class NoisyQuadratic:
+    """Loss 1/2 sum_i h_i x_i^2 with gradient h_i x_i + xi_i, xi_i ~ N(0, c_i / batch_size) (Zhang et al. 2019).
+
+    The metric `risk` is the expectation of the loss over the gradient noise and the start, computed exactly from the
+    second moments; infinite where it overflows. By default h_i = c_i = 1/i and E x_i(0)^2 = 1 as in the paper, in 1000
+    dimensions instead of 10,000. Updates are those of PyTorch's SGD.
+
+    Example:
+        >>> nqm = NoisyQuadratic(dimensions=1, start=2.0)
+        >>> run = nqm.begin(Settings(batch_size=4, seed=0, optimizer="sgd", hyperparameters={"lr": 0.5}))
+        >>> run.evaluate()
+        {'risk': 1.0}
+        >>> run.train(1)  # E x^2 = (1 - lr)^2 2 + lr^2 / 4
+        >>> run.evaluate()
+        {'risk': 0.28125}
+
+    Attributes:
+        spectrum: curvatures h_i, shape (dimensions,).
+        noise: variances c_i of one example's gradient, shape (dimensions,).
+        start: E x_i(0)^2, shape (dimensions,).
+        evaluation_noise: standard deviation of log(measured risk / risk), drawn anew at every step from the run's seed.
+        seed_noise: the same, drawn once for the whole run.
+    """
+
+    unit: str = "examples"
+    metrics: Mapping[str, Direction] = {"risk": Direction.MINIMIZE}
+    n_examples: int | None = None
+    hyperparameters: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        dimensions: int | None = None,
+        spectrum_exponent: float | None = None,
+        spectrum: Sequence[float] | None = None,
+        noise_exponent: float | None = None,
+        noise: Sequence[float] | None = None,
+        noise_scale: float = 1.0,
+        start: float | Sequence[float] = 1.0,
+        evaluation_noise: float = 0.0,
+        seed_noise: float = 0.0,
+    ) -> None:
+        """Check the options and fill in what is not given.
+
+        Args:
+            dimensions: how many; 1000, or as many as `spectrum` has.
+            spectrum_exponent: p in h_i = i^-p; 1 unless `spectrum` is given.
+            spectrum: the h_i themselves.
+            noise_exponent: q in c_i = noise_scale i^-q.
+            noise: the c_i themselves, before `noise_scale`; without both, c_i = noise_scale h_i.
+            noise_scale: factor on every c_i.
+            start: E x_i(0)^2, one number for all or one for each.
+            evaluation_noise: see the class.
+            seed_noise: see the class.
+
+        Raises:
+            ValueError: an option is impossible, or two exclude each other.
+        """
+        for name, other, both in (
+            ("spectrum", "dimensions", spectrum is not None and dimensions is not None),
+            ("spectrum", "spectrum_exponent", spectrum is not None and spectrum_exponent is not None),
+            ("noise", "noise_exponent", noise is not None and noise_exponent is not None),
+        ):
+            if both:
+                raise ValueError(f"'{name}' and '{other}' exclude each other, but both are given; remove one")
+        if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
+            raise ValueError(f"'dimensions' must be a whole number of at least 1, but it is {dimensions!r}; try 1000")
+        n = len(_each("spectrum", spectrum)) if spectrum is not None else 1000 if dimensions is None else dimensions
+        index = np.arange(1.0, n + 1.0)
+        if spectrum is not None:
+            self.spectrum = _each("spectrum", spectrum)
+        else:
+            self.spectrum = index ** -_one("spectrum_exponent", 1.0 if spectrum_exponent is None else spectrum_exponent)
+        if noise is not None:
+            shape = _each("noise", noise, n)
+        else:
+            shape = self.spectrum if noise_exponent is None else index ** -_one("noise_exponent", noise_exponent)
+        self.noise = _one("noise_scale", noise_scale) * shape
+        self.start = _each("start", start, n) if isinstance(start, Sequence) else np.full(n, _one("start", start))
+        self.evaluation_noise = _one("evaluation_noise", evaluation_noise)
+        self.seed_noise = _one("seed_noise", seed_noise)
+
+    def begin(self, settings: Settings) -> NoisyQuadraticRun:
+        """Start a run."""
+        return NoisyQuadraticRun(self, settings)
+
+
+class NoisyQuadraticRun:
+    """Steps the second moments of all dimensions at once: 8 us in 1000 dimensions, 28 us where the rate changes."""
+
+    def __init__(self, workload: NoisyQuadratic, settings: Settings) -> None:
+        """Stand before the first update.
+
+        Args:
+            workload: the model.
+            settings: all that decides the run.
+
+        Raises:
+            ValueError: there is no such optimizer.
+        """
+        if settings.optimizer not in MOMENTS:
+            raise ValueError(f"there is no optimizer {settings.optimizer!r}; choose one of {', '.join(MOMENTS)}")
+        self._workload = workload
+        self._settings = settings
+        self._step = 0
+        self._use(learning_rate(settings.hyperparameters, 0))
+        self._moments = np.zeros_like(self._noise)  # (1 or 3, dimensions): E x^2, and where needed E x v, E v^2
+        self._moments[0] = workload.start
+        self._products = np.empty_like(self._matrix)
+
+    def _use(self, lr: float) -> None:
+        self._lr = lr
+        noise = self._workload.noise / self._settings.batch_size
+        update = MOMENTS[self._settings.optimizer]
+        self._matrix, self._noise = update(lr, self._settings.number("momentum"), self._workload.spectrum, noise)
+
+    def train(self, steps: int) -> None:
+        """Make this many optimizer updates."""
+        # A loop over the steps and not a power of the matrix: the same bits however the steps are divided into calls.
+        with np.errstate(over="ignore", invalid="ignore"):  # a diverging run overflows; `evaluate` says so
+            for _ in range(steps):
+                lr = learning_rate(self._settings.hyperparameters, self._step)
+                if lr != self._lr:
+                    self._use(lr)
+                np.multiply(self._matrix, self._moments, out=self._products)
+                np.add.reduce(self._products, axis=1, out=self._moments)
+                self._moments += self._noise
+                self._step += 1
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The expected loss, times the log-normal noises; infinite where it overflows."""
+        # Rounding can leave a moment that has fallen by 16 orders of magnitude just below 0.
+        risk = 0.5 * float(self._workload.spectrum @ np.maximum(self._moments[0], 0.0))
+        if not math.isfinite(risk):
+            return {"risk": math.inf}
+        # Keyed by the step, so that the noise depends neither on how often nor on when else the run was evaluated.
+        seed = self._settings.seed
+        run, evaluation = (np.random.default_rng(key).standard_normal() for key in ((seed, 0), (seed, 1, self._step)))
+        exponent = self._workload.seed_noise * run + self._workload.evaluation_noise * evaluation
+        return {"risk": risk * math.exp(exponent)}
+
+
+def _one(name: str, value: float) -> float:
+    """Check an option that is a number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
+        raise ValueError(f"'{name}' must be a finite number of at least 0, but it is {value!r}; mend it")
+    return float(value)
+
+
+def _each(name: str, values: Sequence[float], dimensions: int | None = None) -> Vector:
+    """Check an option that is a list with one number for each dimension.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(values, Sequence) or len(values) == 0:
+        raise ValueError(f"'{name}' must be a list of numbers, but it is {values!r}; write [1.0, 0.5], say")
+    if dimensions is not None and len(values) != dimensions:
+        raise ValueError(
+            f"'{name}' must have one number for each dimension, but it has {len(values)} for {dimensions} dimensions; "
+            "make the lists equally long"
+        )
+    return np.array([_one(f"{name}[{i}]", value) for i, value in enumerate(values)])

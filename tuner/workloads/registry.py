@@ -1,0 +1,133 @@
+"""The built-in workloads by name, and how a workload is found: by that name or by an import path."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tuner.workloads.protocol import Workload
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a workload before it is imported.
+
+    Attributes:
+        path: where the class is, `module:Class`.
+        description: one line.
+        data: what it is trained on.
+        model: what is trained.
+        metrics: names of what can be a target.
+        target: a target that good settings reach in some hundred steps, as an experiment writes it.
+        unit: what a batch is made of.
+    """
+
+    path: str
+    description: str
+    data: str
+    model: str
+    metrics: tuple[str, ...]
+    target: str
+    unit: str
+
+
+WORKLOADS: Final = {
+    "digits_mlp": Entry(
+        path="tuner.workloads.digits:DigitsMLP",
+        description="Handwritten digits with a small network: real training, a second a run.",
+        data="scikit-learn's digits: 1437 images to train, 360 to validate, 8 x 8 pixels, 10 classes",
+        model="64-128-10 network with ReLU",
+        metrics=("val_loss", "val_accuracy"),
+        target="val_loss < 0.15",
+        unit="examples",
+    ),
+    "noisy_quadratic": Entry(
+        path="tuner.workloads.noisy_quadratic:NoisyQuadratic",
+        description="Noisy quadratic model: exact expected risk, nothing sampled, milliseconds a run.",
+        data="none: Gaussian gradient noise of variance c_i / batch_size",
+        model="1/2 sum_i h_i x_i^2 with h_i = c_i = 1/i, i = 1 ... 1000 (options change it)",
+        metrics=("risk",),
+        target="risk < 0.01",
+        unit="examples",
+    ),
+}
+"""By the name that an experiment gives."""
+
+
+def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
+    """Make a workload.
+
+    Args:
+        name: one of `WORKLOADS`, or `module:Class` for a class of the user's, found from the current directory.
+        options: keyword arguments of the class.
+
+    Returns:
+        The workload; nothing is loaded or trained yet.
+
+    Raises:
+        ValueError: it cannot be found, its options are wrong, or it lacks a part of the protocol.
+    """
+    workload_class = _find_class(name)
+    try:
+        workload: Workload = workload_class(**options)
+    except TypeError as error:
+        accepted = ", ".join(inspect.signature(workload_class).parameters)
+        raise ValueError(
+            f"workload '{name}' cannot be made with the options {dict(options)}: {error}; "
+            + (f"its options are {accepted}" if accepted else "it has no options, remove them")
+        ) from error
+    # Looked up statically, because asking for `n_examples` may load the data.
+    absent = object()
+    parts = [part for part in (*Workload.__annotations__, *vars(Workload)) if not part.startswith("_")]
+    missing = [part for part in parts if inspect.getattr_static(workload, part, absent) is absent]
+    if missing:
+        raise ValueError(
+            f"a workload must have {', '.join(parts)}, but '{name}' lacks {', '.join(missing)}; "
+            "add it to the class, or derive the class from SupervisedWorkload"
+        )
+    return workload
+
+
+def _find_class(name: str) -> type[Any]:
+    module_name, _, class_name = (WORKLOADS[name].path if name in WORKLOADS else name).partition(":")
+    if not (module_name and class_name):
+        raise ValueError(
+            f"there is no workload '{name}'; {_did_you_mean(name, WORKLOADS)}the built-in ones are "
+            f"{', '.join(WORKLOADS)}, and a class of your own is written module:Class"
+        )
+    # Stays there: the module may import its neighbours later, and Ray gives its workers the path of this process.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
+            raise ValueError(
+                f"workload '{name}' needs the module '{error.name}', which is neither installed nor in {os.getcwd()}; "
+                "correct the name, or start in the folder that holds the module"
+            ) from error
+        raise ValueError(
+            f"workload '{name}' needs the module '{module_name}', but importing it failed with "
+            f"{type(error).__name__}: {error}; mend the module, or install what it needs"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not isinstance(found, type):
+        own = [
+            key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name
+        ]
+        raise ValueError(
+            f"workload '{name}': the module '{module_name}' has no class '{class_name}'; "
+            f"{_did_you_mean(class_name, own)}its classes are {', '.join(own) or 'none'}"
+        )
+    return found
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
