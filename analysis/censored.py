@@ -18,7 +18,7 @@ def hazard(z: Floats) -> Floats:
 
 
 def weight(z: Floats) -> Floats:
-    """-d2 log Phi(-z) / dz2 = hazard (hazard - z), in [0, 1]: a censored value's information relative to an observed one."""
+    """-d2 log Phi(-z) / dz2 = hazard (hazard - z): a censored value's information, an observed one's being 1."""
     rate = hazard(z)
     return np.clip(rate * (rate - z), 0.0, 1.0)
 

@@ -51,9 +51,9 @@ class Study:
 def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     """Read a CSV table of steps to target.
 
-    Columns: `batch_size` (examples), `steps` (empty, nan or inf = target not reached), and where there are any `max_steps`
-    (how far an unreached row was trained) and `step_seconds` (time of one step). Rows at one batch size are repeats. Other
-    columns, such as `seed`, are not needed.
+    Columns: `batch_size` (examples), `steps` (empty, nan or inf = target not reached), and where there are any
+        `max_steps` (how far an unreached row was trained) and `step_seconds` (time of one step). Rows at one batch
+        size are repeats. Other columns, such as `seed`, are not needed.
 
     Args:
         path: the file.
@@ -70,11 +70,12 @@ def read_table(path: str | PathLike[str]) -> pd.DataFrame:
 def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, ...]]:
     """Turn rows into one study a batch size, and say which rows cannot be used.
 
-    Repeats enter as their median, in which an unreached repeat counts as infinite (AlgoPerf's rule, reference section 8,
-    item 8). For an even number of repeats the median is the mean of the middle two, so it is infinite already when half
-    are unreached. The study is then right-censored. Its bound is the median with every unreached repeat replaced by its
-    `max_steps`: a median never falls when one of its arguments grows, so the true median is at least this, whatever
-    the unreached repeats would have needed. (The largest `max_steps` would claim too much, the smallest too little.)
+    Repeats enter as their median, in which an unreached repeat counts as infinite (AlgoPerf's rule, reference section
+    8, item 8). For an even number of repeats the median is the mean of the middle two, so it is infinite already when
+    half are unreached. The study is then right-censored. Its bound is the median with every unreached repeat replaced
+    by its `max_steps`: a median never falls when one of its arguments grows, so the true median is at least this,
+    whatever the unreached repeats would have needed. (The largest `max_steps` would claim too much, the smallest too
+    little.)
 
     Args:
         table: columns `batch_size`, `steps` and perhaps `max_steps`, as `read_table` or `steps_to_target` give them.

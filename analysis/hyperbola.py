@@ -74,7 +74,7 @@ class Hyperbola:
         return (max_examples - self.e_min) / self.s_min if max_examples > self.e_min else None
 
     def batch_size_for_efficiency(self, efficiency: float) -> float:
-        """The B at which `efficiency`, in (0, 1], is left: b_crit (1 / efficiency - 1). 0.5 gives b_crit, 0.8 a quarter."""
+        """The B of an efficiency in (0, 1]: b_crit (1 / efficiency - 1). 0.5 gives b_crit, 0.8 a quarter of it."""
         return self.b_crit * (1 / efficiency - 1)
 
     def cheapest_for_exchange(self, examples_per_step: float) -> tuple[float, float]:

@@ -11,8 +11,8 @@ WIDEST = 10.0
 """A number whose interval is wider than this ratio is not identified: its decade is unknown. Chosen, not studied."""
 
 REACH = 2.0
-"""The batch sizes must come within this factor of b_crit from the side that a number is read from, so that at least a third
-of S (for s_min) or of E (for e_min) is the number itself and not extrapolation. Chosen, not studied."""
+"""The batch sizes must come within this factor of b_crit from the side that a number is read from, so that at least a
+third of S (for s_min) or of E (for e_min) is the number itself and not extrapolation. Chosen, not studied."""
 
 
 def identify(
@@ -23,8 +23,9 @@ def identify(
 ) -> Mapping[str, bool]:
     """Apply the two rules: an interval closed on the side that matters and not too wide, and batch sizes that reach.
 
-    s_min lies beyond the largest batch sizes, e_min beyond the smallest. If b_crit's interval is open above, then s_min = 0
-    (perfect scaling) fits as well; if it is open below, e_min = 0 (flat) does. b_crit = e_min / s_min needs both.
+    s_min lies beyond the largest batch sizes, e_min beyond the smallest. If b_crit's interval is open above, then
+    s_min = 0 (perfect scaling) fits as well; if it is open below, e_min = 0 (flat) does. b_crit = e_min / s_min needs
+    both.
 
     Args:
         curve: the estimate.

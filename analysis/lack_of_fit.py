@@ -14,18 +14,19 @@ FALSE_ALARM_RATE = 0.05
 """Share of true hyperbolas that are flagged; measured 3 to 7 % for 5 to 8 studies and 3 or 10 % noise."""
 
 NEGLIGIBLE = 0.005
-"""A curve that misses the points by less than this (rms of log S) is never flagged: steps to target are known to about 1 %
-at best (evaluation interval), so the bend would be real but without consequence. Chosen, not studied."""
+"""A curve that misses the points by less than this (rms of log S) is never flagged: steps to target are known to about
+1 % at best (evaluation interval), so the bend would be real but without consequence. Chosen, not studied."""
 
 
 def lack_of_fit(log_batch: Floats, residuals: Floats, u: float) -> tuple[bool, float | None]:
     """Test the hyperbola against a sharper or softer knee: does the p-norm's next parameter explain the residuals?
 
-    The added-variable F test of p = 1 in S = s_min (1 + (b_crit / B)^p)^(1/p): the derivative of log S with respect to p,
-    q = z w - log(1 + e^z) with z = u - log B and w = 1 / (1 + e^-z), is freed of the derivatives with respect to
+    The added-variable F test of p = 1 in S = s_min (1 + (b_crit / B)^p)^(1/p): the derivative of log S with respect to
+    p, q = z w - log(1 + e^z) with z = u - log B and w = 1 / (1 + e^-z), is freed of the derivatives with respect to
     (log s_min, log e_min), and F(1, n - 3) compares what it explains with what it leaves. Fitting p and comparing the
-    two sums of squares has the same power (0.81 against 0.80 for p = 1.4, six studies, 3 % noise), but this form needs no
-    second search and keeps the F distribution where p is hardly determined. At the limits of the curve (flat, or perfect
+    two sums of squares has the same power (0.81 against 0.80 for p = 1.4, six studies, 3 % noise), but this form needs
+    no second search and keeps the F distribution where p is hardly determined. At the limits of the curve (flat, or
+    perfect
     scaling) the added variable is the slope in log-log: it finds steps that rise with B, or fall faster than 1/B.
 
     Args:

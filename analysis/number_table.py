@@ -34,7 +34,9 @@ def read_numbers(path: str | PathLike[str], required: Sequence[str], optional: S
     where = str(path)
     header, lines, rows = _cells(_text(path, where), where)
     wanted = [*required, *optional]
-    problems = [f"column '{name}' stands {header.count(name)} times; keep one" for name in wanted if header.count(name) > 1]
+    problems = [
+        f"column '{name}' stands {header.count(name)} times; keep one" for name in wanted if header.count(name) > 1
+    ]
     problems += [
         f"row {line} has {len(row)} cells, but the header has {len(header)}; mend the row"
         for line, row in zip(lines, rows, strict=True)
@@ -46,9 +48,7 @@ def read_numbers(path: str | PathLike[str], required: Sequence[str], optional: S
     return as_numbers(frame, where, required, optional)
 
 
-def as_numbers(
-    frame: pd.DataFrame, where: str, required: Sequence[str], optional: Sequence[str] = ()
-) -> pd.DataFrame:
+def as_numbers(frame: pd.DataFrame, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
     """Take the named columns of a frame as floats; missing values and empty strings become NaN.
 
     Args:
@@ -104,7 +104,18 @@ def _text(path: str | PathLike[str], where: str) -> str:
 
 
 def _cells(text: str, where: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Header, line numbers and rows; lines without any content are passed over."""
+    """Split into header, line numbers and rows; lines without any content are passed over.
+
+    Args:
+        text: the file.
+        where: its name for messages.
+
+    Returns:
+        (header, line in the file of each row, cells of each row).
+
+    Raises:
+        InputError: quotes are not closed, or cells are not separated by commas.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]

@@ -12,7 +12,7 @@ from scipy import optimize, special
 Floats = npt.NDArray[np.float64]
 
 P_BOUNDS = (0.3, 10.0)
-"""Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); beyond 10 the knee is a corner to within 7 %."""
+"""Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); at 10 the knee is a corner to within 7 %."""
 
 _REACH = 1e3  # b_crit is sought up to this factor beyond the data; further out no knee is seen. Chosen, not studied.
 _MINIMUM = 4  # studies for three parameters and one degree of freedom
@@ -48,7 +48,7 @@ class PNorm:
 
     @property
     def _spread(self) -> float:
-        return math.expm1(self.p * math.log(2)) ** (1 / self.p)
+        return float(math.expm1(self.p * math.log(2)) ** (1 / self.p))
 
     def steps(self, batch_size: npt.ArrayLike) -> Floats:
         """S(B), in steps; shape of `batch_size`."""
@@ -59,7 +59,8 @@ class PNorm:
 def fit_p_norm(log_batch: Floats, log_steps: Floats) -> PNorm | None:
     """Least squares of log S on the p-norm, one residual a reached study.
 
-    log s_min is the mean of the rest, so (log b_crit, log p) is sought: a scan, then a bounded least-squares solver from
+    log s_min is the mean of the rest, so (log b_crit, log p) is sought: a scan, then a bounded least-squares solver
+    from
     the scan's best point. Unreached studies are left out: they would move b_crit by 1 to 2 % (search-cost study, 3.4).
 
     Args:

@@ -15,8 +15,8 @@ from analysis.hyperbola import Hyperbola
 Floats = npt.NDArray[np.float64]
 
 REACH = 1e8
-"""b_crit is sought up to this factor beyond the batch sizes of the data. Further out the curve departs from its limit, a
-straight line in log-log, by less than 1e-8 of S, which no table of steps resolves: the limit itself is then reported."""
+"""b_crit is sought up to this factor beyond the batch sizes of the data. Further out the curve departs from its limit,
+a straight line in log-log, by less than 1e-8 of S, which no table of steps resolves: the limit is then reported."""
 
 EXACT = 1e-9
 """Residuals of log S below this are rounding, not scatter: points on the curve."""
@@ -30,8 +30,8 @@ class Profile:
 
     For given u the model log S = log s_min + log(1 + exp(u - log B)) + error is a mean with a known offset, so that
     s_min and sigma follow in closed form (or, with unreached studies, from a concave problem). Only u is left to be
-    sought, which makes the fit global, and exact under a change of either unit. Errors are normal in log S with the same
-    sigma everywhere; deviance = -2 log likelihood up to a constant.
+    sought, which makes the fit global, and exact under a change of either unit. Errors are normal in log S with the
+    same sigma everywhere; deviance = -2 log likelihood up to a constant.
 
     The offset is written relative to the level at the middle of the data, so that u = -inf (e_min = 0, flat) and
     u = +inf (s_min = 0, perfect scaling) are ordinary values.
@@ -112,7 +112,8 @@ def minimise(profile: Profile) -> float:
 def interval(profile: Profile, best: float, level: float) -> tuple[float, float]:
     """Find the ends of { u : deviance(u) - deviance(best) <= m log(1 + F / (m - 2)) }.
 
-    F is the quantile of F(1, m - 2) at `level` and m the number of reached studies. With all studies reached the rule is
+    F is the quantile of F(1, m - 2) at `level` and m the number of reached studies. With all studies reached the rule
+    is
     RSS(u) <= RSS(best) (1 + F / (m - 2)): t(m - 2) on the scatter of the points about the curve, the only one-study
     interval that covers everywhere (search-cost study, section 3). It is the profile rather than the Wald interval of
     log b_crit because both cover 93 to 96 % (`benchmarks/coverage.py`), and where the data hardly reach b_crit only the

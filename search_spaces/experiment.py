@@ -225,6 +225,7 @@ class Experiment(_Frozen):
         resolution: evaluations stand at most this share of the current step apart, so that steps-to-target is known to
             this relative error.
         resources: what one trial occupies.
+        unit: what a batch counts (examples, tokens, frames); filled in from the workload.
         seed: everything random is derived from it.
     """
 
@@ -241,6 +242,7 @@ class Experiment(_Frozen):
     centre: Centre = Centre()
     resolution: float = Field(default=0.02, gt=0, le=0.5)
     resources: Resources = Resources()
+    unit: str = "examples"
     seed: StrictInt = Field(default=0, ge=0, lt=2**32)
 
     @field_validator("name")
@@ -306,6 +308,11 @@ class Experiment(_Frozen):
         if extra := sorted((given & optimizer_words) - needed):
             raise ValueError(f"optimizer '{self.optimizer}' has no {', '.join(extra)}; remove it from 'space'")
         return self
+
+    @property
+    def later_trials(self) -> int:
+        """Feasible trials wanted in each round after the first."""
+        return self.boundary.trials or max(1, self.search.trials // 2)
 
     def space_at(self, batch_size: int) -> SearchSpace:
         """The search space that a study starts with: the learning rate's box centred by the rule."""

@@ -59,7 +59,7 @@ def study_state(experiment: Experiment, batch_size: int, search: Sequence[TrialR
         if all(verdict.widened_to is None for verdict in verdicts):
             return StudyState(space, round_number, first + drawn, wanted, searching=False, edges=tuple(edges))
         first, round_number = first + drawn, round_number + 1
-        wanted = experiment.boundary.trials or max(1, experiment.search.trials // 2)
+        wanted = experiment.later_trials
 
 
 def draws_needed(

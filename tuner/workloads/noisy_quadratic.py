@@ -80,16 +80,17 @@ class NoisyQuadratic:
                 raise ValueError(f"'{name}' and '{other}' exclude each other, but both are given; remove one")
         if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
             raise ValueError(f"'dimensions' must be a whole number of at least 1, but it is {dimensions!r}; try 1000")
-        n = len(_each("spectrum", spectrum)) if spectrum is not None else 1000 if dimensions is None else dimensions
-        index = np.arange(1.0, n + 1.0)
         if spectrum is not None:
             self.spectrum = _each("spectrum", spectrum)
         else:
-            self.spectrum = index ** -_one("spectrum_exponent", 1.0 if spectrum_exponent is None else spectrum_exponent)
+            n = 1000 if dimensions is None else dimensions
+            self.spectrum = _powers(n, "spectrum_exponent", 1.0 if spectrum_exponent is None else spectrum_exponent)
+        n = len(self.spectrum)
+        shape = self.spectrum
         if noise is not None:
             shape = _each("noise", noise, n)
-        else:
-            shape = self.spectrum if noise_exponent is None else index ** -_one("noise_exponent", noise_exponent)
+        elif noise_exponent is not None:
+            shape = _powers(n, "noise_exponent", noise_exponent)
         self.noise = _one("noise_scale", noise_scale) * shape
         self.start = _each("start", start, n) if isinstance(start, Sequence) else np.full(n, _one("start", start))
         self.evaluation_noise = _one("evaluation_noise", evaluation_noise)
@@ -144,10 +145,12 @@ class NoisyQuadraticRun:
 
     def evaluate(self) -> Mapping[str, float]:
         """The expected loss, times the log-normal noises; infinite where it overflows."""
-        # Rounding can leave a moment that has fallen by 16 orders of magnitude just below 0.
-        risk = 0.5 * float(self._workload.spectrum @ np.maximum(self._moments[0], 0.0))
+        with np.errstate(over="ignore", invalid="ignore"):
+            risk = 0.5 * float(self._workload.spectrum @ self._moments[0])
         if not math.isfinite(risk):
             return {"risk": math.inf}
+        # Rounding can leave a risk that has fallen by 16 orders of magnitude just below 0.
+        risk = max(risk, 0.0)
         # Keyed by the step, so that the noise depends neither on how often nor on when else the run was evaluated.
         seed = self._settings.seed
         run, evaluation = (np.random.default_rng(key).standard_normal() for key in ((seed, 0), (seed, 1, self._step)))
@@ -162,8 +165,13 @@ def _one(name: str, value: float) -> float:
         ValueError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
-        raise ValueError(f"'{name}' must be a finite number of at least 0, but it is {value!r}; mend it")
+        raise ValueError(f"'{name}' must be a finite number of at least 0, but it is {value!r}; give 1.0, say")
     return float(value)
+
+
+def _powers(dimensions: int, name: str, exponent: float) -> Vector:
+    """The powers i^-exponent for i = 1 ... dimensions."""
+    return np.asarray(np.arange(1.0, dimensions + 1.0) ** -_one(name, exponent))
 
 
 def _each(name: str, values: Sequence[float], dimensions: int | None = None) -> Vector:

@@ -33,10 +33,25 @@ class Workload(Protocol):
         hyperparameters: names of its own, beside the optimizer's and the schedule's, that a search space may hold.
     """
 
-    unit: str
-    metrics: Mapping[str, Direction]
-    n_examples: int | None
-    hyperparameters: tuple[str, ...]
+    @property
+    def unit(self) -> str:
+        """What a batch is made of."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """The metrics and which way each improves."""
+        ...
+
+    @property
+    def n_examples(self) -> int | None:
+        """Size of the training set."""
+        ...
+
+    @property
+    def hyperparameters(self) -> tuple[str, ...]:
+        """The workload's own hyperparameters."""
+        ...
 
     def begin(self, settings: Settings) -> Run:
         """Start a run; the same settings give the same curve, bit for bit."""

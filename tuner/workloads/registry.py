@@ -102,7 +102,7 @@ def _find_class(name: str) -> type[Any]:
             f"{', '.join(WORKLOADS)}, and a class of your own is written module:Class"
         )
     # Stays there: the module may import its neighbours later, and Ray gives its workers the path of this process.
-    if os.getcwd() not in sys.path:
+    if name not in WORKLOADS and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)

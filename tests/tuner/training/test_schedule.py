@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search_spaces.dimensions import Value
 from search_spaces.presets import SCHEDULES
 from tuner.training.schedule import DECAYED, learning_rate
 
@@ -30,7 +31,7 @@ def test_every_schedule_of_the_presets_has_a_formula_and_no_other() -> None:
     ],
 )
 def test_the_rate_is_the_published_formula(schedule: str, step: int, expected: float) -> None:
-    hyperparameters = {"lr": 0.5, "schedule": schedule, "end_factor": 0.2, "decay_steps": 100}
+    hyperparameters: dict[str, Value] = {"lr": 0.5, "schedule": schedule, "end_factor": 0.2, "decay_steps": 100}
     assert learning_rate(hyperparameters, step) == pytest.approx(expected, rel=1e-14)
 
 
@@ -48,7 +49,8 @@ def test_without_a_schedule_the_rate_is_constant() -> None:
 def test_the_rate_never_rises_nor_leaves_its_ends(
     schedule: str, lr: float, end_factor: float, decay_steps: int, step: int
 ) -> None:
-    hyperparameters = {"lr": lr, "schedule": schedule, "end_factor": end_factor, "decay_steps": decay_steps}
+    hyperparameters: dict[str, Value] = {"lr": lr, "schedule": schedule, "end_factor": end_factor}
+    hyperparameters["decay_steps"] = decay_steps
     now, later = learning_rate(hyperparameters, step), learning_rate(hyperparameters, step + 1)
     slack = 1e-15 * lr
     assert end_factor * lr - slack <= later <= now + slack

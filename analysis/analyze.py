@@ -1,0 +1,134 @@
+"""Everything that a run folder says, computed from its tables in one pass: what reports, tables and JSON show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from analysis.fit import HyperbolaFit, fit_hyperbola
+from analysis.json_values import plain
+from analysis.run_folder import BOUNDARY_FILE, ENVIRONMENT, FIT, STEPS_TO_TARGET_FILE, RunFolder
+from analysis.steps_to_target import boundary_table, outcome_counts, steps_to_target
+from search_spaces.experiment import Experiment
+from search_spaces.problems import InputError
+from search_spaces.tables import STEPS_TO_TARGET, TRIALS
+
+
+@dataclass(frozen=True)
+class RunAnalysis:
+    """What a run folder says.
+
+    Attributes:
+        location: the run folder.
+        experiment: what was declared.
+        environment: versions, host, devices; empty if the folder has none.
+        trials: one row a finished trial (columns of `TRIALS`, then hyperparameters).
+        studies: one row a batch size (columns of `STEPS_TO_TARGET`, then the best point's hyperparameters).
+        boundary: one row a touched edge (columns of `BOUNDARY`).
+        fit: the hyperbola; None where there is nothing to fit.
+        no_fit: why there is no fit, in a sentence; None where there is one.
+    """
+
+    location: str
+    experiment: Experiment
+    environment: Mapping[str, Any]
+    trials: pd.DataFrame
+    studies: pd.DataFrame
+    boundary: pd.DataFrame
+    fit: HyperbolaFit | None
+    no_fit: str | None
+
+    @property
+    def hyperparameters(self) -> dict[float, dict[str, Any]]:
+        """The best point of every study that has one, by batch size."""
+        found = {}
+        for row in self.studies.to_dict("records"):
+            if row["best_trial"] is not None:
+                found[float(row["batch_size"])] = _point(row, STEPS_TO_TARGET.names)
+        return found
+
+    def last_edges(self, batch_size: int) -> pd.DataFrame:
+        """The boundary verdicts on a study's box as it was at the end."""
+        edges = self.boundary[self.boundary["batch_size"] == batch_size]
+        search = self.trials[(self.trials["batch_size"] == batch_size) & (self.trials["stage"] == "search")]
+        return edges[edges["round"] == search["round"].max()]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `bcrit analyze --json`."""
+        studies = []
+        for row in self.studies.to_dict("records"):
+            batch_size = int(row["batch_size"])
+            edges = self.last_edges(batch_size)
+            verdicts = [_edge(edge) for edge in edges.to_dict("records")]
+            studies.append(
+                {
+                    **{name: row[name] for name in STEPS_TO_TARGET.names},
+                    "outcomes": outcome_counts(self.trials, batch_size),
+                    "best": _point(row, STEPS_TO_TARGET.names) if row["best_trial"] is not None else None,
+                    "boundary": [edge for edge in verdicts if edge["kind"] == "box"],
+                    "other_edges": [edge for edge in verdicts if edge["kind"] != "box"],
+                }
+            )
+        return {
+            "run": self.location,
+            "target": str(self.experiment.target),
+            "fit": None if self.fit is None else self.fit.to_json(),
+            "no_fit": self.no_fit,
+            "studies": plain(studies),
+        }
+
+
+def analyze(folder: RunFolder) -> RunAnalysis:
+    """Compute everything from a run folder's tables; nothing is written.
+
+    Args:
+        folder: a finished or unfinished run.
+
+    Returns:
+        The analysis.
+
+    Raises:
+        InputError: it is no run folder, or its tables break their schema.
+    """
+    experiment = folder.read_experiment()
+    trials = folder.read(TRIALS).to_pandas()
+    if trials.empty:
+        raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
+    environment = json.loads(folder.read_text(ENVIRONMENT)) if folder.has(ENVIRONMENT) else {}
+    studies = steps_to_target(trials, experiment)
+    fit, no_fit = None, None
+    try:
+        fit = fit_hyperbola(studies, unit=experiment.unit)
+    except InputError as error:
+        no_fit = " ".join(error.problems)
+    return RunAnalysis(
+        location=str(folder),
+        experiment=experiment,
+        environment=environment,
+        trials=trials,
+        studies=studies,
+        boundary=boundary_table(trials, experiment),
+        fit=fit,
+        no_fit=no_fit,
+    )
+
+
+def write_analysis(folder: RunFolder, analysis: RunAnalysis) -> None:
+    """Write the derived tables and the fit into the run folder."""
+    for name, frame in ((STEPS_TO_TARGET_FILE, analysis.studies), (BOUNDARY_FILE, analysis.boundary)):
+        folder.write_table(name, pa.Table.from_pandas(frame, preserve_index=False))
+    fit = {"no_fit": analysis.no_fit} if analysis.fit is None else analysis.fit.to_json()
+    folder.write_json(FIT, fit)
+
+
+def _point(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items() if name not in not_these and not pd.isna(value)}
+
+
+def _edge(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): row[name] for name in ("dimension", "side", "kind", "low", "high", "optimum")}

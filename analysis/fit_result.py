@@ -1,0 +1,134 @@
+"""What a fit returns: estimates, intervals, status, and the rows behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import special
+
+from analysis.fit_table import RowSetAside, Study
+from analysis.hyperbola import Hyperbola
+from analysis.json_values import plain
+from analysis.p_norm import PNorm
+
+Matrix = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class FittedStudy(Study):
+    """A study and the curve there.
+
+    Attributes:
+        fitted_steps: the hyperbola, in steps.
+        log_residual: log(steps / fitted_steps); None where not reached.
+    """
+
+    fitted_steps: float
+    log_residual: float | None
+
+
+@dataclass(frozen=True)
+class HyperbolaFit:
+    """S(B) = s_min + e_min / B fitted to one table: estimates, interval, status, and the rows behind them.
+
+    Attributes:
+        s_min: steps that remain at an infinite batch size; 0 where the data fall as 1/B throughout.
+        e_min: examples that remain at a vanishing batch size; 0 where the data do not fall.
+        b_crit: e_min / s_min, in `unit`; 0 or inf at these limits.
+        b_crit_low: lower end of the interval of `b_crit`; 0 = open.
+        b_crit_high: its upper end; inf = open.
+        level: confidence of all intervals.
+        unit: what batch sizes count: examples, sequences, tokens.
+        definition: "2x": at b_crit, S = 2 s_min and E = 2 e_min.
+        n_rows: rows of the table that entered (those set aside not counted).
+        n_censored: rows among them that did not reach the target.
+        degrees_of_freedom: reached studies - 2.
+        sigma: standard deviation of log S about the curve: maximum likelihood times sqrt(m / (m - 2)), m the reached
+            studies (with all reached: sqrt(RSS / (n - 2))); None without degrees of freedom.
+        covariance: of (log s_min, log e_min), sigma^2 (J' W J)^-1; None without degrees of freedom.
+        rms_log_residual: root mean square of log(steps / curve) over the reached studies.
+        lack_of_fit: whether the points bend away from the hyperbola (`analysis.lack_of_fit`).
+        lack_of_fit_p_value: of that test; None with too few studies.
+        identified: `s_min`, `e_min`, `b_crit` -> whether the data determine it (`analysis.identify`).
+        notes: what was assumed, what is doubtful and what to measure next, in sentences.
+        p_norm: the curve with a free knee; None with fewer than four reached studies, or where no knee is seen.
+        s_doubles_at: batch size where S = 2 s_min. Read from the p-norm where the hyperbola lacks fit, else b_crit,
+            which has both properties (p is then not told apart from 1, and a free p would only add noise); None unless
+            b_crit is identified.
+        e_doubles_at: batch size where E = 2 e_min, read likewise.
+        studies: one a batch size, with residuals.
+        rows_set_aside: rows that did not enter, and why.
+    """
+
+    s_min: float
+    e_min: float
+    b_crit: float
+    b_crit_low: float
+    b_crit_high: float
+    level: float
+    unit: str
+    definition: Literal["2x"]
+    n_rows: int
+    n_censored: int
+    degrees_of_freedom: int
+    sigma: float | None
+    covariance: Matrix | None
+    rms_log_residual: float
+    lack_of_fit: bool
+    lack_of_fit_p_value: float | None
+    identified: Mapping[str, bool]
+    notes: tuple[str, ...]
+    p_norm: PNorm | None
+    s_doubles_at: float | None
+    e_doubles_at: float | None
+    studies: tuple[FittedStudy, ...]
+    rows_set_aside: tuple[RowSetAside, ...]
+
+    @property
+    def curve(self) -> Hyperbola:
+        """The hyperbola with its closed forms."""
+        return Hyperbola(self.s_min, self.e_min)
+
+    @property
+    def t(self) -> float:
+        """Two-sided quantile of Student's t at `level`; inf without degrees of freedom."""
+        if self.degrees_of_freedom < 1:
+            return math.inf
+        return float(special.stdtrit(self.degrees_of_freedom, (1 + self.level) / 2))
+
+    def predict(self, batch_sizes: npt.ArrayLike) -> pd.DataFrame:
+        """The curve with its pointwise t-interval: log S +- t sqrt(j' C j), j = d log S / d (log s_min, log e_min).
+
+        The interval is that of the tuned curve (median steps to target), not of one run.
+
+        Args:
+            batch_sizes: in `unit`; (n,).
+
+        Returns:
+            Columns `batch_size`, `steps`, `steps_low`, `steps_high`, one row a batch size; the ends are NaN without
+            degrees of freedom.
+        """
+        batch = np.atleast_1d(np.asarray(batch_sizes, dtype=float))
+        steps = self.curve.steps(batch)
+        half = np.full(batch.shape, math.nan)
+        if self.covariance is not None:
+            share = self.e_min / batch / steps
+            j = np.stack([1 - share, share], axis=-1)
+            variance = np.einsum("ni,ij,nj->n", j, np.array(self.covariance), j)
+            half = self.t * np.sqrt(np.maximum(variance, 0.0))
+        low, high = steps * np.exp(-half), steps * np.exp(half)
+        return pd.DataFrame({"batch_size": batch, "steps": steps, "steps_low": low, "steps_high": high})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `bcrit fit --json`: finite numbers or null; an open end, or a number at its limit, is null."""
+        found: dict[str, Any] = plain(self)
+        for name in ("s_min", "e_min", "b_crit", "b_crit_low"):
+            found[name] = found[name] or None  # 0 is the limit, not a value
+        p_norm = plain(self.p_norm) or dict.fromkeys(("b_crit", "p", "rms_log_residual"))
+        return {**found, "identified": dict(self.identified), "p_norm": p_norm}

@@ -1,0 +1,65 @@
+"""The recommendation in two sentences that need no other page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.choices import LimitMissed
+from analysis.frontier import FrontierPoint, Terms
+from analysis.wording import readable
+
+
+def advised(choices: Mapping[str, FrontierPoint]) -> FrontierPoint:
+    """The one choice to recommend.
+
+    `best` where limits are given. Otherwise, with step times, the cheapest, which on fixed hardware is also the
+    fastest; and without them the balanced one, because fewer steps then always cost more examples.
+    """
+    if "best" in choices:
+        return choices["best"]
+    return choices["balanced"] if choices["cheapest"].hours is None else choices["cheapest"]
+
+
+def sentences(terms: Terms, choices: Mapping[str, FrontierPoint], infeasible: Sequence[LimitMissed]) -> tuple[str, ...]:
+    """Say what to train at and what that takes, and where larger batches stop paying.
+
+    Args:
+        terms: the fit and the prices.
+        choices: by name.
+        infeasible: limits that have to give; empty where all are kept.
+    """
+    return (_infeasible(infeasible) if infeasible else _train(terms, advised(choices)), _worthwhile(terms))
+
+
+def _train(terms: Terms, point: FrontierPoint) -> str:
+    spread = ""
+    if point.steps_low is not None and point.steps_high is not None:
+        level = readable(100 * terms.fit.level)
+        spread = f" ({level} % interval {readable(point.steps_low)} to {readable(point.steps_high)})"
+    spent = [f"{readable(point.examples)} {terms.fit.unit}"]
+    if point.hours is not None and point.cost is not None:
+        spent.append(f"{readable(point.hours)} hours")
+        unit = "device-hours" if terms.price_per_device_hour is None else "in money"
+        spent.append(f"{readable(point.cost)} {unit}")
+    steps = f"about {readable(point.steps)} steps{spread}"
+    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}."
+
+
+def _worthwhile(terms: Terms) -> str:
+    fit = terms.fit
+    if not terms.on_curve:
+        return (
+            "How far larger batches pay is not known: the critical batch size is not determined by these measurements."
+        )
+    ends = f"{readable(fit.b_crit_low)} to {readable(fit.b_crit_high)}"
+    # At B = b_crit, S(2B) / S(B) = 1.5 / 2.
+    return (
+        f"Beyond the critical batch size of {readable(fit.b_crit)} {fit.unit} ({readable(100 * fit.level)} % interval "
+        f"{ends}), doubling the batch size saves less than a quarter of the steps."
+    )
+
+
+def _infeasible(missed: Sequence[LimitMissed]) -> str:
+    parts = [f"{m.limit} at least {readable(m.needed)} (given {readable(m.given)})" for m in missed]
+    joined = " or ".join(parts) if missed[0].alone else " and ".join(parts)
+    return f"No batch size in the measured range keeps the limits; it would take {joined}."

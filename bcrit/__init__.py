@@ -1,0 +1,1 @@
+"""Floor 4: the command line. It composes the floors below and computes nothing."""

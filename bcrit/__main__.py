@@ -1,0 +1,5 @@
+"""`python -m bcrit`."""
+
+from bcrit.cli import main
+
+main()

@@ -1,0 +1,155 @@
+"""The commands that answer from what was recorded: analyze, fit, recommend, report, workloads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.json_values import plain
+from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
+from bcrit.runs import AsJson
+from bcrit.summary import fit_lines, print_summary
+from search_spaces.problems import InputError
+
+Run = Annotated[str, typer.Argument(help="Run folder: a path or a URI.")]
+
+
+def analyze(run: Run, as_json: AsJson = False) -> None:
+    """Compute steps-to-target, boundary verdicts and the fit of a run again, and print them."""
+    from analysis.analyze import analyze as analyze_run
+    from analysis.analyze import write_analysis
+    from bcrit.finish import recommend_run
+
+    folder = RunFolder.at(run)
+    analysis = analyze_run(folder)
+    write_analysis(folder, analysis)
+    if as_json:
+        _print_json(analysis.to_json())
+    else:
+        print_summary(Console(), analysis, recommend_run(analysis))
+
+
+def fit(
+    table: Annotated[Path, typer.Argument(help="CSV with columns batch_size, steps; optional seed, max_steps.")],
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    unit: Annotated[str, typer.Option(help="What a batch counts.")] = "examples",
+    as_json: AsJson = False,
+) -> None:
+    """Fit the curve S = s_min (1 + b_crit / B) to a table of steps-to-target from anywhere.
+
+    Empty, nan or inf in 'steps' is a run that did not reach the target within 'max_steps'.
+    """
+    from analysis import fit_hyperbola, read_table
+
+    result = fit_hyperbola(read_table(table), level=level, unit=unit)
+    if as_json:
+        _print_json(result.to_json())
+        return
+    for line in fit_lines(result):
+        print(line)
+
+
+def recommend(
+    source: Annotated[str, typer.Argument(metavar="RUN|TABLE.csv", help="Run folder, or a table as `bcrit fit` takes.")],
+    step_time: Annotated[
+        Path | None, typer.Option(help="CSV with columns batch_size, step_seconds. Default: measured by the run.")
+    ] = None,
+    price_per_device_hour: Annotated[float | None, typer.Option(help="Price of one device for one hour.")] = None,
+    devices: Annotated[int, typer.Option(help="Devices that one training run occupies.")] = 1,
+    max_hours: Annotated[float | None, typer.Option(help="Deadline.")] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Budget in money (device-hours without a price).")] = None,
+    max_steps: Annotated[float | None, typer.Option(help="Budget of optimizer updates.")] = None,
+    max_examples: Annotated[float | None, typer.Option(help="Budget of training examples.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.
+
+    Exit code 1 when no batch size keeps the limits; the answer then says which must give, and by how much.
+    """
+    from analysis import fit_hyperbola, read_step_times, read_table
+    from analysis import recommend as recommend_batch_size
+    from analysis.analyze import analyze as analyze_run
+    from analysis.step_time import StepTimes
+
+    points: dict[float, dict[str, Any]] = {}
+    times = None if step_time is None else read_step_times(step_time)
+    if RunFolder.at(source).has(EXPERIMENT):
+        analysis = analyze_run(RunFolder.at(source))
+        if analysis.fit is None:
+            raise InputError(source, [f"nothing to recommend from: {analysis.no_fit}"])
+        result, points = analysis.fit, analysis.hyperparameters
+        times = StepTimes.from_studies(analysis.studies) if times is None else times
+    else:
+        result = fit_hyperbola(read_table(Path(source)))
+    advice = recommend_batch_size(
+        result,
+        times,
+        price_per_device_hour=price_per_device_hour,
+        devices=devices,
+        max_hours=max_hours,
+        max_cost=max_cost,
+        max_steps=max_steps,
+        max_examples=max_examples,
+        hyperparameters=points,
+    )
+    if as_json:
+        _print_json(advice.to_json())
+    else:
+        console = Console()
+        console.print(_choices(plain(advice.choices), advice.cost_unit))
+        for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
+            console.print(escape(sentence), highlight=False)
+    if not advice.feasible:
+        raise typer.Exit(1)
+
+
+def report(run: Run) -> None:
+    """Write the report of a run again: one HTML page that needs nothing else."""
+    from bcrit.finish import finish
+
+    folder = RunFolder.at(run)
+    finish(folder)
+    print(folder.path(REPORT))
+
+
+def workloads(as_json: AsJson = False) -> None:
+    """List the built-in workloads: data, model, metrics, a target that is reached, the unit of a batch."""
+    from tuner.workloads.registry import WORKLOADS
+
+    if as_json:
+        _print_json({name: plain(entry) for name, entry in WORKLOADS.items()})
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("workload", "what it is", "data", "model", "metrics", "target", "unit"):
+        table.add_column(heading)
+    for name, entry in WORKLOADS.items():
+        table.add_row(
+            name, entry.description, entry.data, entry.model, ", ".join(entry.metrics), entry.target, entry.unit
+        )
+    Console().print(table)
+    print("A class of your own is named by its import path, my_module:MyWorkload; the README shows one.")
+
+
+def _choices(choices: dict[str, Any], cost_unit: str | None) -> Table:
+    from analysis.wording import readable
+
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = {"batch_size": "batch size", "steps": "steps", "examples": "examples", "hours": "hours"}
+    columns["cost"] = f"cost ({cost_unit})" if cost_unit else "cost"
+    for heading in ("choice", *columns.values()):
+        table.add_column(heading, justify="right")
+    for name, point in choices.items():
+        if point is not None:
+            table.add_row(name, *("-" if point[c] is None else readable(point[c]) for c in columns))
+    return table
+
+
+def _print_json(content: dict[str, Any]) -> None:
+    print(json.dumps(content, indent=2, allow_nan=False))

@@ -1,0 +1,103 @@
+"""What is seen while an experiment runs: one row a study, on a terminal live, elsewhere a line now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from search_spaces.experiment import Experiment
+from search_spaces.outcome import Outcome, Stage
+from tuner.ledger import Ledger
+from tuner.protocol.proposal import Proposal, TrialRecord
+
+_REDRAW_SECONDS = 0.25
+_LINE_SECONDS = 10.0
+
+
+class Display(AbstractContextManager["Display"]):
+    """Shows a ledger as it grows."""
+
+    def __init__(self, experiment: Experiment, console: Console) -> None:
+        """Prepare; nothing is shown before `with`.
+
+        Args:
+            experiment: what runs.
+            console: where to show it.
+        """
+        self._experiment, self._console = experiment, console
+        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._begun, self._last = time.monotonic(), -_LINE_SECONDS
+
+    def __enter__(self) -> Display:
+        """Start the live table, if there is one."""
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Leave the last state on the screen."""
+        if self._live is not None:
+            self._live.stop()
+
+    def __call__(self, ledger: Ledger, running: Mapping[str, Proposal]) -> None:
+        """Show the state, unless that was done a moment ago."""
+        every = _LINE_SECONDS if self._live is None else _REDRAW_SECONDS
+        now = time.monotonic()
+        if now - self._last < every and running:
+            return
+        self._last = now
+        if self._live is None:
+            self._console.print(_line(self._experiment, ledger, running, now - self._begun), highlight=False)
+        else:
+            self._live.update(_table(self._experiment, ledger, running, now - self._begun), refresh=True)
+
+
+def _line(experiment: Experiment, ledger: Ledger, running: Mapping[str, Proposal], seconds: float) -> str:
+    reached = {b: _incumbent(records) for b, records in sorted(ledger.records.items())}
+    best = " ".join(f"{b}:{steps}" for b, steps in reached.items() if steps is not None)
+    return (
+        f"[{seconds:6.0f} s] {ledger.n_finished} trials done, {len(running)} running; "
+        f"fewest steps to {experiment.target} by batch size: {best or 'none yet'}"
+    )
+
+
+def _table(experiment: Experiment, ledger: Ledger, running: Mapping[str, Proposal], seconds: float) -> Table:
+    table = Table(
+        title=f"{experiment.name}: steps to {experiment.target}",
+        caption=f"{ledger.n_finished} trials in {seconds:.0f} s. Ctrl-C stops gently; the run can be resumed.",
+    )
+    for name in ("batch size", "searched", "confirmed", "running", "fewest steps", "how trials ended"):
+        table.add_column(name, justify="left" if name == "how trials ended" else "right")
+    reruns = experiment.confirm.points * experiment.confirm.seeds
+    now = Counter(proposal.batch_size for proposal in running.values())
+    for batch_size in experiment.batch_sizes:
+        records = ledger.records.get(batch_size, [])
+        search = [record for record in records if record.stage is Stage.SEARCH]
+        feasible = sum(record.outcome.feasible for record in search)
+        rounds = max((record.round for record in search), default=0)
+        wanted = experiment.search.trials + rounds * experiment.later_trials
+        outcomes = Counter(record.outcome for record in search)
+        incumbent = _incumbent(records)
+        table.add_row(
+            str(batch_size),
+            f"{feasible}/{wanted}",
+            f"{len(records) - len(search)}/{reruns}",
+            str(now[batch_size]),
+            "-" if incumbent is None else str(incumbent),
+            " ".join(f"{outcome.value} {outcomes[outcome]}" for outcome in Outcome if outcomes[outcome]),
+        )
+    return table
+
+
+def _incumbent(records: Sequence[TrialRecord]) -> int | None:
+    crossings = [r.steps_to_target for r in records if r.stage is Stage.SEARCH and r.steps_to_target is not None]
+    return min(crossings, default=None)

@@ -1,0 +1,139 @@
+"""`bcrit tune` and `bcrit resume`: run an experiment, or what is left of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.json_values import plain
+from analysis.run_folder import REPORT, RunFolder
+from bcrit.display import Display
+from bcrit.summary import print_summary
+from search_spaces.experiment import Experiment
+from search_spaces.load import read_yaml
+from search_spaces.problems import InputError
+
+Address = Annotated[
+    str | None,
+    typer.Option(help="Address of a running Ray cluster ('auto' on its head node). Default: this machine alone."),
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trials at once. Default: as many as there are cores.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
+
+
+def tune(
+    experiment: Annotated[Path, typer.Argument(help="The experiment: a YAML file such as examples/digits.yaml.")],
+    out: Annotated[
+        str | None, typer.Option(help="Run folder: a path or a URI (s3://...). Default: runs/NAME, or runs/NAME-2 ...")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and what it costs at most; run nothing.")] = False,
+    address: Address = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search, confirm, fit and recommend: one experiment from beginning to end.
+
+    For every batch size: search the space, widen it where the optimum lies on its edge, re-run the best points on fresh
+    seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently; `bcrit resume` goes on.
+    """
+    from tuner.check import check_experiment
+
+    checked = check_experiment(read_yaml(_read_file(experiment), str(experiment)), str(experiment))
+    if plan:
+        _print_plan(checked, as_json)
+        return
+    from tuner.session import start
+
+    folder = RunFolder.at(out) if out is not None else _free_folder(checked.name)
+    start(checked, folder)
+    _run(folder, checked, address, workers, as_json)
+
+
+def resume(
+    run: Annotated[str, typer.Argument(help="Run folder of an experiment that was stopped or killed.")],
+    address: Address = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was stopped or killed. Finished trials are not repeated; a finished run is only reported."""
+    from tuner.check import check_experiment
+
+    folder = RunFolder.at(run)
+    experiment = check_experiment(folder.read_experiment().to_dict(), run)
+    _run(folder, experiment, address, workers, as_json)
+
+
+def _run(folder: RunFolder, experiment: Experiment, address: str | None, workers: int | None, as_json: bool) -> None:
+    from tuner.session import run
+
+    errors, console = Console(stderr=True), Console(stderr=as_json)
+    with Display(experiment, errors) as display:
+        result = run(folder, address=address, workers=workers, watch=display)
+    if not result.complete:
+        errors.print(f"stopped; go on with:  bcrit resume {escape(str(folder))}", highlight=False)
+        raise typer.Exit(130)
+    from bcrit.finish import finish
+
+    analysis, recommendation = finish(folder)
+    print_summary(console, analysis, recommendation)
+    if result.n_trials:
+        console.print(
+            f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, "
+            f"{result.training_share:.0%} of whose time was training",
+            highlight=False,
+        )
+    console.print(f"report: {escape(folder.path(REPORT))}", highlight=False, soft_wrap=True)
+    if as_json:
+        print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
+
+
+def _read_file(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(str(path), [f"the experiment cannot be read: {reason}"]) from error
+
+
+def _free_folder(name: str) -> RunFolder:
+    """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
+    folder, number = RunFolder.at(f"runs/{name}"), 1
+    while folder.exists():
+        number += 1
+        folder = RunFolder.at(f"runs/{name}-{number}")
+    return folder
+
+
+def _print_plan(experiment: Experiment, as_json: bool) -> None:
+    from tuner.plan import plan
+
+    plans = plan(experiment)
+    steps, most = sum(p.steps for p in plans), sum(p.most_steps for p in plans)
+    examples, most_examples = sum(p.examples for p in plans), sum(p.most_examples for p in plans)
+    if as_json:
+        studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
+        totals = {"steps": steps, "examples": examples, "most_steps": most, "most_examples": most_examples}
+        print(json.dumps({"experiment": experiment.to_dict(), "studies": studies, "totals": totals}, indent=2))
+        return
+    console = Console()
+    unit = experiment.unit
+    table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
+    for heading in ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all"):
+        table.add_column(escape(heading), justify="right")
+    for p in plans:
+        cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
+        table.add_row(*(f"{cell:,}" for cell in cells))
+    console.print(table)
+    console.print(
+        f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
+        f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
+        f"Early stopping ('{experiment.search.stopping.rule}') usually leaves a small part of that. Nothing was run.",
+        highlight=False,
+    )

@@ -1,0 +1,91 @@
+"""What is printed at the end: the table, the three numbers, the recommendation, where the report is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.analyze import RunAnalysis
+from analysis.fit import HyperbolaFit
+from analysis.recommend import Recommendation
+from analysis.wording import readable
+
+
+def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
+    """Print what a newcomer needs of a run.
+
+    Args:
+        console: where.
+        analysis: of the run.
+        recommendation: None where nothing could be fitted.
+    """
+    console.print(study_table(analysis))
+    if analysis.fit is None:
+        console.print(f"No curve: {escape(analysis.no_fit or '')}", highlight=False)
+    else:
+        for line in fit_lines(analysis.fit, str(analysis.experiment.target)):
+            console.print(escape(line), highlight=False)
+    if recommendation is not None:
+        console.print()
+        for sentence in recommendation.sentences:
+            console.print(escape(sentence), style="bold", highlight=False)
+
+
+def study_table(analysis: RunAnalysis) -> Table:
+    """One row a study: steps with their interval, examples, the best point, the edges it lies on."""
+    target = str(analysis.experiment.target)
+    table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
+    points = analysis.hyperparameters
+    names = list(dict.fromkeys(name for point in points.values() for name in point if name != "decay_fraction"))
+    for heading in ("batch size", "steps", "interval", "seeds", analysis.experiment.unit, *names, "on the edge of"):
+        table.add_column(escape(heading), justify="right")
+    for row in analysis.studies.to_dict("records"):
+        batch_size = int(row["batch_size"])
+        point = points.get(float(batch_size), {})
+        reached = math.isfinite(row["steps"])
+        edges = analysis.last_edges(batch_size)
+        binding = [f"{e['dimension']} ({e['side']})" for e in edges.to_dict("records") if e["kind"] == "box"]
+        table.add_row(
+            str(batch_size),
+            readable(row["steps"]) if reached else f"> {row['max_steps']:,}",
+            _interval(row["steps_low"], row["steps_high"]) if reached else "not reached",
+            f"{row['n_reached']}/{row['n_seeds']}",
+            readable(row["examples"]) if reached else "-",
+            *(escape(_value(point.get(name))) for name in names),
+            escape(", ".join(binding)) or "-",
+        )
+    return table
+
+
+def fit_lines(fit: HyperbolaFit, target: str = "") -> list[str]:
+    """The three numbers of a fit, each with what it means, and what is to be doubted."""
+    known = fit.identified
+    level = f"{fit.level:.0%}"
+    aim = f", to {target}" if target else ""
+    interval = _interval(fit.b_crit_low, fit.b_crit_high)
+    lines = [
+        _named("s_min", fit.s_min, known["s_min"], "steps, however large the batch" + aim),
+        _named("e_min", fit.e_min, known["e_min"], f"{fit.unit}, however small the batch" + aim),
+        _named("b_crit", fit.b_crit, known["b_crit"], f"{fit.unit} a batch ({level} interval {interval}): twice s_min and twice e_min"),
+    ]
+    return lines + [f"  note: {note}" for note in fit.notes]
+
+
+def _named(name: str, value: float, identified: bool, meaning: str) -> str:
+    shown = readable(value) if identified else f"{readable(value)} (not identified)"
+    return f"{name:>7} = {shown} {meaning}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"{readable(low)} to {readable(high)}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "-"
+    return readable(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

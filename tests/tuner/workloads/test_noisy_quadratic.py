@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search_spaces.dimensions import Value
+from tuner.training.schedule import learning_rate
+from tuner.training.settings import Settings
+from tuner.workloads.noisy_quadratic import NoisyQuadratic
+
+CONSTANT: dict[str, Value] = {}
+LINEAR: dict[str, Value] = {"schedule": "linear", "end_factor": 0.1, "decay_steps": 30}
+schedules = pytest.mark.parametrize("schedule", [CONSTANT, LINEAR], ids=["constant", "linear"])
+
+
+def settings(
+    optimizer: str = "momentum",
+    batch_size: int = 8,
+    seed: int = 0,
+    schedule: Mapping[str, Value] = CONSTANT,
+    **others: float,
+) -> Settings:
+    return Settings(batch_size, seed, optimizer, {"lr": 0.3, "momentum": 0.9, **others, **schedule})
+
+
+def risk(workload: NoisyQuadratic, chosen: Settings, chunks: list[int]) -> float:
+    run = workload.begin(chosen)
+    for chunk in chunks:
+        run.train(chunk)
+    return run.evaluate()["risk"]
+
+
+@given(
+    lr=st.floats(0.01, 1.9),
+    batch_size=st.integers(1, 1000),
+    steps=st.integers(0, 300),
+    h=st.lists(st.floats(0, 1), min_size=1, max_size=5),
+    scale=st.floats(0, 10),
+)
+def test_sgd_is_the_closed_form(lr: float, batch_size: int, steps: int, h: list[float], scale: float) -> None:
+    expected = 0.0
+    for curvature in h:
+        if curvature > 0:
+            shrink = (1 - lr * curvature) ** (2 * steps)
+            steady = lr * scale * curvature / (batch_size * curvature * (2 - lr * curvature))
+            expected += 0.5 * curvature * (shrink * 1.5 + (1 - shrink) * steady)
+    workload = NoisyQuadratic(spectrum=h, noise_scale=scale, start=1.5)
+    assert risk(workload, settings("sgd", batch_size, lr=lr), [steps]) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_the_heavy_ball_settles_at_the_published_risk(batch_size: int) -> None:
+    lr, mu, c = 0.2, 0.9, 0.7
+    workload = NoisyQuadratic(spectrum=[0.5], noise=[c])
+    expected = lr * c * (1 + mu) / (2 * batch_size * (1 - mu) * (2 + 2 * mu - lr * 0.5))
+    assert risk(workload, settings(batch_size=batch_size, lr=lr, momentum=mu), [3000]) == pytest.approx(expected)
+
+
+@schedules
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_the_risk_is_the_mean_loss_of_sampled_runs(optimizer: str, schedule: dict[str, Value]) -> None:
+    workload = NoisyQuadratic(dimensions=3, noise_exponent=0.5, noise_scale=2.0, start=[1.0, 2.0, 0.5])
+    chosen = settings(optimizer, batch_size=4, schedule=schedule)
+    rng = np.random.default_rng(1)
+    shape = (100_000, 3)
+    x, v = np.sqrt(workload.start) * rng.standard_normal(shape), np.zeros(shape)
+    for t in range(25):
+        lr = learning_rate(chosen.hyperparameters, t)
+        g = workload.spectrum * x + np.sqrt(workload.noise / 4) * rng.standard_normal(shape)
+        v = (0.0 if optimizer == "sgd" else 0.9) * v + g
+        x = x - lr * (g + 0.9 * v if optimizer == "nesterov" else v)
+    losses = 0.5 * (x**2 @ workload.spectrum)
+    assert risk(workload, chosen, [25]) == pytest.approx(losses.mean(), abs=4 * losses.std() / len(losses) ** 0.5)
+
+
+@schedules
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_how_updates_are_divided_into_calls_makes_no_difference(optimizer: str, schedule: dict[str, Value]) -> None:
+    workload = NoisyQuadratic(dimensions=50, evaluation_noise=0.1, seed_noise=0.1)
+    chosen = settings(optimizer, schedule=schedule)
+    assert risk(workload, chosen, [1] * 40) == risk(workload, chosen, [3, 37]) == risk(workload, chosen, [40])
+
+
+def test_evaluating_makes_no_difference() -> None:
+    workload = NoisyQuadratic(dimensions=50, evaluation_noise=0.1)
+    run = workload.begin(settings())
+    for _ in range(40):
+        assert run.evaluate() == run.evaluate()
+        run.train(1)
+    assert run.evaluate()["risk"] == risk(workload, settings(), [40])
+
+
+def test_the_noises_have_their_size_and_scope() -> None:
+    def logs(sd: dict[str, float], seeds: range, steps: range) -> np.ndarray[Any, Any]:
+        noisy, exact = NoisyQuadratic(dimensions=1, **sd), NoisyQuadratic(dimensions=1)  # type: ignore[arg-type]
+        return np.array(
+            [
+                [math.log(risk(noisy, settings(seed=s), [t]) / risk(exact, settings(seed=s), [t])) for t in steps]
+                for s in seeds
+            ]
+        )
+
+    per_evaluation = logs({"evaluation_noise": 0.2}, range(20), range(20))
+    assert per_evaluation.std() == pytest.approx(0.2, rel=0.15)
+    assert per_evaluation.std(axis=0).min() > 0.1
+    assert per_evaluation.std(axis=1).min() > 0.1
+    per_run = logs({"seed_noise": 0.2}, range(200), range(2))
+    assert per_run.std() == pytest.approx(0.2, rel=0.15)
+    np.testing.assert_allclose(per_run[:, 0], per_run[:, 1], atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_divergence_is_an_infinite_risk(optimizer: str) -> None:
+    run = NoisyQuadratic(dimensions=3).begin(settings(optimizer, lr=50.0))
+    run.train(2000)
+    assert run.evaluate()["risk"] == math.inf
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
+def test_without_noise_the_risk_falls_to_nothing_and_not_below(optimizer: str) -> None:
+    run = NoisyQuadratic(spectrum=[1.0, 0.0], noise_scale=0.0).begin(settings(optimizer, lr=1.0, momentum=0.5))
+    for _ in range(100):
+        run.train(5)
+        assert run.evaluate()["risk"] >= 0.0
+    assert run.evaluate()["risk"] < 1e-12
+
+
+def test_options_fill_in_the_model() -> None:
+    default = NoisyQuadratic()
+    assert len(default.spectrum) == 1000
+    assert default.spectrum[9] == default.noise[9] == pytest.approx(0.1)
+    other = NoisyQuadratic(dimensions=4, spectrum_exponent=2, noise_exponent=0, noise_scale=3, start=[4, 3, 2, 1])
+    np.testing.assert_allclose(other.spectrum, [1, 1 / 4, 1 / 9, 1 / 16])
+    np.testing.assert_allclose(other.noise, 3)
+    np.testing.assert_allclose(other.start, [4, 3, 2, 1])
+    np.testing.assert_allclose(NoisyQuadratic(spectrum=[2, 1], noise=[5, 6], noise_scale=0.5).noise, [2.5, 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dimensions": 0}, "'dimensions' must be a whole number of at least 1, but it is 0"),
+        ({"dimensions": 2.5}, "'dimensions' must be a whole number of at least 1, but it is 2.5"),
+        ({"dimensions": True}, "'dimensions' must be a whole number of at least 1, but it is True"),
+        (
+            {"spectrum_exponent": "steep"},
+            "'spectrum_exponent' must be a finite number of at least 0, but it is 'steep'",
+        ),
+        ({"spectrum": []}, "'spectrum' must be a list of numbers, but it is []"),
+        ({"spectrum": 3.0}, "'spectrum' must be a list of numbers, but it is 3.0"),
+        ({"spectrum": [1.0, -1.0]}, "'spectrum[1]' must be a finite number of at least 0, but it is -1.0"),
+        ({"spectrum": [1.0], "dimensions": 1}, "'spectrum' and 'dimensions' exclude each other"),
+        ({"noise": [1.0], "noise_exponent": 1.0}, "'noise' and 'noise_exponent' exclude each other"),
+        ({"noise": [1.0]}, "'noise' must have one number for each dimension, but it has 1 for 1000 dimensions"),
+        ({"noise_scale": math.nan}, "'noise_scale' must be a finite number of at least 0, but it is nan"),
+        ({"start": math.inf}, "'start' must be a finite number of at least 0, but it is inf"),
+        ({"evaluation_noise": -0.1}, "'evaluation_noise' must be a finite number of at least 0, but it is -0.1"),
+        ({"seed_noise": None}, "'seed_noise' must be a finite number of at least 0, but it is None"),
+    ],
+)
+def test_an_impossible_option_is_refused_by_name_and_value(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        NoisyQuadratic(**options)
+
+
+def test_an_unknown_optimizer_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no optimizer 'adam'; choose one of sgd, momentum, nesterov"):
+        NoisyQuadratic().begin(settings("adam"))

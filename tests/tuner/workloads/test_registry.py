@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from search_spaces.target import Target
+from tuner.workloads.registry import WORKLOADS, Entry, load_workload
+
+MODULE = """
+class Good:
+    unit = "examples"
+    metrics = {"loss": "minimize"}
+    hyperparameters = ()
+
+    def __init__(self, size=3):
+        self.size = size
+
+    @property
+    def n_examples(self):
+        raise RuntimeError("the data were loaded")
+
+    def begin(self, settings):
+        return None
+
+class Half:
+    unit = "examples"
+    hyperparameters = ()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory of its own, with a module of a user's, forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "broken.py").write_text("import not_there\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "entry"), WORKLOADS.items(), ids=WORKLOADS)
+def test_an_entry_says_what_its_class_says(name: str, entry: Entry) -> None:
+    workload = load_workload(name, {})
+    target = Target.model_validate(entry.target)
+    assert set(entry.metrics) == set(workload.metrics)
+    assert entry.unit == workload.unit
+    assert workload.metrics[target.metric] is target.direction
+
+
+def test_options_reach_the_class() -> None:
+    assert len(load_workload("noisy_quadratic", {"dimensions": 7}).spectrum) == 7  # type: ignore[attr-defined]
+
+
+def test_a_class_in_the_current_directory_is_found_and_its_data_are_not_loaded(folder: Path) -> None:
+    assert load_workload("mine:Good", {"size": 5}).size == 5  # type: ignore[attr-defined]
+
+
+REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
+    "unknown name": (
+        "digits_mpl",
+        {},
+        "no workload 'digits_mpl'; did you mean 'digits_mlp'? the built-in ones are digits_mlp, noisy_quadratic, "
+        "and a class of your own is written module:Class",
+    ),
+    "no class": ("mine:", {}, "there is no workload 'mine:'"),
+    "no module": ("yours:Good", {}, "needs the module 'yours', which is neither installed nor in"),
+    "broken module": (
+        "broken:Good",
+        {},
+        "needs the module 'broken', but importing it failed with ModuleNotFoundError: No module named 'not_there'",
+    ),
+    "unknown class": ("mine:Goob", {}, "has no class 'Goob'; did you mean 'Good'? its classes are Good, Half"),
+    "unknown option": ("mine:Good", {"width": 1}, "unexpected keyword argument 'width'; its options are size"),
+    "no options": ("digits_mlp", {"width": 1}, "it has no options, remove them"),
+    "bad value": ("noisy_quadratic", {"dimensions": 0}, "'dimensions' must be a whole number"),
+    "half a workload": (
+        "mine:Half",
+        {},
+        "must have unit, metrics, n_examples, hyperparameters, begin, but 'mine:Half' lacks metrics, n_examples, begin",
+    ),
+    "abstract class": ("tuner.workloads.supervised:SupervisedWorkload", {}, "abstract"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_loaded_is_refused_with_the_remedy(
+    folder: Path, name: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_workload(name, options)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from search_spaces.target import Direction
+from tuner.training.settings import Settings
+from tuner.training.supervised import Examples
+from tuner.workloads.supervised import SupervisedWorkload
+
+
+def settings(**others: float) -> Settings:
+    return Settings(4, 0, "sgd", {"lr": 0.2, **others})
+
+
+class Parity(SupervisedWorkload):
+    """The shortest classifier: three methods. It counts how often its data are loaded."""
+
+    loads = 0
+    hyperparameters = ("width",)
+
+    def model(self, settings: Settings) -> nn.Module:
+        return nn.Linear(2, int(settings.number("width", 2)))
+
+    def train_data(self) -> Examples:
+        self.loads += 1
+        return torch.eye(2).repeat(4, 1), torch.tensor([0, 1]).repeat(4)
+
+    def validation_data(self) -> Examples:
+        self.loads += 1
+        return torch.eye(2), torch.tensor([0, 1])
+
+
+class Line(Parity):
+    """A regressor, with a loss and a metric of its own."""
+
+    metrics = {"error": Direction.MINIMIZE}
+
+    def validation_data(self) -> Examples:
+        return torch.eye(2), torch.zeros(2, 2)
+
+    def train_data(self) -> Examples:
+        return self.validation_data()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.mse_loss(outputs, targets)
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        return {"error": self.loss(outputs, targets).item()}
+
+
+class Uneven(Parity):
+    def train_data(self) -> Examples:
+        return torch.eye(2), torch.zeros(3)
+
+
+def test_a_classifier_of_three_methods_learns() -> None:
+    run = Parity().begin(settings())
+    before = run.evaluate()
+    run.train(100)
+    after = run.evaluate()
+    assert after["val_loss"] < before["val_loss"]
+    assert after["val_accuracy"] == 1.0
+
+
+def test_default_metrics_are_cross_entropy_and_the_share_of_right_answers() -> None:
+    outputs, targets = torch.tensor([[0.0, 0.0], [0.0, 0.0], [9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1, 1, 1])
+    scored = Parity().score(outputs, targets)
+    assert scored["val_accuracy"] == 0.5  # two zeros count as class 0
+    assert scored["val_loss"] == pytest.approx(nn.functional.cross_entropy(outputs, targets).item())
+    assert set(scored) == set(Parity.metrics)
+
+
+def test_a_regressor_brings_its_own_loss_and_score() -> None:
+    run = Line().begin(Settings(2, 0, "sgd", {"lr": 0.5}))
+    run.train(300)
+    assert run.evaluate()["error"] < 1e-6
+
+
+def test_the_model_reads_hyperparameters_of_the_workload() -> None:
+    loss = {width: Parity().begin(settings(width=width)).evaluate()["val_loss"] for width in (2, 200)}
+    assert loss[200] > loss[2]  # ln 200 against ln 2
+
+
+def test_data_are_loaded_once_however_many_runs_begin() -> None:
+    workload = Parity()
+    assert workload.loads == 0
+    for _ in range(3):
+        workload.begin(settings()).train(1)
+    assert workload.n_examples == 8
+    assert workload.loads == 2
+
+
+def test_a_diverged_run_evaluates_to_a_number_that_is_not_finite() -> None:
+    run = Line().begin(Settings(2, 0, "sgd", {"lr": 1e9}))
+    run.train(50)
+    assert not torch.isfinite(torch.tensor(run.evaluate()["error"]))
+
+
+def test_inputs_without_targets_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Uneven\.train_data must return as many .* 2 inputs and 3 targets"):
+        Uneven().begin(settings())
