@@ -56,7 +56,8 @@ class RunAnalysis:
         """The boundary verdicts on a study's box as it was at the end."""
         edges = self.boundary[self.boundary["batch_size"] == batch_size]
         search = self.trials[(self.trials["batch_size"] == batch_size) & (self.trials["stage"] == "search")]
-        return edges[edges["round"] == search["round"].max()]
+        last: pd.DataFrame = edges[edges["round"] == search["round"].max()]
+        return last
 
     def to_json(self) -> dict[str, Any]:
         """The object of `bcrit analyze --json`."""

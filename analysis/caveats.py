@@ -34,14 +34,9 @@ def caveats(
     point = hyperparameters[next(name for name, choice in choices.items() if choice is advised(choices))]
     between = " and ".join(readable(size) for size in point.studies)
     if point.source == "interpolated":
-        found.append(
-            f"The hyperparameters are interpolated between batch sizes {between}; nothing was trained with them."
-        )
+        found.append(f"The hyperparameters are interpolated between batch sizes {between}; nothing was trained there.")
     if point.source == "nearest":
-        found.append(
-            f"The hyperparameters are those of batch size {between}, because the studies on either side chose different "
-            "options; nothing was trained with them at this batch size."
-        )
+        found.append(f"The hyperparameters are those of the nearest study, at batch size {between}; retune them.")
     return tuple(found)
 
 

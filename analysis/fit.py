@@ -45,6 +45,12 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
 
     Raises:
         InputError: the level is not in (0, 1), or fewer than two studies are reached.
+
+    Example:
+        >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
+        >>> fit = fit_hyperbola(table)
+        >>> round(fit.s_min), round(fit.b_crit), fit.identified["b_crit"]
+        (50, 100, True)
     """
     if not 0 < level < 1:
         raise InputError("level", [f"a level of confidence lies between 0 and 1, but it is {level:g}; use 0.95, say"])
@@ -95,8 +101,7 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
 def _profile(x: Floats, y: Floats, reached: npt.NDArray[np.bool_]) -> Profile:
     """The likelihood, without unreached studies where they cannot or need not enter.
 
-    With two reached studies, or with points that lie on a curve which the bounds do not contradict, sigma -> 0 makes
-    the
+    With two reached studies, or with points on a curve that the bounds do not contradict, sigma -> 0 makes the
     likelihood infinite there: the curve through the reached points is the answer.
     """
     full, only = Profile(x, y, reached), Profile(x[reached], y[reached], reached[reached])

@@ -42,8 +42,8 @@ def _identification(fit: HyperbolaFit) -> list[str]:
     if not fit.identified["s_min"]:
         bound = f" b_crit is above {readable(fit.b_crit_low)} {fit.unit}." if fit.b_crit_low > 0 else ""
         found.append(
-            f"s_min is not identified: batch sizes up to {readable(max(_reached(fit)))} do not show where the steps stop "
-            f"falling.{bound} Measure larger ones."
+            f"s_min is not identified: batch sizes up to {readable(max(_reached(fit)))} do not show where the steps "
+            f"stop falling.{bound} Measure larger ones."
         )
     if not fit.identified["e_min"]:
         bound = f" b_crit is below {readable(fit.b_crit_high)} {fit.unit}." if fit.b_crit_high < math.inf else ""

@@ -86,7 +86,7 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
     Raises:
         InputError: a column is missing or not numeric.
     """  # noqa: DOC502  (raised by as_numbers)
-    numbers = as_numbers(table, "table of steps to target", _REQUIRED, _OPTIONAL)
+    numbers = as_numbers(table, "table of steps to target", _REQUIRED, ["max_steps"])
     if "max_steps" not in numbers:
         numbers["max_steps"] = math.nan
     aside: dict[int, str] = {}

@@ -33,9 +33,8 @@ def hyperparameters_at(batch_size: float, best: Mapping[float, Mapping[str, Any]
     """Read the hyperparameters at one batch size off the studies' best points.
 
     Between two studies that chose the same options, numbers are interpolated linearly in log B and in the coordinate
-    in which
-    they are searched: log(value), log(1 - value) for momentum, the value itself where it may be 0. This assumes that
-    the optimum moves smoothly; nothing was trained there.
+    in which they are searched: log(value), log(1 - value) for momentum, the value itself where it may be 0. This
+    assumes that the optimum moves smoothly; nothing was trained there.
 
     Args:
         batch_size: inside or outside of the studies; outside, the nearest is taken.

@@ -26,8 +26,7 @@ def lack_of_fit(log_batch: Floats, residuals: Floats, u: float) -> tuple[bool, f
     (log s_min, log e_min), and F(1, n - 3) compares what it explains with what it leaves. Fitting p and comparing the
     two sums of squares has the same power (0.81 against 0.80 for p = 1.4, six studies, 3 % noise), but this form needs
     no second search and keeps the F distribution where p is hardly determined. At the limits of the curve (flat, or
-    perfect
-    scaling) the added variable is the slope in log-log: it finds steps that rise with B, or fall faster than 1/B.
+    perfect scaling) the added variable is log B: it finds steps that rise with B, or fall faster than 1/B.
 
     Args:
         log_batch: log batch size of the reached studies; (n,).
@@ -48,8 +47,9 @@ def lack_of_fit(log_batch: Floats, residuals: Floats, u: float) -> tuple[bool, f
         return False, None
     basis, _ = np.linalg.qr(model / np.linalg.norm(model, axis=0))
     added, rest = (vector - basis @ (basis.T @ vector) for vector in (added, residuals))
-    total, explained = float(rest @ rest), float(added @ rest) ** 2 / max(float(added @ added), np.finfo(float).tiny)
-    left = max(total - explained, np.finfo(float).tiny)
-    p_value = float(special.fdtrc(1, freedom, explained / (left / freedom)))
+    total, length = float(rest @ rest), float(added @ added)
+    share_left = 1 - float(added @ rest) ** 2 / (total * length) if total * length > 0 else 1.0
+    # The upper tail of F(1, f) at F = f (1 - s) / s, s being the share left, without a division by s.
+    p_value = float(special.betainc(freedom / 2, 0.5, max(share_left, 0.0)))
     rms = math.sqrt(float((residuals**2).mean()))
     return p_value < FALSE_ALARM_RATE and rms > NEGLIGIBLE, p_value

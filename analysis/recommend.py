@@ -97,6 +97,14 @@ def recommend(
 
     Raises:
         InputError: a value is out of its range, or hours or cost are limited and no step times are given.
+
+    Example:
+        >>> import pandas as pd
+        >>> from analysis.fit import fit_hyperbola
+        >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
+        >>> found = recommend(fit_hyperbola(table), max_steps=100)
+        >>> found.choices["best"].batch_size, found.binding
+        (100.0, 'max_steps')
     """
     given = {"max_hours": max_hours, "max_cost": max_cost, "max_steps": max_steps, "max_examples": max_examples}
     limits = {name: limit for name, limit in given.items() if limit is not None}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.choices import LimitMissed
 from analysis.frontier import FrontierPoint, Terms
-from analysis.wording import readable
+from analysis.wording import duration, readable
 
 
 def advised(choices: Mapping[str, FrontierPoint]) -> FrontierPoint:
@@ -38,9 +38,9 @@ def _train(terms: Terms, point: FrontierPoint) -> str:
         spread = f" ({level} % interval {readable(point.steps_low)} to {readable(point.steps_high)})"
     spent = [f"{readable(point.examples)} {terms.fit.unit}"]
     if point.hours is not None and point.cost is not None:
-        spent.append(f"{readable(point.hours)} hours")
-        unit = "device-hours" if terms.price_per_device_hour is None else "in money"
-        spent.append(f"{readable(point.cost)} {unit}")
+        spent.append(duration(point.hours))
+        if terms.price_per_device_hour is not None:
+            spent.append(f"at a cost of {readable(point.cost)}")
     steps = f"about {readable(point.steps)} steps{spread}"
     return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}."
 

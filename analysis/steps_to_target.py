@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from scipy import stats
 
 from analysis.boundary import SearchedPoint, after_round
@@ -18,18 +17,6 @@ from search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
 _MEDIAN_LEVEL = 0.90
-
-
-def trials_frame(trials: pa.Table) -> pd.DataFrame:
-    """The trials table as a frame, with missing counts as NaN.
-
-    Args:
-        trials: the trials table of a run folder.
-
-    Returns:
-        One row a trial.
-    """
-    return trials.to_pandas()
 
 
 def steps_to_target(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:

@@ -6,3 +6,11 @@ from __future__ import annotations
 def readable(number: float) -> str:
     """Three digits, or all digits before the point with thousands marked: 0.0123, 46.2, 4,500."""
     return f"{number:,.0f}" if 100 <= abs(number) < 1e15 else f"{number:.3g}"
+
+
+def duration(hours: float) -> str:
+    """Hours in the unit that a person would use: 0.31 s, 4.2 min, 36 h."""
+    for unit, an_hour in (("h", 1), ("min", 60)):
+        if hours * an_hour >= 1:
+            return f"{readable(hours * an_hour)} {unit}"
+    return f"{readable(hours * 3600)} s"

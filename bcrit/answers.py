@@ -57,7 +57,9 @@ def fit(
 
 
 def recommend(
-    source: Annotated[str, typer.Argument(metavar="RUN|TABLE.csv", help="Run folder, or a table as `bcrit fit` takes.")],
+    source: Annotated[
+        str, typer.Argument(metavar="RUN|TABLE.csv", help="Run folder, or a table as `bcrit fit` takes.")
+    ],
     step_time: Annotated[
         Path | None, typer.Option(help="CSV with columns batch_size, step_seconds. Default: measured by the run.")
     ] = None,
@@ -73,10 +75,9 @@ def recommend(
 
     Exit code 1 when no batch size keeps the limits; the answer then says which must give, and by how much.
     """
-    from analysis import fit_hyperbola, read_step_times, read_table
+    from analysis import fit_hyperbola, fit_step_times, read_step_times, read_table
     from analysis import recommend as recommend_batch_size
     from analysis.analyze import analyze as analyze_run
-    from analysis.step_time import StepTimes
 
     points: dict[float, dict[str, Any]] = {}
     times = None if step_time is None else read_step_times(step_time)
@@ -85,7 +86,7 @@ def recommend(
         if analysis.fit is None:
             raise InputError(source, [f"nothing to recommend from: {analysis.no_fit}"])
         result, points = analysis.fit, analysis.hyperparameters
-        times = StepTimes.from_studies(analysis.studies) if times is None else times
+        times = fit_step_times(analysis.studies[["batch_size", "step_seconds"]]) if times is None else times
     else:
         result = fit_hyperbola(read_table(Path(source)))
     advice = recommend_batch_size(

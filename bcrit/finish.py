@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from analysis.report.build import build_report
+
 from analysis.analyze import RunAnalysis, analyze, write_analysis
 from analysis.recommend import Recommendation, recommend
-from analysis.report.build import build_report
 from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
-from analysis.step_time import StepTimes
+from analysis.step_time import fit_step_times
 from search_spaces.tables import MEASUREMENTS
 
 
@@ -33,4 +34,4 @@ def recommend_run(analysis: RunAnalysis) -> Recommendation | None:
     """The recommendation without limits or prices; None where there is no curve."""
     if analysis.fit is None:
         return None
-    return recommend(analysis.fit, StepTimes.from_studies(analysis.studies), hyperparameters=analysis.hyperparameters)
+    return recommend(analysis.fit, fit_step_times(analysis.studies[["batch_size", "step_seconds"]]), hyperparameters=analysis.hyperparameters)

@@ -33,7 +33,9 @@ def tune(
     out: Annotated[
         str | None, typer.Option(help="Run folder: a path or a URI (s3://...). Default: runs/NAME, or runs/NAME-2 ...")
     ] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and what it costs at most; run nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print what would run and what it costs at most; run nothing.")
+    ] = False,
     address: Address = None,
     workers: Workers = None,
     as_json: AsJson = False,

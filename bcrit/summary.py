@@ -71,7 +71,12 @@ def fit_lines(fit: HyperbolaFit, target: str = "") -> list[str]:
     lines = [
         _named("s_min", fit.s_min, known["s_min"], "steps, however large the batch" + aim),
         _named("e_min", fit.e_min, known["e_min"], f"{fit.unit}, however small the batch" + aim),
-        _named("b_crit", fit.b_crit, known["b_crit"], f"{fit.unit} a batch ({level} interval {interval}): twice s_min and twice e_min"),
+        _named(
+            "b_crit",
+            fit.b_crit,
+            known["b_crit"],
+            f"{fit.unit} a batch ({level} interval {interval}): twice s_min and twice e_min",
+        ),
     ]
     return lines + [f"  note: {note}" for note in fit.notes]
 

@@ -231,7 +231,11 @@ _CHOICE = re.compile(r"^choice of (.+)$")
 
 
 def _read(value: Any) -> Any:
-    """Turn YAML's short forms into the long one: sentences, bare values, mappings of options."""
+    """Turn YAML's short forms into the long one: sentences, bare values, mappings of options.
+
+    Raises:
+        ValueError: a sentence is not in one of the forms.
+    """
     if isinstance(value, BaseModel):
         return value
     if isinstance(value, str):

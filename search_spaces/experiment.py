@@ -287,10 +287,10 @@ class Experiment(_Frozen):
         taken = sorted({hyperparameter(a) for a in space.active({})} & (reserved | {"decay_steps"}))
         problems += [f"the name '{name}' is a column of the run folder's tables; choose another" for name in taken]
         schedule = space.root.get("schedule")
-        for option in schedule.options if isinstance(schedule, Choice) else ():
+        for option, inner in (schedule.options if isinstance(schedule, Choice) else {}).items():
             if option not in SCHEDULES:
                 problems.append(f"there is no schedule '{option}'; the schedules are {', '.join(SCHEDULES)}")
-            elif unknown := sorted(set(schedule.options[option]) - set(SCHEDULES[option])):
+            elif unknown := sorted(set(inner) - set(SCHEDULES[option])):
                 needs = ", ".join(SCHEDULES[option]) or "no parameters"
                 problems.append(f"schedule '{option}' has {needs}, but the space names {', '.join(unknown)}")
         if problems:

@@ -17,10 +17,21 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, with 1e-3 read as a number and repeated keys refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that stands twice: PyYAML would silently keep the last."""
+        """Refuse a key that stands twice: PyYAML would silently keep the last.
+
+        Args:
+            node: the mapping.
+            deep: as in PyYAML.
+
+        Returns:
+            The mapping.
+
+        Raises:
+            ConstructorError: a key stands twice.
+        """
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice; keep one", key_node.start_mark

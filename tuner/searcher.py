@@ -17,7 +17,7 @@ from tuner.trainable import to_config
 from tuner.training.trial import Ending
 
 
-class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
+class LedgerSearcher(Searcher):
     """One searcher for all studies. It holds no knowledge of its own: everything is in the ledger.
 
     Attributes:
@@ -43,7 +43,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         self.running: dict[str, Proposal] = {}
         self.stopping = False
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """Give Tune the next trial, `None` for "not now", or `FINISHED`."""
         if self.stopping:
             return str(Searcher.FINISHED)
@@ -85,7 +85,7 @@ class LedgerSearcher(Searcher):  # type: ignore[misc]  # Ray has no types
         """Nothing was saved."""
 
 
-class StopWhenAsked(Stopper):  # type: ignore[misc]  # Ray has no types
+class StopWhenAsked(Stopper):
     """Stops all trials once the searcher was told to."""
 
     def __init__(self, searcher: LedgerSearcher) -> None:

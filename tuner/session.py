@@ -131,7 +131,7 @@ def _ray(address: str | None, workers: int | None) -> Iterator[float]:
         configure_logging=True,
     )
     try:
-        slots = ray.cluster_resources().get("CPU", 1.0)
+        slots = ray.cluster_resources().get("CPU", 1.0)  # type: ignore[no-untyped-call]
         yield min(slots, workers) if workers else slots
     finally:
         ray.shutdown()

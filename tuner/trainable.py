@@ -44,15 +44,15 @@ def _workload(name: str, options: str, folder: str) -> Workload:
     return load_workload(name, json.loads(options))
 
 
-class TrialTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types
+class TrialTrainable(tune.Trainable):
     """Runs one trial after the other. A step is a chunk of optimizer updates with their evaluations."""
 
-    def setup(self, config: dict[str, Any], experiment: dict[str, Any], folder: str) -> None:
+    def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "") -> None:
         """Prepare the process for its trials, and the first of them.
 
         Args:
             config: the first trial, as `to_config` made it.
-            experiment: the resolved experiment.
+            experiment: the resolved experiment as plain data.
             folder: where a user's own workload is found.
         """
         self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder

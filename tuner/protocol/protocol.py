@@ -90,6 +90,8 @@ class PerStudyProtocol:
             batch_size=batch_size,
             seed=experiment.seed,
             start=experiment.search.start,
+            trials=experiment.search.trials,
+            budget_steps=budget_steps,
             target=experiment.target,
         )
         plan = plan_stopping(known, budget_steps, experiment.search.stopping, experiment.target, experiment.resolution)

@@ -10,7 +10,9 @@ from scipy.stats import qmc
 
 from search_spaces.space import Point, SearchSpace
 from search_spaces.target import Target
+from tuner.protocol.local import local_point
 from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.response import merit
 from tuner.protocol.tpe import tpe_point
 
 
@@ -25,6 +27,8 @@ class Question:
         batch_size: the study.
         seed: the experiment's seed.
         start: length of the Sobol start.
+        trials: feasible trials of the search.
+        budget_steps: the study's step budget.
         target: what trials should reach.
     """
 
@@ -34,6 +38,8 @@ class Question:
     batch_size: int
     seed: int
     start: int
+    trials: int
+    budget_steps: int
     target: Target
 
 
@@ -58,6 +64,10 @@ def tpe(question: Question) -> Point:
     if question.number < question.start or not question.known or not question.space.axes:
         return sobol(question)
     rng = np.random.default_rng([question.seed, question.batch_size, question.number])
+    best = min(question.known, key=lambda record: merit(record, question.target))
+    if best.steps_to_target is not None and question.number % 2:
+        progress = min(1.0, (question.number - question.start) / max(1, question.trials - question.start))
+        return local_point(question.space, question.space.clip(best.point), best.steps_to_target / question.budget_steps, progress, rng)
     return tpe_point(question.space, question.known, question.target, seed=int(rng.integers(2**31)))
 
 

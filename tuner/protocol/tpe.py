@@ -65,9 +65,9 @@ def tpe_point(space: SearchSpace, known: Sequence[TrialRecord], target: Target, 
 def _ask(space: SearchSpace, trial: optuna.Trial) -> Point:
     """Let TPE choose a value for every axis that exists, the options of choices first."""
     point: Point = {}
-    for name, dimension in space.root.items():
-        if isinstance(dimension, Choice):
-            point[name] = trial.suggest_categorical(name, list(dimension.options))
+    for name, choice in space.root.items():
+        if isinstance(choice, Choice):
+            point[name] = trial.suggest_categorical(name, list(choice.options))
     for address, dimension in space.active(point).items():
         if isinstance(dimension, Fixed):
             point[hyperparameter(address)] = dimension.value

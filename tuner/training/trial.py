@@ -6,22 +6,15 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from search_spaces.outcome import Outcome
 from search_spaces.target import Crossing, Direction, Target
 from tuner.training.evaluation import next_evaluation
+from tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
 _DIVERGED_FACTOR = 10.0
-
-
-class Run(Protocol):
-    """One training run in progress: see `tuner.workloads.protocol.Run`."""
-
-    def train(self, steps: int) -> None: ...  # noqa: D102
-
-    def evaluate(self) -> Mapping[str, float]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

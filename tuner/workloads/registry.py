@@ -84,7 +84,7 @@ def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
         ) from error
     # Looked up statically, because asking for `n_examples` may load the data.
     absent = object()
-    parts = [part for part in (*Workload.__annotations__, *vars(Workload)) if not part.startswith("_")]
+    parts = [part for part in vars(Workload) if not part.startswith("_")]
     missing = [part for part in parts if inspect.getattr_static(workload, part, absent) is absent]
     if missing:
         raise ValueError(

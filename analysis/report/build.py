@@ -1,0 +1,114 @@
+"""The report as one page: figures, tables and words put into the template."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+import pyarrow as pa
+
+from analysis.analyze import RunAnalysis
+from analysis.recommend import Recommendation
+from analysis.report import tables
+from analysis.report.choice_traces import CHOICES
+from analysis.report.curves_plot import curves_plot
+from analysis.report.examples_plot import examples_plot
+from analysis.report.figure import Figure
+from analysis.report.frontier_plot import frontier_plot
+from analysis.report.glossary import glossary
+from analysis.report.headline import answer, caveats, key_numbers
+from analysis.report.palette import VIRIDIS
+from analysis.report.residuals_plot import residuals_plot
+from analysis.report.steps_plot import steps_plot
+from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
+from search_spaces.load import dump_experiment
+
+MOST_PANELS = 12
+"""So many studies are shown side by side; more share one panel with a list to choose from."""
+
+
+def build_report(
+    analysis: RunAnalysis, recommendation: Recommendation | None = None, measurements: pa.Table | None = None
+) -> str:
+    """Write everything that is known of a run as one HTML page that loads nothing from anywhere.
+
+    Whatever comes from users is escaped: by the template in the page, by `label` in the figures' texts, and as JSON
+    that cannot end its script.
+
+    Args:
+        analysis: of the run; what it lacks (a fit, reached studies) is said in the page.
+        recommendation: from its fit; None where there is none.
+        measurements: the measurements table, for the learning curves; None leaves them out.
+
+    Returns:
+        The page.
+    """
+    # Jinja and plotly's script are needed by nothing else in this package.
+    from jinja2 import Environment, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    here = resources.files("analysis.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
+    trials = trials_plot(analysis)
+    return page.render(
+        words(analysis, recommendation),
+        trials=trials,
+        marks=MARKS,
+        viridis=VIRIDIS,
+        color_ticks=color_ticks(trials.slowest),
+        figures=figures(analysis, recommendation, measurements, trials),
+        most_panels=MOST_PANELS,
+        css=here.joinpath("page.css").read_text(encoding="utf-8"),
+        plotly=get_plotlyjs(),
+    )
+
+
+def figures(
+    analysis: RunAnalysis, recommendation: Recommendation | None, measurements: pa.Table | None, trials: TrialPanels
+) -> dict[str, Figure]:
+    """Every figure that there is something to draw in, by its name in the page."""
+    fit = analysis.fit
+    found = {
+        "steps": steps_plot(analysis),
+        "examples": examples_plot(analysis, recommendation),
+        "frontier": frontier_plot(recommendation, analysis.experiment.unit) if recommendation else None,
+        **{f"trials-{batch_size}": panel for batch_size, panel in trials.panels},
+        "residuals": residuals_plot(fit) if fit else None,
+        "curves": curves_plot(analysis, measurements) if measurements is not None else None,
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[str, Any]:
+    """All text of the page, unescaped."""
+    experiment, fit, unit = analysis.experiment, analysis.fit, analysis.experiment.unit
+    target = str(experiment.target)
+    return {
+        "name": experiment.name,
+        "workload": experiment.workload.name,
+        "target": target,
+        "unit": unit,
+        "location": analysis.location,
+        "answer": answer(analysis, recommendation),
+        "key_numbers": key_numbers(fit, target) if fit else (),
+        "lack_of_fit": fit is not None and fit.lack_of_fit,
+        "caveats": caveats(analysis, recommendation),
+        "choices": tables.choice_table(recommendation, unit) if recommendation else None,
+        "advice": tables.advice_table(recommendation) if recommendation else None,
+        "choice_words": {n: w for n, w in CHOICES.items() if recommendation and n in recommendation.choices},
+        "frontier": tables.frontier_table(recommendation, unit) if recommendation else None,
+        "limits": tables.limit_table(recommendation) if recommendation and recommendation.infeasible else None,
+        "binding": recommendation.binding if recommendation else None,
+        "boundary": tables.boundary_table(analysis),
+        "edges": {kind: text for kind, text in tables.EDGES.items() if (analysis.boundary["kind"] == kind).any()},
+        "outcomes": tables.outcome_table(analysis),
+        "points": tables.point_table(analysis),
+        "studies": tables.study_table(analysis),
+        "experiment": dump_experiment(experiment),
+        "environment": tables.environment_table(analysis.environment),
+        "glossary": glossary(unit, target),
+    }
+
+
+__all__ = ["MOST_PANELS", "build_report", "figures", "words"]

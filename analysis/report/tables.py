@@ -1,0 +1,175 @@
+"""The tables of the report, as text: studies, outcomes, edges, choices, the frontier, the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.analyze import RunAnalysis
+from analysis.frontier import FrontierPoint
+from analysis.recommend import Recommendation
+from analysis.report.choice_traces import CHOICES
+from analysis.report.frontier_plot import time_unit
+from analysis.report.labels import interval_text, value_text
+from analysis.steps_to_target import outcome_counts
+from search_spaces.outcome import Outcome
+from search_spaces.tables import STEPS_TO_TARGET
+
+EDGES: Final = {
+    "box": "The box may bind: a better point may lie outside.",
+    "wall": "Beyond it nearly every trial diverged: nothing better lies there.",
+    "limit": "The end of what the hyperparameter can be: nothing lies beyond.",
+    "flat": "Trials spread over the whole axis do as well: its value hardly matters.",
+}
+"""What each kind of edge means."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text.
+
+    Attributes:
+        head: names of the columns.
+        rows: cells, as many as the head has names.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the columns of its first row."""
+    return Table(
+        tuple(rows[0]) if rows else (), tuple(tuple(value_text(cell) for cell in row.values()) for row in rows)
+    )
+
+
+def study_table(analysis: RunAnalysis) -> Table:
+    """One row a batch size: its number, its spread and where it came from."""
+    unit = analysis.experiment.unit
+    rows = []
+    for row in analysis.studies.to_dict("records"):
+        reached = pd.notna(row["steps"])
+        steps = interval_text(row["steps"], row["steps_low"], row["steps_high"]) if reached else None
+        rows.append(
+            {
+                "batch size": row["batch_size"],
+                "steps to target": steps or f"more than {value_text(row['max_steps'])}",
+                f"{unit} to target": row["examples"],
+                "seeds reached": f"{row['n_reached']} of {row['n_seeds']}",
+                "source": row["source"],
+                "search trials": row["n_trials"],
+                "best in search": row["search_steps"],
+                "ms a step": 1000 * row["step_seconds"],
+            }
+        )
+    return _table(rows)
+
+
+def point_table(analysis: RunAnalysis) -> Table:
+    """The best hyperparameters of each study that has any."""
+    names = [name for name in analysis.studies.columns if name not in STEPS_TO_TARGET.names]
+    rows = analysis.studies[analysis.studies["best_trial"].notna()].to_dict("records")
+    return _table([{"batch size": row["batch_size"], **{name: row[name] for name in names}} for row in rows])
+
+
+def outcome_table(analysis: RunAnalysis) -> Table:
+    """How the search trials of each study ended; outcomes that never occur are left out."""
+    counts = {b: outcome_counts(analysis.trials, int(b)) for b in analysis.studies["batch_size"]}
+    occurring = [o.value for o in Outcome if any(count[o.value] for count in counts.values())]
+    return _table([{"batch size": b, **{o: count[o] for o in occurring}} for b, count in counts.items()])
+
+
+def boundary_table(analysis: RunAnalysis) -> Table:
+    """Every edge that an optimum touched, in every round."""
+    rows = [
+        {
+            "batch size": edge["batch_size"],
+            "round": edge["round"],
+            "dimension": edge["dimension"],
+            "side": edge["side"],
+            "box": f"{value_text(edge['low'])} to {value_text(edge['high'])}",
+            "optimum": edge["optimum"],
+            "kind": edge["kind"],
+            "widened to": edge["widened_to"],
+        }
+        for edge in analysis.boundary.to_dict("records")
+    ]
+    return _table(rows)
+
+
+def choice_table(recommendation: Recommendation, unit: str) -> Table:
+    """The choices with what they take."""
+    choices = recommendation.choices
+    return _table([{"choice": n, **_taken(choices[n], unit, recommendation)} for n in CHOICES if n in choices])
+
+
+def advice_table(recommendation: Recommendation) -> Table:
+    """The hyperparameters to train with at each choice, and where they come from."""
+    advised = {name: recommendation.hyperparameters[name] for name in CHOICES if name in recommendation.hyperparameters}
+    names = list(dict.fromkeys(name for at in advised.values() for name in at.values))
+    return _table(
+        [
+            {
+                "choice": choice,
+                "batch size": at.batch_size,
+                **{name: at.values.get(name) for name in names},
+                "where from": f"{at.source} (batch size {', '.join(value_text(size) for size in at.studies)})",
+            }
+            for choice, at in advised.items()
+        ]
+    )
+
+
+def frontier_table(recommendation: Recommendation, unit: str) -> Table:
+    """What a training takes at each batch size."""
+    return _table([_taken(point, unit, recommendation) for point in recommendation.frontier])
+
+
+def _taken(point: FrontierPoint, unit: str, recommendation: Recommendation) -> dict[str, Any]:
+    row = {
+        "batch size": point.batch_size,
+        "steps": interval_text(point.steps, point.steps_low, point.steps_high),
+        unit: point.examples,
+    }
+    if point.hours is not None:
+        time, factor = time_unit(recommendation)
+        row |= {time: point.hours * factor, f"cost ({recommendation.cost_unit})": point.cost}
+        row["step time"] = point.step_time_source
+    return {**row, "measured": "yes" if point.measured else "no, from the curve"}
+
+
+def limit_table(recommendation: Recommendation) -> Table:
+    """The limits that have to give."""
+    return _table([{"limit": m.limit, "given": m.given, "needed": m.needed} for m in recommendation.infeasible])
+
+
+def environment_table(environment: Mapping[str, Any]) -> Table:
+    """Where and with what it ran, nested entries on one line."""
+    return _table([{"what": name, "value": _flat(value)} for name, value in environment.items()])
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_flat(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_flat(inner) for inner in value) or "none"
+    return "–" if value is None else str(value)
+
+
+__all__ = [
+    "advice_table",
+    "point_table",
+    "EDGES",
+    "Table",
+    "boundary_table",
+    "choice_table",
+    "environment_table",
+    "frontier_table",
+    "limit_table",
+    "outcome_table",
+    "study_table",
+]

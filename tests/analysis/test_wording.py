@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+
+from analysis.wording import duration, readable
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.01234, "0.0123"), (46.23, "46.2"), (4500.4, "4,500"), (2e20, "2e+20"), (0, "0")]
+)
+def test_numbers_have_three_digits_or_all_before_the_point(number: float, text: str) -> None:
+    assert readable(number) == text
+
+
+@pytest.mark.parametrize(("hours", "text"), [(36, "36 h"), (0.07, "4.2 min"), (0.0001, "0.36 s")])
+def test_durations_come_in_the_unit_a_person_would_use(hours: float, text: str) -> None:
+    assert duration(hours) == text

@@ -1,0 +1,93 @@
+"""Rungs and the cap, decided from what is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from search_spaces.experiment import Stopping
+from search_spaces.outcome import Outcome, Stage
+from search_spaces.target import Direction, Target
+from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.stopping import plan_stopping
+from tuner.training.evaluation import evaluation_steps
+
+TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
+ASHA = Stopping()
+
+
+def record(number: int, curve: list[tuple[int, float]], reached: bool = False, feasible: bool = True) -> TrialRecord:
+    last = curve[-1][0]
+    outcome = Outcome.REACHED if reached else Outcome.EXHAUSTED if feasible else Outcome.DIVERGED
+    return TrialRecord(
+        trial_id=f"b0000008-search-{number:04d}",
+        batch_size=8,
+        stage=Stage.SEARCH,
+        number=number,
+        round=0,
+        repeats=None,
+        seed=1,
+        outcome=outcome,
+        message=None,
+        max_steps=1000,
+        steps=last,
+        examples=8 * last,
+        steps_to_target=last if reached else None,
+        steps_to_target_low=curve[-2][0] if reached else None,
+        best_value=min(v for _, v in curve),
+        train_seconds=0.0,
+        evaluate_seconds=0.0,
+        started_at=0.0,
+        ended_at=0.0,
+        point={"lr": 0.1},
+        curve=curve,
+    )
+
+
+def straight(number: int, slope: float, until: int, reached: bool = False) -> TrialRecord:
+    return record(number, [(s, 10 - slope * s) for s in range(0, until + 1)], reached)
+
+
+def test_without_any_trial_the_budget_is_the_only_limit() -> None:
+    plan = plan_stopping([], 1000, ASHA, TARGET, 0.02)
+    assert (plan.max_steps, plan.capped, plan.rungs) == (1000, False, ())
+
+
+def test_the_cap_is_the_incumbent_with_slack_on_the_evaluation_grid() -> None:
+    plan = plan_stopping([straight(0, 0.1, 91, reached=True)], 1000, ASHA, TARGET, 0.02)
+    assert plan.capped and 1.1 * 91 <= plan.max_steps <= 1.1 * 91 * 1.03
+    assert plan.max_steps in set(evaluation_steps(1000, 0.02))
+
+
+def test_a_rung_needs_eta_trials_that_came_so_far() -> None:
+    known = [straight(i, 0.01 * (i + 1), 1000) for i in range(2)]
+    assert plan_stopping(known, 1000, ASHA, TARGET, 0.02).rungs == ()
+    known.append(straight(2, 0.005, 1000))
+    assert len(plan_stopping(known, 1000, ASHA, TARGET, 0.02).rungs) == 1
+
+
+def test_the_first_rung_stands_at_the_grace_of_the_incumbent_and_cuts_at_the_best_third() -> None:
+    known = [straight(0, 0.1, 91, reached=True), *(straight(i, 0.01 * i, 100) for i in range(1, 7))]
+    (rung,) = plan_stopping(known, 1000, ASHA, TARGET, 0.02).rungs
+    assert 0.45 * 91 <= rung.step <= 0.45 * 91 + 1
+    values = sorted(trial.best_until(rung.step, Direction.MINIMIZE) for trial in known)
+    assert values[1] <= rung.cutoff <= values[2]
+
+
+def test_diverged_trials_do_not_set_the_cutoff() -> None:
+    known = [straight(i, 0.01, 1000) for i in range(3)]
+    with_diverged = [*known, record(3, [(0, 1.5), (1000, 1.1)], feasible=False)]
+    assert plan_stopping(known, 1000, ASHA, TARGET, 0.02) == plan_stopping(with_diverged, 1000, ASHA, TARGET, 0.02)
+
+
+def test_a_maximised_metric_cuts_from_below() -> None:
+    target = Target(metric="acc", threshold=0.99, direction=Direction.MAXIMIZE)
+    known = [record(i, [(s, 0.001 * i * s / 1000) for s in range(0, 1001, 1)]) for i in range(6)]
+    (rung,) = plan_stopping(known, 1000, ASHA, target, 0.02).rungs
+    assert sum(trial.best_until(rung.step, Direction.MAXIMIZE) >= rung.cutoff for trial in known) == 2
+
+
+@pytest.mark.parametrize(("rule", "capped", "rungs"), [("none", False, 0), ("cap", True, 0), ("asha", True, 1)])
+def test_the_rules_are_options(rule: str, capped: bool, rungs: int) -> None:
+    known = [straight(i, 0.1 - 0.01 * i, 91, reached=i == 0) for i in range(5)]
+    plan = plan_stopping(known, 1000, Stopping.model_validate(rule), TARGET, 0.02)
+    assert (plan.capped, len(plan.rungs)) == (capped, rungs)

@@ -1,0 +1,68 @@
+"""A step around the best point of a study: the model-free half of the search."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from search_spaces.dimensions import Box, Choice
+from search_spaces.space import Point, SearchSpace, hyperparameter
+
+# Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Chosen on the noisy
+# quadratic model.
+_FIRST, _LAST = 0.2, 0.03
+_SWITCH = 0.3
+_TIED = 0.5
+_DRAWS = 16
+
+
+def local_point(space: SearchSpace, best: Point, spent: float, progress: float, rng: np.random.Generator) -> Point:
+    """Draw a point near the best one, nearer the further the search has come.
+
+    The step is Gaussian in the scaled coordinates, with the effective learning rate lr/(1 - momentum) in the place of
+    lr; choices stay as they are.
+
+    Args:
+        space: the study's search space.
+        best: the incumbent's point.
+        spent: the best point's steps-to-target as a share of the step budget.
+        progress: share of the search that is done, in [0, 1].
+        rng: source of randomness.
+
+    Returns:
+        A point inside the space.
+    """
+    point = _switched(space, best, rng)
+    width = _FIRST * (_LAST / _FIRST) ** progress if point == best else _FIRST
+    boxes = {address: d for address, d in space.active(point).items() if isinstance(d, Box)}
+    tied = rng.random() < _TIED
+    for _ in range(_DRAWS):
+        moved = dict(point)
+        for address, box in boxes.items():
+            name = hyperparameter(address)
+            start, end = box.ends
+            step = rng.normal(0.0, width) * (end - start)
+            moved[name] = box.unscaled(box.scaled(float(point[name])) + step)
+        if tied and "decay_fraction" in point:
+            moved["decay_fraction"] = spent * rng.uniform(0.75, 1.0)
+        if {"lr", "momentum"} <= set(boxes):  # the step is in lr/(1 - momentum)
+            kept = math.log1p(-float(moved["momentum"])) - math.log1p(-float(point["momentum"]))
+            moved["lr"] = float(moved["lr"]) * math.exp(kept)
+        if space.contains(moved):
+            return moved
+    return space.clip(moved)
+
+
+def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Point:
+    """The best point, now and then with another option of a choice, whose own hyperparameters are drawn anew."""
+    choices = {name: d for name, d in space.root.items() if isinstance(d, Choice) and len(d.options) > 1}
+    if not choices or rng.random() >= _SWITCH:
+        return best
+    name = str(rng.choice(list(choices)))
+    others = [option for option in choices[name].options if option != best[name]]
+    unit = {address: float(rng.random()) for address in space.axes}
+    fresh = space.from_unit({**unit, name: choices[name].to_unit(str(rng.choice(others)))})
+    leaves = {leaf for options in choices[name].options.values() for leaf in options}
+    kept = {key: value for key, value in best.items() if key not in leaves}
+    return {**kept, **{key: value for key, value in fresh.items() if key in leaves or key == name}}
