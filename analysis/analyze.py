@@ -48,7 +48,7 @@ class RunAnalysis:
         """The best point of every study that has one, by batch size."""
         found = {}
         for row in self.studies.to_dict("records"):
-            if row["best_trial"] is not None:
+            if pd.notna(row["best_trial"]):
                 found[float(row["batch_size"])] = _point(row, STEPS_TO_TARGET.names)
         return found
 
@@ -70,7 +70,7 @@ class RunAnalysis:
                 {
                     **{name: row[name] for name in STEPS_TO_TARGET.names},
                     "outcomes": outcome_counts(self.trials, batch_size),
-                    "best": _point(row, STEPS_TO_TARGET.names) if row["best_trial"] is not None else None,
+                    "best": _point(row, STEPS_TO_TARGET.names) if pd.notna(row["best_trial"]) else None,
                     "boundary": [edge for edge in verdicts if edge["kind"] == "box"],
                     "other_edges": [edge for edge in verdicts if edge["kind"] != "box"],
                 }

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from analysis.json_values import plain
 from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
 from bcrit.runs import AsJson
-from bcrit.summary import fit_lines, print_summary
+from bcrit.summary import fit_lines, print_summary, wide_console
 from search_spaces.problems import InputError
 
 Run = Annotated[str, typer.Argument(help="Run folder: a path or a URI.")]
@@ -33,7 +32,7 @@ def analyze(run: Run, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(analysis.to_json())
     else:
-        print_summary(Console(), analysis, recommend_run(analysis))
+        print_summary(wide_console(), analysis, recommend_run(analysis))
 
 
 def fit(
@@ -103,7 +102,7 @@ def recommend(
     if as_json:
         _print_json(advice.to_json())
     else:
-        console = Console()
+        console = wide_console()
         console.print(_choices(plain(advice.choices), advice.cost_unit))
         for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
             console.print(escape(sentence), highlight=False)
@@ -134,7 +133,7 @@ def workloads(as_json: AsJson = False) -> None:
         table.add_row(
             name, entry.description, entry.data, entry.model, ", ".join(entry.metrics), entry.target, entry.unit
         )
-    Console().print(table)
+    wide_console().print(table)
     print("A class of your own is named by its import path, my_module:MyWorkload; the README shows one.")
 
 

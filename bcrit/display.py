@@ -56,7 +56,9 @@ class Display(AbstractContextManager["Display"]):
             return
         self._last = now
         if self._live is None:
-            self._console.print(_line(self._experiment, ledger, running, now - self._begun), highlight=False)
+            self._console.print(
+                _line(self._experiment, ledger, running, now - self._begun), highlight=False, soft_wrap=True
+            )
         else:
             self._live.update(_table(self._experiment, ledger, running, now - self._begun), refresh=True)
 

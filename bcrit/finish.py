@@ -34,4 +34,8 @@ def recommend_run(analysis: RunAnalysis) -> Recommendation | None:
     """The recommendation without limits or prices; None where there is no curve."""
     if analysis.fit is None:
         return None
-    return recommend(analysis.fit, fit_step_times(analysis.studies[["batch_size", "step_seconds"]]), hyperparameters=analysis.hyperparameters)
+    return recommend(
+        analysis.fit,
+        fit_step_times(analysis.studies[["batch_size", "step_seconds"]]),
+        hyperparameters=analysis.hyperparameters,
+    )

@@ -15,7 +15,7 @@ from rich.table import Table
 from analysis.json_values import plain
 from analysis.run_folder import REPORT, RunFolder
 from bcrit.display import Display
-from bcrit.summary import print_summary
+from bcrit.summary import print_summary, wide_console
 from search_spaces.experiment import Experiment
 from search_spaces.load import read_yaml
 from search_spaces.problems import InputError
@@ -75,7 +75,7 @@ def resume(
 def _run(folder: RunFolder, experiment: Experiment, address: str | None, workers: int | None, as_json: bool) -> None:
     from tuner.session import run
 
-    errors, console = Console(stderr=True), Console(stderr=as_json)
+    errors, console = Console(stderr=True), wide_console(stderr=as_json)
     with Display(experiment, errors) as display:
         result = run(folder, address=address, workers=workers, watch=display)
     if not result.complete:

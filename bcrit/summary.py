@@ -16,6 +16,12 @@ from analysis.recommend import Recommendation
 from analysis.wording import readable
 
 
+def wide_console(stderr: bool = False) -> Console:
+    """A console that does not squeeze tables into 80 columns where there is no terminal to tell its width."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=120)
+
+
 def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
     """Print what a newcomer needs of a run.
 
@@ -42,20 +48,22 @@ def study_table(analysis: RunAnalysis) -> Table:
     table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
     points = analysis.hyperparameters
     names = list(dict.fromkeys(name for point in points.values() for name in point if name != "decay_fraction"))
-    for heading in ("batch size", "steps", "interval", "seeds", analysis.experiment.unit, *names, "on the edge of"):
-        table.add_column(escape(heading), justify="right")
+    for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
+        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=True)
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         point = points.get(float(batch_size), {})
-        reached = math.isfinite(row["steps"])
-        edges = analysis.last_edges(batch_size)
-        binding = [f"{e['dimension']} ({e['side']})" for e in edges.to_dict("records") if e["kind"] == "box"]
+        steps, examples = f"> {row['max_steps']:,} (not reached)", "-"
+        if math.isfinite(row["steps"]):
+            steps = f"{readable(row['steps'])} ({_interval(row['steps_low'], row['steps_high'])})"
+            examples = readable(row["examples"])
+        edges = analysis.last_edges(batch_size).to_dict("records")
+        binding = [f"{edge['dimension']} {edge['side']}" for edge in edges if edge["kind"] == "box"]
         table.add_row(
             str(batch_size),
-            readable(row["steps"]) if reached else f"> {row['max_steps']:,}",
-            _interval(row["steps_low"], row["steps_high"]) if reached else "not reached",
-            f"{row['n_reached']}/{row['n_seeds']}",
-            readable(row["examples"]) if reached else "-",
+            steps,
+            f"{row['n_reached']}/{row['n_seeds']}" if row["n_seeds"] else "search only",
+            examples,
             *(escape(_value(point.get(name))) for name in names),
             escape(", ".join(binding)) or "-",
         )
@@ -87,7 +95,11 @@ def _named(name: str, value: float, identified: bool, meaning: str) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{readable(low)} to {readable(high)}"
+    return f"{_end(low)} to {_end(high)}"
+
+
+def _end(value: float) -> str:
+    return readable(value) if math.isfinite(value) else "?"
 
 
 def _value(value: Any) -> str:

@@ -160,7 +160,7 @@ def _tune(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=10**9,
-                max_concurrent_trials=slots,
+                max_concurrent_trials=2 * slots,  # some wait in line, so that a freed actor never does
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),

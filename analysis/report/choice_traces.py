@@ -45,7 +45,7 @@ def choice_traces(recommendation: Recommendation, x: str, y: str, y_factor: floa
         point = recommendation.choices[names[0]]
         words = f"{', '.join(names)}: batch size {batch_size:,g}"
         # A ring leaves the measurement under it visible.
-        marker = {"symbol": f"{symbol}-open", "size": 17, "color": color, "line": {"width": 3}}
+        marker = {"symbol": f"{symbol}-open", "size": 15, "color": color, "line": {"width": 3}}
         lines = {words: "", "steps": point.steps, "examples": point.examples, "hours": point.hours, "cost": point.cost}
         found.append(
             {

@@ -1,0 +1,195 @@
+"""The page as a whole: it is complete, needs nothing else, and takes no text for markup."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from typing import Any
+
+import plotly.graph_objects as go
+import pyarrow as pa
+import pytest
+
+from analysis.analyze import RunAnalysis
+from analysis.recommend import Recommendation
+from analysis.report import build_report
+from analysis.report.build import MOST_PANELS
+from tests.analysis.report import runs
+
+Given = tuple[RunAnalysis, Recommendation | None, pa.Table | None]
+
+
+def complete(analysis: RunAnalysis, **limits: Any) -> Given:
+    return analysis, runs.recommended(analysis, **limits), runs.curves(analysis)
+
+
+CASES: dict[str, Given] = {
+    "everything": complete(runs.usual(), max_steps=50),
+    "hostile texts": complete(runs.hostile()),
+    "no batch size keeps the limits": complete(runs.usual(), max_steps=1),
+    "no step times": complete(runs.usual(), timed=False),
+    "no recommendation": (runs.usual(), None, None),
+    "some studies not reached": complete(runs.partly((32, 64, 128))),
+    "two studies reached": complete(runs.partly((32, 64))),
+    "one study reached": (runs.partly((32,)), None, None),
+    "nothing reached": (runs.partly(()), None, runs.curves(runs.partly(()))),
+    "nothing confirmed": complete(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)),
+    "one study": (runs.widened(), None, None),
+    "lack of fit": complete(runs.bent()),
+    "no momentum": complete(runs.usual({"lr": "log from 0.01 to 10"})),
+    "fixed learning rate": complete(runs.usual({"lr": 0.1})),
+    "only a schedule's parameters": complete(runs.usual({"lr": 0.1, "schedule": "choice of constant, linear"})),
+    "other hyperparameters": complete(
+        runs.usual({"lr": 0.1, "width": "integer from 4 to 64", "mix": "linear from 0 to 1"})
+    ),
+    "many studies": complete(runs.usual(batch_sizes=tuple(2**k for k in range(MOST_PANELS + 1)))),
+}
+every_case = pytest.mark.parametrize("case", CASES)
+
+
+@functools.cache
+def text_of(case: str) -> str:
+    return build_report(*CASES[case])
+
+
+class Page(HTMLParser):
+    """The elements of a page and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.scripts: list[str] = []
+        self.words = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.words += data
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts[0])
+        return found
+
+
+@every_case
+def test_every_run_has_a_page_whose_places_for_figures_are_filled(case: str) -> None:
+    page = Page(text_of(case))
+    places = [value for name, value in page.attributes if name == "data-figure"]
+    many = len(CASES[case][0].studies) > MOST_PANELS
+    drawn = (
+        {"trials-1"} | {name for name in page.figures if not name.startswith("trials")} if many else set(page.figures)
+    )
+    assert set(places) == drawn
+    assert len(places) == len(drawn)
+
+
+@every_case
+def test_every_figure_is_one_that_plotly_knows(case: str) -> None:
+    for name, figure in Page(text_of(case)).figures.items():
+        go.Figure(figure)  # raises for an unknown property or a value of the wrong type
+        assert any(len(trace["x"]) for trace in figure["data"]), name
+
+
+@every_case
+def test_the_page_leads_nowhere(case: str) -> None:
+    text = text_of(case)
+    page = Page(text)
+    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    assert not [
+        name for name, _ in page.attributes if name in ("src", "href", "srcset", "action") or name.startswith("on")
+    ]
+    css = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in css
+    assert "@import" not in css
+    assert "default-src 'none'" in text
+
+
+@every_case
+def test_plotly_is_embedded_once_and_the_page_stays_small(case: str) -> None:
+    text = text_of(case)
+    assert text.count("* plotly.js v") == 1
+    assert len(text) < 6e6
+
+
+def test_markup_from_users_is_text_in_the_page() -> None:
+    page = Page(text_of("hostile texts"))
+    usual = Page(text_of("everything"))
+    assert len(page.scripts) == len(usual.scripts) == 3
+    assert set(page.tags) == set(usual.tags)
+    assert page.scripts[1:] == usual.scripts[1:]
+    assert runs.EVIL in page.words
+
+
+def test_markup_from_users_is_text_in_the_figures() -> None:
+    """Plotly reads `<b>`, `<a>` and their like in every text, and names between %{ } in templates."""
+    seen = []
+
+    def check(value: Any) -> None:
+        if isinstance(value, dict):
+            assert not [key for key in value if key.endswith("template")]
+            for inner in value.values():
+                check(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                check(inner)
+        elif isinstance(value, str):
+            assert not re.search(r"<(?!br>)", value), value
+            seen.append(value)
+
+    figures = Page(text_of("hostile texts")).figures
+    check(figures)
+    escaped = "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;&lt;b&gt;"
+    assert any(f"message: {escaped}" in text for text in seen)
+    assert any(f"flavour: {escaped}" in text for text in seen)
+    assert escaped in figures["curves"]["layout"]["yaxis"]["title"]["text"]
+
+
+def test_the_json_of_the_figures_cannot_end_its_script() -> None:
+    text = text_of("hostile texts")
+    start = text.index('id="figures">')
+    assert "<" not in text[start + len('id="figures">') : text.index("</script>", start)]
+
+
+def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
+    text, recommendation = Page(text_of("everything")).words, CASES["everything"][1]
+    assert recommendation is not None
+    places = [
+        text.index(word) for word in (recommendation.sentences[0], "What to keep in mind", "Learning curves", "Words")
+    ]
+    assert places == sorted(places)
+
+
+def test_without_a_fit_the_page_says_why() -> None:
+    text = Page(text_of("nothing reached")).words
+    assert "No batch size can be recommended: there is no fit." in text
+    assert "A curve needs at least 2 batch sizes that reached the target, but none did" in text
+
+
+def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
+    text = Page(text_of("no batch size keeps the limits")).words
+    assert "No batch size keeps all limits" in text
+    assert "max_steps" in text
+
+
+def test_the_same_run_has_the_same_page() -> None:
+    assert text_of("everything") == build_report(*CASES["everything"])
+
+
+def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:
+    code = "import sys, analysis.report; print(*({'plotly', 'jinja2', 'ray', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
