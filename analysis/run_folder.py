@@ -44,10 +44,12 @@ class RunFolder:
     """A run folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`).
 
     Attributes:
+        location: as the user named it.
         filesystem: where it lies.
         root: its path there.
     """
 
+    location: str
     filesystem: fs.FileSystem
     root: str
 
@@ -66,15 +68,15 @@ class RunFolder:
         """
         text = str(location)
         if "://" not in text:
-            return cls(fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
+            return cls(text, fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
         try:
             filesystem, root = fs.FileSystem.from_uri(text)
         except (pa.ArrowInvalid, OSError, ValueError) as error:
             raise InputError(text, [f"not a location that can be opened: {error}"]) from error
-        return cls(filesystem, root.rstrip("/"))
+        return cls(text, filesystem, root.rstrip("/"))
 
     def __str__(self) -> str:
-        return self.root
+        return self.location
 
     @property
     def is_local(self) -> bool:

@@ -116,7 +116,7 @@ def report(run: Run) -> None:
 
     folder = RunFolder.at(run)
     finish(folder)
-    print(folder.path(REPORT))
+    print(f"{folder}/{REPORT}")
 
 
 def workloads(as_json: AsJson = False) -> None:

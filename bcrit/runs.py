@@ -79,7 +79,7 @@ def _run(folder: RunFolder, experiment: Experiment, address: str | None, workers
     with Display(experiment, errors) as display:
         result = run(folder, address=address, workers=workers, watch=display)
     if not result.complete:
-        errors.print(f"stopped; go on with:  bcrit resume {escape(str(folder))}", highlight=False)
+        errors.print(f"stopped; go on with:  bcrit resume {escape(str(folder))}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)
     from bcrit.finish import finish
 
@@ -91,7 +91,7 @@ def _run(folder: RunFolder, experiment: Experiment, address: str | None, workers
             f"{result.training_share:.0%} of whose time was training",
             highlight=False,
         )
-    console.print(f"report: {escape(folder.path(REPORT))}", highlight=False, soft_wrap=True)
+    console.print(f"report: {escape(f'{folder}/{REPORT}')}", highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
 

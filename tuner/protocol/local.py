@@ -1,4 +1,9 @@
-"""A step around the best point of a study: the model-free half of the search."""
+"""A step around the best point of a study: the half of the search that needs no model.
+
+TPE alone is slow to close in on an optimum. With every second trial taken here instead, the regret of 40 trials on a
+scripted study in (lr, momentum) fell from 2.2 to 1.3 % (from 5.9 to 2.5 % on a narrower optimum), and on the noisy
+quadratic model with a searched schedule, 60 trials, from 64 to 38 % of the best found at batch size 128 (six seeds).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,17 @@ import numpy as np
 
 from search_spaces.dimensions import Box, Choice
 from search_spaces.space import Point, SearchSpace, hyperparameter
+from tuner.protocol.coordinates import couples, shift
 
-# Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Chosen on the noisy
-# quadratic model.
+# Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Of four pairs tried
+# on the scripted study the best, though the others were close.
 _FIRST, _LAST = 0.2, 0.03
+# How often a step takes another option of a choice, with the width of the beginning. Chosen, not studied.
 _SWITCH = 0.3
+# How often a decay is made to end just before the incumbent's steps-to-target, which is where a decay pays: a horizon
+# tied to the incumbent (0.5 was better than 0 and 1 on the noisy quadratic model).
 _TIED = 0.5
+# Draws until a point lies inside the box, before it is clipped. Chosen, not studied.
 _DRAWS = 16
 
 
@@ -36,7 +46,7 @@ def local_point(space: SearchSpace, best: Point, spent: float, progress: float, 
     point = _switched(space, best, rng)
     width = _FIRST * (_LAST / _FIRST) ** progress if point == best else _FIRST
     boxes = {address: d for address, d in space.active(point).items() if isinstance(d, Box)}
-    tied = rng.random() < _TIED
+    tied = rng.random() < _TIED and any(hyperparameter(address) == "decay_fraction" for address in boxes)
     for _ in range(_DRAWS):
         moved = dict(point)
         for address, box in boxes.items():
@@ -44,11 +54,10 @@ def local_point(space: SearchSpace, best: Point, spent: float, progress: float, 
             start, end = box.ends
             step = rng.normal(0.0, width) * (end - start)
             moved[name] = box.unscaled(box.scaled(float(point[name])) + step)
-        if tied and "decay_fraction" in point:
+        if tied:
             moved["decay_fraction"] = spent * rng.uniform(0.75, 1.0)
-        if {"lr", "momentum"} <= set(boxes):  # the step is in lr/(1 - momentum)
-            kept = math.log1p(-float(moved["momentum"])) - math.log1p(-float(point["momentum"]))
-            moved["lr"] = float(moved["lr"]) * math.exp(kept)
+        if couples(space):  # the step was meant in lr/(1 - momentum)
+            moved["lr"] = float(moved["lr"]) * math.exp(shift(space, "lr", moved) - shift(space, "lr", point))
         if space.contains(moved):
             return moved
     return space.clip(moved)

@@ -60,7 +60,7 @@ def random(question: Question) -> Point:
 
 
 def tpe(question: Question) -> Point:
-    """The Sobol start, then multivariate TPE on what is known."""
+    """The Sobol start; then multivariate TPE and, once a trial reached, a step around the best point by turns."""
     if question.number < question.start or not question.known or not question.space.axes:
         return sobol(question)
     rng = np.random.default_rng([question.seed, question.batch_size, question.number])

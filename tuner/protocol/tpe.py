@@ -1,8 +1,4 @@
-"""Multivariate TPE in the coordinates in which steps-to-target is simple.
-
-At small batch sizes only the effective learning rate lr/(1 - momentum) matters, which is a diagonal valley in
-(lr, momentum). TPE is therefore given log(lr/(1 - momentum)) in the place of log(lr): on the noisy quadratic model
-that halved its error at 100 trials.
+"""Multivariate TPE (Optuna), in the coordinates of `tuner.protocol.coordinates`.
 
 The Optuna study is built anew for every proposal, from the finished trials, with the boxes as they are now: nothing
 needs saving, and widening a box keeps all earlier trials as evidence.
@@ -19,9 +15,10 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
 
-from search_spaces.dimensions import Box, Choice, Fixed, ReverseLog
+from search_spaces.dimensions import Box, Choice, Fixed
 from search_spaces.space import Point, SearchSpace, hyperparameter
 from search_spaces.target import Target
+from tuner.protocol.coordinates import couples, shift
 from tuner.protocol.proposal import TrialRecord
 from tuner.protocol.response import response
 
@@ -75,7 +72,7 @@ def _ask(space: SearchSpace, trial: optuna.Trial) -> Point:
     for address in sorted(boxes, key=lambda a: a == "lr"):  # lr last: it is derived from lr/(1 - momentum)
         low, high = _range(space, address, boxes[address])
         coordinate = trial.suggest_float(address, low, high)
-        point[hyperparameter(address)] = boxes[address].unscaled(coordinate + _offset(space, address, point))
+        point[hyperparameter(address)] = boxes[address].unscaled(coordinate + shift(space, address, point))
     return point
 
 
@@ -85,7 +82,7 @@ def _coordinates(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, Any]
         value = point[hyperparameter(address)]
         if isinstance(dimension, Box):
             low, high = _range(space, address, dimension)
-            found[address] = min(max(dimension.scaled(value) - _offset(space, address, point), low), high)
+            found[address] = min(max(dimension.scaled(value) - shift(space, address, point), low), high)
         elif isinstance(dimension, Choice):
             found[address] = value
     return found
@@ -101,20 +98,10 @@ def _distributions(space: SearchSpace, point: Mapping[str, Any]) -> dict[str, Ba
     return found
 
 
-def _couples(space: SearchSpace, address: str) -> bool:
-    """Whether this axis is the lr of a space that also searches the momentum."""
-    return address == "lr" and isinstance(space.root.get("momentum"), ReverseLog)
-
-
-def _offset(space: SearchSpace, address: str, point: Mapping[str, Any]) -> float:
-    """log(lr) - log(lr/(1 - momentum)) = log(1 - momentum)."""
-    return math.log1p(-float(point["momentum"])) if _couples(space, address) else 0.0
-
-
 def _range(space: SearchSpace, address: str, box: Box) -> tuple[float, float]:
     """The interval of TPE's coordinate: the box's, or its extent along lr/(1 - momentum)."""
     low, high = sorted(box.ends)
-    if _couples(space, address):
+    if address == "lr" and couples(space):
         momentum = space.box("momentum")
         return low - math.log1p(-momentum.low), high - math.log1p(-momentum.high)
     return low, high

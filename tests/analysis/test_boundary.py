@@ -1,0 +1,120 @@
+"""The boundary rule: a box that binds, and its four look-alikes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.boundary import SearchedPoint, after_round, touches
+from search_spaces.experiment import BoundaryRule
+from search_spaces.space import SearchSpace
+
+RULE = BoundaryRule()
+LR: Any = "log from 0.01 to 1"
+
+
+def space(**dimensions: Any) -> SearchSpace:
+    return SearchSpace.model_validate({"lr": LR, **dimensions})
+
+
+def trials(
+    at: SearchSpace, steps: Callable[[dict[str, Any]], float | None], n: int = 40, noise: float = 0.0
+) -> list[SearchedPoint]:
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(n):
+        point = at.sample(rng)
+        value = steps(point)
+        if value is not None:
+            value = round(value * math.exp(noise * rng.normal()))
+        found.append(SearchedPoint(point, value, feasible=value is not None))
+    return found
+
+
+def bowl(centre: float) -> Callable[[dict[str, Any]], float]:
+    return lambda point: 1000 * (1 + math.log(point["lr"] / centre) ** 2)
+
+
+def verdicts(found: list[Any]) -> list[tuple[str, str, str]]:
+    return [(touch.dimension, touch.side, touch.kind) for touch in found]
+
+
+def test_an_optimum_inside_touches_nothing() -> None:
+    assert touches(space(), trials(space(), bowl(0.1)), RULE) == []
+
+
+@pytest.mark.parametrize(("centre", "side"), [(3.0, "high"), (0.003, "low")])
+def test_an_optimum_outside_touches_the_box(centre: float, side: str) -> None:
+    (touch,) = touches(space(), trials(space(), bowl(centre)), RULE)
+    assert (touch.dimension, touch.side, touch.kind, touch.widenable) == ("lr", side, "box", True)
+
+
+def test_an_optimum_inside_the_margin_is_no_touch_when_steps_rise_again_before_the_edge() -> None:
+    near = space()
+    assert near.box("lr").to_unit(0.85) > 1 - RULE.margin
+    dense = [SearchedPoint({"lr": lr}, round(bowl(0.85)({"lr": lr})), True) for lr in np.geomspace(0.4, 1, 30)]
+    assert touches(near, dense, RULE) == []
+    few = [dense[0], dense[-8], dense[-5]]
+    assert verdicts(touches(near, few, RULE)) == [("lr", "high", "box")]
+
+
+def test_a_wall_of_divergence_is_not_the_box() -> None:
+    def steps(point: dict[str, Any]) -> float | None:
+        return None if point["lr"] > 0.8 else 1000 / point["lr"]
+
+    (touch,) = touches(space(), trials(space(), steps, n=80), RULE)
+    assert (touch.kind, touch.side, touch.widenable) == ("wall", "high", False)
+
+
+def test_the_natural_limit_of_a_hyperparameter_is_a_finding_and_not_a_fault() -> None:
+    at = space(momentum={"scale": "reverse_log", "low": 0.0, "high": 0.99, "hard_low": 0.0})
+    found = trials(at, lambda p: bowl(0.1)(p) * (1 + point_momentum(p)))
+    assert ("momentum", "low", "limit") in verdicts(touches(at, found, RULE))
+    assert not any(touch.widenable for touch in touches(at, found, RULE))
+
+
+def point_momentum(point: dict[str, Any]) -> float:
+    return float(point["momentum"])
+
+
+def test_an_axis_that_hardly_matters_is_flat() -> None:
+    at = space(other="linear from 0 to 1")
+    found = [
+        SearchedPoint({"lr": 0.1, "other": u}, 100 if u == 1.0 else 101 + i % 3, True)
+        for i, u in enumerate(np.linspace(0, 1, 12).tolist())
+    ]
+    assert verdicts(touches(at, found, RULE)) == [("other", "high", "flat")]
+
+
+def test_one_lucky_trial_does_not_hide_a_cluster_on_the_edge() -> None:
+    on_edge = [SearchedPoint({"lr": 1 - 0.001 * i}, 104, True) for i in range(9)]
+    lucky = SearchedPoint({"lr": 0.3}, 100, True)
+    assert ("lr", "high", "box") in verdicts(touches(space(), [lucky, *on_edge], RULE))
+
+
+def test_nothing_reached_means_no_verdict() -> None:
+    assert touches(space(), [SearchedPoint({"lr": 0.5}, None, True)], RULE) == []
+
+
+def test_a_conditional_dimension_is_judged_only_where_it_exists() -> None:
+    at = space(schedule={"constant": {}, "linear": {"end_factor": "linear from 0.1 to 1"}})
+    found = trials(at, lambda p: 1000 * (1 if p["schedule"] == "constant" else 3))
+    assert "schedule.linear.end_factor" not in [touch.dimension for touch in touches(at, found, RULE)]
+
+
+def test_widening_goes_by_the_scaled_width_and_stops_after_the_last_round() -> None:
+    found = trials(space(), bowl(30.0))
+    wider, (verdict,) = after_round(space(), found, RULE, 0)
+    assert verdict.widened_to == pytest.approx(10) == wider.box("lr").high
+    same, (verdict,) = after_round(space(), found, RULE, RULE.max_rounds)
+    assert verdict.widened_to is None and same == space()
+
+
+def test_a_hard_limit_is_flagged_but_not_widened() -> None:
+    at = SearchSpace.model_validate({"lr": {"scale": "log", "low": 0.01, "high": 1, "hard_high": 1}})
+    same, (verdict,) = after_round(at, trials(at, bowl(30.0)), RULE, 0)
+    assert (verdict.touch.kind, verdict.widened_to, same) == ("box", None, at)

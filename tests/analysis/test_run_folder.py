@@ -1,0 +1,141 @@
+"""The run folder: parts, compaction after any kill, schema violations, paths, S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from analysis.run_folder import RunFolder, to_arrow
+from search_spaces.problems import InputError
+from search_spaces.tables import MEASUREMENTS
+
+
+def rows(trial: str, steps: range, **more: Any) -> list[dict[str, Any]]:
+    return [{"trial_id": trial, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": 1 / (s + 1), **more} for s in steps]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.at(tmp_path / "run")
+
+
+def read_steps(folder: RunFolder) -> list[tuple[str, int]]:
+    table = folder.read(MEASUREMENTS).sort_by([("trial_id", "ascending"), ("step", "ascending")])
+    return list(zip(table["trial_id"].to_pylist(), table["step"].to_pylist(), strict=True))
+
+
+def test_what_is_appended_is_read_whatever_columns_the_parts_have(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(3)), 0)
+    folder.append(MEASUREMENTS, rows("b", range(2), accuracy=0.5), 1)
+    table = folder.read(MEASUREMENTS)
+    assert table["accuracy"].to_pylist() == [None, None, None, 0.5, 0.5]
+    assert folder.next_number(MEASUREMENTS) == 2
+
+
+def test_an_empty_folder_reads_as_an_empty_table(folder: RunFolder) -> None:
+    assert folder.read(MEASUREMENTS).num_rows == 0 and folder.next_number(MEASUREMENTS) == 0
+
+
+def test_compaction_keeps_every_row_once(folder: RunFolder) -> None:
+    for number in range(5):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(3)), number)
+    before = read_steps(folder)
+    folder.compact(MEASUREMENTS)
+    assert folder.parts(MEASUREMENTS) == ["measurements/000000-000004.parquet"]
+    assert read_steps(folder) == before
+    folder.append(MEASUREMENTS, rows("later", range(1)), folder.next_number(MEASUREMENTS))
+    assert len(read_steps(folder)) == len(before) + 1
+
+
+def test_a_kill_between_joining_and_removing_doubles_nothing(folder: RunFolder, tmp_path: Path) -> None:
+    for number in range(3):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+    old = {p.name: p.read_bytes() for p in (tmp_path / "run/measurements").iterdir()}
+    before = read_steps(folder)
+    folder.compact(MEASUREMENTS)
+    for name, content in list(old.items())[1:]:  # the kill left two of the three replaced parts
+        (tmp_path / "run/measurements" / name).write_bytes(content)
+    assert read_steps(folder) == before
+    folder.compact(MEASUREMENTS)
+    assert [p.name for p in (tmp_path / "run/measurements").iterdir()] == ["000000-000002.parquet"]
+
+
+def test_a_kill_while_writing_leaves_only_a_temporary_file_that_is_ignored(folder: RunFolder, tmp_path: Path) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    (tmp_path / "run/measurements/.000001-000001.parquet.abc").write_bytes(b"half")
+    assert len(read_steps(folder)) == 2
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x"])
+def test_a_path_never_leaves_the_folder(folder: RunFolder, name: str) -> None:
+    with pytest.raises(ValueError, match="leads out of it"):
+        folder.write_bytes(name, b"")
+
+
+def test_every_violation_of_the_schema_is_listed(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "run/measurements").mkdir(parents=True)
+    table = pa.table({"trial_id": ["a", None], "step": ["1", "2"], "examples": [1, 2]})
+    pq.write_table(table, tmp_path / "run/measurements/000000-000000.parquet")
+    with pytest.raises(InputError, match="do not fit together|must be int64") as caught:
+        folder.read(MEASUREMENTS)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_doubled_rows_are_a_violation(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    folder.append(MEASUREMENTS, rows("a", range(1)), 1)
+    with pytest.raises(InputError, match="must differ in trial_id, step, but 1 do not"):
+        folder.read(MEASUREMENTS)
+
+
+def test_a_damaged_part_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    (tmp_path / "run/measurements/000001-000001.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="000001-000001.parquet is not a readable Parquet file"):
+        folder.read(MEASUREMENTS)
+
+
+def test_a_folder_without_an_experiment_is_no_run_folder(folder: RunFolder) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        folder.read_experiment()
+
+
+def test_an_unknown_kind_of_uri_is_refused() -> None:
+    with pytest.raises(InputError, match="not a location that can be opened"):
+        RunFolder.at("nonsense://bucket/run")
+
+
+def test_columns_keep_the_type_of_their_values() -> None:
+    table = to_arrow(MEASUREMENTS, rows("a", range(1), width=64, kind="relu", flag=True, rate=0.1))
+    assert [str(table.schema.field(n).type) for n in ("width", "kind", "flag", "rate")] == ["int64", "string", "bool", "double"]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"{host}:{port}"
+    server.stop()
+
+
+def test_a_run_folder_may_lie_on_s3(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    query = f"endpoint_override={s3}&scheme=http&region=us-east-1&allow_bucket_creation=true"
+    from pyarrow import fs
+
+    made, _ = fs.FileSystem.from_uri(f"s3://bucket?{query}")
+    made.create_dir("bucket")
+    folder = RunFolder.at(f"s3://bucket/run?{query}")
+    assert not folder.exists()
+    for number in range(3):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+    folder.compact(MEASUREMENTS)
+    assert len(read_steps(folder)) == 6 and folder.exists()
+    assert folder.parts(MEASUREMENTS) == ["measurements/000000-000002.parquet"]

@@ -1,0 +1,190 @@
+"""The whole chain as a user runs it: real Ray, real files, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from analysis.run_folder import RunFolder
+from search_spaces.tables import MEASUREMENTS, TRIALS
+
+ROOT = Path(__file__).parents[2]
+SCRIPTED = """
+name: scripted
+workload: {name: tests.scripted:ExactHyperbola, s_min: 100, b_crit: 64}
+batch_sizes: [8, 32, 128, 512]
+target: loss < 1
+space:
+  lr: log from 0.001 to 10
+  momentum: reverse_log from 0 to 0.99
+budget: {steps: 800, examples: 10_000}
+search: {trials: 36}
+confirm: {points: 1, seeds: 2}
+"""
+TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at"]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "bcrit", *map(str, arguments)]
+
+
+def bcrit(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    run = RunFolder.at(folder)
+    trials = run.read(TRIALS).to_pandas().drop(columns=TIMES).sort_values("trial_id", ignore_index=True)
+    curves = run.read(MEASUREMENTS).to_pandas().drop(columns="train_seconds")
+    return trials, curves.sort_values(["trial_id", "step"], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("experiment") / "scripted.yaml"
+    path.write_text(SCRIPTED)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(experiment: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = experiment.parent / "whole"
+    return folder, bcrit("tune", experiment, "--out", folder, "--json")
+
+
+def test_an_exact_hyperbola_comes_back_through_the_whole_chain(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    folder, done = run
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["fit"]["s_min"] == pytest.approx(100, rel=0.05)
+    assert answer["fit"]["b_crit"] == pytest.approx(64, rel=0.08)
+    assert answer["fit"]["identified"] == {"s_min": True, "e_min": True, "b_crit": True}
+    for study in answer["studies"]:
+        exact = 100 * (1 + 64 / study["batch_size"])
+        assert exact - 1 <= study["steps"] <= 1.06 * exact
+        assert (study["n_seeds"], study["n_reached"], study["source"]) == (2, 2, "confirm")
+        assert study["boundary"] == []
+        assert sum(study["outcomes"].values()) == study["n_trials"]
+
+
+def test_the_run_folder_has_what_the_design_promises(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = run
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    promised = {"experiment.yaml", "environment.json", "report.html"}
+    promised |= {f"analysis/{n}" for n in ("steps_to_target.parquet", "boundary.parquet", "fit.json", "recommendation.json")}
+    assert promised <= names
+    assert json.loads((folder / "environment.json").read_text())["packages"]["ray"]
+    trials, curves = tables(folder)
+    assert not trials["trial_id"].duplicated().any() and not curves.duplicated(["trial_id", "step"]).any()
+    last = curves.groupby("trial_id")["step"].max()
+    assert (trials.set_index("trial_id")["steps"] == last).all()
+
+
+def test_ray_is_silent_and_progress_goes_to_stderr(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, done = run
+    json.loads(done.stdout)
+    assert "trials done" in done.stderr and "steps to loss < 1" in done.stderr
+    assert not re.search(r"ray|tune|Warning|Traceback", done.stderr.replace("/ray/", ""), flags=re.I), done.stderr
+
+
+def test_the_commands_answer_from_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    folder, done = run
+    assert json.loads(bcrit("analyze", folder, "--json").stdout) == json.loads(done.stdout)
+    assert "b_crit" in bcrit("analyze", folder).stdout
+    advice = json.loads(bcrit("recommend", folder, "--json", "--price-per-device-hour", 2, "--max-steps", 300).stdout)
+    assert advice["choices"]["best"]["steps"] <= 300 and advice["binding"] in ("max_steps", None)
+    refused = bcrit("recommend", folder, "--json", "--max-steps", 50)
+    assert refused.returncode == 1 and json.loads(refused.stdout)["feasible"] is False
+    assert bcrit("report", folder).stdout.strip().endswith("report.html")
+    table = tmp_path / "table.csv"
+    table.write_text("batch_size,steps\n8,900\n32,300\n128,150\n512,112.5\n")
+    fit = json.loads(bcrit("fit", table, "--json").stdout)
+    assert fit["b_crit"] == pytest.approx(64) and fit["s_min"] == pytest.approx(100)
+
+
+def test_a_run_folder_is_never_overwritten(run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path) -> None:
+    folder, _ = run
+    done = bcrit("tune", experiment, "--out", folder)
+    assert done.returncode == 2 and "never overwritten" in done.stderr
+
+
+def test_resuming_a_complete_run_runs_nothing(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = run
+    before = tables(folder)
+    done = bcrit("resume", folder)
+    assert done.returncode == 0, done.stderr
+    for old, new in zip(before, tables(folder), strict=True):
+        pd.testing.assert_frame_equal(old, new)
+
+
+def kill_tree(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL the driver and every process below it."""
+    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listing.splitlines():
+        pid, parent = map(int, line.split())
+        children.setdefault(parent, []).append(pid)
+    doomed = [process.pid]
+    for pid in doomed:
+        doomed += children.get(pid, [])
+    for pid in doomed:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue  # it ended by itself between the listing and the kill
+    process.wait()
+
+
+def n_trials(folder: Path) -> int:
+    return len(list((folder / "trials").glob("*.parquet"))) if (folder / "trials").exists() else 0
+
+
+def test_killed_runs_end_where_an_uninterrupted_one_does(
+    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
+) -> None:
+    whole, _ = run
+    folder = experiment.parent / "killed"
+    arguments = ["tune", experiment, "--out", folder]
+    for kill in range(3):
+        process = subprocess.Popen(
+            command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        start, deadline = n_trials(folder), time.monotonic() + 60
+        while n_trials(folder) < start + 5 + 4 * kill and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert process.poll() is None, "the run ended before it could be killed"
+        kill_tree(process)
+        assert n_trials(folder) > 0
+        arguments = ["resume", folder]
+    done = bcrit("resume", folder)
+    assert done.returncode == 0, done.stderr
+    for expected, found in zip(tables(whole), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])
+
+
+def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
+    folder = experiment.parent / "interrupted"
+    process = subprocess.Popen(
+        command("tune", experiment, "--out", folder), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while n_trials(folder) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"bcrit resume {folder}" in errors, errors
+    assert "Traceback" not in errors
+    trials, _ = tables(folder)
+    assert 3 <= len(trials) < 144

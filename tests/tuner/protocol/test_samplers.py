@@ -1,0 +1,130 @@
+"""Where the next trial lies: every sampler stays in every space, and is a function of its question alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from search_spaces.outcome import Outcome, Stage
+from search_spaces.space import SearchSpace
+from search_spaces.target import Direction, Target
+from tuner.protocol.local import local_point
+from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.response import response
+from tuner.protocol.samplers import SAMPLERS, Question
+
+TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
+DECAY = {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"}
+SPACES: dict[str, dict[str, Any]] = {
+    "lr only": {"lr": "log from 0.001 to 1"},
+    "lr and momentum": {"lr": "log from 0.001 to 1", "momentum": "reverse_log from 0 to 0.99"},
+    "linear scales": {"lr": "linear from 0.001 to 1", "momentum": "linear from 0 to 0.99"},
+    "fixed momentum": {"lr": "log from 0.001 to 1", "momentum": 0.9},
+    "fixed lr": {"lr": 0.1, "momentum": "reverse_log from 0 to 0.99"},
+    "schedules": {"lr": "log from 0.001 to 1", "schedule": {"constant": {}, "linear": DECAY, "cosine": DECAY}},
+    "fixed decay": {"lr": "log from 0.001 to 1", "schedule": {"linear": {"end_factor": 0.0, "decay_fraction": 0.5}}},
+    "integers and choices": {"width": "integer from 1 to 64", "act": "choice of relu, tanh", "lr": 0.1},
+    "nothing": {"lr": 0.1},
+}
+
+
+def record(number: int, point: dict[str, Any], steps: int | None, curve: list[tuple[int, float]]) -> TrialRecord:
+    return TrialRecord(
+        trial_id=f"b0000008-search-{number:04d}",
+        batch_size=8,
+        stage=Stage.SEARCH,
+        number=number,
+        round=0,
+        repeats=None,
+        seed=1,
+        outcome=Outcome.REACHED if steps else Outcome.DIVERGED if not curve else Outcome.EXHAUSTED,
+        message=None,
+        max_steps=100,
+        steps=steps or 100,
+        examples=800,
+        steps_to_target=steps,
+        steps_to_target_low=None,
+        best_value=None,
+        train_seconds=0.0,
+        evaluate_seconds=0.0,
+        started_at=0.0,
+        ended_at=0.0,
+        point=point,
+        curve=curve,
+    )
+
+
+def question(name: str, number: int, known: int) -> Question:
+    space = SearchSpace.model_validate(SPACES[name])
+    rng = np.random.default_rng(5)
+    records = [
+        record(i, space.sample(rng), 20 + i if i % 3 == 0 else None, [(0, 9.0), (50, 5.0 - i / 9)] if i % 3 < 2 else [])
+        for i in range(known)
+    ]
+    return Question(
+        space=space,
+        known=records,
+        number=number,
+        batch_size=8,
+        seed=3,
+        start=4,
+        trials=30,
+        budget_steps=100,
+        target=TARGET,
+    )
+
+
+@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_proposal_is_a_point_of_the_space(name: str, sampler: str) -> None:
+    for number in (0, 3, 8, 9, 15, 28, 29):
+        asked = question(name, number, known=number // 2)
+        point = SAMPLERS[sampler](asked)
+        assert asked.space.contains(point), point
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_same_question_has_the_same_answer(sampler: str) -> None:
+    for number in (2, 10, 11):
+        asked = question("schedules", number, known=10)
+        np.random.seed(number)  # noqa: NPY002  (the global generator must not matter)
+        assert SAMPLERS[sampler](asked) == SAMPLERS[sampler](replace(asked))
+
+
+def test_a_widened_box_keeps_earlier_trials_as_evidence() -> None:
+    asked = question("lr and momentum", 10, known=10)
+    wider = replace(asked, space=asked.space.widen("lr", "high", 0.5))
+    assert all(wider.space.contains(r.point) for r in wider.known)
+    assert SAMPLERS["tpe"](wider) != SAMPLERS["tpe"](asked)
+
+
+def test_a_local_step_stays_near_and_gets_shorter() -> None:
+    space = SearchSpace.model_validate(SPACES["lr and momentum"])
+    best, rng = {"lr": 0.03, "momentum": 0.9, "schedule": "constant"}, np.random.default_rng(0)
+    space = SearchSpace.model_validate({**SPACES["lr and momentum"], "schedule": {"constant": {}}})
+
+    def spread(progress: float) -> float:
+        moves = [space.to_unit(local_point(space, best, 0.5, progress, rng))["momentum"] for _ in range(200)]
+        return float(np.std(moves))
+
+    assert spread(1.0) == pytest.approx(0.03, rel=0.3) and spread(1.0) < spread(0.5) < spread(0.0)
+
+
+def test_a_local_step_moves_the_effective_learning_rate_and_not_lr_alone() -> None:
+    space = SearchSpace.model_validate(SPACES["lr and momentum"])
+    best, rng = {"lr": 0.03, "momentum": 0.9}, np.random.default_rng(0)
+    moved = [local_point(space, best, 0.5, 1.0, rng) for _ in range(300)]
+    log_lr = np.log([float(m["lr"]) for m in moved])
+    log_rest = np.log1p([-float(m["momentum"]) for m in moved])
+    effective = np.corrcoef(log_lr - log_rest, log_rest)[0, 1]
+    assert abs(effective) < 0.15 < np.corrcoef(log_lr, log_rest)[0, 1]
+
+
+def test_the_order_of_merit_is_reached_then_nearer_then_diverged() -> None:
+    reached = [record(0, {}, 10, [(0, 9.0), (10, 0.9)]), record(1, {}, 99_999, [(0, 9.0)])]
+    unreached = [record(2, {}, None, [(0, 9.0), (50, 1.5)]), record(3, {}, None, [(0, 9.0), (50, 6.0)])]
+    ordered = [response(r, TARGET) for r in (*reached, *unreached, record(4, {}, None, []))]
+    assert ordered == sorted(ordered) and len(set(ordered)) == 5

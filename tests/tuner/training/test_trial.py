@@ -1,0 +1,141 @@
+"""One trial: every way it can end, and that errors of the training code are outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from search_spaces.outcome import Outcome
+from search_spaces.target import Direction, Target
+from tuner.training.evaluation import at_or_after, evaluation_steps
+from tuner.training.trial import Ending, Limits, Measurement, Trial
+
+TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
+LIMITS = Limits(max_steps=200, capped=False, rungs=(), resolution=0.02)
+
+
+class Falling:
+    """Loss falls by `slope` a step from 10; may raise or turn to a value at a step."""
+
+    def __init__(self, slope: float, special: Mapping[int, Any] | None = None) -> None:
+        self.slope, self.special, self.step = slope, dict(special or {}), 0
+
+    def train(self, steps: int) -> None:
+        self.step += steps
+
+    def evaluate(self) -> Mapping[str, float]:
+        value = self.special.get(self.step, 10 - self.slope * self.step)
+        if isinstance(value, BaseException):
+            raise value
+        return {"loss": value}
+
+
+def run(slope: float, special: Mapping[int, Any] | None = None, limits: Limits = LIMITS) -> tuple[Ending, list[Measurement]]:
+    trial = Trial(lambda: Falling(slope, special), TARGET, limits)
+    made: list[Measurement] = []
+    while trial.ending is None:
+        made += trial.advance(0)
+    return trial.ending, made
+
+
+def test_a_trial_ends_at_the_first_evaluation_below_the_target() -> None:
+    ending, made = run(0.1)
+    assert ending.outcome is Outcome.REACHED
+    assert ending.crossing is not None and ending.crossing.steps == ending.steps == made[-1].step
+    assert ending.crossing == TARGET.first_crossing([(m.step, m.metrics["loss"]) for m in made])
+    assert ending.crossing.steps_low <= 90 < ending.crossing.steps <= 90 * 1.02 + 1
+
+
+@pytest.mark.parametrize(("capped", "outcome"), [(False, Outcome.EXHAUSTED), (True, Outcome.CAPPED)])
+def test_the_horizon_ends_a_trial_exactly_there(capped: bool, outcome: Outcome) -> None:
+    ending, made = run(0.01, limits=Limits(123, capped, (), 0.02))
+    assert (ending.outcome, ending.steps, made[-1].step) == (outcome, 123, 123)
+
+
+def test_a_rung_prunes_what_is_worse_than_its_cutoff_and_lets_ties_go_on() -> None:
+    rung = at_or_after(40, 0.02)
+    value = 10 - 0.05 * rung
+    worse, _ = run(0.05, limits=Limits(200, False, ((rung, value - 1e-9),), 0.02))
+    tie, _ = run(0.05, limits=Limits(200, False, ((rung, value),), 0.02))
+    assert (worse.outcome, worse.steps) == (Outcome.PRUNED, rung)
+    assert tie.outcome is Outcome.REACHED
+    assert worse.message is not None and f"at step {rung}" in worse.message
+
+
+def test_a_rung_looks_at_the_best_value_so_far() -> None:
+    rung = at_or_after(40, 0.02)
+    ending, _ = run(0.05, {30: 2.0}, Limits(200, False, ((rung, 3.0),), 0.02))
+    assert ending.outcome is Outcome.REACHED
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 100.1], ids=str)
+def test_nan_infinity_and_a_loss_far_above_the_start_are_divergence(value: float) -> None:
+    ending, made = run(0.01, {7: value})
+    assert (ending.outcome, ending.steps) == (Outcome.DIVERGED, 7)
+    assert len(made) == 8
+
+
+def test_a_target_met_before_training_does_not_count() -> None:
+    ending, made = run(0.1, {0: 0.99})
+    assert ending.crossing is not None and ending.crossing.steps > 80
+    assert made[0].metrics == {"loss": 0.99}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (RuntimeError("boom"), Outcome.FAILED),
+        (MemoryError(), Outcome.OUT_OF_MEMORY),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"), Outcome.OUT_OF_MEMORY),
+        (GeneratorExit(), Outcome.FAILED),
+    ],
+    ids=repr,
+)
+def test_errors_of_the_training_code_are_outcomes(error: BaseException, outcome: Outcome) -> None:
+    ending, _ = run(0.01, {5: error})
+    assert ending.outcome is outcome and ending.message is not None and type(error).__name__ in ending.message
+
+
+def test_an_error_at_the_start_is_an_outcome() -> None:
+    def begin() -> Falling:
+        raise ValueError("no data")
+
+    trial = Trial(begin, TARGET, LIMITS)
+    assert trial.advance(0) == []
+    assert trial.ending is not None and trial.ending.message == "ValueError: no data"
+
+
+def test_a_missing_metric_names_what_there_is() -> None:
+    trial = Trial(lambda: Falling(0.1), Target(metric="acc", threshold=1, direction=Direction.MAXIMIZE), LIMITS)
+    trial.advance(0)
+    assert trial.ending is not None and "no metric 'acc', only ['loss']" in (trial.ending.message or "")
+
+
+def test_a_keyboard_interrupt_is_not_an_outcome() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(0.01, {5: KeyboardInterrupt()})
+
+
+def test_how_a_trial_is_chunked_does_not_show() -> None:
+    whole = Trial(lambda: Falling(0.1), TARGET, LIMITS)
+    at_once = whole.advance(60)
+    _, in_pieces = run(0.1)
+    assert [(m.step, m.metrics) for m in at_once] == [(m.step, m.metrics) for m in in_pieces]
+
+
+@pytest.mark.parametrize("resolution", [0.01, 0.02, 0.2])
+@pytest.mark.parametrize("max_steps", [1, 49, 50, 1234])
+def test_the_evaluation_grid_resolves_every_crossing(resolution: float, max_steps: int) -> None:
+    grid = list(evaluation_steps(max_steps, resolution))
+    assert grid[0] == 0 and grid[-1] == max_steps
+    assert all(0 < b - a <= max(1, resolution * b) for a, b in zip(grid, grid[1:], strict=False))
+
+
+def test_at_or_after_is_a_point_of_the_grid() -> None:
+    grid = set(evaluation_steps(10_000, 0.02))
+    assert all(at_or_after(s, 0.02) in grid and at_or_after(s, 0.02) >= s for s in (0, 1, 50.5, 99, 1234.5))
+
+
