@@ -43,11 +43,14 @@ class SearchedPoint:
         point: its hyperparameters.
         steps_to_target: optimizer updates; None if the target was not reached.
         feasible: False if it diverged or did not run.
+        shortfall: how far the best value of the target's metric stayed from the threshold; None where it has none.
+            Only used while no trial of the study has reached.
     """
 
     point: Mapping[str, Any]
     steps_to_target: int | None
     feasible: bool
+    shortfall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,16 +121,12 @@ def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryR
         rule: margin and width of the near-optimal cluster.
 
     Returns:
-        One touch for each edge; empty when nothing was reached.
+        One touch for each edge; empty when no trial was feasible.
     """
-    reached = [trial for trial in trials if trial.steps_to_target is not None]
-    if not reached:
+    cluster = _near_optimal(trials, rule.within)
+    if not cluster:
         return []
-    best = min(reached, key=lambda trial: trial.steps_to_target or 0)
-    assert best.steps_to_target is not None
-    limit = best.steps_to_target * (1 + rule.within)
-    cluster = [trial for trial in reached if (trial.steps_to_target or 0) <= limit]
-    found = []
+    best, found = cluster[0], []
     for address, box in space.active(best.point).items():
         if not isinstance(box, Box):
             continue
@@ -138,12 +137,28 @@ def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryR
             own, middle = box.to_unit(optimum), float(np.median(units))
             near = min(own, middle) if side == "low" else min(1 - own, 1 - middle)
             wall = _is_wall(space, address, trials, own, side)
-            if not wall and (near > rule.margin or _turns_before(space, address, reached, side)):
+            if not wall and (near > rule.margin or _turns_before(space, address, trials, side)):
                 continue
             kind = "wall" if wall else _kind(address, box, side, units)
             widenable = kind == "box" and not box.at_hard_limit(side)
             found.append(Touch(address, side, kind, box, optimum, widenable))
     return found
+
+
+def _near_optimal(trials: Sequence[SearchedPoint], within: float) -> list[SearchedPoint]:
+    """The trials within this share of the fewest steps, the best first.
+
+    While none has reached, those that came nearest to the target take their place: the nearest tenth, at least one. A
+    box that lies wholly beside the optimum is then widened in the right direction.
+    """
+    reached = [trial for trial in trials if trial.steps_to_target is not None]
+    if reached:
+        reached.sort(key=lambda trial: trial.steps_to_target or 0)
+        limit = (reached[0].steps_to_target or 0) * (1 + within)
+        return [trial for trial in reached if (trial.steps_to_target or 0) <= limit]
+    feasible = [trial for trial in trials if trial.feasible and trial.shortfall is not None]
+    feasible.sort(key=lambda trial: trial.shortfall or 0.0)
+    return feasible[: -(-len(feasible) // 10)]
 
 
 def _units(space: SearchSpace, address: str, trials: Sequence[SearchedPoint]) -> np.ndarray:
@@ -161,15 +176,13 @@ def _is_wall(space: SearchSpace, address: str, trials: Sequence[SearchedPoint], 
     return len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
 
 
-def _turns_before(space: SearchSpace, address: str, reached: Sequence[SearchedPoint], side: Side) -> bool:
+def _turns_before(space: SearchSpace, address: str, trials: Sequence[SearchedPoint], side: Side) -> bool:
     """Whether steps-to-target rise again before the edge: a parabola through the near-optimal trials says so.
 
     Least squares of log(steps) on (1, d, d^2), d the distance from the edge; the optimum is inside when log(steps)
     falls with d at d = 0, significantly by its t-value.
     """
-    best = min(trial.steps_to_target or 0 for trial in reached)
-    near = [t for t in reached if (t.steps_to_target or 0) <= (1 + _TURN_WITHIN) * best]
-    near = [trial for trial in near if address in space.to_unit(trial.point)]
+    near = [t for t in _near_optimal(trials, _TURN_WITHIN) if t.steps_to_target and address in space.to_unit(t.point)]
     units = _units(space, address, near)
     if len(near) < _TURN_TRIALS or len(set(units.tolist())) < 3:
         return False

@@ -150,7 +150,7 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
         space = experiment.space_at(batch_size)
         for round_number in sorted(search["round"].unique()):
             seen = search[search["round"] <= round_number]
-            points = [_searched_point(row, names) for row in seen.to_dict("records")]
+            points = [_searched_point(row, names, experiment.target.threshold) for row in seen.to_dict("records")]
             space, verdicts = after_round(space, points, experiment.boundary, int(round_number))
             for verdict in verdicts:
                 touch = verdict.touch
@@ -170,7 +170,9 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
     return pd.DataFrame(rows, columns=BOUNDARY.names)
 
 
-def _searched_point(row: dict[Any, Any], names: list[str]) -> SearchedPoint:
+def _searched_point(row: dict[Any, Any], names: list[str], threshold: float) -> SearchedPoint:
+    best = row["best_value"]
+    shortfall = None if pd.isna(best) else abs(best - threshold)
     steps = row["steps_to_target"]
     point = {name: row[name] for name in names if not pd.isna(row[name])}
-    return SearchedPoint(point, None if pd.isna(steps) else int(steps), Outcome(row["outcome"]).feasible)
+    return SearchedPoint(point, None if pd.isna(steps) else int(steps), Outcome(row["outcome"]).feasible, shortfall)

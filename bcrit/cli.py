@@ -30,7 +30,7 @@ app.command()(answers.workloads)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 (done), 1 (ran, the answer is "no"), 2 (bad input, one message), 130 (Ctrl-C)."""
+    """Run the command line. Exit codes: 0 done, 1 ran and the answer is "no", 2 bad input, 130 interrupted."""
     errors = Console(stderr=True)
     try:
         app()

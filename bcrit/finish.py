@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.report.build import build_report
-
 from analysis.analyze import RunAnalysis, analyze, write_analysis
 from analysis.recommend import Recommendation, recommend
+from analysis.report.build import build_report
 from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
 from analysis.step_time import fit_step_times
 from search_spaces.tables import MEASUREMENTS

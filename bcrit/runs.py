@@ -64,7 +64,7 @@ def resume(
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a run that was stopped or killed. Finished trials are not repeated; a finished run is only reported."""
+    """Go on with a run that was stopped or killed; finished trials are not repeated."""
     from tuner.check import check_experiment
 
     folder = RunFolder.at(run)

@@ -96,7 +96,8 @@ class Search(_Frozen):
     """How each study looks for its best point.
 
     Attributes:
-        protocol: `tpe` (Sobol start, then multivariate TPE and steps around the best point by turns), `sobol`, `random`.
+        protocol: `tpe` (Sobol start, then multivariate TPE and steps around the best point by turns), `sobol`
+            or `random`.
         trials: feasible trials a study; diverged ones are drawn again (Shallue et al. 2018).
         start: trials of the scrambled Sobol start (`tpe` only), the same points at every batch size.
         max_draws: at most this many draws for each feasible trial wanted (chosen, not studied; Shallue's worst study

@@ -1,4 +1,4 @@
-"""The noisy quadratic as the oracle of the whole search: the true S(B) is known, so what the search finds is judged by it."""
+"""The noisy quadratic as the oracle of the whole search: the true S(B) is known, and judges what is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running an experiment: one Ray Tune run for all batch sizes, from an empty or a half-filled run folder to a full one."""
+"""Running an experiment: one Ray Tune run for all batch sizes, from an empty or half-filled run folder to a full one."""
 
 from __future__ import annotations
 

@@ -96,8 +96,15 @@ def test_one_lucky_trial_does_not_hide_a_cluster_on_the_edge() -> None:
     assert ("lr", "high", "box") in verdicts(touches(space(), [lucky, *on_edge], RULE))
 
 
-def test_nothing_reached_means_no_verdict() -> None:
-    assert touches(space(), [SearchedPoint({"lr": 0.5}, None, True)], RULE) == []
+def test_while_nothing_reached_the_trials_that_came_nearest_decide() -> None:
+    found = [SearchedPoint({"lr": lr}, None, True, shortfall=1 / lr) for lr in np.geomspace(0.01, 1, 30)]
+    assert verdicts(touches(space(), found, RULE)) == [("lr", "high", "box")]
+    inside = [SearchedPoint({"lr": lr}, None, True, shortfall=abs(lr - 0.1)) for lr in np.geomspace(0.01, 1, 30)]
+    assert touches(space(), inside, RULE) == []
+
+
+def test_nothing_feasible_means_no_verdict() -> None:
+    assert touches(space(), [SearchedPoint({"lr": 0.5}, None, False)], RULE) == []
 
 
 def test_a_conditional_dimension_is_judged_only_where_it_exists() -> None:

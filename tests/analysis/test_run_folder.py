@@ -16,7 +16,10 @@ from search_spaces.tables import MEASUREMENTS
 
 
 def rows(trial: str, steps: range, **more: Any) -> list[dict[str, Any]]:
-    return [{"trial_id": trial, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": 1 / (s + 1), **more} for s in steps]
+    return [
+        {"trial_id": trial, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": 1 / (s + 1), **more}
+        for s in steps
+    ]
 
 
 @pytest.fixture
@@ -112,7 +115,12 @@ def test_an_unknown_kind_of_uri_is_refused() -> None:
 
 def test_columns_keep_the_type_of_their_values() -> None:
     table = to_arrow(MEASUREMENTS, rows("a", range(1), width=64, kind="relu", flag=True, rate=0.1))
-    assert [str(table.schema.field(n).type) for n in ("width", "kind", "flag", "rate")] == ["int64", "string", "bool", "double"]
+    assert [str(table.schema.field(n).type) for n in ("width", "kind", "flag", "rate")] == [
+        "int64",
+        "string",
+        "bool",
+        "double",
+    ]
 
 
 @pytest.fixture(scope="module")

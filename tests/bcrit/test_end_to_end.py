@@ -83,7 +83,9 @@ def test_the_run_folder_has_what_the_design_promises(run: tuple[Path, subprocess
     folder, _ = run
     names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     promised = {"experiment.yaml", "environment.json", "report.html"}
-    promised |= {f"analysis/{n}" for n in ("steps_to_target.parquet", "boundary.parquet", "fit.json", "recommendation.json")}
+    promised |= {
+        f"analysis/{n}" for n in ("steps_to_target.parquet", "boundary.parquet", "fit.json", "recommendation.json")
+    }
     assert promised <= names
     assert json.loads((folder / "environment.json").read_text())["packages"]["ray"]
     trials, curves = tables(folder)
@@ -99,7 +101,9 @@ def test_ray_is_silent_and_progress_goes_to_stderr(run: tuple[Path, subprocess.C
     assert not re.search(r"ray|tune|Warning|Traceback", done.stderr.replace("/ray/", ""), flags=re.I), done.stderr
 
 
-def test_the_commands_answer_from_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_the_commands_answer_from_the_folder(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     folder, done = run
     assert json.loads(bcrit("analyze", folder, "--json").stdout) == json.loads(done.stdout)
     assert "b_crit" in bcrit("analyze", folder).stdout
@@ -114,7 +118,9 @@ def test_the_commands_answer_from_the_folder(run: tuple[Path, subprocess.Complet
     assert fit["b_crit"] == pytest.approx(64) and fit["s_min"] == pytest.approx(100)
 
 
-def test_a_run_folder_is_never_overwritten(run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path) -> None:
+def test_a_run_folder_is_never_overwritten(
+    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
+) -> None:
     folder, _ = run
     done = bcrit("tune", experiment, "--out", folder)
     assert done.returncode == 2 and "never overwritten" in done.stderr
@@ -158,9 +164,7 @@ def test_killed_runs_end_where_an_uninterrupted_one_does(
     folder = experiment.parent / "killed"
     arguments = ["tune", experiment, "--out", folder]
     for kill in range(3):
-        process = subprocess.Popen(
-            command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         start, deadline = n_trials(folder), time.monotonic() + 60
         while n_trials(folder) < start + 5 + 4 * kill and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -177,7 +181,11 @@ def test_killed_runs_end_where_an_uninterrupted_one_does(
 def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
     folder = experiment.parent / "interrupted"
     process = subprocess.Popen(
-        command("tune", experiment, "--out", folder), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command("tune", experiment, "--out", folder),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 60
     while n_trials(folder) < 3 and time.monotonic() < deadline:

@@ -17,7 +17,11 @@ GOOD: dict[str, Any] = {
     "workload": "digits_mlp",
     "batch_sizes": [64, 16],
     "target": "val_loss < 0.15",
-    "space": {"lr": "log from 0.01 to 1", "momentum": "reverse_log from 0 to 0.99", "schedule": "choice of constant, linear"},
+    "space": {
+        "lr": "log from 0.01 to 1",
+        "momentum": "reverse_log from 0 to 0.99",
+        "schedule": "choice of constant, linear",
+    },
     "budget": {"steps": 100, "examples": 6400},
 }
 

@@ -37,7 +37,9 @@ def proposal(number: int) -> Proposal:
 
 
 def ending(steps: int) -> Ending:
-    return Ending(Outcome.REACHED, None, steps, Crossing(steps, steps - 1), 0.9, 1.5, 0.5, float(steps), float(steps + 1))
+    return Ending(
+        Outcome.REACHED, None, steps, Crossing(steps, steps - 1), 0.9, 1.5, 0.5, float(steps), float(steps + 1)
+    )
 
 
 def measurements(number: int, steps: range) -> list[dict[str, Any]]:

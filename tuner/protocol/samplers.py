@@ -67,7 +67,9 @@ def tpe(question: Question) -> Point:
     best = min(question.known, key=lambda record: merit(record, question.target))
     if best.steps_to_target is not None and question.number % 2:
         progress = min(1.0, (question.number - question.start) / max(1, question.trials - question.start))
-        return local_point(question.space, question.space.clip(best.point), best.steps_to_target / question.budget_steps, progress, rng)
+        return local_point(
+            question.space, question.space.clip(best.point), best.steps_to_target / question.budget_steps, progress, rng
+        )
     return tpe_point(question.space, question.known, question.target, seed=int(rng.integers(2**31)))
 
 

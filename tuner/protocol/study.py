@@ -53,7 +53,7 @@ def study_state(experiment: Experiment, batch_size: int, search: Sequence[TrialR
         if drawn is None:
             return StudyState(space, round_number, first, wanted, searching=True, edges=tuple(edges))
         so_far = [record for record in search if record.number < first + drawn]
-        seen = [searched_point(record) for record in so_far]
+        seen = [searched_point(record, experiment.target.threshold) for record in so_far]
         space, verdicts = after_round(space, seen, experiment.boundary, round_number)
         edges += verdicts
         if all(verdict.widened_to is None for verdict in verdicts):
@@ -86,9 +86,10 @@ def draws_needed(
     return len(in_order) if feasible >= wanted or len(in_order) >= bound else None
 
 
-def searched_point(record: TrialRecord) -> SearchedPoint:
+def searched_point(record: TrialRecord, threshold: float) -> SearchedPoint:
     """What the boundary rule needs of a trial."""
-    return SearchedPoint(record.point, record.steps_to_target, record.outcome.feasible)
+    shortfall = None if record.best_value is None else abs(record.best_value - threshold)
+    return SearchedPoint(record.point, record.steps_to_target, record.outcome.feasible, shortfall)
 
 
 def of_stage(records: Sequence[TrialRecord], stage: Stage) -> list[TrialRecord]:

@@ -102,6 +102,10 @@ class Trial:
 
         Returns:
             The evaluations made, in order of steps. Errors of the training code become the ending.
+
+        Raises:
+            KeyboardInterrupt: not an error of the training code; so is SystemExit.
+            SystemExit: likewise.
         """
         until, made = time.perf_counter() + seconds, []
         while self.ending is None:

@@ -33,7 +33,9 @@ class Falling:
         return {"loss": value}
 
 
-def run(slope: float, special: Mapping[int, Any] | None = None, limits: Limits = LIMITS) -> tuple[Ending, list[Measurement]]:
+def run(
+    slope: float, special: Mapping[int, Any] | None = None, limits: Limits = LIMITS
+) -> tuple[Ending, list[Measurement]]:
     trial = Trial(lambda: Falling(slope, special), TARGET, limits)
     made: list[Measurement] = []
     while trial.ending is None:
@@ -89,7 +91,10 @@ def test_a_target_met_before_training_does_not_count() -> None:
     [
         (RuntimeError("boom"), Outcome.FAILED),
         (MemoryError(), Outcome.OUT_OF_MEMORY),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"), Outcome.OUT_OF_MEMORY),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"),
+            Outcome.OUT_OF_MEMORY,
+        ),
         (GeneratorExit(), Outcome.FAILED),
     ],
     ids=repr,
@@ -137,5 +142,3 @@ def test_the_evaluation_grid_resolves_every_crossing(resolution: float, max_step
 def test_at_or_after_is_a_point_of_the_grid() -> None:
     grid = set(evaluation_steps(10_000, 0.02))
     assert all(at_or_after(s, 0.02) in grid and at_or_after(s, 0.02) >= s for s in (0, 1, 50.5, 99, 1234.5))
-
-

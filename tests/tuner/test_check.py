@@ -1,0 +1,69 @@
+"""Bad experiments: all that is wrong with one, in one message, before anything is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.problems import InputError
+from tuner.check import check_experiment
+from tuner.plan import plan
+
+GOOD: dict[str, Any] = {
+    "workload": "digits_mlp",
+    "batch_sizes": [16, 64],
+    "target": "val_loss < 0.15",
+    "space": {"lr": "log from 0.01 to 1", "momentum": 0.9},
+    "budget": {"steps": 100, "examples": 6400},
+}
+
+
+def test_a_good_experiment_gets_the_workload_s_unit() -> None:
+    assert check_experiment(GOOD, "x").unit == "examples"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workload": "digit_mlp"}, "did you mean 'digits_mlp'"),
+        ({"workload": "no_such_module:Thing"}, "neither installed nor in"),
+        ({"workload": {"name": "digits_mlp", "depth": 3}}, "cannot be made with the options"),
+        ({"workload": {"name": "noisy_quadratic", "dimensions": -1}}, "dimensions"),
+        ({"batch_sizes": [16, 5000]}, "at most the training set of 1437 examples, but 5000 is larger"),
+        ({"target": "val_loss > 0.15"}, "val_loss improves by minimizing.*write 'val_loss < 0.15'"),
+        ({"target": "val_accuracy < 0.9"}, "improves by maximizing"),
+        ({"target": "loss < 0.15"}, "has no metric 'loss'; its metrics are val_loss"),
+        ({"space": {"lr": 0.1, "momentum": 0.9, "learning_rate": 0.1}}, "neither optimizer 'momentum' nor workload"),
+    ],
+    ids=str,
+)
+def test_what_the_workload_contradicts_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_experiment({**GOOD, **changes}, "x")
+    assert re.search(message, str(caught.value)), caught.value
+
+
+def test_problems_of_the_schema_and_of_the_workload_come_together() -> None:
+    bad = {**GOOD, "batch_sizes": [16, 5000], "target": "val_loss > 1", "spase": {}, "budget": {"steps": -1}}
+    with pytest.raises(InputError) as caught:
+        check_experiment(bad, "x")
+    assert len(caught.value.problems) == 4, caught.value
+
+
+def test_a_workload_module_that_raises_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_workload.py").write_text("raise OSError('no disk')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match="importing it failed with OSError: no disk"):
+        check_experiment({**GOOD, "workload": "broken_workload:Thing"}, "x")
+
+
+def test_the_plan_bounds_what_a_run_may_cost() -> None:
+    small, large = plan(check_experiment({**GOOD, "search": {"trials": 10}, "confirm": {"points": 1, "seeds": 2}}, "x"))
+    assert (small.batch_size, small.max_steps, large.max_steps) == (16, 500, 200)
+    assert small.steps == 10 * 500 + 2 * 4 * 500
+    assert small.most_steps == 4 * (10 + 2 * 5) * 500 + 2 * 4 * 500
+    assert small.examples == 16 * small.steps
