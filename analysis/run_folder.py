@@ -36,6 +36,7 @@ REPORT = "report.html"
 RAY = "ray"
 
 _ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_LISTINGS = 5  # chosen; parts are joined minutes apart
 _PART = re.compile(r"^(\d{6,})-(\d{6,})\.parquet$")
 
 
@@ -204,12 +205,10 @@ class RunFolder:
         Raises:
             InputError: lists every violation of the schema.
         """
-        parts = self.parts(table)
-        pieces = [_arrow_schema(table).empty_table()]
-        problems = []
-        for name in parts:
+        pieces, problems = [_arrow_schema(table).empty_table()], []
+        for name, content in self._contents(table):
             try:
-                pieces.append(pq.read_table(pa.BufferReader(self._bytes(name))))
+                pieces.append(pq.read_table(pa.BufferReader(content)))
             except pa.ArrowException as error:
                 problems.append(f"{name} is not a readable Parquet file: {error}")
         if not problems:
@@ -222,6 +221,15 @@ class RunFolder:
         if problems:
             raise InputError(str(self), problems)
         return data
+
+    def _contents(self, table: Table) -> list[tuple[str, bytes]]:
+        """Every part that counts, read at one moment: a running experiment may join parts meanwhile."""
+        for _ in range(_LISTINGS):
+            try:
+                return [(name, self._bytes(name)) for name in self.parts(table)]
+            except FileNotFoundError:
+                continue  # it was joined with others since the listing; list again
+        raise InputError(str(self), [f"the parts of '{table.name}' change faster than they can be read; try again"])
 
     def _bytes(self, name: str) -> bytes:
         with self.filesystem.open_input_stream(self.path(name)) as stream:

@@ -51,11 +51,8 @@ def tune(
     if plan:
         _print_plan(checked, as_json)
         return
-    from tuner.session import start
-
     folder = RunFolder.at(out) if out is not None else _free_folder(checked.name)
-    start(checked, folder)
-    _run(folder, checked, address, workers, as_json)
+    _run(folder, checked, True, address, workers, as_json)
 
 
 def resume(
@@ -69,15 +66,17 @@ def resume(
 
     folder = RunFolder.at(run)
     experiment = check_experiment(folder.read_experiment().to_dict(), run)
-    _run(folder, experiment, address, workers, as_json)
+    _run(folder, experiment, False, address, workers, as_json)
 
 
-def _run(folder: RunFolder, experiment: Experiment, address: str | None, workers: int | None, as_json: bool) -> None:
+def _run(
+    folder: RunFolder, experiment: Experiment, new: bool, address: str | None, workers: int | None, as_json: bool
+) -> None:
     from tuner.session import run
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
     with Display(experiment, errors) as display:
-        result = run(folder, address=address, workers=workers, watch=display)
+        result = run(folder, experiment, new=new, address=address, workers=workers, watch=display)
     if not result.complete:
         errors.print(f"stopped; go on with:  bcrit resume {escape(str(folder))}", highlight=False, soft_wrap=True)
         raise typer.Exit(130)

@@ -49,7 +49,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: RunFolder, experiment: Experiment) -> Ledger:
-        """Read what is there, join its parts, and go on from it.
+        """Read what is there, to go on from it; nothing is written.
 
         Args:
             folder: the run folder.
@@ -58,8 +58,6 @@ class Ledger:
         Returns:
             The ledger with all finished trials.
         """
-        for table in (TRIALS, MEASUREMENTS):
-            folder.compact(table)
         ledger = cls(folder, experiment.target.metric)
         ledger._number = max(folder.next_number(TRIALS), folder.next_number(MEASUREMENTS))
         measurements = folder.read(MEASUREMENTS)
@@ -81,6 +79,11 @@ class Ledger:
     def n_finished(self) -> int:
         """Number of finished trials."""
         return sum(len(records) for records in self.records.values())
+
+    @property
+    def trial_ids(self) -> set[str]:
+        """Names of the finished trials."""
+        return {record.trial_id for records in self.records.values() for record in records}
 
     def measured(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record measurements; those that the ledger has already are passed over (a trial that is run again)."""

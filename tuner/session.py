@@ -1,8 +1,10 @@
-"""Running an experiment: one Ray Tune run for all batch sizes, from an empty or half-filled run folder to a full one."""
+"""Running an experiment: one Ray Tune run for all batch sizes, from an empty or half-filled folder to a full one."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import math
 import os
 import signal
 import tempfile
@@ -20,8 +22,8 @@ from tuner.ledger import Ledger
 from tuner.protocol.proposal import Proposal
 from tuner.protocol.protocol import PerStudyProtocol
 
-# Tune reads these when it is imported. Its own progress display and loggers are off (ours are better and cheaper), and
-# with the default of one pending trial a searcher would start actors one at a time.
+# Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
+# because ours do their work.
 _RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -58,83 +60,119 @@ class SessionResult:
 Watch = Callable[[Ledger, Mapping[str, Proposal]], None]
 
 
-def start(experiment: Experiment, folder: RunFolder) -> None:
-    """Make a new run folder.
+def run(
+    folder: RunFolder, experiment: Experiment, *, new: bool, address: str | None, workers: int | None, watch: Watch
+) -> SessionResult:
+    """Run an experiment, or what is left of it.
 
     Args:
+        folder: the run folder.
         experiment: resolved and checked.
-        folder: where.
-
-    Raises:
-        InputError: something is there already; a run is never overwritten.
-    """
-    if folder.exists():
-        raise InputError(
-            str(folder),
-            [f"the run folder exists and is never overwritten; go on with `bcrit resume {folder}` or use --out"],
-        )
-    folder.write_json(ENVIRONMENT, describe_environment(experiment.seed))
-    folder.write_experiment(experiment)
-
-
-def run(folder: RunFolder, *, address: str | None, workers: int | None, watch: Watch) -> SessionResult:
-    """Run what is left of an experiment.
-
-    Args:
-        folder: the run folder, with its experiment.
+        new: make the folder; otherwise go on with what is in it.
         address: of a Ray cluster; None starts Ray on this machine.
         workers: trials at once; None = as many as the machine or cluster holds.
         watch: called after every change with the ledger and the proposals in flight.
 
     Returns:
         What was done.
+
+    Raises:
+        InputError: a new folder is there already (a run is never overwritten), another process is at work in it, or
+            the cluster cannot be reached. Nothing was written then.
     """
     begun = time.monotonic()
-    experiment = folder.read_experiment()
-    ledger = Ledger.open(folder, experiment)
     protocol = PerStudyProtocol(experiment)
-    before = {record.trial_id for records in ledger.records.values() for record in records}
-    if protocol.next_trial(ledger.records, ()) is None:
+    if new and folder.exists():
+        remedy = f"go on with `bcrit resume {folder}` or choose another with --out"
+        raise InputError(str(folder), [f"the run folder exists, and a run is never overwritten; {remedy}"])
+    if not new and protocol.next_trial(Ledger.open(folder, experiment).records, ()) is None:
         return SessionResult(True, time.monotonic() - begun, 0, 0, 0.0)
-    os.environ.update(_RAY_SETTINGS)
-    with _ray(address, workers) as slots:
-        slots = max(1, int(slots / experiment.resources.cpus))
-        ready = time.monotonic()
+    with _ray(address, workers, experiment) as slots, _alone(folder):
+        if new:
+            folder.write_json(ENVIRONMENT, describe_environment(experiment.seed))
+            folder.write_experiment(experiment)
+        ready, ledger = time.monotonic(), Ledger.open(folder, experiment)
+        before = ledger.trial_ids
         try:
             _tune(experiment, folder, protocol, ledger, slots, watch)
         finally:
             ledger.close()
         seconds = time.monotonic() - ready
-    new = [r for records in ledger.records.values() for r in records if r.trial_id not in before]
-    trained = sum(record.train_seconds for record in new)
+    new_records = [r for records in ledger.records.values() for r in records if r.trial_id not in before]
+    trained = sum(record.train_seconds for record in new_records)
     return SessionResult(
         complete=protocol.next_trial(ledger.records, ()) is None,
         seconds=time.monotonic() - begun,
         workers=slots,
-        n_trials=len(new),
+        n_trials=len(new_records),
         training_share=trained / (seconds * slots),
     )
 
 
 @contextmanager
-def _ray(address: str | None, workers: int | None) -> Iterator[float]:
-    """A Ray of our own on this machine, or a cluster's; yields its CPUs."""
+def _alone(folder: RunFolder) -> Iterator[None]:
+    """Hold the run folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Only a local folder can be held.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    if not folder.is_local:
+        yield
+        return
+    folder.filesystem.create_dir(folder.root, recursive=True)
+    with open(folder.path(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            problem = "another process is running this experiment; wait for it, or stop it first"
+            raise InputError(str(folder), [problem]) from error
+        yield
+
+
+@contextmanager
+def _ray(address: str | None, workers: int | None, experiment: Experiment) -> Iterator[int]:
+    """A Ray of our own on this machine, or a cluster's; yields how many trials it holds at once.
+
+    Raises:
+        InputError: it cannot be reached, or has too little for one trial.
+    """
+    os.environ.update(_RAY_SETTINGS)
     import ray
 
-    # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
-    ray.init(
-        address=address or "local",
-        num_cpus=workers if address is None else None,
-        include_dashboard=False if address is None else None,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-    )
+    for name in ("ray", "ray.tune"):  # what matters to the user is an outcome of a trial, or an exception
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        slots = ray.cluster_resources().get("CPU", 1.0)  # type: ignore[no-untyped-call]
-        yield min(slots, workers) if workers else slots
+        # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
+        ray.init(
+            address=address or "local",
+            num_cpus=_cpus(workers, experiment) if address is None else None,
+            include_dashboard=False if address is None else None,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise InputError("Ray", [f"cannot be started or reached at '{address or 'this machine'}': {error}"]) from error
+    try:
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        need = experiment.resources
+        slots = int(there.get("CPU", 0) / need.cpus)
+        if need.gpus:
+            slots = min(slots, int(there.get("GPU", 0) / need.gpus))
+        if slots < 1 and address is None:
+            have = f"{there.get('CPU', 0):g} cpus and {there.get('GPU', 0):g} gpus"
+            raise InputError(
+                "resources", [f"a trial needs {need.cpus:g} cpus and {need.gpus:g} gpus, but there are {have}"]
+            )
+        yield max(1, min(slots, workers or slots))
     finally:
         ray.shutdown()
+
+
+def _cpus(workers: int | None, experiment: Experiment) -> int | None:
+    """The CPUs that Ray is told to have, so that it runs this many trials; None = as many as the machine has."""
+    return None if workers is None else math.ceil(workers * experiment.resources.cpus)
 
 
 def _tune(
