@@ -95,7 +95,10 @@ def _text(path: str | PathLike[str], where: str) -> str:
         if isinstance(error, UnicodeDecodeError):
             raise InputError(where, [f"not text in UTF-8 (byte {error.start}); save it as CSV, UTF-8"]) from error
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(where, [f"cannot be read ({reason}); give the path of a CSV file"]) from error
+        raise InputError(
+            where,
+            [f"cannot be read ({reason}); give the path of a CSV file or of a run folder"],
+        ) from error
     if not text.strip():
         raise InputError(where, ["the file is empty; its first row must name the columns"])
     if "\0" in text:

@@ -223,7 +223,11 @@ class RunFolder:
         return data
 
     def _contents(self, table: Table) -> list[tuple[str, bytes]]:
-        """Every part that counts, read at one moment: a running experiment may join parts meanwhile."""
+        """Every part that counts, read at one moment: a running experiment may join parts meanwhile.
+
+        Raises:
+            InputError: they never stood still.
+        """
         for _ in range(_LISTINGS):
             try:
                 return [(name, self._bytes(name)) for name in self.parts(table)]

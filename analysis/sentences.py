@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from analysis.choices import LimitMissed
-from analysis.frontier import FrontierPoint, Terms
+from analysis.frontier import FrontierPoint, Terms, quantities
 from analysis.wording import duration, readable
+
+# A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied.
+_ROOM = 0.1
+_GRID = 200
 
 
 def advised(choices: Mapping[str, FrontierPoint]) -> FrontierPoint:
@@ -42,7 +48,20 @@ def _train(terms: Terms, point: FrontierPoint) -> str:
         if terms.price_per_device_hour is not None:
             spent.append(f"at a cost of {readable(point.cost)}")
     steps = f"about {readable(point.steps)} steps{spread}"
-    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}."
+    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}.{_room(terms, point)}"
+
+
+def _room(terms: Terms, point: FrontierPoint) -> str:
+    """How far the batch size may be moved for a tenth more time: the optimum is flat, and step times scatter."""
+    if point.hours is None or not terms.on_curve:
+        return ""
+    grid = np.geomspace(min(terms.measured), max(terms.measured), _GRID)
+    hours = quantities(terms, grid)["hours"].to_numpy()
+    near = grid[hours <= (1 + _ROOM) * point.hours]
+    if not len(near) or not near[0] < point.batch_size < near[-1]:
+        return ""
+    ends = f"{readable(round(near[0]))} to {readable(round(near[-1]))}"
+    return f" From {ends} it takes at most {readable(100 * _ROOM)} % longer."
 
 
 def _worthwhile(terms: Terms) -> str:

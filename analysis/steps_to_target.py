@@ -25,7 +25,8 @@ def steps_to_target(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFram
     The search picks points; each was re-run on fresh seeds. A point's number is the median over its seeds, where a seed
     that did not reach counts as infinite; the study's point is the one with the smallest median. Its interval is the
     narrowest pair of order statistics that covers the median with 90 % (the seeds' range where none does). A study
-    without re-runs shows its best search trial, which is biased low by the luck of the search, and says so in `source`.
+    without re-runs shows its best search trial, which is biased low by the luck of the search and has no interval, and
+    says so in `source`.
 
     Args:
         trials: frame of the trials table.
@@ -58,13 +59,14 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         "max_steps": int(study["steps"].max()),
         "step_seconds": _step_seconds(study),
         "steps": math.nan,
+        "steps_low": math.nan,
+        "steps_high": math.nan,
         "best_trial": None,
     }
     if reached.empty:
         return row
     best = reached.iloc[0]
     row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
-    row |= {"steps_low": best["steps_to_target_low"], "steps_high": best["steps_to_target"]}
     resolution = best["steps_to_target"] - best["steps_to_target_low"]
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
     if points:
@@ -109,8 +111,11 @@ def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tu
         level: wanted coverage.
 
     Returns:
-        The narrowest such pair with at least this coverage; the range of the values where none has it.
+        The narrowest such pair with at least this coverage; the range of the values where none has it; NaN for a
+        single value, which says nothing of the spread.
     """
+    if len(values) < 2:
+        return math.nan, math.nan
     ordered = sorted(values)
     n = len(ordered)
     ranks = [k for k in range(1, n // 2 + 1) if 1 - 2 * stats.binom.cdf(k - 1, n, 0.5) >= level]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.frontier import FrontierPoint
 from analysis.json_values import plain
 from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
+from analysis.wording import duration, readable
 from bcrit.runs import AsJson
 from bcrit.summary import fit_lines, print_summary, wide_console
 from search_spaces.problems import InputError
 
-Run = Annotated[str, typer.Argument(help="Run folder: a path or a URI.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
 
 def analyze(run: Run, as_json: AsJson = False) -> None:
@@ -36,7 +39,9 @@ def analyze(run: Run, as_json: AsJson = False) -> None:
 
 
 def fit(
-    table: Annotated[Path, typer.Argument(help="CSV with columns batch_size, steps; optional seed, max_steps.")],
+    table: Annotated[
+        Path, typer.Argument(metavar="TABLE.csv", help="CSV with columns batch_size, steps; optional seed, max_steps.")
+    ],
     level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
     unit: Annotated[str, typer.Option(help="What a batch counts.")] = "examples",
     as_json: AsJson = False,
@@ -103,9 +108,9 @@ def recommend(
         _print_json(advice.to_json())
     else:
         console = wide_console()
-        console.print(_choices(plain(advice.choices), advice.cost_unit))
+        console.print(_choices(advice.choices, advice.cost_unit, result.unit))
         for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
-            console.print(escape(sentence), highlight=False)
+            console.print(escape(sentence), highlight=False, soft_wrap=True)
     if not advice.feasible:
         raise typer.Exit(1)
 
@@ -137,17 +142,21 @@ def workloads(as_json: AsJson = False) -> None:
     print("A class of your own is named by its import path, my_module:MyWorkload; the README shows one.")
 
 
-def _choices(choices: dict[str, Any], cost_unit: str | None) -> Table:
-    from analysis.wording import readable
-
-    table = Table(box=box.SIMPLE_HEAD)
-    columns = {"batch_size": "batch size", "steps": "steps", "examples": "examples", "hours": "hours"}
-    columns["cost"] = f"cost ({cost_unit})" if cost_unit else "cost"
-    for heading in ("choice", *columns.values()):
-        table.add_column(heading, justify="right")
+def _choices(choices: Mapping[str, FrontierPoint], cost_unit: str | None, unit: str) -> Table:
+    """One row a batch size; choices that agree share it."""
+    names: dict[float, list[str]] = {}
     for name, point in choices.items():
-        if point is not None:
-            table.add_row(name, *("-" if point[c] is None else readable(point[c]) for c in columns))
+        names.setdefault(point.batch_size, []).append(name)
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("choice", "batch size", "steps", unit, "time", f"cost ({cost_unit or 'unknown'})"):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    for point in {point.batch_size: point for point in choices.values()}.values():
+        table.add_row(
+            ", ".join(names[point.batch_size]),
+            *(readable(value) for value in (point.batch_size, point.steps, point.examples)),
+            "-" if point.hours is None else duration(point.hours),
+            "-" if point.cost is None else readable(point.cost),
+        )
     return table
 
 

@@ -1,8 +1,11 @@
-"""The command line: which batch size, with which learning rate, momentum and schedule, and what will it cost?"""
+"""The command line."""
 
 from __future__ import annotations
 
+import os
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +14,15 @@ from rich.markup import escape
 from bcrit import answers, runs
 from search_spaces.problems import InputError
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bcrit {version('bcrit')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="bcrit",
-    help=__doc__,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +38,15 @@ app.command()(answers.report)
 app.command()(answers.workloads)
 
 
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Which batch size, with which learning rate, momentum and schedule, and what will it cost?"""
+
+
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 ran and the answer is "no", 2 bad input, 130 interrupted."""
     errors = Console(stderr=True)
@@ -38,6 +56,12 @@ def main() -> None:
         errors.print(escape(str(error)), highlight=False, soft_wrap=True)
         sys.exit(2)
     except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
+        if os.environ.get("BCRIT_TRACEBACK"):
+            raise
+        errors.print(f"bcrit failed: {escape(f'{type(error).__name__}: {error}')}", highlight=False, soft_wrap=True)
+        errors.print("finished trials are kept, `bcrit resume` goes on; BCRIT_TRACEBACK=1 shows where it failed")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("stopped")

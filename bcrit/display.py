@@ -36,9 +36,11 @@ class Display(AbstractContextManager["Display"]):
         self._begun, self._last = time.monotonic(), -_LINE_SECONDS
 
     def __enter__(self) -> Display:
-        """Start the live table, if there is one."""
+        """Start the live table, or say that workers are starting, which takes some seconds."""
         if self._live is not None:
             self._live.start()
+        else:
+            self._console.print("starting workers ...")
         return self
 
     def __exit__(

@@ -29,7 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to s
 
 
 def tune(
-    experiment: Annotated[Path, typer.Argument(help="The experiment: a YAML file such as examples/digits.yaml.")],
+    experiment: Annotated[
+        Path,
+        typer.Argument(metavar="EXPERIMENT.yaml", help="The experiment: a YAML file such as examples/digits.yaml."),
+    ],
     out: Annotated[
         str | None, typer.Option(help="Run folder: a path or a URI (s3://...). Default: runs/NAME, or runs/NAME-2 ...")
     ] = None,
@@ -56,7 +59,7 @@ def tune(
 
 
 def resume(
-    run: Annotated[str, typer.Argument(help="Run folder of an experiment that was stopped or killed.")],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder of an experiment that was stopped or killed.")],
     address: Address = None,
     workers: Workers = None,
     as_json: AsJson = False,
@@ -84,11 +87,14 @@ def _run(
 
     analysis, recommendation = finish(folder)
     print_summary(console, analysis, recommendation)
-    if result.n_trials:
+    if not result.n_trials:
+        console.print("\nthe run was complete; nothing was run")
+    else:
         console.print(
             f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, "
             f"{result.training_share:.0%} of whose time was training",
             highlight=False,
+            soft_wrap=True,
         )
     console.print(f"report: {escape(f'{folder}/{REPORT}')}", highlight=False, soft_wrap=True)
     if as_json:
@@ -123,8 +129,7 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
         totals = {"steps": steps, "examples": examples, "most_steps": most, "most_examples": most_examples}
         print(json.dumps({"experiment": experiment.to_dict(), "studies": studies, "totals": totals}, indent=2))
         return
-    console = Console()
-    unit = experiment.unit
+    console, unit = wide_console(), experiment.unit
     table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
     for heading in ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all"):
         table.add_column(escape(heading), justify="right")
@@ -133,8 +138,12 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
         table.add_row(*(f"{cell:,}" for cell in cells))
     console.print(table)
     console.print(
+        "A re-run may take as long as a slow seed needs: up to "
+        f"{experiment.confirm.horizon:g} times its point's steps, counted here with the whole budget.\n"
+        f"At most {experiment.search.parallel_per_study * len(plans)} trials run at once.\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
         f"Early stopping ('{experiment.search.stopping.rule}') usually leaves a small part of that. Nothing was run.",
         highlight=False,
+        soft_wrap=True,
     )

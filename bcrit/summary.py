@@ -13,6 +13,7 @@ from rich.table import Table
 from analysis.analyze import RunAnalysis
 from analysis.fit import HyperbolaFit
 from analysis.recommend import Recommendation
+from analysis.report.headline import key_numbers
 from analysis.wording import readable
 
 
@@ -32,14 +33,14 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
     """
     console.print(study_table(analysis))
     if analysis.fit is None:
-        console.print(f"No curve: {escape(analysis.no_fit or '')}", highlight=False)
+        console.print(f"No curve: {escape(analysis.no_fit or '')}", highlight=False, soft_wrap=True)
     else:
         for line in fit_lines(analysis.fit, str(analysis.experiment.target)):
-            console.print(escape(line), highlight=False)
+            console.print(escape(line), highlight=False, soft_wrap=True)
     if recommendation is not None:
         console.print()
         for sentence in recommendation.sentences:
-            console.print(escape(sentence), style="bold", highlight=False)
+            console.print(escape(sentence), style="bold", highlight=False, soft_wrap=True)
 
 
 def study_table(analysis: RunAnalysis) -> Table:
@@ -55,12 +56,14 @@ def study_table(analysis: RunAnalysis) -> Table:
         point = points.get(float(batch_size), {})
         steps, examples = f"> {row['max_steps']:,} (not reached)", "-"
         if math.isfinite(row["steps"]):
-            steps = f"{readable(row['steps'])} ({_interval(row['steps_low'], row['steps_high'])})"
+            steps = readable(row["steps"])
+            if not math.isnan(row["steps_low"]):
+                steps += f" ({_interval(row['steps_low'], row['steps_high'])})"
             examples = readable(row["examples"])
         edges = analysis.last_edges(batch_size).to_dict("records")
         binding = [f"{edge['dimension']} {edge['side']}" for edge in edges if edge["kind"] == "box"]
         table.add_row(
-            str(batch_size),
+            f"{batch_size:,}",
             steps,
             f"{row['n_reached']}/{row['n_seeds']}" if row["n_seeds"] else "search only",
             examples,
@@ -70,28 +73,13 @@ def study_table(analysis: RunAnalysis) -> Table:
     return table
 
 
-def fit_lines(fit: HyperbolaFit, target: str = "") -> list[str]:
-    """The three numbers of a fit, each with what it means, and what is to be doubted."""
-    known = fit.identified
-    level = f"{fit.level:.0%}"
-    aim = f", to {target}" if target else ""
-    interval = _interval(fit.b_crit_low, fit.b_crit_high)
-    lines = [
-        _named("s_min", fit.s_min, known["s_min"], "steps, however large the batch" + aim),
-        _named("e_min", fit.e_min, known["e_min"], f"{fit.unit}, however small the batch" + aim),
-        _named(
-            "b_crit",
-            fit.b_crit,
-            known["b_crit"],
-            f"{fit.unit} a batch ({level} interval {interval}): twice s_min and twice e_min",
-        ),
-    ]
+def fit_lines(fit: HyperbolaFit, target: str = "the target") -> list[str]:
+    """The three numbers of a fit, each with its interval and what it means, and what is to be doubted."""
+    lines = []
+    for number in key_numbers(fit, target):
+        meaning = number.meaning[0].lower() + number.meaning[1:]
+        lines.append(f"{number.symbol:>7} = {number.value} ({number.interval}): {meaning}")
     return lines + [f"  note: {note}" for note in fit.notes]
-
-
-def _named(name: str, value: float, identified: bool, meaning: str) -> str:
-    shown = readable(value) if identified else f"{readable(value)} (not identified)"
-    return f"{name:>7} = {shown} {meaning}"
 
 
 def _interval(low: float, high: float) -> str:
@@ -99,7 +87,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _end(value: float) -> str:
-    return readable(value) if math.isfinite(value) else "?"
+    return readable(value) if math.isfinite(value) else "not reached"
 
 
 def _value(value: Any) -> str:

@@ -143,7 +143,7 @@ class Confirm(_Frozen):
             seed still reaches.
     """
 
-    points: StrictInt = Field(default=2, ge=1)
+    points: StrictInt = Field(default=3, ge=1)
     seeds: StrictInt = Field(default=5, ge=0)
     horizon: float = Field(default=4.0, ge=1)
 

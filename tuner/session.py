@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +37,8 @@ _RAY_SETTINGS = {
 }
 # How often a trial whose worker process died is tried again.
 _MAX_FAILURES = 2
+# How long to wait for a cluster's address to answer.
+_PROBE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ def _ray(address: str | None, workers: int | None, experiment: Experiment) -> It
 
     for name in ("ray", "ray.tune"):  # what matters to the user is an outcome of a trial, or an exception
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    _probe(address)
     try:
         # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
         ray.init(
@@ -165,9 +169,25 @@ def _ray(address: str | None, workers: int | None, experiment: Experiment) -> It
             raise InputError(
                 "resources", [f"a trial needs {need.cpus:g} cpus and {need.gpus:g} gpus, but there are {have}"]
             )
-        yield max(1, min(slots, workers or slots))
+        # On a cluster that grows with its load, what is there now says little: then the user's word counts.
+        yield workers if address is not None and workers is not None else max(1, min(slots, workers or slots))
     finally:
         ray.shutdown()
+
+
+def _probe(address: str | None) -> None:
+    """Find out quickly whether anything answers at HOST:PORT, for which Ray itself would wait many minutes.
+
+    Raises:
+        InputError: nothing does.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError("--address", [f"no Ray cluster answers at '{address}': {error}; is it up?"]) from error
 
 
 def _cpus(workers: int | None, experiment: Experiment) -> int | None:
