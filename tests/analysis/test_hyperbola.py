@@ -28,7 +28,7 @@ def test_the_closed_forms_give_the_numbers_worked_by_hand() -> None:
     assert GOLDEN.batch_size_for_efficiency(0.8) == pytest.approx(25)
     assert GOLDEN.batch_size_for_efficiency(0.5) == 100
     assert GOLDEN.efficiency(25) == pytest.approx(0.8)
-    assert GOLDEN.cheapest_for_exchange(25) == (50, pytest.approx((math.sqrt(1e5) + math.sqrt(25e3)) ** 2))
+    assert GOLDEN.cheapest_for_exchange(25) == pytest.approx((50, (math.sqrt(1e5) + math.sqrt(25e3)) ** 2))
     assert GOLDEN.fastest_for_step_time(4e-3, 1e-4) == pytest.approx(math.sqrt(40 * 100))
 
 

@@ -25,7 +25,7 @@ def test_the_profile_agrees_with_a_general_least_squares_solver(seed: int) -> No
     u = minimise(profile)
 
     def residuals(parameters: np.ndarray) -> np.ndarray:
-        return profile.log_steps - np.logaddexp(parameters[0], parameters[1] - X)
+        return np.asarray(profile.log_steps - np.logaddexp(parameters[0], parameters[1] - X))
 
     twin = optimize.least_squares(residuals, [math.log(50), math.log(5000)], xtol=1e-14, ftol=1e-14, gtol=1e-14).x
     curve = profile.curve(u)

@@ -117,7 +117,8 @@ def test_an_impossible_limit_is_told_with_what_it_would_take() -> None:
     assert (found.feasible, found.binding) == (False, None)
     assert "best" not in found.choices
     (missed,) = found.infeasible
-    assert (missed.limit, missed.given, missed.needed) == ("max_steps", 500, pytest.approx(500 * (1 + 200 / 4096)))
+    assert (missed.limit, missed.given) == ("max_steps", 500)
+    assert missed.needed == pytest.approx(500 * (1 + 200 / 4096))
     assert recommend(EXACT, TIMES, max_steps=missed.needed).feasible
     assert "max_steps at least 524 (given 500)" in found.sentences[0]
 

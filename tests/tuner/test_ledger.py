@@ -11,6 +11,7 @@ from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.load import parse_experiment
 from search_spaces.outcome import Outcome, Stage
+from search_spaces.space import Point
 from search_spaces.tables import MEASUREMENTS, TRIALS
 from search_spaces.target import Crossing
 from tuner import ledger as ledger_module
@@ -31,7 +32,14 @@ EXPERIMENT: Experiment = parse_experiment(
 
 
 def proposal(number: int) -> Proposal:
-    point = {"lr": 0.25, "momentum": 0.5, "width": 4, "schedule": "linear", "end_factor": 0.1, "decay_fraction": 0.333}
+    point: Point = {
+        "lr": 0.25,
+        "momentum": 0.5,
+        "width": 4,
+        "schedule": "linear",
+        "end_factor": 0.1,
+        "decay_fraction": 0.333,
+    }
     name = f"b0000008-search-{number:04d}"
     return Proposal(name, 8, Stage.SEARCH, number, 0, None, 123, point, budget_steps=100, max_steps=100)
 
@@ -90,7 +98,7 @@ def test_running_trials_reach_the_disk_now_and_then(folder: RunFolder, monkeypat
     ledger = Ledger.open(folder, EXPERIMENT)
     ledger.measured(measurements(0, range(3)))
     assert folder.read(MEASUREMENTS).num_rows == 0
-    monkeypatch.setattr(ledger_module.time, "monotonic", lambda: 1e12)
+    monkeypatch.setattr("tuner.ledger.time.monotonic", lambda: 1e12)
     ledger.measured(measurements(0, range(3, 4)))
     assert folder.read(MEASUREMENTS).num_rows == 4
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from search_spaces.outcome import Outcome, Stage
-from search_spaces.space import SearchSpace
+from search_spaces.space import Point, SearchSpace
 from search_spaces.target import Direction, Target
 from tuner.protocol.local import local_point
 from tuner.protocol.proposal import TrialRecord
@@ -103,7 +103,8 @@ def test_a_widened_box_keeps_earlier_trials_as_evidence() -> None:
 
 def test_a_local_step_stays_near_and_gets_shorter() -> None:
     space = SearchSpace.model_validate(SPACES["lr and momentum"])
-    best, rng = {"lr": 0.03, "momentum": 0.9, "schedule": "constant"}, np.random.default_rng(0)
+    best: Point = {"lr": 0.03, "momentum": 0.9, "schedule": "constant"}
+    rng = np.random.default_rng(0)
     space = SearchSpace.model_validate({**SPACES["lr and momentum"], "schedule": {"constant": {}}})
 
     def spread(progress: float) -> float:
@@ -115,7 +116,8 @@ def test_a_local_step_stays_near_and_gets_shorter() -> None:
 
 def test_a_local_step_moves_the_effective_learning_rate_and_not_lr_alone() -> None:
     space = SearchSpace.model_validate(SPACES["lr and momentum"])
-    best, rng = {"lr": 0.03, "momentum": 0.9}, np.random.default_rng(0)
+    best: Point = {"lr": 0.03, "momentum": 0.9}
+    rng = np.random.default_rng(0)
     moved = [local_point(space, best, 0.5, 1.0, rng) for _ in range(300)]
     log_lr = np.log([float(m["lr"]) for m in moved])
     log_rest = np.log1p([-float(m["momentum"]) for m in moved])

@@ -1,0 +1,103 @@
+"""The command line without Ray: help, plans, and bad input of every kind as one message."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = ["tune", "resume", "analyze", "fit", "recommend", "report", "workloads"]
+GOOD = """
+workload: digits_mlp
+batch_sizes: [16, 64]
+target: val_loss < 0.15
+space: {lr: log from 0.01 to 1, momentum: 0.9}
+budget: {steps: 100}
+"""
+
+
+def bcrit(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bcrit", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def refused(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    done = bcrit(command, "--help")
+    assert done.returncode == 0 and "Usage" in done.stdout
+
+
+def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(GOOD)
+    plan = json.loads(bcrit("tune", "x.yaml", "--plan", "--json", cwd=tmp_path).stdout)
+    assert [study["max_steps"] for study in plan["studies"]] == [100, 100]
+    assert plan["totals"]["steps"] == sum(study["steps"] for study in plan["studies"])
+    assert "Nothing was run" in bcrit("tune", "x.yaml", "--plan", cwd=tmp_path).stdout
+    assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "an experiment is a mapping"),
+        ("a: !!python/object/apply:os.system ['true']", "YAML tags are refused"),
+        (GOOD.replace("16, 64", "16, 9999"), "9999 is larger"),
+        (GOOD.replace("0.9", "1.0"), "'momentum' lies in"),
+        (GOOD.replace("< 0.15", "> 0.15"), "improves by minimizing"),
+        (GOOD.replace("digits_mlp", "no_such:Thing"), "no_such"),
+        (GOOD + "budgett: 1", "did you mean 'budget'"),
+    ],
+    ids=["empty", "tag", "batch size", "momentum", "direction", "workload", "key"],
+)
+def test_a_bad_experiment_is_one_message_and_leaves_nothing_behind(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    assert message in refused(bcrit("tune", "x.yaml", cwd=tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["tune", "missing.yaml"],
+        ["tune", "."],
+        ["resume", "missing"],
+        ["analyze", "missing"],
+        ["report", "missing"],
+        ["recommend", "missing"],
+        ["fit", "missing.csv"],
+        ["analyze", "nonsense://x"],
+        ["tune", "examples/digits.yaml", "--workers", "0"],
+        ["tune", "examples/digits.yaml", "--address", "127.0.0.1:1"],
+        ["tune", "examples/digits.yaml", "--address", "nowhere:port"],
+        ["fit", "README.md"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_one_message(arguments: list[str]) -> None:
+    before = set(ROOT.iterdir())
+    assert refused(bcrit(*arguments))
+    assert set(ROOT.iterdir()) == before
+
+
+def test_workloads_are_listed_with_metrics_and_targets() -> None:
+    listed = json.loads(bcrit("workloads", "--json").stdout)
+    assert {"digits_mlp", "noisy_quadratic"} <= set(listed)
+    assert all({"data", "model", "metrics", "target", "unit"} <= set(entry) for entry in listed.values())
+
+
+def test_a_fit_that_identifies_nothing_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("batch_size,steps\n1,1000\n2,500\n4,250\n8,125\n16,62.5\n")
+    fit = json.loads(bcrit("fit", tmp_path / "t.csv", "--json").stdout)
+    assert fit["identified"]["b_crit"] is False
+    assert "not identified" in bcrit("fit", tmp_path / "t.csv").stdout
