@@ -17,7 +17,8 @@ from analysis.json_values import plain
 from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
 from analysis.wording import duration, readable
 from bcrit.runs import AsJson
-from bcrit.summary import fit_lines, print_summary, wide_console
+from bcrit.say import say, wide_console
+from bcrit.summary import fit_lines, print_summary
 from search_spaces.problems import InputError
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
@@ -56,8 +57,9 @@ def fit(
     if as_json:
         _print_json(result.to_json())
         return
+    console = wide_console()
     for line in fit_lines(result):
-        print(line)
+        say(console, line)
 
 
 def recommend(
@@ -110,7 +112,7 @@ def recommend(
         console = wide_console()
         console.print(_choices(advice.choices, advice.cost_unit, result.unit))
         for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
-            console.print(escape(sentence), highlight=False, soft_wrap=True)
+            say(console, sentence)
     if not advice.feasible:
         raise typer.Exit(1)
 

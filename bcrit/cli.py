@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from bcrit import answers, runs
+from bcrit.say import say
 from search_spaces.problems import InputError
 
 
@@ -53,15 +53,15 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        errors.print(escape(str(error)), highlight=False, soft_wrap=True)
+        say(errors, str(error))
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
         if os.environ.get("BCRIT_TRACEBACK"):
             raise
-        errors.print(f"bcrit failed: {escape(f'{type(error).__name__}: {error}')}", highlight=False, soft_wrap=True)
-        errors.print("finished trials are kept, `bcrit resume` goes on; BCRIT_TRACEBACK=1 shows where it failed")
+        say(errors, f"bcrit failed: {type(error).__name__}: {error}")
+        say(errors, "finished trials are kept, `bcrit resume` goes on; BCRIT_TRACEBACK=1 shows where it failed")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("stopped")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from bcrit.say import say
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
 from tuner.ledger import Ledger
@@ -40,7 +41,7 @@ class Display(AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.start()
         else:
-            self._console.print("starting workers ...")
+            say(self._console, "starting workers ...")
         return self
 
     def __exit__(
@@ -58,9 +59,7 @@ class Display(AbstractContextManager["Display"]):
             return
         self._last = now
         if self._live is None:
-            self._console.print(
-                _line(self._experiment, ledger, running, now - self._begun), highlight=False, soft_wrap=True
-            )
+            say(self._console, _line(self._experiment, ledger, running, now - self._begun))
         else:
             self._live.update(_table(self._experiment, ledger, running, now - self._begun), refresh=True)
 

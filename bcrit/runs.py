@@ -15,7 +15,8 @@ from rich.table import Table
 from analysis.json_values import plain
 from analysis.run_folder import REPORT, RunFolder
 from bcrit.display import Display
-from bcrit.summary import print_summary, wide_console
+from bcrit.say import say, wide_console
+from bcrit.summary import print_summary
 from search_spaces.experiment import Experiment
 from search_spaces.load import read_yaml
 from search_spaces.problems import InputError
@@ -81,22 +82,21 @@ def _run(
     with Display(experiment, errors) as display:
         result = run(folder, experiment, new=new, address=address, workers=workers, watch=display)
     if not result.complete:
-        errors.print(f"stopped; go on with:  bcrit resume {escape(str(folder))}", highlight=False, soft_wrap=True)
+        say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(130)
     from bcrit.finish import finish
 
     analysis, recommendation = finish(folder)
     print_summary(console, analysis, recommendation)
     if not result.n_trials:
-        console.print("\nthe run was complete; nothing was run")
+        say(console, "\nthe run was complete; nothing was run")
     else:
-        console.print(
+        say(
+            console,
             f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, "
             f"{result.training_share:.0%} of whose time was training",
-            highlight=False,
-            soft_wrap=True,
         )
-    console.print(f"report: {escape(f'{folder}/{REPORT}')}", highlight=False, soft_wrap=True)
+    say(console, f"report: {folder}/{REPORT}")
     if as_json:
         print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
 
@@ -137,13 +137,12 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
         cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
         table.add_row(*(f"{cell:,}" for cell in cells))
     console.print(table)
-    console.print(
+    say(
+        console,
         "A re-run may take as long as a slow seed needs: up to "
         f"{experiment.confirm.horizon:g} times its point's steps, counted here with the whole budget.\n"
         f"At most {experiment.search.parallel_per_study * len(plans)} trials run at once.\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
         f"Early stopping ('{experiment.search.stopping.rule}') usually leaves a small part of that. Nothing was run.",
-        highlight=False,
-        soft_wrap=True,
     )

@@ -15,12 +15,7 @@ from analysis.fit import HyperbolaFit
 from analysis.recommend import Recommendation
 from analysis.report.headline import key_numbers
 from analysis.wording import readable
-
-
-def wide_console(stderr: bool = False) -> Console:
-    """A console that does not squeeze tables into 80 columns where there is no terminal to tell its width."""
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=120)
+from bcrit.say import say
 
 
 def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
@@ -33,14 +28,14 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
     """
     console.print(study_table(analysis))
     if analysis.fit is None:
-        console.print(f"No curve: {escape(analysis.no_fit or '')}", highlight=False, soft_wrap=True)
+        say(console, f"No curve: {analysis.no_fit}")
     else:
         for line in fit_lines(analysis.fit, str(analysis.experiment.target)):
-            console.print(escape(line), highlight=False, soft_wrap=True)
+            say(console, line)
     if recommendation is not None:
         console.print()
         for sentence in recommendation.sentences:
-            console.print(escape(sentence), style="bold", highlight=False, soft_wrap=True)
+            say(console, sentence, style="bold")
 
 
 def study_table(analysis: RunAnalysis) -> Table:

@@ -93,9 +93,8 @@ def main() -> None:
         curve = fit_hyperbola(pd.DataFrame({"batch_size": BATCH_SIZES, "steps": truth}))
         b_crit, identified = curve.b_crit, curve.identified["b_crit"]
         base_steps, base_examples = (np.mean([run[i] for run in next(iter(runs.values()))]) for i in (0, 1))
-        print(
-            f"\n{name}: {len(BATCH_SIZES)} batch sizes, {SEEDS} seeds; truth: {source}, b_crit {format(b_crit, '.0f') if identified else 'beyond them'}"
-        )
+        shown = f"b_crit {b_crit:.0f}" if identified else "b_crit beyond them"
+        print(f"\n{name}: {len(BATCH_SIZES)} batch sizes, {SEEDS} seeds; truth: {source}, {shown}")
         print(f"{'protocol':36}{'steps':>9}{'examples':>10}{'regret median':>15}{'p90':>7}{'b_crit error':>14}")
         for protocol, several in runs.items():
             regret = np.log([np.divide(steps, truth) for *_, steps in several]).ravel()
