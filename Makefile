@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint setup
 
-demo: setup
+demo: .venv/installed
 	$(BIN)/bcrit tune examples/digits.yaml
 
 test: lint
@@ -15,12 +15,19 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: .venv/installed
+setup: .venv/developed
+
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 # torch comes first and alone: its pinned version has a CPU build, a looser one may bring gigabytes of CUDA.
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("bcrit needs Python 3.11 or later, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("bcrit needs Python 3.11 or later: make PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+# What only the tests need.
+.venv/developed: .venv/installed
+	$(PIP) -e '.[dev]'
 	touch $@

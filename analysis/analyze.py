@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +11,14 @@ import pyarrow as pa
 
 from analysis.fit import HyperbolaFit, fit_hyperbola
 from analysis.json_values import plain
-from analysis.run_folder import BOUNDARY_FILE, ENVIRONMENT, FIT, STEPS_TO_TARGET_FILE, RunFolder
+from analysis.run_folder import BOUNDARY_FILE, FIT, STEPS_TO_TARGET_FILE, RunFolder
 from analysis.steps_to_target import boundary_table, outcome_counts, steps_to_target
 from search_spaces.experiment import Experiment
+from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError
 from search_spaces.tables import STEPS_TO_TARGET, TRIALS
+
+_FEWEST_STUDIES = 2  # of the two parameters of the curve
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class RunAnalysis:
     Attributes:
         location: the run folder.
         experiment: what was declared.
-        environment: versions, host, devices; empty if the folder has none.
+        environment: versions, host, devices of each session; empty if the folder has none.
         trials: one row a finished trial (columns of `TRIALS`, then hyperparameters).
         studies: one row a batch size (columns of `STEPS_TO_TARGET`, then the best point's hyperparameters).
         boundary: one row a touched edge (columns of `BOUNDARY`).
@@ -36,7 +38,7 @@ class RunAnalysis:
 
     location: str
     experiment: Experiment
-    environment: Mapping[str, Any]
+    environment: Sequence[Mapping[str, Any]]
     trials: pd.DataFrame
     studies: pd.DataFrame
     boundary: pd.DataFrame
@@ -100,23 +102,35 @@ def analyze(folder: RunFolder) -> RunAnalysis:
     trials = folder.read(TRIALS).to_pandas()
     if trials.empty:
         raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
-    environment = json.loads(folder.read_text(ENVIRONMENT)) if folder.has(ENVIRONMENT) else {}
     studies = steps_to_target(trials, experiment)
     fit, no_fit = None, None
     try:
         fit = fit_hyperbola(studies, unit=experiment.unit)
     except InputError as error:
-        no_fit = " ".join(error.problems)
+        no_fit = _why_no_fit(studies, trials) or error.problems[0]
     return RunAnalysis(
         location=str(folder),
         experiment=experiment,
-        environment=environment,
+        environment=folder.read_environment(),
         trials=trials,
         studies=studies,
         boundary=boundary_table(trials, experiment),
         fit=fit,
         no_fit=no_fit,
     )
+
+
+def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
+    """What a run without a curve lacks, and what its trials say about it."""
+    reached = int(studies["steps"].notna().sum())
+    if reached >= _FEWEST_STUDIES:
+        return None
+    why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
+    failed = trials[trials["outcome"].isin([Outcome.FAILED, Outcome.OUT_OF_MEMORY])]
+    if len(failed):
+        message, count = next(iter(failed["message"].value_counts().items()))
+        why += f"; {len(failed)} of {len(trials)} trials failed in the training code, {count} of them with: {message}"
+    return why
 
 
 def write_analysis(folder: RunFolder, analysis: RunAnalysis) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from os import PathLike
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from analysis.number_table import as_numbers, read_numbers
@@ -67,15 +68,28 @@ def read_table(path: str | PathLike[str]) -> pd.DataFrame:
     return read_numbers(path, _REQUIRED, _OPTIONAL)
 
 
+def censored_median(steps: npt.NDArray[np.float64], trained: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The median of repeats of which some did not reach.
+
+    An unreached repeat counts as infinite (AlgoPerf's rule, reference section 8, item 8). For an even number of repeats
+    the median is the mean of the middle two, so it is infinite already when half are unreached. It is then at least the
+    median with every unreached repeat replaced by how far it was trained: a median never falls when one of its
+    arguments grows. (The largest of these lengths would claim too much, the smallest too little.)
+
+    Args:
+        steps: of each repeat, infinite where not reached; (n,).
+        trained: how far each was trained; (n,).
+
+    Returns:
+        (median, bound).
+    """
+    return float(np.median(steps)), float(np.median(np.where(np.isfinite(steps), steps, trained)))
+
+
 def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, ...]]:
     """Turn rows into one study a batch size, and say which rows cannot be used.
 
-    Repeats enter as their median, in which an unreached repeat counts as infinite (AlgoPerf's rule, reference section
-    8, item 8). For an even number of repeats the median is the mean of the middle two, so it is infinite already when
-    half are unreached. The study is then right-censored. Its bound is the median with every unreached repeat replaced
-    by its `max_steps`: a median never falls when one of its arguments grows, so the true median is at least this,
-    whatever the unreached repeats would have needed. (The largest `max_steps` would claim too much, the smallest too
-    little.)
+    Repeats enter as their median (`censored_median`); a study whose median is infinite is right-censored at its bound.
 
     Args:
         table: columns `batch_size`, `steps` and perhaps `max_steps`, as `read_table` or `steps_to_target` give them.
@@ -87,6 +101,8 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
         InputError: a column is missing or not numeric.
     """  # noqa: DOC502  (raised by as_numbers)
     numbers = as_numbers(table, "table of steps to target", _REQUIRED, ["max_steps"])
+    labels = list(numbers.index)  # of the caller, who may have used one twice
+    numbers = numbers.reset_index(drop=True)
     if "max_steps" not in numbers:
         numbers["max_steps"] = math.nan
     aside: dict[int, str] = {}
@@ -101,8 +117,7 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
         # An unreached repeat of unknown length bounds its own steps by 0 only.
         trained = rows["max_steps"].where(rows["max_steps"].between(0, math.inf, inclusive="neither"), 0.0).to_numpy()
         reached = np.isfinite(steps)
-        median = float(np.median(steps))
-        bound = float(np.median(np.where(reached, steps, trained)))
+        median, bound = censored_median(steps, trained)
         if median == math.inf and bound == 0:
             reason = "not reached, and max_steps does not say how far it was trained; add it"
             aside.update(dict.fromkeys(rows.index, reason))
@@ -118,4 +133,4 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
             )
         )
     order = [row for row in numbers.index if row in aside]
-    return tuple(found), tuple(RowSetAside(row, aside[row]) for row in order)
+    return tuple(found), tuple(RowSetAside(labels[row], aside[row]) for row in order)

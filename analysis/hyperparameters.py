@@ -52,6 +52,9 @@ def hyperparameters_at(batch_size: float, best: Mapping[float, Mapping[str, Any]
     if below is not None and above is not None and _same_options(best[below], best[above]):
         share = math.log(batch_size / below) / math.log(above / below)
         values = {name: _between(name, best[below][name], best[above][name], share) for name in best[below]}
+        for name, value in values.items():  # a width between two whole ones is whole
+            if isinstance(best[below][name], int) and isinstance(best[above][name], int):
+                values[name] = round(value)
         return HyperparametersAt(batch_size, values, "interpolated", (below, above))
     nearest = min(best, key=lambda b: abs(math.log(b / batch_size)))
     return HyperparametersAt(batch_size, dict(best[nearest]), "nearest", (nearest,))

@@ -34,6 +34,7 @@ FIT = "analysis/fit.json"
 RECOMMENDATION = "analysis/recommendation.json"
 REPORT = "report.html"
 RAY = "ray"
+LOCK = ".lock"
 
 _ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _LISTINGS = 5  # chosen; parts are joined minutes apart
@@ -104,11 +105,12 @@ class RunFolder:
         """Whether the folder has this file or sub-folder."""
         return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
 
-    def exists(self) -> bool:
-        """Whether anything lies at this place already."""
+    def occupied(self) -> bool:
+        """Whether anything lies at this place; a bare lock, left by a kill before anything was written, is nothing."""
         info = self.filesystem.get_file_info(self.root)
         if info.type == fs.FileType.Directory:
-            return bool(self.filesystem.get_file_info(fs.FileSelector(self.root)))
+            found = self.filesystem.get_file_info(fs.FileSelector(self.root))
+            return any(entry.base_name != LOCK for entry in found)
         return bool(info.type != fs.FileType.NotFound)
 
     # Text and JSON
@@ -147,6 +149,16 @@ class RunFolder:
             raise InputError(str(self), [f"not a run folder: it has no {EXPERIMENT}; `bcrit tune` makes one"])
         where = self.path(EXPERIMENT)
         return parse_experiment(read_yaml(self.read_text(EXPERIMENT), where), where)
+
+    def read_environment(self) -> list[dict[str, Any]]:
+        """What each session of the run ran in, in order; empty where nothing was noted or the note was damaged."""
+        if not self.has(ENVIRONMENT):
+            return []
+        try:
+            sessions = json.loads(self.read_text(ENVIRONMENT))["sessions"]
+        except (ValueError, KeyError, TypeError):
+            return []
+        return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Freeze the experiment."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -57,10 +58,12 @@ def _room(terms: Terms, point: FrontierPoint) -> str:
         return ""
     grid = np.geomspace(min(terms.measured), max(terms.measured), _GRID)
     hours = quantities(terms, grid)["hours"].to_numpy()
-    near = grid[hours <= (1 + _ROOM) * point.hours]
-    if not len(near) or not near[0] < point.batch_size < near[-1]:
+    slower = grid[hours > (1 + _ROOM) * point.hours]  # the stretch without a gap around the point
+    low = max((b for b in slower if b < point.batch_size), default=grid[0])
+    high = min((b for b in slower if b > point.batch_size), default=grid[-1])
+    if not low < point.batch_size < high:
         return ""
-    ends = f"{readable(round(near[0]))} to {readable(round(near[-1]))}"
+    ends = f"{readable(math.ceil(low))} to {readable(math.floor(high))}"
     return f" From {ends} it takes at most {readable(100 * _ROOM)} % longer."
 
 

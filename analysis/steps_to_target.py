@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.boundary import SearchedPoint, after_round
+from analysis.fit_table import censored_median
+from analysis.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
+from search_spaces.space import Point
 from search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
@@ -61,6 +64,7 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         "steps": math.nan,
         "steps_low": math.nan,
         "steps_high": math.nan,
+        "steps_level": math.nan,
         "best_trial": None,
     }
     if reached.empty:
@@ -68,14 +72,15 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
     best = reached.iloc[0]
     row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
     resolution = best["steps_to_target"] - best["steps_to_target_low"]
+    # A re-run that failed or did not fit into memory says nothing of the point's steps; a diverged one does.
+    confirm = confirm[~confirm["outcome"].isin([Outcome.FAILED, Outcome.OUT_OF_MEMORY])]
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
     if points:
-        chosen = min(points, key=lambda group: (_median(group), group["number"].min()))
-        median = _median(chosen)
-        low, high = median_interval(_steps(chosen))
+        chosen = min(points, key=lambda group: (_median(group)[0], group["number"].min()))
+        median, bound = _median(chosen)
+        low, high, level = median_interval(_steps(chosen))
         best = search[search["trial_id"] == chosen["repeats"].iloc[0]].iloc[0]
-        widths = chosen["steps_to_target"] - chosen["steps_to_target_low"]
-        resolution = widths.median()
+        resolution = (chosen["steps_to_target"] - chosen["steps_to_target_low"]).median()
         row |= {
             "source": "confirm",
             "n_seeds": len(chosen),
@@ -83,7 +88,8 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
             "steps": median if math.isfinite(median) else math.nan,
             "steps_low": low if math.isfinite(low) else math.nan,
             "steps_high": high if math.isfinite(high) else math.nan,
-            "max_steps": int(chosen["max_steps"].max()),
+            "steps_level": level,
+            "max_steps": int(chosen["max_steps"].max()) if math.isfinite(median) else int(bound),
             "best_trial": best["trial_id"],
         }
     row |= {"examples": batch_size * row["steps"], "steps_resolution": resolution}
@@ -94,14 +100,12 @@ def _steps(group: pd.DataFrame) -> list[float]:
     return [float(s) if s == s else math.inf for s in group["steps_to_target"]]
 
 
-def _median(group: pd.DataFrame) -> float:
-    """The median over seeds, an unreached one counting as infinite (half unreached: infinite)."""
-    steps = sorted(_steps(group))
-    middle = len(steps) // 2
-    return steps[middle] if len(steps) % 2 else (steps[middle - 1] + steps[middle]) / 2
+def _median(group: pd.DataFrame) -> tuple[float, float]:
+    """The median over seeds, infinite where half did not reach, and what it then is at least."""
+    return censored_median(np.array(_steps(group)), group["steps"].to_numpy())
 
 
-def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tuple[float, float]:
+def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tuple[float, float, float]:
     """Interval of a median by order statistics: no assumption on the distribution; infinite values are allowed.
 
     The pair (x_(k), x_(n+1-k)) covers the median with probability 1 - 2 F(k - 1; n, 1/2).
@@ -111,16 +115,16 @@ def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tu
         level: wanted coverage.
 
     Returns:
-        The narrowest such pair with at least this coverage; the range of the values where none has it; NaN for a
-        single value, which says nothing of the spread.
+        (lower end, upper end, coverage): the narrowest such pair with at least this coverage, or the range of the
+        values where none has it; NaN for a single value, which says nothing of the spread.
     """
     if len(values) < 2:
-        return math.nan, math.nan
+        return math.nan, math.nan, math.nan
     ordered = sorted(values)
     n = len(ordered)
-    ranks = [k for k in range(1, n // 2 + 1) if 1 - 2 * stats.binom.cdf(k - 1, n, 0.5) >= level]
-    k = max(ranks, default=1)
-    return ordered[k - 1], ordered[n - k]
+    coverage = {k: 1 - 2 * float(stats.binom.cdf(k - 1, n, 0.5)) for k in range(1, n // 2 + 1)}
+    k = max((k for k in coverage if coverage[k] >= level), default=1)
+    return ordered[k - 1], ordered[n - k], coverage[k]
 
 
 def _step_seconds(study: pd.DataFrame) -> float:
@@ -138,8 +142,20 @@ def outcome_counts(trials: pd.DataFrame, batch_size: int) -> dict[str, int]:
     return {outcome.value: int(counts.get(outcome.value, 0)) for outcome in Outcome}
 
 
+@dataclass(frozen=True)
+class _SearchTrial:
+    """A row of the trials table as `analysis.rounds` reads it."""
+
+    number: int
+    round: int
+    outcome: Outcome
+    point: Point
+    steps_to_target: int | None
+    best_value: float | None
+
+
 def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
-    """The boundary verdicts of every study after every round of its search.
+    """The boundary verdicts of every study after every complete round of its search.
 
     Args:
         trials: frame of the trials table.
@@ -152,32 +168,32 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
     rows = []
     for batch_size in experiment.batch_sizes:
         search = trials[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
-        space = experiment.space_at(batch_size)
-        for round_number in sorted(search["round"].unique()):
-            seen = search[search["round"] <= round_number]
-            points = [_searched_point(row, names, experiment.target.threshold) for row in seen.to_dict("records")]
-            space, verdicts = after_round(space, points, experiment.boundary, int(round_number))
-            for verdict in verdicts:
-                touch = verdict.touch
-                rows.append(
-                    {
-                        "batch_size": batch_size,
-                        "round": verdict.round,
-                        "dimension": touch.dimension,
-                        "side": touch.side,
-                        "kind": touch.kind,
-                        "low": touch.box.low,
-                        "high": touch.box.high,
-                        "optimum": touch.optimum,
-                        "widened_to": np.nan if verdict.widened_to is None else verdict.widened_to,
-                    }
-                )
+        state = study_state(experiment, batch_size, [_search_trial(row, names) for row in search.to_dict("records")])
+        for verdict in state.edges:
+            touch = verdict.touch
+            rows.append(
+                {
+                    "batch_size": batch_size,
+                    "round": verdict.round,
+                    "dimension": touch.dimension,
+                    "side": touch.side,
+                    "kind": touch.kind,
+                    "low": touch.box.low,
+                    "high": touch.box.high,
+                    "optimum": touch.optimum,
+                    "widened_to": np.nan if verdict.widened_to is None else verdict.widened_to,
+                }
+            )
     return pd.DataFrame(rows, columns=BOUNDARY.names)
 
 
-def _searched_point(row: dict[Any, Any], names: list[str], threshold: float) -> SearchedPoint:
-    best = row["best_value"]
-    shortfall = None if pd.isna(best) else abs(best - threshold)
-    steps = row["steps_to_target"]
-    point = {name: row[name] for name in names if not pd.isna(row[name])}
-    return SearchedPoint(point, None if pd.isna(steps) else int(steps), Outcome(row["outcome"]).feasible, shortfall)
+def _search_trial(row: dict[Any, Any], names: list[str]) -> _SearchTrial:
+    steps, best = row["steps_to_target"], row["best_value"]
+    return _SearchTrial(
+        number=int(row["number"]),
+        round=int(row["round"]),
+        outcome=Outcome(row["outcome"]),
+        point={name: row[name] for name in names if name != "decay_steps" and not pd.isna(row[name])},
+        steps_to_target=None if pd.isna(steps) else int(steps),
+        best_value=None if pd.isna(best) else float(best),
+    )

@@ -81,36 +81,34 @@ def recommend(
 
     Exit code 1 when no batch size keeps the limits; the answer then says which must give, and by how much.
     """
-    from analysis import fit_hyperbola, fit_step_times, read_step_times, read_table
+    from analysis import fit_hyperbola, read_step_times, read_table
     from analysis import recommend as recommend_batch_size
     from analysis.analyze import analyze as analyze_run
+    from bcrit.finish import recommend_run
 
-    points: dict[float, dict[str, Any]] = {}
     times = None if step_time is None else read_step_times(step_time)
+    limits: dict[str, Any] = {
+        "price_per_device_hour": price_per_device_hour,
+        "devices": devices,
+        "max_hours": max_hours,
+        "max_cost": max_cost,
+        "max_steps": max_steps,
+        "max_examples": max_examples,
+    }
     if RunFolder.at(source).has(EXPERIMENT):
         analysis = analyze_run(RunFolder.at(source))
-        if analysis.fit is None:
+        found, unit = recommend_run(analysis, times, **limits), analysis.experiment.unit
+        if found is None:
             raise InputError(source, [f"nothing to recommend from: {analysis.no_fit}"])
-        result, points = analysis.fit, analysis.hyperparameters
-        times = fit_step_times(analysis.studies[["batch_size", "step_seconds"]]) if times is None else times
+        advice = found
     else:
         result = fit_hyperbola(read_table(Path(source)))
-    advice = recommend_batch_size(
-        result,
-        times,
-        price_per_device_hour=price_per_device_hour,
-        devices=devices,
-        max_hours=max_hours,
-        max_cost=max_cost,
-        max_steps=max_steps,
-        max_examples=max_examples,
-        hyperparameters=points,
-    )
+        advice, unit = recommend_batch_size(result, times, **limits), result.unit
     if as_json:
         _print_json(advice.to_json())
     else:
         console = wide_console()
-        console.print(_choices(advice.choices, advice.cost_unit, result.unit))
+        console.print(_choices(advice.choices, advice.cost_unit, unit))
         for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
             say(console, sentence)
     if not advice.feasible:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from analysis.analyze import RunAnalysis, analyze, write_analysis
 from analysis.recommend import Recommendation, recommend
 from analysis.report.build import build_report
 from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
-from analysis.step_time import fit_step_times
+from analysis.step_time import StepTimes, fit_step_times
 from search_spaces.tables import MEASUREMENTS
+
+_FEWEST_TIMES = 2  # batch sizes with a step time, for a line through them
 
 
 def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
@@ -29,12 +33,19 @@ def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
     return analysis, recommendation
 
 
-def recommend_run(analysis: RunAnalysis) -> Recommendation | None:
-    """The recommendation without limits or prices; None where there is no curve."""
+def recommend_run(analysis: RunAnalysis, step_times: StepTimes | None = None, **limits: Any) -> Recommendation | None:
+    """The recommendation from a run; None where there is no curve.
+
+    Args:
+        analysis: of the run.
+        step_times: seconds a step; None = as the run measured them.
+        limits: prices, devices and budgets of `analysis.recommend`.
+
+    Returns:
+        The recommendation.
+    """
     if analysis.fit is None:
         return None
-    return recommend(
-        analysis.fit,
-        fit_step_times(analysis.studies[["batch_size", "step_seconds"]]),
-        hyperparameters=analysis.hyperparameters,
-    )
+    if step_times is None and analysis.studies["step_seconds"].notna().sum() >= _FEWEST_TIMES:
+        step_times = fit_step_times(analysis.studies[["batch_size", "step_seconds"]])
+    return recommend(analysis.fit, step_times, hyperparameters=analysis.hyperparameters, **limits)

@@ -99,6 +99,8 @@ def _run(
     say(console, f"report: {folder}/{REPORT}")
     if as_json:
         print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
+    if analysis.fit is None:
+        raise typer.Exit(1)
 
 
 def _read_file(path: Path) -> str:
@@ -112,7 +114,7 @@ def _read_file(path: Path) -> str:
 def _free_folder(name: str) -> RunFolder:
     """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
     folder, number = RunFolder.at(f"runs/{name}"), 1
-    while folder.exists():
+    while folder.occupied():
         number += 1
         folder = RunFolder.at(f"runs/{name}-{number}")
     return folder

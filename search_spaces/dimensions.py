@@ -165,9 +165,22 @@ class Integer(Box):
                 raise ValueError(f"an integer dimension needs whole ends, but {name}={end:g}")
         return self
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Half a unit beyond both ends, so that every integer has the same share of [0, 1]."""
+        return self.low - 0.5, self.high + 0.5
+
     def unscaled(self, coordinate: float) -> int:
         """The nearest integer."""
         return round(coordinate)
+
+    def widen(self, side: Side, share: float) -> Self:
+        """The box extended on one side by `share` of its width, at least by one, up to the hard limit."""
+        more = max(1, round(share * (self.high - self.low)))
+        low, high = (self.low - more, self.high) if side == "low" else (self.low, self.high + more)
+        low = low if self.hard_low is None else max(low, self.hard_low)
+        high = high if self.hard_high is None else min(high, self.hard_high)
+        return self.model_copy(update={"low": low, "high": high})
 
     def clip(self, value: float) -> int:
         """The nearest integer inside the box."""
@@ -262,7 +275,6 @@ def _read(value: Any) -> Any:
     return value
 
 
-Numeric = Linear | Log | ReverseLog | Integer
 Leaf = Annotated[
     Annotated[Linear | Log | ReverseLog | Integer | Fixed, Field(discriminator="scale")], BeforeValidator(_read)
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, field_validator, model_validator
 
-from search_spaces.dimensions import Box, Choice, Fixed
+from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
 from search_spaces.presets import DOMAINS, OPTIMIZERS, SCHEDULES
 from search_spaces.space import SearchSpace, hyperparameter
 from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
@@ -16,7 +17,7 @@ from search_spaces.target import Target
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorkloadChoice(_Frozen):
@@ -201,8 +202,9 @@ def _space_with_defaults(value: Any) -> Any:
     elif isinstance(schedule, list):
         schedule = {str(name): None for name in schedule}
     elif "scale" in schedule:
-        schedule = schedule.get("options", schedule)
-    if not isinstance(schedule, Mapping):
+        schedule = schedule.get("options")
+        schedule = {str(name): None for name in schedule} if isinstance(schedule, list) else schedule
+    if not isinstance(schedule, Mapping) or not all(i is None or isinstance(i, Mapping) for i in schedule.values()):
         return value
     options = {str(n): {**SCHEDULES.get(str(n), {}), **(inner or {})} for n, inner in schedule.items()}
     return {**value, "schedule": {"scale": "choice", "options": options}}
@@ -249,7 +251,7 @@ class Experiment(_Frozen):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not _NAME.match(value) or ".." in value:
+        if not _NAME.fullmatch(value) or ".." in value:
             raise ValueError("a name has letters, digits, '-', '_' and '.' only, so that it is a folder's name")
         return value
 
@@ -285,7 +287,7 @@ class Experiment(_Frozen):
                         if leaf_name in space.root:
                             problems.append(f"'{leaf_name}' stands both in the space and under {name}.{option}")
         reserved = {column.name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for column in table.columns}
-        taken = sorted({hyperparameter(a) for a in space.active({})} & (reserved | {"decay_steps"}))
+        taken = sorted({hyperparameter(a) for a in space.addresses} & (reserved | {"decay_steps"}))
         problems += [f"the name '{name}' is a column of the run folder's tables; choose another" for name in taken]
         schedule = space.root.get("schedule")
         for option, inner in (schedule.options if isinstance(schedule, Choice) else {}).items():
@@ -294,6 +296,12 @@ class Experiment(_Frozen):
             elif unknown := sorted(set(inner) - set(SCHEDULES[option])):
                 needs = ", ".join(SCHEDULES[option]) or "no parameters"
                 problems.append(f"schedule '{option}' has {needs}, but the space names {', '.join(unknown)}")
+        parents: dict[str, set[str]] = {}
+        for address in space.addresses:
+            parents.setdefault(hyperparameter(address), set()).add(address.split(".")[0])
+        for name, choices in parents.items():
+            if len(choices - {name}) > 1:
+                problems.append(f"'{name}' stands under {' and '.join(sorted(choices))}; give them different names")
         if problems:
             raise ValueError("; ".join(problems))
         return _with_natural_limits(space)
@@ -305,6 +313,14 @@ class Experiment(_Frozen):
             raise ValueError(
                 f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; add it, searched or fixed"
             )
+        for batch_size in self.batch_sizes:
+            try:
+                self.space_at(batch_size)
+            except ValueError as error:
+                problem = "'centre' moves the box of lr out of its hard limits"
+                raise ValueError(
+                    f"{problem} at batch size {batch_size}; widen the limits or change the rule"
+                ) from error
         optimizer_words = {name for names in OPTIMIZERS.values() for name in names}
         if extra := sorted((given & optimizer_words) - needed):
             raise ValueError(f"optimizer '{self.optimizer}' has no {', '.join(extra)}; remove it from 'space'")
@@ -345,15 +361,21 @@ def _domain_problems(name: str, dimension: Box | Choice | Fixed) -> list[str]:
 
 
 def _with_natural_limits(space: SearchSpace) -> SearchSpace:
-    """Tighten hard limits to the natural domain where its edge is a possible value (momentum 0, end factor 0 and 1)."""
+    """Give every box the hard limits of its natural domain, so that widening never leaves it.
+
+    Where the domain's end is itself impossible (lr 0, momentum 1), a linear box stops a hundredth of the way short of
+    it; scales that never reach it need no limit.
+    """
     for address, dimension in space.axes.items():
         domain = DOMAINS.get(hyperparameter(address))
         if domain is None or not isinstance(dimension, Box):
             continue
         limits: dict[str, float] = {}
-        if domain.includes_low and dimension.hard_low is None:
-            limits["hard_low"] = domain.low
-        if domain.includes_high and dimension.hard_high is None:
-            limits["hard_high"] = domain.high
+        straight = isinstance(dimension, Linear | Integer)
+        if dimension.hard_low is None and (domain.includes_low or straight):
+            limits["hard_low"] = domain.low if domain.includes_low else domain.low + (dimension.low - domain.low) / 100
+        if dimension.hard_high is None and (domain.includes_high or (straight and math.isfinite(domain.high))):
+            room = domain.high - dimension.high
+            limits["hard_high"] = domain.high if domain.includes_high else domain.high - room / 100
         space = space.replace(address, dimension.model_copy(update=limits))
     return space

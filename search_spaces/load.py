@@ -14,7 +14,25 @@ from search_spaces.problems import InputError, describe
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, with 1e-3 read as a number and repeated keys refused."""
+    """YAML's safe loader, with 1e-3 read as a number, and repeated keys and aliases refused."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse aliases: an experiment needs none, and nested ones grow without bound.
+
+        Args:
+            parent: as in PyYAML.
+            index: as in PyYAML.
+
+        Returns:
+            The node.
+
+        Raises:
+            ComposerError: it is an alias.
+        """
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases (*name) are refused; write the value out", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Refuse a key that stands twice: PyYAML would silently keep the last.
@@ -27,12 +45,16 @@ class _Loader(yaml.SafeLoader):
             The mapping.
 
         Raises:
-            ConstructorError: a key stands twice.
+            ConstructorError: a key stands twice, or is no plain word.
         """
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a key must be a plain word, but it is {key!r}", key_node.start_mark
+                )
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice; keep one", key_node.start_mark
                 )

@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 _SENTENCES = {
     Outcome.REACHED: "The target was reached.",
     Outcome.EXHAUSTED: "The step budget ended before the target was reached.",
-    Outcome.PRUNED: "Stopped at a rung: slower than the best third of its study.",
+    Outcome.PRUNED: "Stopped at a rung: not among the best of its study there.",
     Outcome.CAPPED: "Stopped: already slower than the best trial of its study.",
     Outcome.DIVERGED: "The loss became infinite, NaN, or far worse than at the start.",
     Outcome.OUT_OF_MEMORY: "The batch did not fit into memory.",

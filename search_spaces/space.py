@@ -28,6 +28,11 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
         """All searched dimensions by address (fixed ones left out)."""
         return {address: dimension for address, dimension in self._walk() if not isinstance(dimension, Fixed)}
 
+    @property
+    def addresses(self) -> list[str]:
+        """All dimensions by address, fixed ones included."""
+        return [address for address, _ in self._walk()]
+
     def _walk(self) -> Iterator[tuple[str, Box | Choice | Fixed]]:
         for name, dimension in self.root.items():
             yield name, dimension

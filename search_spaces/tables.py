@@ -101,6 +101,7 @@ STEPS_TO_TARGET: Final = Table(
         Column("steps", "float", "steps", "Steps to target: median over the seeds of the best point.", nullable=True),
         Column("steps_low", "float", "steps", "Lower end of its interval.", nullable=True),
         Column("steps_high", "float", "steps", "Upper end of its interval.", nullable=True),
+        Column("steps_level", "float", "", "Probability with which it covers the median of all seeds.", nullable=True),
         Column(
             "steps_resolution", "float", "steps", "Width of the interval between evaluations at the crossing.", True
         ),

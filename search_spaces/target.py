@@ -63,8 +63,15 @@ class Target(BaseModel):
         """Whether one evaluation is strictly better than the threshold (Shallue et al. 2018, data notebook)."""
         return self.direction.better(value, self.threshold)
 
+    def crosses(self, step: int, value: float) -> bool:
+        """Whether an evaluation counts as reaching the target: strictly better, after at least one update."""
+        return step > 0 and self.reached(value)
+
     def first_crossing(self, evaluations: Iterable[tuple[int, float]]) -> Crossing | None:
-        """Find the first evaluation that is strictly better than the threshold.
+        """Find the first evaluation after the start that is strictly better than the threshold.
+
+        The evaluation before any update (step 0) only bounds the crossing: a run that starts beyond its target has not
+        been trained to it.
 
         Args:
             evaluations: (step, metric) pairs in order of step.
@@ -74,7 +81,7 @@ class Target(BaseModel):
         """
         steps_low = 0
         for step, value in evaluations:
-            if self.reached(value):
+            if self.crosses(step, value):
                 return Crossing(steps=step, steps_low=steps_low)
             steps_low = step
         return None

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.load import parse_experiment
 from tests.simulate import searched, simulate
-from tuner.protocol.study import study_state
 from tuner.training.settings import Settings
 from tuner.training.trial import Limits, Trial
 from tuner.workloads.noisy_quadratic import NoisyQuadratic

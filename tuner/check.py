@@ -7,12 +7,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from search_spaces.dimensions import Choice
 from search_spaces.experiment import Experiment, WorkloadChoice
 from search_spaces.load import parse_experiment
 from search_spaces.presets import OPTIMIZERS, SCHEDULES
 from search_spaces.problems import InputError
 from search_spaces.space import hyperparameter
+from search_spaces.tables import MEASUREMENTS
 from search_spaces.target import Target
 from tuner.workloads.protocol import Workload
 from tuner.workloads.registry import load_workload
@@ -54,7 +54,10 @@ def check_experiment(data: Any, where: str) -> Experiment:
 
 def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str]:
     """Where target and batch sizes contradict the workload; each is read on its own, so that all problems show."""
-    problems = []
+    taken = sorted(set(workload.metrics) & set(MEASUREMENTS.names))
+    problems = [f"'workload': the metric '{m}' of '{name}' is a column of our own; name it otherwise" for m in taken]
+    if "unit" in data and data["unit"] != workload.unit:
+        problems.append(f"'unit': workload '{name}' counts {workload.unit}, not {data['unit']!r}; remove the key")
     target = _read(Target, data, "target")
     if target is not None:
         direction = workload.metrics.get(target.metric)
@@ -82,21 +85,12 @@ def _unknown_hyperparameters(workload: Workload, name: str, experiment: Experime
     own = set(workload.hyperparameters)
     schedule = {"schedule"} | {parameter for parameters in SCHEDULES.values() for parameter in parameters}
     known = set(OPTIMIZERS[experiment.optimizer]) | schedule | own
-    names = {hyperparameter(address) for address, _ in _all_dimensions(experiment)}
+    names = {hyperparameter(address) for address in experiment.space.addresses}
     return [
         f"'space.{unknown}': neither optimizer '{experiment.optimizer}' nor workload '{name}' has this hyperparameter; "
         f"those it can have are {', '.join(sorted(known))}"
         for unknown in sorted(names - known)
     ]
-
-
-def _all_dimensions(experiment: Experiment) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, dimension in experiment.space.root.items():
-        found.append((name, dimension))
-        if isinstance(dimension, Choice):
-            found += [(leaf, d) for inner in dimension.options.values() for leaf, d in inner.items()]
-    return found
 
 
 def _read(kind: Any, data: Any, key: str) -> Any:

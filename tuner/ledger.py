@@ -25,7 +25,7 @@ from tuner.training.trial import Ending
 # Measurements of running trials reach the disk at least this often; those of a finished trial at once.
 _FLUSH_SECONDS = 1.0
 # More parts than this are joined into one, so that a long run does not drown in small files.
-_MANY_PARTS = 256
+_MANY_PARTS = 64
 
 
 @dataclass
@@ -84,6 +84,11 @@ class Ledger:
     def trial_ids(self) -> set[str]:
         """Names of the finished trials."""
         return {record.trial_id for records in self.records.values() for record in records}
+
+    def last_step(self, trial_id: str) -> int:
+        """The last step at which a trial was measured; 0 if it never was."""
+        curve = self._curves.get(trial_id)
+        return curve[-1][0] if curve else 0
 
     def measured(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record measurements; those that the ledger has already are passed over (a trial that is run again)."""

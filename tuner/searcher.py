@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from tuner.protocol.proposal import Proposal
 from tuner.protocol.protocol import SearchProtocol
 from tuner.trainable import to_config
 from tuner.training.trial import Ending
+
+# A trial whose worker process died this often is given up. Ray's own retries are off: they pass over a trial that was
+# not running yet, whose worker died while it was made ready.
+_DEATHS = 3
 
 
 class LedgerSearcher(Searcher):
@@ -41,6 +46,7 @@ class LedgerSearcher(Searcher):
         super().__init__(metric="step", mode="max")
         self._protocol, self._ledger, self._notice = protocol, ledger, notice
         self.running: dict[str, Proposal] = {}
+        self._deaths: Counter[str] = Counter()
         self.stopping = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
@@ -69,10 +75,28 @@ class LedgerSearcher(Searcher):
         if ending is not None and result is not None:
             self._ledger.measured(result["rows"])
         elif error:
-            ending = _lost()
+            self._deaths[proposal.trial_id] += 1
+            if self._deaths[proposal.trial_id] >= _DEATHS:
+                ending = self._lost(proposal)
+            # Otherwise no row is written, and so the protocol proposes the same trial again.
         if ending is not None:
             self._ledger.finished(trial_row(proposal, ending))
         self._notice(self.running)
+
+    def _lost(self, proposal: Proposal) -> Ending:
+        """The ending of a trial whose worker process died again and again, after what it had reported."""
+        now = time.time()
+        return Ending(
+            outcome=Outcome.FAILED,
+            message="the worker process died, also when the trial was tried again",
+            steps=self._ledger.last_step(proposal.trial_id),
+            crossing=None,
+            best_value=None,
+            train_seconds=0.0,
+            evaluate_seconds=0.0,
+            started_at=now,
+            ended_at=now,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher at the start; ours is rebuilt from the ledger, so there is nothing to keep."""
@@ -103,19 +127,3 @@ class StopWhenAsked(Stopper):
     def stop_all(self) -> bool:
         """Whether the run was told to end."""
         return self._searcher.stopping
-
-
-def _lost() -> Ending:
-    """The ending of a trial whose worker process died again and again."""
-    now = time.time()
-    return Ending(
-        outcome=Outcome.FAILED,
-        message="the worker process died, also when the trial was tried again",
-        steps=0,
-        crossing=None,
-        best_value=None,
-        train_seconds=0.0,
-        evaluate_seconds=0.0,
-        started_at=now,
-        ended_at=now,
-    )

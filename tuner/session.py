@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run_folder import ENVIRONMENT, RAY, RunFolder
+from analysis.run_folder import ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.problems import InputError
 from tuner.environment import describe_environment
@@ -35,8 +35,6 @@ _RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
 }
-# How often a trial whose worker process died is tried again.
-_MAX_FAILURES = 2
 # How long to wait for a cluster's address to answer.
 _PROBE_SECONDS = 10.0
 
@@ -85,15 +83,17 @@ def run(
     """
     begun = time.monotonic()
     protocol = PerStudyProtocol(experiment)
-    if new and folder.exists():
+    if new and folder.occupied():
         remedy = f"go on with `bcrit resume {folder}` or choose another with --out"
         raise InputError(str(folder), [f"the run folder exists, and a run is never overwritten; {remedy}"])
     if not new and protocol.next_trial(Ledger.open(folder, experiment).records, ()) is None:
         return SessionResult(True, time.monotonic() - begun, 0, 0, 0.0)
     with _ray(address, workers, experiment) as slots, _alone(folder):
+        if new and folder.has(EXPERIMENT):
+            raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])
         if new:
-            folder.write_json(ENVIRONMENT, describe_environment(experiment.seed))
-            folder.write_experiment(experiment)
+            folder.write_experiment(experiment)  # first: whatever happens from here on can be resumed
+        _note_environment(folder, experiment)
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment)
         before = ledger.trial_ids
         try:
@@ -112,6 +112,12 @@ def run(
     )
 
 
+def _note_environment(folder: RunFolder, experiment: Experiment) -> None:
+    """Add what this session runs in to `environment.json`, which has one entry for every session of the run."""
+    sessions = folder.read_environment()
+    folder.write_json(ENVIRONMENT, {"sessions": [*sessions, describe_environment(experiment.seed)]})
+
+
 @contextmanager
 def _alone(folder: RunFolder) -> Iterator[None]:
     """Hold the run folder for this process; the system lets go of it when the process ends, however it ends.
@@ -125,7 +131,7 @@ def _alone(folder: RunFolder) -> Iterator[None]:
         yield
         return
     folder.filesystem.create_dir(folder.root, recursive=True)
-    with open(folder.path(".lock"), "w") as lock:
+    with open(folder.path(LOCK), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -227,7 +233,7 @@ def _tune(
                 storage_path=folder.path(RAY) if folder.is_local else scratch,
                 verbose=0,
                 stop=StopWhenAsked(searcher),
-                failure_config=tune.FailureConfig(max_failures=_MAX_FAILURES),
+                failure_config=tune.FailureConfig(max_failures=0),  # the searcher tries again
             ),
         )
         with _gentle_interrupt(searcher):

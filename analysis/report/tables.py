@@ -147,9 +147,11 @@ def limit_table(recommendation: Recommendation) -> Table:
     return _table([{"limit": m.limit, "given": m.given, "needed": m.needed} for m in recommendation.infeasible])
 
 
-def environment_table(environment: Mapping[str, Any]) -> Table:
-    """Where and with what it ran, nested entries on one line."""
-    return _table([{"what": name, "value": _flat(value)} for name, value in environment.items()])
+def environment_table(sessions: Sequence[Mapping[str, Any]]) -> Table:
+    """Versions, host and devices; where a later session of the run had others, both."""
+    names = dict.fromkeys(name for session in sessions for name in session)
+    values = {name: dict.fromkeys(_flat(session.get(name)) for session in sessions) for name in names}
+    return _table([{"what": name, "value": "; then ".join(different)} for name, different in values.items()])
 
 
 def _flat(value: Any) -> str:

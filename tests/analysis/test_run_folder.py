@@ -141,9 +141,9 @@ def test_a_run_folder_may_lie_on_s3(s3: str, monkeypatch: pytest.MonkeyPatch) ->
     made, _ = fs.FileSystem.from_uri(f"s3://bucket?{query}")
     made.create_dir("bucket")
     folder = RunFolder.at(f"s3://bucket/run?{query}")
-    assert not folder.exists()
+    assert not folder.occupied()
     for number in range(3):
         folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
     folder.compact(MEASUREMENTS)
-    assert len(read_steps(folder)) == 6 and folder.exists()
+    assert len(read_steps(folder)) == 6 and folder.occupied()
     assert folder.parts(MEASUREMENTS) == ["measurements/000000-000002.parquet"]

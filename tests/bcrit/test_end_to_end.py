@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -87,7 +88,7 @@ def test_the_run_folder_has_what_the_design_promises(run: tuple[Path, subprocess
         f"analysis/{n}" for n in ("steps_to_target.parquet", "boundary.parquet", "fit.json", "recommendation.json")
     }
     assert promised <= names
-    assert json.loads((folder / "environment.json").read_text())["packages"]["ray"]
+    assert json.loads((folder / "environment.json").read_text())["sessions"][0]["packages"]["ray"]
     trials, curves = tables(folder)
     assert not trials["trial_id"].duplicated().any() and not curves.duplicated(["trial_id", "step"]).any()
     last = curves.groupby("trial_id")["step"].max()
@@ -135,17 +136,22 @@ def test_resuming_a_complete_run_runs_nothing(run: tuple[Path, subprocess.Comple
         pd.testing.assert_frame_equal(old, new)
 
 
-def kill_tree(process: subprocess.Popen[Any]) -> None:
-    """SIGKILL the driver and every process below it."""
+def descendants(pid: int) -> set[int]:
+    """A process and all below it."""
     listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
     children: dict[int, list[int]] = {}
     for line in listing.splitlines():
-        pid, parent = map(int, line.split())
-        children.setdefault(parent, []).append(pid)
-    doomed = [process.pid]
-    for pid in doomed:
-        doomed += children.get(pid, [])
-    for pid in doomed:
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return set(found)
+
+
+def kill_tree(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL the driver and every process below it."""
+    for pid in descendants(process.pid):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -153,27 +159,53 @@ def kill_tree(process: subprocess.Popen[Any]) -> None:
     process.wait()
 
 
-def n_trials(folder: Path) -> int:
-    return len(list((folder / "trials").glob("*.parquet"))) if (folder / "trials").exists() else 0
+def start(*arguments: object) -> subprocess.Popen[Any]:
+    return subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def n_finished(folder: Path) -> int:
+    """Finished trials, also while the run goes on."""
+    return int(RunFolder.at(folder).read(TRIALS).num_rows)
+
+
+def trial_workers(process: subprocess.Popen[Any]) -> list[int]:
+    listing = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    mine = descendants(process.pid)
+    return [int(line.split()[0]) for line in listing.splitlines() if "ray::" in line and int(line.split()[0]) in mine]
 
 
 def test_killed_runs_end_where_an_uninterrupted_one_does(
     run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
 ) -> None:
+    """SIGKILL of everything at seeded random moments, from before the folder exists to the confirmation."""
     whole, _ = run
-    folder = experiment.parent / "killed"
-    arguments = ["tune", experiment, "--out", folder]
-    for kill in range(3):
-        process = subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        start, deadline = n_trials(folder), time.monotonic() + 60
-        while n_trials(folder) < start + 5 + 4 * kill and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert process.poll() is None, "the run ended before it could be killed"
-        kill_tree(process)
-        assert n_trials(folder) > 0
-        arguments = ["resume", folder]
+    folder, moments = experiment.parent / "killed", random.Random(1)
+    for _ in range(10):
+        begun = (folder / "experiment.yaml").exists()
+        arguments = ["resume", folder] if begun else ["tune", experiment, "--out", folder]
+        process = start(*arguments)
+        try:
+            process.wait(timeout=moments.uniform(1.0, 9.0))
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+        else:
+            break  # it was complete before its moment came
     done = bcrit("resume", folder)
     assert done.returncode == 0, done.stderr
+    for expected, found in zip(tables(whole), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])
+
+
+def test_a_killed_worker_costs_no_trial(run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path) -> None:
+    whole, _ = run
+    folder = experiment.parent / "worker-killed"
+    process = start("tune", experiment, "--out", folder)
+    for finished in (3, 20, 40):
+        deadline = time.monotonic() + 60
+        while n_finished(folder) < finished and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(trial_workers(process)[-1], signal.SIGKILL)
+    assert process.wait(timeout=120) == 0
     for expected, found in zip(tables(whole), tables(folder), strict=True):
         pd.testing.assert_frame_equal(expected, found[expected.columns])
 
@@ -188,7 +220,7 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
         text=True,
     )
     deadline = time.monotonic() + 60
-    while n_trials(folder) < 3 and time.monotonic() < deadline:
+    while n_finished(folder) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -45,7 +45,16 @@ class TestEveryBox:
         assert wider.contains(box.from_unit(0.5))
 
     def test_the_ends_are_zero_and_one(self, box: Box) -> None:
-        assert (box.to_unit(box.low), box.to_unit(box.high)) == (0.0, 1.0)
+        half = 0.5 / 16 if isinstance(box, Integer) else 0.0  # an integer stands in the middle of its share
+        assert (box.to_unit(box.low), box.to_unit(box.high)) == pytest.approx((half, 1 - half))
+
+
+def test_integers_are_uniform_and_always_widen() -> None:
+    box = Integer(low=0, high=2)
+    values = [box.from_unit((i + 0.5) / 300) for i in range(300)]
+    assert [values.count(v) for v in (0, 1, 2)] == [100, 100, 100]
+    assert Integer(low=1, high=2).widen("high", 0.1).high == 3
+    assert Integer(low=1, high=8, hard_low=1).widen("low", 0.5).low == 1
 
 
 def test_widening_by_half_adds_half_of_the_scaled_width() -> None:

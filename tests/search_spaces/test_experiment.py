@@ -54,6 +54,18 @@ def test_a_schedule_that_is_only_named_gets_its_parameters() -> None:
     assert "schedule.linear.decay_fraction" in parsed().space.axes
 
 
+def test_a_schedule_choice_in_the_long_form_gets_its_parameters_too() -> None:
+    space = {"lr": 0.1, "momentum": 0.5, "schedule": {"scale": "choice", "options": ["constant", "linear"]}}
+    assert "schedule.linear.decay_fraction" in parsed(space=space).space.axes
+
+
+def test_widening_never_leaves_the_natural_domain() -> None:
+    space = parsed(space={"lr": "linear from 0.001 to 1", "momentum": "linear from 0.5 to 0.99"}).space
+    for _ in range(5):
+        space = space.widen("lr", "low", 0.5).widen("momentum", "high", 0.5)
+    assert 0 < space.box("lr").low < 0.001 and 0.99 < space.box("momentum").high < 1
+
+
 def test_without_a_schedule_it_is_constant() -> None:
     space = {"lr": 0.1, "momentum": 0.9}
     assert parsed(space=space).space.sample(np.random.default_rng(0))["schedule"] == "constant"
@@ -96,6 +108,23 @@ def test_momentum_zero_is_a_natural_limit() -> None:
         ({"boundary": {"margin": 0.7}}, "boundary.margin"),
         ({"space": [1, 2]}, "space"),
         ({"workload": None}, "workload"),
+        ({"name": "abc\n"}, "letters, digits"),
+        ({"search": {"max_draws": float("inf")}}, "search.max_draws"),
+        ({"search": {"stopping": {"slack": float("inf")}}}, "search.stopping.slack"),
+        ({"space": {"lr": 0.1, "momentum": 0.5, "schedule": {"linear": 5}}}, "space.schedule"),
+        (
+            {"space": {"lr": 0.1, "momentum": 0.5, "arch": {"a": {"steps": 3}}}},
+            "is a column of the run folder's tables",
+        ),
+        ({"space": {"lr": 0.1, "momentum": 0.5, "a": {"x": {"k": 1}}, "b": {"y": {"k": 2}}}}, "under a and b"),
+        (
+            {
+                "space": {"lr": {"scale": "log", "low": 0.01, "high": 1, "hard_high": 2}, "momentum": 0.5},
+                "centre": {"rule": "linear", "batch_size": 1},
+                "batch_sizes": [1, 4096],
+            },
+            "'centre' moves the box",
+        ),
     ],
     ids=str,
 )
@@ -114,9 +143,11 @@ def test_all_problems_come_in_one_message() -> None:
         ("a: !!python/object/apply:os.system ['true']", "YAML tags are refused"),
         ("a: [1", "not readable as YAML"),
         ("a: 1\na: 2", "stands twice"),
-        ("a: *b", "undefined alias"),
+        ("a: &x 1\nb: *x", "aliases .* are refused"),
+        ("[1, 2]: 3", "a key must be a plain word"),
+        ("a: {{x}}", "a key must be a plain word"),
     ],
-    ids=["tag", "broken", "repeated key", "alias"],
+    ids=["tag", "broken", "repeated key", "alias", "list as key", "mapping as key"],
 )
 def test_yaml_that_is_dangerous_or_ambiguous_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -37,6 +37,7 @@ def test_a_good_experiment_gets_the_workload_s_unit() -> None:
         ({"target": "val_accuracy < 0.9"}, "improves by maximizing"),
         ({"target": "loss < 0.15"}, "has no metric 'loss'; its metrics are val_loss"),
         ({"space": {"lr": 0.1, "momentum": 0.9, "learning_rate": 0.1}}, "neither optimizer 'momentum' nor workload"),
+        ({"unit": "tokens"}, "counts examples, not 'tokens'"),
     ],
     ids=str,
 )

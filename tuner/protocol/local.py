@@ -37,7 +37,8 @@ def local_point(space: SearchSpace, best: Point, spent: float, progress: float, 
         space: the study's search space.
         best: the incumbent's point.
         spent: the best point's steps-to-target as a share of the step budget.
-        progress: share of the search that is done, in [0, 1].
+        progress: number of the trial as a share of the first round's trials, in [0, 1]; 1 in later rounds (starting
+            wide again in each round was worse on the scripted study: 5.1 against 3.1 % mean regret).
         rng: source of randomness.
 
     Returns:

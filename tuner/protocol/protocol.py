@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from analysis.rounds import StudyState, draws_needed, study_state
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
 from search_spaces.space import Point
@@ -21,7 +22,6 @@ from tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
 from tuner.protocol.response import merit
 from tuner.protocol.samplers import SAMPLERS, Question
 from tuner.protocol.stopping import plan_stopping
-from tuner.protocol.study import StudyState, draws_needed, of_stage, study_state
 
 
 class SearchProtocol(Protocol):
@@ -61,11 +61,11 @@ class PerStudyProtocol:
     def _next_of_study(
         self, batch_size: int, records: Sequence[TrialRecord], running: Collection[str]
     ) -> Proposal | None:
-        search = of_stage(records, Stage.SEARCH)
+        search = _of_stage(records, Stage.SEARCH)
         state = study_state(self.experiment, batch_size, search)
         if state.searching:
             return self._search(batch_size, state, search, running)
-        return self._confirm(batch_size, state, search, of_stage(records, Stage.CONFIRM), running)
+        return self._confirm(batch_size, state, search, _of_stage(records, Stage.CONFIRM), running)
 
     def _search(
         self, batch_size: int, state: StudyState, search: Sequence[TrialRecord], running: Collection[str]
@@ -75,7 +75,7 @@ class PerStudyProtocol:
         number = state.first
         while number in finished or trial_name(batch_size, Stage.SEARCH, number) in running:
             number += 1
-        before = [finished.get(n) for n in range(state.first, number)]
+        before = [finished[n].outcome if n in finished else None for n in range(state.first, number)]
         if draws_needed(before, state.wanted, experiment, optimistic=True) is not None:
             return None  # if all that run turn out feasible, the round is complete
         horizon = number - experiment.search.parallel_per_study
@@ -159,6 +159,10 @@ def trial_seed(seed: int, stage: Stage, number: int) -> int:
     """The seed of a trial: the same for the same number at every batch size, fresh for every stage."""
     words = np.random.SeedSequence([seed, list(Stage).index(stage), number]).generate_state(1)
     return int(words[0])
+
+
+def _of_stage(records: Sequence[TrialRecord], stage: Stage) -> list[TrialRecord]:
+    return sorted((record for record in records if record.stage is stage), key=lambda record: record.number)
 
 
 def _batch_size(trial_id: str) -> int:

@@ -61,10 +61,12 @@ class SupervisedRun:
         self._step = 0
 
     def train(self, steps: int) -> None:
-        """Make this many optimizer updates. Nothing in it waits for the device."""
+        """Make this many optimizer updates; the device is waited for once, after the last."""
         with self._randomness.in_use():
             for _ in range(steps):
                 self._update()
+        if self._inputs.is_cuda:
+            torch.cuda.synchronize(self._inputs.device)
 
     def _update(self) -> None:
         lr = learning_rate(self._settings.hyperparameters, self._step)

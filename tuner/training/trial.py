@@ -142,15 +142,17 @@ class Trial:
         value, step, target = measurement.metrics[self.target.metric], measurement.step, self.target
         previous = self._last_step
         self._last_step = step
-        if not all(math.isfinite(v) for v in measurement.metrics.values()):
-            return self._end(Outcome.DIVERGED, f"a metric became {value:g} by step {step}")
+        # Any NaN is divergence, also of a metric beside the target: with NaN weights an accuracy stays finite. Infinity
+        # counts in the target alone: a perplexity may overflow at the start of a healthy run.
+        broken = [name for name, v in measurement.metrics.items() if math.isnan(v)]
+        if broken or math.isinf(value):
+            name = broken[0] if broken else target.metric
+            return self._end(Outcome.DIVERGED, f"{name} became {measurement.metrics[name]:g} by step {step}")
         if self._first is None:
             self._first = value
         if self._best is None or target.direction.better(value, self._best):
             self._best = value
-        if step == 0:
-            return None
-        if target.reached(value):
+        if target.crosses(step, value):
             return self._end(Outcome.REACHED, None, Crossing(steps=step, steps_low=previous))
         if target.direction is Direction.MINIMIZE and 0 < self._first * _DIVERGED_FACTOR < value:
             message = f"{target.metric} was {value:.3g} at step {step}, {self._first:.3g} at the start"
@@ -189,9 +191,9 @@ def _blame(error: BaseException) -> tuple[Outcome, str]:
 def as_row(measurement: Measurement, trial_id: str, batch_size: int) -> dict[str, Any]:
     """A measurement as a row of the measurements table."""
     return {
+        **measurement.metrics,
         "trial_id": trial_id,
         "step": measurement.step,
         "examples": measurement.step * batch_size,
         "train_seconds": measurement.train_seconds,
-        **measurement.metrics,
     }

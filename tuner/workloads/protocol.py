@@ -14,7 +14,7 @@ class Run(Protocol):
     """One training run in progress. Everything is derived from its `Settings`; nothing outlives it."""
 
     def train(self, steps: int) -> None:
-        """Make this many optimizer updates."""
+        """Make this many optimizer updates, and return when they are done: the time taken is their time."""
         ...
 
     def evaluate(self) -> Mapping[str, float]:

@@ -101,7 +101,7 @@ def analysis_of(
     return RunAnalysis(
         location="runs/made-up",
         experiment=spec,
-        environment=environment or {},
+        environment=[environment] if environment else [],
         trials=trials,
         studies=studies,
         boundary=boundary_table(trials, spec),
@@ -168,7 +168,7 @@ def hostile() -> RunAnalysis:
 
 def widened() -> RunAnalysis:
     """A study whose best points lie at the upper end of lr, so that its box was widened."""
-    spec = experiment(batch_sizes=(8,))
+    spec = experiment(batch_sizes=(8,), search={"trials": 12}, boundary={"trials": 1})
     rows = []
     for number in range(12):
         outcome = Outcome.REACHED if number < 6 else Outcome.CAPPED

@@ -51,9 +51,14 @@ def test_choices_say_what_they_take_and_how_to_train(timed: bool) -> None:
 
 
 def test_nested_facts_of_the_environment_stand_on_one_line() -> None:
-    table = tables.environment_table({"packages": {"ray": "2.60.0", "own": None}, "devices": [], "seed": 0})
+    table = tables.environment_table([{"packages": {"ray": "2.60.0", "own": None}, "devices": [], "seed": 0}])
     assert table.rows == (("packages", "ray 2.60.0, own –"), ("devices", "none"), ("seed", "0"))
 
 
+def test_what_differs_between_sessions_stands_side_by_side() -> None:
+    table = tables.environment_table([{"host": "a", "seed": 0}, {"host": "b", "seed": 0}])
+    assert table.rows == (("host", "a; then b"), ("seed", "0"))
+
+
 def test_no_rows_make_no_table() -> None:
-    assert tables.environment_table({}) == Table((), ())
+    assert tables.environment_table([]) == Table((), ())

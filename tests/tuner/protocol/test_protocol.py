@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.load import parse_experiment
 from search_spaces.outcome import Outcome, Stage
 from tests.scripted import ExactHyperbola
 from tests.simulate import searched, simulate
 from tuner.protocol.protocol import PerStudyProtocol, trial_seed
-from tuner.protocol.study import study_state
 
 WORKLOAD = ExactHyperbola(s_min=50, b_crit=64)
 

@@ -80,6 +80,25 @@ def test_nan_infinity_and_a_loss_far_above_the_start_are_divergence(value: float
     assert len(made) == 8
 
 
+def test_nan_in_any_metric_is_divergence_and_infinity_in_the_target_alone() -> None:
+    class Two(Falling):
+        def __init__(self, other: float) -> None:
+            super().__init__(0.1)
+            self.other = other
+
+        def evaluate(self) -> Mapping[str, float]:
+            return {**super().evaluate(), "perplexity": self.other if self.step < 5 else 1.0}
+
+    def ending(other: float) -> Ending | None:
+        trial = Trial(lambda: Two(other), TARGET, LIMITS)
+        trial.advance(60)
+        return trial.ending
+
+    healthy, broken = ending(math.inf), ending(math.nan)
+    assert healthy is not None and healthy.outcome is Outcome.REACHED
+    assert broken is not None and broken.message == "perplexity became nan by step 0"
+
+
 def test_a_target_met_before_training_does_not_count() -> None:
     ending, made = run(0.1, {0: 0.99})
     assert ending.crossing is not None and ending.crossing.steps > 80
