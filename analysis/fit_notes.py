@@ -40,13 +40,13 @@ def _identification(fit: HyperbolaFit) -> list[str]:
         return []
     found = []
     if not fit.identified["s_min"]:
-        bound = f" b_crit is above {readable(fit.b_crit_low)} {fit.unit}." if fit.b_crit_low > 0 else ""
+        bound = f" b_crit is above {readable(fit.b_crit_low)} {fit.unit}." if 0 < fit.b_crit_low < math.inf else ""
         found.append(
             f"s_min is not identified: batch sizes up to {readable(max(_reached(fit)))} do not show where the steps "
             f"stop falling.{bound} Measure larger ones."
         )
     if not fit.identified["e_min"]:
-        bound = f" b_crit is below {readable(fit.b_crit_high)} {fit.unit}." if fit.b_crit_high < math.inf else ""
+        bound = f" b_crit is below {readable(fit.b_crit_high)} {fit.unit}." if 0 < fit.b_crit_high < math.inf else ""
         found.append(
             f"e_min is not identified: batch sizes down to {readable(min(_reached(fit)))} do not show where the steps "
             f"fall as 1/B.{bound} Measure smaller ones."

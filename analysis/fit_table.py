@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.number_table import as_numbers, read_numbers
+from analysis.number_table import LARGEST, as_numbers, read_numbers
 
 _REQUIRED = ("batch_size", "steps")
 _OPTIONAL = ("max_steps", "step_seconds")
-_LARGEST = 1e100  # no count of anything; products of two remain floats
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,10 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
         numbers["max_steps"] = math.nan
     aside: dict[int, str] = {}
     for row, batch_size, steps in zip(numbers.index, numbers["batch_size"], numbers["steps"], strict=True):
-        if not 1 / _LARGEST < batch_size < _LARGEST:
-            aside[row] = f"batch_size must be a positive number, but it is {batch_size:g}"
-        elif steps < 1 / _LARGEST or _LARGEST < steps < math.inf:
-            aside[row] = f"steps must be a positive number (inf = not reached), but it is {steps:g}"
+        if not 1 / LARGEST < batch_size < LARGEST:
+            aside[row] = f"batch_size must be a positive number below {LARGEST:g}, but it is {batch_size:g}"
+        elif steps < 1 / LARGEST or LARGEST < steps < math.inf:
+            aside[row] = f"steps must be a positive number below {LARGEST:g} (inf = not reached), but it is {steps:g}"
     found = []
     for batch_size, rows in numbers.drop(index=list(aside)).groupby("batch_size"):
         steps = rows["steps"].fillna(math.inf).to_numpy()

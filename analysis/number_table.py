@@ -14,6 +14,8 @@ import pandas as pd
 
 from search_spaces import InputError
 
+LARGEST = 1e100
+"""No count or time of anything is as large; products of two remain floats."""
 _SHOWN = 10  # cells quoted in one message; chosen, not studied
 
 

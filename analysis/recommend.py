@@ -114,7 +114,7 @@ def recommend(
 
     terms = Terms(fit, step_times, devices, price_per_device_hour)
     cheap, fast = ("cost", "hours") if step_times else ("examples", "steps")
-    if price_per_device_hour == 0:
+    if price_per_device_hour == 0 and step_times:
         cheap = "hours"  # every training is free; the shorter one is still preferred
     sizes = {
         "cheapest": optimum(terms, cheap, {}),

@@ -7,8 +7,10 @@ inside it; a reader ignores parts that lie inside another, so that a kill betwee
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -69,6 +71,8 @@ class RunFolder:
             InputError: the URI is of no known file system.
         """
         text = str(location)
+        if not text.strip():
+            raise InputError("run folder", ["its location is empty; give a path or a URI"])
         if "://" not in text:
             return cls(text, fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
         try:
@@ -113,6 +117,13 @@ class RunFolder:
             return any(entry.base_name != LOCK for entry in found)
         return bool(info.type != fs.FileType.NotFound)
 
+    def creatable(self) -> bool:
+        """Whether a local folder can be made here; of other file systems only trying tells."""
+        if not self.is_local:
+            return True
+        existing = next(parent for parent in [Path(self.root), *Path(self.root).parents] if parent.exists())
+        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
     # Text and JSON
 
     def read_text(self, name: str) -> str:
@@ -147,8 +158,12 @@ class RunFolder:
         """
         if not self.has(EXPERIMENT):
             raise InputError(str(self), [f"not a run folder: it has no {EXPERIMENT}; `bcrit tune` makes one"])
-        where = self.path(EXPERIMENT)
-        return parse_experiment(read_yaml(self.read_text(EXPERIMENT), where), where)
+        where, text = self.path(EXPERIMENT), self.read_text(EXPERIMENT)
+        frozen = {session.get("experiment_sha256") for session in self.read_environment()} - {None, fingerprint(text)}
+        if frozen:
+            remedy = f"put it back as it was, or start another run with `bcrit tune {where} --out ...`"
+            raise InputError(where, [f"the experiment of a run is frozen, but this one was edited; {remedy}"])
+        return parse_experiment(read_yaml(text, where), where)
 
     def read_environment(self) -> list[dict[str, Any]]:
         """What each session of the run ran in, in order; empty where nothing was noted or the note was damaged."""
@@ -264,6 +279,11 @@ class RunFolder:
         for name, _ in parts:
             if name != keep:
                 self.filesystem.delete_file(self.path(name))
+
+
+def fingerprint(text: str) -> str:
+    """SHA-256 of a text, by which a frozen experiment is known again."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _arrow_schema(table: Table) -> pa.Schema:

@@ -35,7 +35,11 @@ def sentences(terms: Terms, choices: Mapping[str, FrontierPoint], infeasible: Se
         choices: by name.
         infeasible: limits that have to give; empty where all are kept.
     """
-    return (_infeasible(infeasible) if infeasible else _train(terms, advised(choices)), _worthwhile(terms))
+    if infeasible:
+        return _infeasible(infeasible), _worthwhile(terms)
+    point = advised(choices)
+    room = "" if "best" in choices else _room(terms, point)  # the stretch may break a limit
+    return _train(terms, point) + room, _worthwhile(terms)
 
 
 def _train(terms: Terms, point: FrontierPoint) -> str:
@@ -49,7 +53,7 @@ def _train(terms: Terms, point: FrontierPoint) -> str:
         if terms.price_per_device_hour is not None:
             spent.append(f"at a cost of {readable(point.cost)}")
     steps = f"about {readable(point.steps)} steps{spread}"
-    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}.{_room(terms, point)}"
+    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}."
 
 
 def _room(terms: Terms, point: FrontierPoint) -> str:
@@ -82,6 +86,9 @@ def _worthwhile(terms: Terms) -> str:
 
 
 def _infeasible(missed: Sequence[LimitMissed]) -> str:
-    parts = [f"{m.limit} at least {readable(m.needed)} (given {readable(m.given)})" for m in missed]
+    parts = []
+    for m in missed:
+        shown = duration if m.limit == "max_hours" else readable
+        parts.append(f"{m.limit} at least {shown(m.needed)} (given {shown(m.given)})")
     joined = " or ".join(parts) if missed[0].alone else " and ".join(parts)
     return f"No batch size in the measured range keeps the limits; it would take {joined}."

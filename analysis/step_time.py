@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from analysis.number_table import as_numbers, read_numbers
+from analysis.number_table import LARGEST, as_numbers, read_numbers
 from search_spaces import InputError
 
 Floats = npt.NDArray[np.float64]
@@ -88,10 +87,10 @@ def fit_step_times(table: pd.DataFrame, where: str = "table of step times") -> S
     """
     numbers = as_numbers(table, where, _COLUMNS).dropna(subset=["step_seconds"])
     problems = [
-        f"'{name}' must be a positive number, but row {row} has {value:g}; mend or remove the row"
+        f"'{name}' must be a positive number below {LARGEST:g}, but row {row} has {value:g}; mend or remove the row"
         for name in _COLUMNS
         for row, value in numbers[name].items()
-        if not 0 < value < math.inf
+        if not 0 < value < LARGEST
     ]
     times = numbers.groupby("batch_size")["step_seconds"].median()
     if len(times) < 2:

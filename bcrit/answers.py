@@ -84,6 +84,7 @@ def recommend(
     from analysis import fit_hyperbola, read_step_times, read_table
     from analysis import recommend as recommend_batch_size
     from analysis.analyze import analyze as analyze_run
+    from analysis.report.headline import settings
     from bcrit.finish import recommend_run
 
     times = None if step_time is None else read_step_times(step_time)
@@ -109,7 +110,7 @@ def recommend(
     else:
         console = wide_console()
         console.print(_choices(advice.choices, advice.cost_unit, unit))
-        for sentence in (*advice.sentences, *(f"  note: {caveat}" for caveat in advice.caveats)):
+        for sentence in (*advice.sentences, *settings(advice), *(f"  note: {caveat}" for caveat in advice.caveats)):
             say(console, sentence)
     if not advice.feasible:
         raise typer.Exit(1)

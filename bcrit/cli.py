@@ -56,7 +56,7 @@ def main() -> None:
         say(errors, str(error))
         sys.exit(2)
     except BrokenPipeError:
-        sys.exit(1)
+        sys.exit(141)  # as a shell says of a program that was cut off by SIGPIPE
     except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
         if os.environ.get("BCRIT_TRACEBACK"):
             raise

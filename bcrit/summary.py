@@ -13,7 +13,7 @@ from rich.table import Table
 from analysis.analyze import RunAnalysis
 from analysis.fit import HyperbolaFit
 from analysis.recommend import Recommendation
-from analysis.report.headline import key_numbers
+from analysis.report.headline import key_numbers, settings
 from analysis.wording import readable
 from bcrit.say import say
 
@@ -34,7 +34,7 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
             say(console, line)
     if recommendation is not None:
         console.print()
-        for sentence in recommendation.sentences:
+        for sentence in (*recommendation.sentences, *settings(recommendation)):
             say(console, sentence, style="bold")
 
 

@@ -57,8 +57,8 @@ class Budget(_Frozen):
         examples: training items, the same at every batch size.
     """
 
-    steps: StrictInt = Field(default=0, ge=0)
-    examples: StrictInt = Field(default=0, ge=0)
+    steps: StrictInt = Field(default=0, ge=0, le=10**12)
+    examples: StrictInt = Field(default=0, ge=0, le=10**18)
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -109,9 +109,9 @@ class Search(_Frozen):
     """
 
     protocol: Literal["tpe", "sobol", "random"] = "tpe"
-    trials: StrictInt = Field(default=40, ge=1)
+    trials: StrictInt = Field(default=40, ge=1, le=100_000)
     start: StrictInt = Field(default=12, ge=1)
-    max_draws: float = Field(default=4.0, ge=1)
+    max_draws: float = Field(default=4.0, ge=1, le=1000)
     parallel_per_study: StrictInt = Field(default=2, ge=1)
     stopping: Stopping = Stopping()
 
@@ -144,8 +144,8 @@ class Confirm(_Frozen):
             seed still reaches.
     """
 
-    points: StrictInt = Field(default=3, ge=1)
-    seeds: StrictInt = Field(default=5, ge=0)
+    points: StrictInt = Field(default=3, ge=1, le=100)
+    seeds: StrictInt = Field(default=5, ge=0, le=10_000)
     horizon: float = Field(default=4.0, ge=1)
 
 
@@ -232,7 +232,7 @@ class Experiment(_Frozen):
         seed: everything random is derived from it.
     """
 
-    name: str = "experiment"
+    name: str = Field(default="experiment", max_length=100)
     workload: WorkloadChoice
     optimizer: str = "momentum"
     batch_sizes: tuple[BatchSize, ...] = Field(min_length=1)
@@ -243,7 +243,7 @@ class Experiment(_Frozen):
     boundary: BoundaryRule = BoundaryRule()
     confirm: Confirm = Confirm()
     centre: Centre = Centre()
-    resolution: float = Field(default=0.02, gt=0, le=0.5)
+    resolution: float = Field(default=0.02, ge=1e-6, le=0.5)
     resources: Resources = Resources()
     unit: str = "examples"
     seed: StrictInt = Field(default=0, ge=0, lt=2**32)

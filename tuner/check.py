@@ -45,7 +45,7 @@ def check_experiment(data: Any, where: str) -> Experiment:
             problems += _misfits(workload, choice.name, data)
             if experiment is not None:
                 problems += _unknown_hyperparameters(workload, choice.name, experiment)
-        except Exception as error:  # a user's module may raise anything when it is imported or asked
+        except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported or asked
             problems.append(f"'workload': {error}" if isinstance(error, ValueError) else _raised(choice.name, error))
     if problems or experiment is None or workload is None:
         raise InputError(where, problems)
@@ -103,5 +103,5 @@ def _read(kind: Any, data: Any, key: str) -> Any:
         return None
 
 
-def _raised(name: str, error: Exception) -> str:
+def _raised(name: str, error: BaseException) -> str:
     return f"'workload': making '{name}' raised {type(error).__name__}: {error}; mend the class or its options"

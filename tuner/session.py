@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.run_folder import ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder
+from analysis.run_folder import ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
 from search_spaces.experiment import Experiment
 from search_spaces.problems import InputError
 from tuner.environment import describe_environment
@@ -86,6 +86,8 @@ def run(
     if new and folder.occupied():
         remedy = f"go on with `bcrit resume {folder}` or choose another with --out"
         raise InputError(str(folder), [f"the run folder exists, and a run is never overwritten; {remedy}"])
+    if new and not folder.creatable():
+        raise InputError(str(folder), ["no folder can be made here; choose a place that you may write to"])
     if not new and protocol.next_trial(Ledger.open(folder, experiment).records, ()) is None:
         return SessionResult(True, time.monotonic() - begun, 0, 0, 0.0)
     with _ray(address, workers, experiment) as slots, _alone(folder):
@@ -115,7 +117,9 @@ def run(
 def _note_environment(folder: RunFolder, experiment: Experiment) -> None:
     """Add what this session runs in to `environment.json`, which has one entry for every session of the run."""
     sessions = folder.read_environment()
-    folder.write_json(ENVIRONMENT, {"sessions": [*sessions, describe_environment(experiment.seed)]})
+    frozen = fingerprint(folder.read_text(EXPERIMENT))
+    session = {**describe_environment(experiment.seed), "experiment_sha256": frozen}
+    folder.write_json(ENVIRONMENT, {"sessions": [*sessions, session]})
 
 
 @contextmanager

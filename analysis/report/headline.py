@@ -35,14 +35,14 @@ class KeyNumber:
 def answer(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[str, ...]:
     """The sentences of the prominent box."""
     if recommendation is not None:
-        return (*recommendation.sentences, *_settings(recommendation))
+        return (*recommendation.sentences, *settings(recommendation))
     if analysis.fit is None:
         why = analysis.no_fit or "too little was measured"
         return ("No batch size can be recommended: there is no fit.", f"{why[0].upper()}{why[1:].rstrip('.')}.")
     return ("No recommendation was computed for this run; the fit below is all that is known.",)
 
 
-def _settings(recommendation: Recommendation) -> tuple[str, ...]:
+def settings(recommendation: Recommendation) -> tuple[str, ...]:
     """The hyperparameters of the choice that the first sentence names; nothing where it names none."""
     if not (recommendation.feasible and recommendation.hyperparameters):
         return ()

@@ -64,8 +64,8 @@ def test_rows_that_cannot_be_used_are_set_aside_with_reasons() -> None:
     found, aside = studies(rows)
     assert [study.batch_size for study in found] == [32]
     assert aside == (
-        RowSetAside(2, "batch_size must be a positive number, but it is 0"),
-        RowSetAside(3, "steps must be a positive number (inf = not reached), but it is -1"),
-        RowSetAside(4, "batch_size must be a positive number, but it is nan"),
+        RowSetAside(2, "batch_size must be a positive number below 1e+100, but it is 0"),
+        RowSetAside(3, "steps must be a positive number below 1e+100 (inf = not reached), but it is -1"),
+        RowSetAside(4, "batch_size must be a positive number below 1e+100, but it is nan"),
         RowSetAside(5, "not reached, and max_steps does not say how far it was trained; add it"),
     )

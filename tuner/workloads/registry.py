@@ -106,7 +106,7 @@ def _find_class(name: str) -> type[Any]:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module may even try to end the program
         if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(
                 f"workload '{name}' needs the module '{error.name}', which is neither installed nor in {os.getcwd()}; "
