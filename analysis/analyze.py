@@ -126,10 +126,10 @@ def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
     if reached >= _FEWEST_STUDIES:
         return None
     why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
-    failed = trials[trials["outcome"].isin([Outcome.FAILED, Outcome.OUT_OF_MEMORY])]
+    failed = trials[[not Outcome(outcome).feasible for outcome in trials["outcome"]]]
     if len(failed):
         message, count = next(iter(failed["message"].value_counts().items()))
-        why += f"; {len(failed)} of {len(trials)} trials failed in the training code, {count} of them with: {message}"
+        why += f"; {len(failed)} of {len(trials)} trials diverged or failed, {count} of them with: {message}"
     return why
 
 

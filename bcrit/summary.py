@@ -49,7 +49,7 @@ def study_table(analysis: RunAnalysis) -> Table:
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         point = points.get(float(batch_size), {})
-        steps, examples = f"> {row['max_steps']:,} (not reached)", "-"
+        steps, examples = f"> {row['max_steps']:,} (not reached)" if row["max_steps"] else "no trial trained", "-"
         if math.isfinite(row["steps"]):
             steps = readable(row["steps"])
             if not math.isnan(row["steps_low"]):
