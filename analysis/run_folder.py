@@ -105,6 +105,11 @@ class RunFolder:
             raise ValueError(f"a file of a run folder lies inside it, but {name!r} leads out of it")
         return f"{self.root}/{name}"
 
+    def address(self, name: str) -> str:
+        """A file of the folder as the user would name it; options of a URI come last."""
+        place, question, options = self.location.partition("?")
+        return f"{place.rstrip('/')}/{name}{question}{options}"
+
     def has(self, name: str) -> bool:
         """Whether the folder has this file or sub-folder."""
         return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)

@@ -122,7 +122,7 @@ def report(run: Run) -> None:
 
     folder = RunFolder.at(run)
     finish(folder)
-    print(f"{folder}/{REPORT}")
+    print(folder.address(REPORT))
 
 
 def workloads(as_json: AsJson = False) -> None:

@@ -96,7 +96,7 @@ def _run(
             f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, "
             f"{result.training_share:.0%} of whose time was training",
         )
-    say(console, f"report: {folder}/{REPORT}")
+    say(console, f"report: {folder.address(REPORT)}")
     if as_json:
         print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
     if analysis.fit is None:

@@ -94,7 +94,10 @@ def run(
         if new and folder.has(EXPERIMENT):
             raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])
         if new:
-            folder.write_experiment(experiment)  # first: whatever happens from here on can be resumed
+            try:
+                folder.write_experiment(experiment)  # first: whatever happens from here on can be resumed
+            except OSError as error:
+                raise InputError(str(folder), [f"the run folder cannot be made: {error}"]) from error
         _note_environment(folder, experiment)
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment)
         before = ledger.trial_ids

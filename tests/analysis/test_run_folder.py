@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from moto.server import ThreadedMotoServer
 
 from analysis.run_folder import RunFolder, to_arrow
 from search_spaces.problems import InputError
@@ -108,6 +109,12 @@ def test_a_folder_without_an_experiment_is_no_run_folder(folder: RunFolder) -> N
         folder.read_experiment()
 
 
+def test_a_file_is_named_as_the_user_named_the_folder(tmp_path: Path) -> None:
+    assert RunFolder.at("runs/x/").address("report.html") == "runs/x/report.html"
+    uri = f"file://{tmp_path}/x"
+    assert RunFolder.at(uri).address("report.html") == f"{uri}/report.html"
+
+
 def test_an_unknown_kind_of_uri_is_refused() -> None:
     with pytest.raises(InputError, match="not a location that can be opened"):
         RunFolder.at("nonsense://bucket/run")
@@ -125,7 +132,7 @@ def test_columns_keep_the_type_of_their_values() -> None:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     yield f"{host}:{port}"

@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
 
 from analysis.run_folder import RunFolder
 from search_spaces.tables import MEASUREMENTS, TRIALS
@@ -228,3 +230,26 @@ def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
     assert "Traceback" not in errors
     trials, _ = tables(folder)
     assert 3 <= len(trials) < 144
+
+
+def test_a_run_folder_on_s3_is_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        bucket, _ = fs.FileSystem.from_uri(f"s3://whole-runs?{options}&allow_bucket_creation=true")
+        bucket.create_dir("whole-runs")
+        uri, short = f"s3://whole-runs/run?{options}", tmp_path / "short.yaml"
+        short.write_text(SCRIPTED.replace("trials: 36", "trials: 6"))
+        done = bcrit("tune", short, "--out", uri)
+        assert done.returncode == 0, done.stderr
+        assert f"report: s3://whole-runs/run/report.html?{options}" in done.stdout
+        assert bcrit("tune", short, "--out", uri).returncode == 2
+        answer = json.loads(bcrit("analyze", uri, "--json").stdout)
+        assert [study["n_trials"] >= 6 for study in answer["studies"]] == [True] * 4
+        assert b"b_crit" in bucket.open_input_stream("whole-runs/run/report.html").read()
+    finally:
+        server.stop()
