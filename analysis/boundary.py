@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from search_spaces.dimensions import Box, Side
-from search_spaces.experiment import BoundaryRule
+from search_spaces.options import BoundaryRule
 from search_spaces.presets import DOMAINS
 from search_spaces.space import SearchSpace, hyperparameter
 

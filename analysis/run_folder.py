@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import re
 import uuid
@@ -19,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from analysis.arrow_tables import arrow_schema, to_arrow, violations
 from search_spaces.experiment import Experiment
 from search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from search_spaces.tables import Table
 
 EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
@@ -38,7 +37,6 @@ REPORT = "report.html"
 RAY = "ray"
 LOCK = ".lock"
 
-_ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
 _LISTINGS = 5  # chosen; parts are joined minutes apart
 _PART = re.compile(r"^(\d{6,})-(\d{6,})\.parquet$")
 
@@ -237,7 +235,7 @@ class RunFolder:
         Raises:
             InputError: lists every violation of the schema.
         """
-        pieces, problems = [_arrow_schema(table).empty_table()], []
+        pieces, problems = [arrow_schema(table).empty_table()], []
         for name, content in self._contents(table):
             try:
                 pieces.append(pq.read_table(pa.BufferReader(content)))
@@ -289,70 +287,3 @@ class RunFolder:
 def fingerprint(text: str) -> str:
     """SHA-256 of a text, by which a frozen experiment is known again."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _arrow_schema(table: Table) -> pa.Schema:
-    return pa.schema([pa.field(c.name, _ARROW[c.kind]) for c in table.columns])
-
-
-def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the schema's types; further columns get the type of their values.
-
-    Args:
-        table: the schema.
-        rows: the rows.
-
-    Returns:
-        Columns of the schema first, then the others in order of appearance.
-    """
-    others = dict.fromkeys(name for row in rows for name in row if name not in set(table.names))
-    fields = list(_arrow_schema(table))
-    for name in others:
-        fields.append(pa.field(name, _type_of([row[name] for row in rows if row.get(name) is not None])))
-    schema = pa.schema(fields)
-    columns = {field.name: [_plain(row.get(field.name), field.type) for row in rows] for field in schema}
-    return pa.table(columns, schema=schema)
-
-
-def _type_of(values: Sequence[Any]) -> pa.DataType:
-    for python, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64())):
-        if values and all(isinstance(value, python) for value in values):
-            return arrow
-    return pa.float64()
-
-
-def _plain(value: Any, kind: pa.DataType) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value) and kind != pa.float64()):
-        return None
-    return str(value) if pa.types.is_string(kind) else float(value) if kind == pa.float64() else value
-
-
-def violations(table: Table, data: pa.Table) -> list[str]:
-    """Every way in which data break a table's schema.
-
-    Args:
-        table: the schema.
-        data: the rows.
-
-    Returns:
-        One sentence a violation.
-    """
-    found = []
-    for column in table.columns:
-        if column.name not in data.column_names:
-            found.append(f"table '{table.name}' needs the column '{column.name}' ({column.description})")
-            continue
-        values, wanted = data[column.name], _ARROW[column.kind]
-        if values.type != wanted and not (values.type == pa.null() and column.nullable):
-            found.append(f"column '{table.name}.{column.name}' must be {wanted}, but it is {values.type}")
-        if values.null_count and not column.nullable:
-            found.append(f"column '{table.name}.{column.name}' must have no empty cells, but {values.null_count} are")
-    if not found and data.num_rows:
-        counts = data.group_by(list(table.key)).aggregate([([], "count_all")])["count_all"]
-        doubled = pc.sum(pc.greater(counts, 1)).as_py() or 0
-        if doubled:
-            found.append(f"rows of '{table.name}' must differ in {', '.join(table.key)}, but {doubled} do not")
-    return found
-
-
-__all__ = ["MEASUREMENTS", "TRIALS", "RunFolder", "to_arrow", "violations"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis.boundary import SearchedPoint, after_round, touches
-from search_spaces.experiment import BoundaryRule
+from search_spaces.options import BoundaryRule
 from search_spaces.space import SearchSpace
 
 RULE = BoundaryRule()

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from analysis.run_folder import RunFolder, to_arrow
+from analysis.arrow_tables import to_arrow
+from analysis.run_folder import RunFolder
 from search_spaces.problems import InputError
 from search_spaces.tables import MEASUREMENTS
 

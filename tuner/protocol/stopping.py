@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.experiment import Stopping
+from search_spaces.options import Stopping
 from search_spaces.target import Direction, Target
 from tuner.protocol.proposal import Rung, TrialRecord
 from tuner.training.evaluation import at_or_after

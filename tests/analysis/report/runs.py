@@ -9,9 +9,9 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.analyze import RunAnalysis
+from analysis.arrow_tables import to_arrow
 from analysis.fit import HyperbolaFit, fit_hyperbola
 from analysis.recommend import Recommendation, recommend
-from analysis.run_folder import to_arrow
 from analysis.step_time import fit_step_times
 from analysis.steps_to_target import boundary_table, steps_to_target
 from search_spaces.experiment import Experiment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.experiment import Stopping
+from search_spaces.options import Stopping
 from search_spaces.outcome import Outcome, Stage
 from search_spaces.target import Direction, Target
 from tuner.protocol.proposal import TrialRecord
