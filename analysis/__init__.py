@@ -1,13 +1,13 @@
 """Floor 2: from tables to fits, recommendations and reports."""
 
-from analysis.fit import fit_hyperbola
-from analysis.fit_result import FittedStudy, HyperbolaFit
-from analysis.fit_table import read_table
-from analysis.frontier import FrontierPoint
-from analysis.hyperbola import Hyperbola
-from analysis.p_norm import PNorm
-from analysis.recommend import Recommendation, recommend
-from analysis.step_time import StepTimes, fit_step_times, read_step_times
+from analysis.fit.estimate import fit_hyperbola
+from analysis.fit.hyperbola import Hyperbola
+from analysis.fit.p_norm import PNorm
+from analysis.fit.result import FittedStudy, HyperbolaFit
+from analysis.fit.table import read_table
+from analysis.recommendation.frontier import FrontierPoint
+from analysis.recommendation.recommend import Recommendation, recommend
+from analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
 
 __all__ = [
     # tables of steps to target

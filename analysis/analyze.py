@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from analysis.fit import HyperbolaFit, fit_hyperbola
+from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from analysis.json_values import plain
 from analysis.run_folder import BOUNDARY_FILE, FIT, STEPS_TO_TARGET_FILE, RunFolder
-from analysis.steps_to_target import boundary_table, outcome_counts, steps_to_target
+from analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError

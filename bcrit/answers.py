@@ -12,8 +12,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.frontier import FrontierPoint
 from analysis.json_values import plain
+from analysis.recommendation.frontier import FrontierPoint
 from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
 from analysis.wording import duration, readable
 from bcrit.runs import AsJson

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from analysis.analyze import RunAnalysis, analyze, write_analysis
-from analysis.recommend import Recommendation, recommend
+from analysis.recommendation.recommend import Recommendation, recommend
+from analysis.recommendation.step_time import StepTimes, fit_step_times
 from analysis.report.build import build_report
 from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
-from analysis.step_time import StepTimes, fit_step_times
 from search_spaces.tables import MEASUREMENTS
 
 _FEWEST_TIMES = 2  # batch sizes with a step time, for a line through them
@@ -39,7 +39,7 @@ def recommend_run(analysis: RunAnalysis, step_times: StepTimes | None = None, **
     Args:
         analysis: of the run.
         step_times: seconds a step; None = as the run measured them.
-        limits: prices, devices and budgets of `analysis.recommend`.
+        limits: prices, devices and budgets of `analysis.recommendation.recommend`.
 
     Returns:
         The recommendation.

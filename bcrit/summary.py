@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.analyze import RunAnalysis
-from analysis.fit import HyperbolaFit
-from analysis.recommend import Recommendation
+from analysis.fit.estimate import HyperbolaFit
+from analysis.recommendation.recommend import Recommendation
 from analysis.report.headline import key_numbers, settings
 from analysis.wording import readable
 from bcrit.say import say

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.analyze import RunAnalysis
-from analysis.recommend import Recommendation
+from analysis.recommendation.recommend import Recommendation
 from analysis.report import tables
 from analysis.report.choice_traces import CHOICES
 from analysis.report.curves_plot import curves_plot

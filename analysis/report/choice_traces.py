@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from analysis.recommend import Recommendation
+from analysis.recommendation.recommend import Recommendation
 from analysis.report.figure import Trace
 from analysis.report.labels import hover
 from analysis.report.palette import GREEN, ORANGE, PURPLE, VERMILLION

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from analysis.analyze import RunAnalysis
-from analysis.recommend import Recommendation
+from analysis.recommendation.recommend import Recommendation
 from analysis.report.axes import log_axis
 from analysis.report.choice_traces import choice_traces
 from analysis.report.figure import Figure, Trace, figure, horizontal, vertical

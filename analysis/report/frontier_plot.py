@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from analysis.recommend import Recommendation
+from analysis.recommendation.recommend import Recommendation
 from analysis.report.axes import log_axis
 from analysis.report.choice_traces import choice_traces
 from analysis.report.figure import Figure, Trace, figure

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from analysis.analyze import RunAnalysis
-from analysis.fit_result import HyperbolaFit
-from analysis.recommend import Recommendation
+from analysis.fit.result import HyperbolaFit
+from analysis.recommendation.recommend import Recommendation
+from analysis.recommendation.sentences import advised
 from analysis.report.labels import interval_text, value_text
-from analysis.sentences import advised
 from analysis.wording import readable
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.fit_result import HyperbolaFit
+from analysis.fit.result import HyperbolaFit
 from analysis.report.axes import linear_axis, log_axis
 from analysis.report.figure import Figure, figure, horizontal
 from analysis.report.labels import hover, label

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.analyze import RunAnalysis
-from analysis.fit_result import HyperbolaFit
+from analysis.fit.result import HyperbolaFit
 from analysis.report.axes import log_axis
 from analysis.report.figure import Figure, Trace, figure, vertical
 from analysis.report.labels import hover, interval_text, label, value_text

@@ -9,12 +9,12 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.analyze import RunAnalysis
-from analysis.frontier import FrontierPoint
-from analysis.recommend import Recommendation
+from analysis.recommendation.frontier import FrontierPoint
+from analysis.recommendation.recommend import Recommendation
 from analysis.report.choice_traces import CHOICES
 from analysis.report.frontier_plot import time_unit
 from analysis.report.labels import interval_text, value_text
-from analysis.steps_to_target import outcome_counts
+from analysis.studies.steps_to_target import outcome_counts
 from search_spaces.outcome import Outcome
 from search_spaces.tables import STEPS_TO_TARGET
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from analysis.rounds import StudyState, draws_needed, study_state
+from analysis.studies.rounds import StudyState, draws_needed, study_state
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
 from search_spaces.space import Point

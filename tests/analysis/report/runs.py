@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from analysis.analyze import RunAnalysis
 from analysis.arrow_tables import to_arrow
-from analysis.fit import HyperbolaFit, fit_hyperbola
-from analysis.recommend import Recommendation, recommend
-from analysis.step_time import fit_step_times
-from analysis.steps_to_target import boundary_table, steps_to_target
+from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from analysis.recommendation.recommend import Recommendation, recommend
+from analysis.recommendation.step_time import fit_step_times
+from analysis.studies.steps_to_target import boundary_table, steps_to_target
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError

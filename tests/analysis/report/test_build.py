@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from analysis.analyze import RunAnalysis
-from analysis.recommend import Recommendation
+from analysis.recommendation.recommend import Recommendation
 from analysis.report import build_report
 from analysis.report.build import MOST_PANELS
 from tests.analysis.report import runs

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.rounds import study_state
+from analysis.studies.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.load import parse_experiment
 from search_spaces.outcome import Outcome, Stage

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.frontier import Terms, quantities, whole
+from analysis.recommendation.frontier import Terms, quantities, whole
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.choices import LimitMissed
-from analysis.frontier import FrontierPoint, Terms, quantities
+from analysis.recommendation.choices import LimitMissed
+from analysis.recommendation.frontier import FrontierPoint, Terms, quantities
 from analysis.wording import duration, readable
 
 # A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special
 
-from analysis.profile import Profile, interval, minimise
+from analysis.fit.profile import Profile, interval, minimise
 
 X = np.log(2.0 ** np.arange(3, 11))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from analysis.hyperbola import Hyperbola
+from analysis.fit.hyperbola import Hyperbola
 
 positive = st.floats(1e-6, 1e6)
 GOLDEN = Hyperbola(s_min=1000, e_min=100_000)  # b_crit = 100

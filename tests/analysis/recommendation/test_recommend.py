@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit import fit_hyperbola
-from analysis.recommend import recommend
-from analysis.step_time import StepTimes, fit_step_times
+from analysis.fit.estimate import fit_hyperbola
+from analysis.recommendation.recommend import recommend
+from analysis.recommendation.step_time import StepTimes, fit_step_times
 from search_spaces import InputError
 
 B = 2.0 ** np.arange(3, 13)

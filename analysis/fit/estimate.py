@@ -10,14 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.censored import weight
-from analysis.fit_notes import notes
-from analysis.fit_result import FittedStudy, HyperbolaFit, Matrix
-from analysis.fit_table import RowSetAside, Study, studies
-from analysis.identify import identify
-from analysis.lack_of_fit import lack_of_fit
-from analysis.p_norm import PNorm, fit_p_norm
-from analysis.profile import EXACT, Profile, interval, minimise
+from analysis.fit.censored import weight
+from analysis.fit.identify import identify
+from analysis.fit.lack_of_fit import lack_of_fit
+from analysis.fit.notes import notes
+from analysis.fit.p_norm import PNorm, fit_p_norm
+from analysis.fit.profile import EXACT, Profile, interval, minimise
+from analysis.fit.result import FittedStudy, HyperbolaFit, Matrix
+from analysis.fit.table import RowSetAside, Study, studies
 from search_spaces import InputError
 
 __all__ = ["HyperbolaFit", "fit_hyperbola"]

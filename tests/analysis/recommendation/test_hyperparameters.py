@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.hyperparameters import hyperparameters_at
+from analysis.recommendation.hyperparameters import hyperparameters_at
 
 BEST = {
     16.0: {"lr": 0.1, "momentum": 0.9, "schedule": "linear", "end_factor": 0.0, "warmup": 10},

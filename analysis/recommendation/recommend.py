@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.caveats import caveats
-from analysis.choices import LimitMissed, binding_limit, missed_limits, optimum
-from analysis.fit_result import HyperbolaFit
-from analysis.frontier import FrontierPoint, Terms, frontier
-from analysis.hyperparameters import HyperparametersAt, hyperparameters_at
+from analysis.fit.result import HyperbolaFit
 from analysis.json_values import plain
-from analysis.sentences import sentences
-from analysis.step_time import StepTimes
+from analysis.recommendation.caveats import caveats
+from analysis.recommendation.choices import LimitMissed, binding_limit, missed_limits, optimum
+from analysis.recommendation.frontier import FrontierPoint, Terms, frontier
+from analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+from analysis.recommendation.sentences import sentences
+from analysis.recommendation.step_time import StepTimes
 from search_spaces import InputError
 
 
@@ -100,7 +100,7 @@ def recommend(
 
     Example:
         >>> import pandas as pd
-        >>> from analysis.fit import fit_hyperbola
+        >>> from analysis.fit.estimate import fit_hyperbola
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from analysis.hyperbola import Hyperbola
-from analysis.identify import identify
+from analysis.fit.hyperbola import Hyperbola
+from analysis.fit.identify import identify
 
 CURVE = Hyperbola(10, 1000)  # b_crit = 100
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.fit_result import HyperbolaFit
-from analysis.step_time import Source, StepTimes
+from analysis.fit.result import HyperbolaFit
+from analysis.recommendation.step_time import Source, StepTimes
 
 Floats = npt.NDArray[np.float64]
 _ENDS = ("", "_low", "_high")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.fit_table import censored_median
-from analysis.rounds import study_state
+from analysis.fit.table import censored_median
+from analysis.studies.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
 from search_spaces.space import Point
@@ -144,7 +144,7 @@ def outcome_counts(trials: pd.DataFrame, batch_size: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _SearchTrial:
-    """A row of the trials table as `analysis.rounds` reads it."""
+    """A row of the trials table as `analysis.studies.rounds` reads it."""
 
     number: int
     round: int

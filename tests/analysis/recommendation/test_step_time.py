@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.step_time import fit_step_times, read_step_times
+from analysis.recommendation.step_time import fit_step_times, read_step_times
 from search_spaces import InputError
 
 B = np.array([8.0, 16, 32, 64])

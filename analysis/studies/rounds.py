@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from analysis.boundary import SearchedPoint, Verdict, after_round
+from analysis.studies.boundary import SearchedPoint, Verdict, after_round
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.space import Point, SearchSpace

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from analysis.arrow_tables import to_arrow
-from analysis.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
+from analysis.studies.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
 from search_spaces.load import parse_experiment
 from search_spaces.tables import STEPS_TO_TARGET, TRIALS
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from analysis.censored import censored_normal, hazard
-from analysis.hyperbola import Hyperbola
+from analysis.fit.censored import censored_normal, hazard
+from analysis.fit.hyperbola import Hyperbola
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from analysis.fit_result import HyperbolaFit
-from analysis.profile import EXACT
+from analysis.fit.profile import EXACT
+from analysis.fit.result import HyperbolaFit
 from analysis.wording import readable
 
 SPAN = (1 / 16, 2.5)

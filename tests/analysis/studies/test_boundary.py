@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.boundary import SearchedPoint, after_round, touches
+from analysis.studies.boundary import SearchedPoint, after_round, touches
 from search_spaces.options import BoundaryRule
 from search_spaces.space import SearchSpace
 

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.fit_table import RowSetAside, Study
-from analysis.hyperbola import Hyperbola
+from analysis.fit.hyperbola import Hyperbola
+from analysis.fit.p_norm import PNorm
+from analysis.fit.table import RowSetAside, Study
 from analysis.json_values import plain
-from analysis.p_norm import PNorm
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
@@ -53,9 +53,9 @@ class HyperbolaFit:
             studies (with all reached: sqrt(RSS / (n - 2))); None without degrees of freedom.
         covariance: of (log s_min, log e_min), sigma^2 (J' W J)^-1; None without degrees of freedom.
         rms_log_residual: root mean square of log(steps / curve) over the reached studies.
-        lack_of_fit: whether the points bend away from the hyperbola (`analysis.lack_of_fit`).
+        lack_of_fit: whether the points bend away from the hyperbola (`analysis.fit.lack_of_fit`).
         lack_of_fit_p_value: of that test; None with too few studies.
-        identified: `s_min`, `e_min`, `b_crit` -> whether the data determine it (`analysis.identify`).
+        identified: `s_min`, `e_min`, `b_crit` -> whether the data determine it (`analysis.fit.identify`).
         notes: what was assumed, what is doubtful and what to measure next, in sentences.
         p_norm: the curve with a free knee; None with fewer than four reached studies, or where no knee is seen.
         s_doubles_at: batch size where S = 2 s_min. Read from the p-norm where the hyperbola lacks fit, else b_crit,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from analysis.choices import LIMITED
-from analysis.frontier import FrontierPoint, Terms
-from analysis.hyperparameters import HyperparametersAt
-from analysis.sentences import advised
+from analysis.recommendation.choices import LIMITED
+from analysis.recommendation.frontier import FrontierPoint, Terms
+from analysis.recommendation.hyperparameters import HyperparametersAt
+from analysis.recommendation.sentences import advised
 from analysis.wording import readable
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from analysis.lack_of_fit import FALSE_ALARM_RATE, lack_of_fit
-from analysis.profile import Profile, minimise
+from analysis.fit.lack_of_fit import FALSE_ALARM_RATE, lack_of_fit
+from analysis.fit.profile import Profile, minimise
 
 X = np.log(2.0 ** np.arange(-4, 4))
 

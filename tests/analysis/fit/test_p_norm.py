@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.p_norm import PNorm, fit_p_norm
+from analysis.fit.p_norm import PNorm, fit_p_norm
 
 B = 2.0 ** np.arange(2, 12)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.fit import fit_hyperbola
-from analysis.fit_result import HyperbolaFit
+from analysis.fit.estimate import fit_hyperbola
+from analysis.fit.result import HyperbolaFit
 from search_spaces import InputError
 
 B = 2.0 ** np.arange(4, 11)
