@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StrictInt, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
+from search_spaces.imported import Imported
 from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Frozen, Resources, Search
 from search_spaces.presets import DOMAINS, OPTIMIZERS, SCHEDULES
 from search_spaces.space import SearchSpace, hyperparameter
@@ -73,6 +74,7 @@ class Experiment(Frozen):
 
     Attributes:
         name: name of the run folder unless another is given.
+        imported: where the run came from if it was not made here; such an experiment describes and cannot be run.
         workload: what is trained.
         optimizer: one of `presets.OPTIMIZERS`.
         batch_sizes: one study for each.
@@ -91,6 +93,7 @@ class Experiment(Frozen):
     """
 
     name: str = Field(default="experiment", max_length=100)
+    imported: Imported | None = None
     workload: WorkloadChoice
     optimizer: str = "momentum"
     batch_sizes: tuple[BatchSize, ...] = Field(min_length=1)
@@ -115,8 +118,8 @@ class Experiment(Frozen):
 
     @field_validator("optimizer")
     @classmethod
-    def _known_optimizer(cls, value: str) -> str:
-        if value not in OPTIMIZERS:
+    def _known_optimizer(cls, value: str, info: ValidationInfo) -> str:
+        if value not in OPTIMIZERS and not info.data.get("imported"):
             raise ValueError(f"the optimizers are {', '.join(OPTIMIZERS)}")
         return value
 
@@ -130,7 +133,9 @@ class Experiment(Frozen):
 
     @field_validator("space")
     @classmethod
-    def _possible_values(cls, space: SearchSpace) -> SearchSpace:
+    def _possible_values(cls, space: SearchSpace, info: ValidationInfo) -> SearchSpace:
+        if info.data.get("imported"):
+            return space  # what was, was possible
         problems = []
         for name, dimension in space.root.items():
             problems += _domain_problems(name, dimension)
@@ -166,6 +171,8 @@ class Experiment(Frozen):
 
     @model_validator(mode="after")
     def _space_fits_optimizer(self) -> Self:
+        if self.imported:
+            return self
         needed, given = set(OPTIMIZERS[self.optimizer]), set(self.space.root)
         if missing := sorted(needed - given):
             raise ValueError(
@@ -191,6 +198,8 @@ class Experiment(Frozen):
 
     def space_at(self, batch_size: int) -> SearchSpace:
         """The search space that a study starts with: the learning rate's box centred by the rule."""
+        if self.imported:
+            return self.imported.spaces.get(batch_size, self.space)
         lr = self.space.root.get("lr")
         if self.centre.rule == "none" or not isinstance(lr, Box):
             return self.space

@@ -28,7 +28,7 @@ class Direction(StrEnum):
         return math.inf if self is Direction.MINIMIZE else -math.inf
 
 
-_SENTENCE = re.compile(r"^\s*([A-Za-z_]\w*)\s*([<>])\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*$")
+_SENTENCE = re.compile(r"^\s*([A-Za-z_][\w/.-]*)\s*([<>])\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*$")
 
 
 class Target(BaseModel):

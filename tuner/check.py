@@ -31,6 +31,8 @@ def check_experiment(data: Any, where: str) -> Experiment:
     Raises:
         InputError: names every problem at once, those of the schema and those that only the workload shows.
     """
+    if isinstance(data, dict) and data.get("imported"):
+        raise InputError(where, ["an imported run describes trials of elsewhere and cannot be run; remove 'imported'"])
     problems: list[str] = []
     experiment = None
     try:

@@ -19,6 +19,7 @@ from analysis.report.glossary import glossary
 from analysis.report.headline import answer, caveats, key_numbers
 from analysis.report.palette import VIRIDIS
 from analysis.report.residuals_plot import residuals_plot
+from analysis.report.section import Plot, Section
 from analysis.report.steps_plot import steps_plot
 from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
 from search_spaces.load import dump_experiment
@@ -51,13 +52,16 @@ def build_report(
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     trials = trials_plot(analysis)
+    topics = sections(analysis)
+    plots = {part.name: part.figure for topic in topics for part in topic.parts if isinstance(part, Plot)}
     return page.render(
         words(analysis, recommendation),
+        sections=topics,
         trials=trials,
         marks=MARKS,
         viridis=VIRIDIS,
         color_ticks=color_ticks(trials.slowest),
-        figures=figures(analysis, recommendation, measurements, trials),
+        figures=figures(analysis, recommendation, measurements, trials) | plots,
         most_panels=MOST_PANELS,
         css=here.joinpath("page.css").read_text(encoding="utf-8"),
         plotly=get_plotlyjs(),
@@ -78,6 +82,11 @@ def figures(
         "curves": curves_plot(analysis, measurements) if measurements is not None else None,
     }
     return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def sections(analysis: RunAnalysis) -> tuple[Section, ...]:
+    """The topics beyond the main answer that this run has something to say on, in the order of the page."""
+    return ()
 
 
 def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[str, Any]:
@@ -111,4 +120,4 @@ def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[
     }
 
 
-__all__ = ["MOST_PANELS", "build_report", "figures", "words"]
+__all__ = ["MOST_PANELS", "build_report", "figures", "sections", "words"]

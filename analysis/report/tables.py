@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import pandas as pd
@@ -14,6 +13,7 @@ from analysis.recommendation.recommend import Recommendation
 from analysis.report.choice_traces import CHOICES
 from analysis.report.frontier_plot import time_unit
 from analysis.report.labels import interval_text, value_text
+from analysis.report.table import Table, table_of
 from analysis.studies.steps_to_target import outcome_counts
 from search_spaces.outcome import Outcome
 from search_spaces.tables import STEPS_TO_TARGET
@@ -25,26 +25,6 @@ EDGES: Final = {
     "flat": "Trials spread over the whole axis do as well: its value hardly matters.",
 }
 """What each kind of edge means."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text.
-
-    Attributes:
-        head: names of the columns.
-        rows: cells, as many as the head has names.
-    """
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table with the columns of its first row."""
-    return Table(
-        tuple(rows[0]) if rows else (), tuple(tuple(value_text(cell) for cell in row.values()) for row in rows)
-    )
 
 
 def study_table(analysis: RunAnalysis) -> Table:
@@ -66,21 +46,21 @@ def study_table(analysis: RunAnalysis) -> Table:
                 "ms a step": 1000 * row["step_seconds"],
             }
         )
-    return _table(rows)
+    return table_of(rows)
 
 
 def point_table(analysis: RunAnalysis) -> Table:
     """The best hyperparameters of each study that has any."""
     names = [name for name in analysis.studies.columns if name not in STEPS_TO_TARGET.names]
     rows = analysis.studies[analysis.studies["best_trial"].notna()].to_dict("records")
-    return _table([{"batch size": row["batch_size"], **{name: row[name] for name in names}} for row in rows])
+    return table_of([{"batch size": row["batch_size"], **{name: row[name] for name in names}} for row in rows])
 
 
 def outcome_table(analysis: RunAnalysis) -> Table:
     """How the search trials of each study ended; outcomes that never occur are left out."""
     counts = {b: outcome_counts(analysis.trials, int(b)) for b in analysis.studies["batch_size"]}
     occurring = [o.value for o in Outcome if any(count[o.value] for count in counts.values())]
-    return _table([{"batch size": b, **{o: count[o] for o in occurring}} for b, count in counts.items()])
+    return table_of([{"batch size": b, **{o: count[o] for o in occurring}} for b, count in counts.items()])
 
 
 def boundary_table(analysis: RunAnalysis) -> Table:
@@ -98,20 +78,20 @@ def boundary_table(analysis: RunAnalysis) -> Table:
         }
         for edge in analysis.boundary.to_dict("records")
     ]
-    return _table(rows)
+    return table_of(rows)
 
 
 def choice_table(recommendation: Recommendation, unit: str) -> Table:
     """The choices with what they take."""
     choices = recommendation.choices
-    return _table([{"choice": n, **_taken(choices[n], unit, recommendation)} for n in CHOICES if n in choices])
+    return table_of([{"choice": n, **_taken(choices[n], unit, recommendation)} for n in CHOICES if n in choices])
 
 
 def advice_table(recommendation: Recommendation) -> Table:
     """The hyperparameters to train with at each choice, and where they come from."""
     advised = {name: recommendation.hyperparameters[name] for name in CHOICES if name in recommendation.hyperparameters}
     names = list(dict.fromkeys(name for at in advised.values() for name in at.values))
-    return _table(
+    return table_of(
         [
             {
                 "choice": choice,
@@ -126,7 +106,7 @@ def advice_table(recommendation: Recommendation) -> Table:
 
 def frontier_table(recommendation: Recommendation, unit: str) -> Table:
     """What a training takes at each batch size."""
-    return _table([_taken(point, unit, recommendation) for point in recommendation.frontier])
+    return table_of([_taken(point, unit, recommendation) for point in recommendation.frontier])
 
 
 def _taken(point: FrontierPoint, unit: str, recommendation: Recommendation) -> dict[str, Any]:
@@ -144,14 +124,14 @@ def _taken(point: FrontierPoint, unit: str, recommendation: Recommendation) -> d
 
 def limit_table(recommendation: Recommendation) -> Table:
     """The limits that have to give."""
-    return _table([{"limit": m.limit, "given": m.given, "needed": m.needed} for m in recommendation.infeasible])
+    return table_of([{"limit": m.limit, "given": m.given, "needed": m.needed} for m in recommendation.infeasible])
 
 
 def environment_table(sessions: Sequence[Mapping[str, Any]]) -> Table:
     """Versions, host and devices; where a later session of the run had others, both."""
     names = dict.fromkeys(name for session in sessions for name in session)
     values = {name: dict.fromkeys(_flat(session.get(name)) for session in sessions) for name in names}
-    return _table([{"what": name, "value": "; then ".join(different)} for name, different in values.items()])
+    return table_of([{"what": name, "value": "; then ".join(different)} for name, different in values.items()])
 
 
 def _flat(value: Any) -> str:
@@ -166,7 +146,6 @@ __all__ = [
     "advice_table",
     "point_table",
     "EDGES",
-    "Table",
     "boundary_table",
     "choice_table",
     "environment_table",

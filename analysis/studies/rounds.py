@@ -6,7 +6,7 @@ Both the search, which asks what comes next, and the analysis, which asks what w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from analysis.studies.boundary import SearchedPoint, Verdict, after_round
@@ -71,9 +71,14 @@ def study_state(experiment: Experiment, batch_size: int, search: Sequence[Search
         search: its finished search trials; those of a later round imply that all earlier rounds are complete.
 
     Returns:
-        The state after the last complete round.
+        The state after the last complete round. An imported study was searched in one round, which is over.
     """
     space = experiment.space_at(batch_size)
+    if experiment.imported:
+        seen = [_searched(t, experiment) for t in search if t.outcome not in _BROKEN]
+        _, verdicts = after_round(space, seen, experiment.boundary, experiment.boundary.max_rounds)
+        edges_of_one = tuple(replace(verdict, round=0) for verdict in verdicts)
+        return StudyState(space, 0, len(search), 0, searching=False, edges=edges_of_one)
     edges: list[Verdict] = []
     first, wanted, round_number = 0, experiment.search.trials, 0
     while True:

@@ -67,11 +67,11 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         "steps_level": math.nan,
         "best_trial": None,
     }
-    if reached.empty:
-        return row
-    best = reached.iloc[0]
-    row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
-    resolution = best["steps_to_target"] - best["steps_to_target_low"]
+    best, resolution = None, math.nan
+    if len(reached):
+        best = reached.iloc[0]
+        row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
+        resolution = best["steps_to_target"] - best["steps_to_target_low"]
     # A re-run that failed or did not fit into memory says nothing of the point's steps; a diverged one does.
     confirm = confirm[~confirm["outcome"].isin([Outcome.FAILED, Outcome.OUT_OF_MEMORY])]
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
@@ -79,7 +79,9 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         chosen = min(points, key=lambda group: (_median(group)[0], group["number"].min()))
         median, bound = _median(chosen)
         low, high, level = median_interval(_steps(chosen))
-        best = search[search["trial_id"] == chosen["repeats"].iloc[0]].iloc[0]
+        # Imported repeats may be of a point that was found elsewhere: the first of them then stands for it.
+        found = search[search["trial_id"] == chosen["repeats"].iloc[0]]
+        best = (found if len(found) else chosen.sort_values("number")).iloc[0]
         resolution = (chosen["steps_to_target"] - chosen["steps_to_target_low"]).median()
         row |= {
             "source": "confirm",
@@ -92,6 +94,8 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
             "max_steps": int(chosen["max_steps"].max()) if math.isfinite(median) else int(bound),
             "best_trial": best["trial_id"],
         }
+    if best is None:
+        return row
     row |= {"examples": batch_size * row["steps"], "steps_resolution": resolution}
     return row | {name: best[name] for name in study.columns if name not in TRIALS.names}
 

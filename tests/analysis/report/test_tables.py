@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.report import tables
-from analysis.report.tables import Table
+from analysis.report.table import Table
 from tests.analysis.report import runs
 
 
