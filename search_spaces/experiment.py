@@ -48,9 +48,9 @@ _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 BatchSize = Annotated[StrictInt, Field(ge=1)]
 
 
-def _space_with_defaults(value: Any) -> Any:
-    """Give every schedule that is named without parameters its default box."""
-    if not isinstance(value, Mapping):
+def _space_with_defaults(value: Any, info: ValidationInfo) -> Any:
+    """Give every schedule that is named without parameters its default box; an imported space stays as it is."""
+    if not isinstance(value, Mapping) or info.data.get("imported"):
         return value
     if not isinstance(value.get("schedule", ""), str | list | Mapping):
         return value

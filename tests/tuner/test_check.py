@@ -68,3 +68,8 @@ def test_the_plan_bounds_what_a_run_may_cost() -> None:
     assert small.steps == 10 * 500 + 2 * 4 * 500
     assert small.most_steps == 4 * (10 + 2 * 5) * 500 + 2 * 4 * 500
     assert small.examples == 16 * small.steps
+
+
+def test_an_imported_run_is_not_continued() -> None:
+    with pytest.raises(InputError, match="imported run .* cannot be run; remove 'imported'"):
+        check_experiment({**GOOD, "imported": {"format": "table", "source": "a.csv"}}, "x")
