@@ -27,7 +27,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 	$(PIP) -e .
 	touch $@
 
-# What only the tests need.
+# What only the tests need. Without a browser of the system's, playwright's own is fetched; without either, the tests that
+# open a report in one are skipped and say so, or fail with REQUIRE_ALL_DEPS=1.
 .venv/developed: .venv/installed
 	$(PIP) -e '.[dev]'
+	$(BIN)/python -m tests.browser.chromium || $(BIN)/python -m playwright install --only-shell chromium || true
 	touch $@

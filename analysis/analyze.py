@@ -6,17 +6,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from analysis.budgets.tables import BudgetTables, budget_tables
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from analysis.json_values import plain
-from analysis.run_folder import BOUNDARY_FILE, FIT, STEPS_TO_TARGET_FILE, RunFolder
+from analysis.measured import measured
+from analysis.run_folder import (
+    BOUNDARY_FILE,
+    BUDGET_CELLS_FILE,
+    BUDGETS,
+    FIT,
+    STEPS_TO_TARGET_FILE,
+    TARGET_CELLS_FILE,
+    TARGETS,
+    RunFolder,
+)
 from analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
+from analysis.targets.grid import TargetGrid, target_grid
+from analysis.targets.notes import other_target_notes
+from analysis.targets.retarget import retargeted
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError
-from search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
+from search_spaces.target import Target
 
 _FEWEST_STUDIES = 2  # of the two parameters of the curve
 
@@ -34,6 +50,9 @@ class RunAnalysis:
         boundary: one row a touched edge (columns of `BOUNDARY`).
         fit: the hyperbola; None where there is nothing to fit.
         no_fit: why there is no fit, in a sentence; None where there is one.
+        targets: steps to other targets; None where the run has no measurements of the metric.
+        budgets: best results within budgets; None likewise.
+        notes: what to know of an analysis at another target than the run's own.
     """
 
     location: str
@@ -44,6 +63,9 @@ class RunAnalysis:
     boundary: pd.DataFrame
     fit: HyperbolaFit | None
     no_fit: str | None
+    targets: TargetGrid | None = None
+    budgets: BudgetTables | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def hyperparameters(self) -> dict[float, dict[str, Any]]:
@@ -83,31 +105,48 @@ class RunAnalysis:
             "fit": None if self.fit is None else self.fit.to_json(),
             "no_fit": self.no_fit,
             "studies": plain(studies),
+            "targets": None if self.targets is None else self.targets.to_json(),
+            "budgets": None if self.budgets is None else self.budgets.to_json(),
+            "notes": list(self.notes),
         }
 
 
-def analyze(folder: RunFolder) -> RunAnalysis:
+def analyze(folder: RunFolder, target: Target | None = None) -> RunAnalysis:
     """Compute everything from a run folder's tables; nothing is written.
 
     Args:
         folder: a finished or unfinished run.
+        target: another target than the run's own, read from the stored curves; None = the run's own. What the run can
+            say about it stands in `notes`.
 
     Returns:
         The analysis.
 
     Raises:
-        InputError: it is no run folder, or its tables break their schema.
+        InputError: it is no run folder, its tables break their schema, or it has no measurements of the other target's
+            metric.
     """
     experiment = folder.read_experiment()
-    trials = folder.read(TRIALS).to_pandas()
+    ran_to = experiment.target
+    trials = recorded = folder.read(TRIALS).to_pandas()
     if trials.empty:
         raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
+    crossings, best = measured(folder, trials, target or ran_to, always=target is not None)
+    seen = not np.isnan(crossings.best).all()
+    if target is not None:
+        if not seen:
+            known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.names]
+            rule = f"no finished trial has measurements of '{target.metric}'"
+            raise InputError(str(folder), [f"{rule}; the run's metrics are {', '.join(known) or 'none'}"])
+        trials = retargeted(trials, crossings, target, experiment.imported is not None)
+        experiment = experiment.model_copy(update={"target": target})
     studies = steps_to_target(trials, experiment)
     fit, no_fit = None, None
     try:
         fit = fit_hyperbola(studies, unit=experiment.unit)
     except InputError as error:
         no_fit = _why_no_fit(studies, trials) or error.problems[0]
+    grid = target_grid(folder, recorded, experiment, crossings, ran_to) if seen else None
     return RunAnalysis(
         location=str(folder),
         experiment=experiment,
@@ -117,6 +156,11 @@ def analyze(folder: RunFolder) -> RunAnalysis:
         boundary=boundary_table(trials, experiment),
         fit=fit,
         no_fit=no_fit,
+        targets=grid,
+        budgets=budget_tables(recorded, experiment, best, ran_to) if seen else None,
+        notes=other_target_notes(grid.cells, experiment.target, ran_to)
+        if grid is not None and target not in (None, ran_to)
+        else (),
     )
 
 
@@ -128,8 +172,9 @@ def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
     why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
     failed = trials[[not Outcome(outcome).feasible for outcome in trials["outcome"]]]
     if len(failed):
-        message, count = next(iter(failed["message"].value_counts().items()))
-        why += f"; {len(failed)} of {len(trials)} trials diverged or failed, {count} of them with: {message}"
+        why += f"; {len(failed)} of {len(trials)} trials diverged or failed"
+        for message, count in failed["message"].value_counts().head(1).items():
+            why += f", {count} of them with: {message}"
     return why
 
 
@@ -139,6 +184,12 @@ def write_analysis(folder: RunFolder, analysis: RunAnalysis) -> None:
         folder.write_table(name, pa.Table.from_pandas(frame, preserve_index=False))
     fit = {"no_fit": analysis.no_fit} if analysis.fit is None else analysis.fit.to_json()
     folder.write_json(FIT, fit)
+    if analysis.targets is not None:
+        folder.write_table(TARGET_CELLS_FILE, pa.Table.from_pandas(analysis.targets.cells, preserve_index=False))
+        folder.write_json(TARGETS, analysis.targets.to_json())
+    if analysis.budgets is not None:
+        folder.write_table(BUDGET_CELLS_FILE, pa.Table.from_pandas(analysis.budgets.cells, preserve_index=False))
+        folder.write_json(BUDGETS, analysis.budgets.to_json())
 
 
 def _point(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     Returns:
         Columns of the schema first, then the others in order of appearance.
     """
-    others = dict.fromkeys(name for row in rows for name in row if name not in set(table.names))
+    known = set(table.names)
+    others = dict.fromkeys(name for row in rows for name in row if name not in known)
     fields = list(arrow_schema(table))
     for name in others:
         fields.append(pa.field(name, _type_of([row[name] for row in rows if row.get(name) is not None])))
@@ -51,8 +52,36 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
     return str(value) if pa.types.is_string(kind) else float(value) if kind == pa.float64() else value
 
 
+def decoded(data: pa.Table) -> pa.Table:
+    """The table with dictionary-encoded columns as plain ones, which is how they lie on disk."""
+    for place, field in enumerate(data.schema):
+        if pa.types.is_dictionary(field.type):
+            plain = data[field.name].cast(field.type.value_type)
+            data = data.set_column(place, field.name, plain)
+    return data
+
+
 def violations(table: Table, data: pa.Table) -> list[str]:
     """Every way in which data break a table's schema.
+
+    Args:
+        table: the schema.
+        data: the rows.
+
+    Returns:
+        One sentence a violation.
+    """
+    found = column_violations(table, data)
+    if not found and data.num_rows:
+        counts = data.group_by(list(table.key)).aggregate([([], "count_all")])["count_all"]
+        doubled = pc.sum(pc.greater(counts, 1)).as_py() or 0
+        if doubled:
+            found.append(f"rows of '{table.name}' must differ in {', '.join(table.key)}, but {doubled} do not")
+    return found
+
+
+def column_violations(table: Table, data: pa.Table) -> list[str]:
+    """Every way in which columns break a table's schema: missing, of another type, with empty cells.
 
     Args:
         table: the schema.
@@ -71,9 +100,4 @@ def violations(table: Table, data: pa.Table) -> list[str]:
             found.append(f"column '{table.name}.{column.name}' must be {wanted}, but it is {values.type}")
         if values.null_count and not column.nullable:
             found.append(f"column '{table.name}.{column.name}' must have no empty cells, but {values.null_count} are")
-    if not found and data.num_rows:
-        counts = data.group_by(list(table.key)).aggregate([([], "count_all")])["count_all"]
-        doubled = pc.sum(pc.greater(counts, 1)).as_py() or 0
-        if doubled:
-            found.append(f"rows of '{table.name}' must differ in {', '.join(table.key)}, but {doubled} do not")
     return found

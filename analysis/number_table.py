@@ -19,13 +19,16 @@ LARGEST = 1e100
 _SHOWN = 10  # cells quoted in one message; chosen, not studied
 
 
-def read_numbers(path: str | PathLike[str], required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+def read_numbers(
+    path: str | PathLike[str], required: Sequence[str], optional: Sequence[str] = (), texts: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read the named columns of a CSV file as floats; other columns are ignored.
 
     Args:
         path: a comma-separated file in UTF-8 (with or without byte order mark) whose first row names the columns.
         required: columns that must be there.
         optional: columns that are read where they are there.
+        texts: columns that are read where they are there, as text.
 
     Returns:
         The columns as floats, NaN where a cell is empty; the index `row` is the line in the file, the header being 1.
@@ -35,7 +38,7 @@ def read_numbers(path: str | PathLike[str], required: Sequence[str], optional: S
     """
     where = str(path)
     header, lines, rows = _cells(_text(path, where), where)
-    wanted = [*required, *optional]
+    wanted = [*required, *optional, *texts]
     problems = [
         f"column '{name}' stands {header.count(name)} times; keep one" for name in wanted if header.count(name) > 1
     ]
@@ -47,7 +50,8 @@ def read_numbers(path: str | PathLike[str], required: Sequence[str], optional: S
     if problems:
         raise InputError(where, problems)
     frame = pd.DataFrame(rows, columns=pd.Index(header), index=pd.Index(lines, name="row"), dtype=object)
-    return as_numbers(frame, where, required, optional)
+    numbers = as_numbers(frame, where, required, optional)
+    return numbers.assign(**{name: frame[name] for name in texts if name in frame})
 
 
 def as_numbers(frame: pd.DataFrame, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:

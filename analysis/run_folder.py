@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from analysis.arrow_tables import arrow_schema, to_arrow, violations
+from analysis.arrow_tables import arrow_schema, column_violations, decoded, to_arrow, violations
+from analysis.scan import Part, scan_parts
 from search_spaces.experiment import Experiment
 from search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from search_spaces.problems import InputError
@@ -31,13 +32,18 @@ EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
 STEPS_TO_TARGET_FILE = "analysis/steps_to_target.parquet"
 BOUNDARY_FILE = "analysis/boundary.parquet"
+TARGET_CELLS_FILE = "analysis/target_cells.parquet"
+BUDGET_CELLS_FILE = "analysis/budget_cells.parquet"
 FIT = "analysis/fit.json"
+TARGETS = "analysis/targets.json"
+BUDGETS = "analysis/budgets.json"
 RECOMMENDATION = "analysis/recommendation.json"
 REPORT = "report.html"
 RAY = "ray"
 LOCK = ".lock"
 
 _LISTINGS = 5  # chosen; parts are joined minutes apart
+_SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
 _PART = re.compile(r"^(\d{6,})-(\d{6,})\.parquet$")
 
 
@@ -199,7 +205,24 @@ class RunFolder:
             number: number of the flush; each number is used once.
         """
         if rows:
-            self.write_table(f"{table.name}/{number:06d}-{number:06d}.parquet", to_arrow(table, rows))
+            self.write_table(part_name(table, number), to_arrow(table, rows))
+
+    def append_table(self, table: Table, data: pa.Table, number: int) -> None:
+        """Add an Arrow table as one new part, for importers: parts of about a million rows are read fast.
+
+        Args:
+            table: `TRIALS` or `MEASUREMENTS`.
+            data: the rows; only its columns' types and empty cells are checked, not whether rows differ in their key.
+            number: number of the flush; each number is used once.
+
+        Raises:
+            InputError: lists every violation.
+        """
+        data = decoded(data)
+        if problems := column_violations(table, data):
+            raise InputError(str(self), problems)
+        if data.num_rows:
+            self.write_table(part_name(table, number), data)
 
     def parts(self, table: Table) -> list[str]:
         """File names of the parts that count, in order of their flushes."""
@@ -236,11 +259,13 @@ class RunFolder:
             InputError: lists every violation of the schema.
         """
         pieces, problems = [arrow_schema(table).empty_table()], []
-        for name, content in self._contents(table):
+        for part in self._opened(table):
             try:
-                pieces.append(pq.read_table(pa.BufferReader(content)))
+                pieces.append(pq.read_table(part.file))
             except pa.ArrowException as error:
-                problems.append(f"{name} is not a readable Parquet file: {error}")
+                problems.append(f"{part.name} is not a readable Parquet file: {error}")
+            finally:
+                part.file.close()
         if not problems:
             try:
                 data = pa.concat_tables(pieces, promote_options="permissive")
@@ -252,22 +277,67 @@ class RunFolder:
             raise InputError(str(self), problems)
         return data
 
-    def _contents(self, table: Table) -> list[tuple[str, bytes]]:
-        """Every part that counts, read at one moment: a running experiment may join parts meanwhile.
+    def scan(
+        self, table: Table, columns: Sequence[str], trial_ids: Collection[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read a table piece by piece, for tables that do not fit into memory: parts in the order of their flushes.
+
+        Rows of one trial come in the order in which they were written, which is that of their steps in what `bcrit`
+        writes; rows of different trials may interleave, and a trial may straddle pieces and parts.
+
+        Args:
+            table: `MEASUREMENTS`, or `TRIALS`.
+            columns: what to read; `trial_id` comes dictionary-encoded, and a metric that a part lacks as nulls.
+            trial_ids: only the rows of these trials; None = all.
+
+        Yields:
+            Record batches of at most `analysis.scan.BATCH_ROWS` rows with exactly these columns.
+
+        Raises:
+            InputError: a part is damaged, or breaks the schema in its columns' types or empty cells.
+        """  # noqa: DOC502 (raised by `scan_parts`)
+        yield from scan_parts(str(self), table, self._opened(table), columns, trial_ids)
+
+    def select(self, table: Table, columns: Sequence[str], trial_ids: Collection[str]) -> pa.Table:
+        """The rows of a few trials of a table that may not fit into memory; see `scan`."""
+        kinds = {field.name: field.type for field in arrow_schema(table)}
+        empty = pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in columns]).empty_table()
+        batches = list(self.scan(table, columns, trial_ids))
+        return decoded(pa.Table.from_batches(batches)) if batches else empty
+
+    def column_names(self, table: Table) -> list[str]:
+        """Every column that any part of a table has, those of its schema first."""
+        found = dict.fromkeys(table.names)
+        for part in self._opened(table):
+            with part.file:
+                found |= dict.fromkeys(pq.read_schema(part.file).names)
+        return list(found)
+
+    def _opened(self, table: Table) -> list[Part]:
+        """Every part that counts, opened at one moment: a running experiment may join parts meanwhile.
+
+        An open file can be read to its end after it was removed; many small parts would be too many open files.
 
         Raises:
             InputError: they never stood still.
         """
         for _ in range(_LISTINGS):
+            opened: list[Part] = []
             try:
-                return [(name, self._bytes(name)) for name in self.parts(table)]
-            except FileNotFoundError:
-                continue  # it was joined with others since the listing; list again
+                for name in self.parts(table):
+                    opened.append(Part(name, self._open(name)))
+                return opened
+            except FileNotFoundError:  # it was joined with others since the listing; list again
+                for part in opened:
+                    part.file.close()
         raise InputError(str(self), [f"the parts of '{table.name}' change faster than they can be read; try again"])
 
-    def _bytes(self, name: str) -> bytes:
-        with self.filesystem.open_input_stream(self.path(name)) as stream:
-            return bytes(stream.read())
+    def _open(self, name: str) -> pa.NativeFile:
+        file = self.filesystem.open_input_file(self.path(name))
+        if file.size() > _SMALL_PART:
+            return file
+        with file:
+            return pa.BufferReader(file.read())
 
     def compact(self, table: Table) -> None:
         """Join all parts into one and remove what it replaces."""
@@ -282,6 +352,11 @@ class RunFolder:
         for name, _ in parts:
             if name != keep:
                 self.filesystem.delete_file(self.path(name))
+
+
+def part_name(table: Table, number: int) -> str:
+    """The file of one flush, relative to the folder."""
+    return f"{table.name}/{number:06d}-{number:06d}.parquet"
 
 
 def fingerprint(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from analysis.json_values import plain
 from analysis.recommendation.frontier import FrontierPoint
+from analysis.recommendation.recommend import Recommendation
 from analysis.run_folder import EXPERIMENT, REPORT, RunFolder
 from analysis.wording import duration, readable
 from bcrit.runs import AsJson
@@ -45,20 +45,44 @@ def fit(
     ],
     level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
     unit: Annotated[str, typer.Option(help="What a batch counts.")] = "examples",
+    predict: Annotated[
+        list[float] | None, typer.Option(metavar="B", help="Predict a new study at this batch size; repeatable.")
+    ] = None,
+    linear_from: Annotated[
+        float | None,
+        typer.Option(metavar="B0", help="Say where training takes 20 % more steps than linear scaling from here."),
+    ] = None,
+    efficiency: Annotated[
+        float | None, typer.Option(help="Say where this share of the examples is not wasted, 0.8 for example.")
+    ] = None,
+    step_time: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns batch_size, step_seconds: what to measure next is then costed in seconds."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fit the curve S = s_min (1 + b_crit / B) to a table of steps-to-target from anywhere.
 
     Empty, nan or inf in 'steps' is a run that did not reach the target within 'max_steps'.
+    With --json the answer has more: other definitions, other curves, regimes, what to measure next.
     """
-    from analysis import fit_hyperbola, read_table
+    from analysis import fit_hyperbola, read_step_times, read_table
+    from analysis.fit.definitions import sentence as definition_sentence
+    from analysis.fit.predictions import sentence as prediction_sentence
 
     result = fit_hyperbola(read_table(table), level=level, unit=unit)
+    seconds = None if step_time is None else read_step_times(step_time).seconds
+    named = {"20_percent_over_linear": ("linear_from", linear_from), "efficiency": ("efficiency", efficiency)}
+    options = {option: value for option, value in named.values() if value is not None}
     if as_json:
-        _print_json(result.to_json())
+        _print_json(result.to_json(**options, predict=predict or (), step_seconds=seconds))
         return
+    lines = fit_lines(result, step_seconds=seconds)
+    asked = [found for found in result.definitions(**options) if named.get(found.name, ("", None))[1] is not None]
+    lines += [f"  also: {definition_sentence(found, unit)}" for found in asked]
+    lines += [f"  also: {prediction_sentence(found, level, unit)}" for found in result.predict_studies(predict or ())]
     console = wide_console()
-    for line in fit_lines(result):
+    for line in lines:
         say(console, line)
 
 
@@ -67,50 +91,74 @@ def recommend(
         str, typer.Argument(metavar="RUN|TABLE.csv", help="Run folder, or a table as `bcrit fit` takes.")
     ],
     step_time: Annotated[
-        Path | None, typer.Option(help="CSV with columns batch_size, step_seconds. Default: measured by the run.")
+        Path | None,
+        typer.Option(
+            help="CSV with columns batch_size and step_seconds (or examples_per_second); optional device, devices, "
+            "price_per_device_hour. Default: measured by the run."
+        ),
     ] = None,
     price_per_device_hour: Annotated[float | None, typer.Option(help="Price of one device for one hour.")] = None,
-    devices: Annotated[int, typer.Option(help="Devices that one training run occupies.")] = 1,
-    max_hours: Annotated[float | None, typer.Option(help="Deadline.")] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=X", help="Price of one hour of a kind in the column 'device'; once a kind."),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Devices that one training run occupies, where the table does not say (default: 1)."),
+    ] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Deadline, in hours of training.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Budget in money (device-hours without a price).")] = None,
     max_steps: Annotated[float | None, typer.Option(help="Budget of optimizer updates.")] = None,
     max_examples: Annotated[float | None, typer.Option(help="Budget of training examples.")] = None,
+    level: Annotated[
+        float | None, typer.Option(help="Confidence level of the intervals, for a table (default: 0.95).")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="What a batch counts, for a table (default: examples).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.
 
+    With several kinds or numbers of devices in the table of step times, the answer says on which to train.
     Exit code 1 when no batch size keeps the limits; the answer then says which must give, and by how much.
     """
-    from analysis import fit_hyperbola, read_step_times, read_table
+    from analysis import fit_hyperbola, read_table
     from analysis import recommend as recommend_batch_size
     from analysis.analyze import analyze as analyze_run
-    from analysis.report.headline import settings
+    from analysis.recommendation.hardware_table import read_hardware, read_prices
     from bcrit.finish import recommend_run
 
-    times = None if step_time is None else read_step_times(step_time)
-    limits: dict[str, Any] = {
-        "price_per_device_hour": price_per_device_hour,
-        "devices": devices,
+    options: dict[str, Any] = {
         "max_hours": max_hours,
         "max_cost": max_cost,
         "max_steps": max_steps,
         "max_examples": max_examples,
     }
+    prices, hardware = read_prices(price or []), None
+    if step_time is not None:
+        hardware = read_hardware(step_time, prices=prices, price_per_device_hour=price_per_device_hour, devices=devices)
+    elif prices:
+        raise InputError("--price", ["it names kinds of device, which only a table given by --step-time has"])
+    else:
+        options |= {"price_per_device_hour": price_per_device_hour, "devices": devices}
     if RunFolder.at(source).has(EXPERIMENT):
-        analysis = analyze_run(RunFolder.at(source))
-        found, unit = recommend_run(analysis, times, **limits), analysis.experiment.unit
+        if level is not None or unit is not None:
+            raise InputError(source, ["--level and --unit are for tables; a run has its own; leave them out"])
+        found = recommend_run(analyze_run(RunFolder.at(source)), hardware, **options)
         if found is None:
-            raise InputError(source, [f"nothing to recommend from: {analysis.no_fit}"])
+            raise InputError(source, [f"nothing to recommend from: {analyze_run(RunFolder.at(source)).no_fit}"])
         advice = found
     else:
-        result = fit_hyperbola(read_table(Path(source)))
-        advice, unit = recommend_batch_size(result, times, **limits), result.unit
+        result = fit_hyperbola(
+            read_table(Path(source)), level=0.95 if level is None else level, unit=unit or "examples"
+        )
+        advice = recommend_batch_size(result, hardware, **options)
     if as_json:
         _print_json(advice.to_json())
     else:
         console = wide_console()
-        console.print(_choices(advice.choices, advice.cost_unit, unit))
-        for sentence in (*advice.sentences, *settings(advice), *(f"  note: {caveat}" for caveat in advice.caveats)):
+        say(console, advice.paragraph)
+        console.print(_choices(advice))
+        for sentence in (advice.sentences[-1], *(f"  note: {caveat}" for caveat in advice.caveats)):
             say(console, sentence)
     if not advice.feasible:
         raise typer.Exit(1)
@@ -143,18 +191,24 @@ def workloads(as_json: AsJson = False) -> None:
     print("A class of your own is named by its import path, my_module:MyWorkload; the README shows one.")
 
 
-def _choices(choices: Mapping[str, FrontierPoint], cost_unit: str | None, unit: str) -> Table:
-    """One row a batch size; choices that agree share it."""
-    names: dict[float, list[str]] = {}
-    for name, point in choices.items():
-        names.setdefault(point.batch_size, []).append(name)
+def _choices(advice: Recommendation) -> Table:
+    """One row a batch size and hardware; choices that agree share it."""
+    names: dict[FrontierPoint, list[str]] = {}
+    for name, point in advice.choices.items():
+        names.setdefault(point, []).append(name)
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("choice", "batch size", "steps", unit, "time", f"cost ({cost_unit or 'unknown'})"):
+    hardware = ["on"] if advice.several else []
+    cost = f"cost ({advice.cost_unit or 'unknown'})"
+    for heading in ("choice", "batch size", *hardware, "steps", advice.unit, "efficiency", "time", cost):
         table.add_column(escape(heading), justify="right", no_wrap=True)
-    for point in {point.batch_size: point for point in choices.values()}.values():
+    for point, agreeing in names.items():
         table.add_row(
-            ", ".join(names[point.batch_size]),
-            *(readable(value) for value in (point.batch_size, point.steps, point.examples)),
+            ", ".join(agreeing),
+            readable(point.batch_size),
+            *(escape(point.hardware) for _ in hardware),
+            readable(point.steps),
+            readable(point.examples),
+            "-" if point.efficiency is None else f"{readable(100 * point.efficiency)} %",
             "-" if point.hours is None else duration(point.hours),
             "-" if point.cost is None else readable(point.cost),
         )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bcrit import answers, runs
+from bcrit import answers, compare, curves, exchange, hyperparameters, runs, trackers
 from bcrit.say import say
 from search_spaces.problems import InputError
 
@@ -34,8 +34,19 @@ app.command()(runs.resume)
 app.command()(answers.analyze)
 app.command()(answers.fit)
 app.command()(answers.recommend)
+app.command()(compare.compare)
+app.command()(curves.targets)
+app.command()(curves.budgets)
+app.command()(hyperparameters.optimum)
+app.command()(hyperparameters.sensitivity)
 app.command()(answers.report)
 app.command()(answers.workloads)
+exchange.imports.command("mlperf")(trackers.import_mlperf)
+exchange.imports.command("optuna")(trackers.import_optuna)
+exchange.imports.command("ray")(trackers.import_ray)
+exchange.imports.command("wandb")(trackers.import_wandb)
+app.add_typer(exchange.imports)
+app.add_typer(exchange.exports)
 
 
 @app.callback()

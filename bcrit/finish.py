@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.analyze import RunAnalysis, analyze, write_analysis
+from analysis.recommendation.hardware import Hardware
 from analysis.recommendation.recommend import Recommendation, recommend
-from analysis.recommendation.step_time import StepTimes, fit_step_times
+from analysis.recommendation.step_time import StepTimes, trial_step_times
 from analysis.report.build import build_report
+from analysis.report.curves_plot import drawn_runs
 from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
 from search_spaces.tables import MEASUREMENTS
-
-_FEWEST_TIMES = 2  # batch sizes with a step time, for a line through them
 
 
 def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
@@ -28,17 +29,20 @@ def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
     recommendation = recommend_run(analysis)
     if recommendation is not None:
         folder.write_json(RECOMMENDATION, recommendation.to_json())
-    page = build_report(analysis, recommendation, folder.read(MEASUREMENTS))
+    columns = [*MEASUREMENTS.names, analysis.experiment.target.metric]
+    page = build_report(analysis, recommendation, folder.select(MEASUREMENTS, columns, drawn_runs(analysis)))
     folder.write_bytes(REPORT, page.encode())
     return analysis, recommendation
 
 
-def recommend_run(analysis: RunAnalysis, step_times: StepTimes | None = None, **limits: Any) -> Recommendation | None:
+def recommend_run(
+    analysis: RunAnalysis, step_times: StepTimes | Sequence[Hardware] | None = None, **limits: Any
+) -> Recommendation | None:
     """The recommendation from a run; None where there is no curve.
 
     Args:
         analysis: of the run.
-        step_times: seconds a step; None = as the run measured them.
+        step_times: seconds a step, or several kinds of hardware; None = as the run measured them.
         limits: prices, devices and budgets of `analysis.recommendation.recommend`.
 
     Returns:
@@ -46,6 +50,10 @@ def recommend_run(analysis: RunAnalysis, step_times: StepTimes | None = None, **
     """
     if analysis.fit is None:
         return None
-    if step_times is None and analysis.studies["step_seconds"].notna().sum() >= _FEWEST_TIMES:
-        step_times = fit_step_times(analysis.studies[["batch_size", "step_seconds"]])
-    return recommend(analysis.fit, step_times, hyperparameters=analysis.hyperparameters, **limits)
+    return recommend(
+        analysis.fit,
+        trial_step_times(analysis.trials) if step_times is None else step_times,
+        hyperparameters=analysis.hyperparameters,
+        target=str(analysis.experiment.target),
+        **limits,
+    )

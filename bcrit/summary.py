@@ -12,10 +12,15 @@ from rich.table import Table
 
 from analysis.analyze import RunAnalysis
 from analysis.fit.estimate import HyperbolaFit
+from analysis.fit.next_batch_size import StepSeconds
+from analysis.fit.next_batch_size import sentence as next_sentence
+from analysis.fit.regimes import sentence as regimes_sentence
 from analysis.recommendation.recommend import Recommendation
 from analysis.report.headline import key_numbers, settings
 from analysis.wording import readable
 from bcrit.say import say
+
+_COLUMNS = 6  # hyperparameters beside each other: more would not fit on a line
 
 
 def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
@@ -44,6 +49,7 @@ def study_table(analysis: RunAnalysis) -> Table:
     table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
     points = analysis.hyperparameters
     names = list(dict.fromkeys(name for point in points.values() for name in point if name != "decay_fraction"))
+    names = _worth_a_column(names, list(points.values()))
     for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
         table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=True)
     for row in analysis.studies.to_dict("records"):
@@ -68,13 +74,34 @@ def study_table(analysis: RunAnalysis) -> Table:
     return table
 
 
-def fit_lines(fit: HyperbolaFit, target: str = "the target") -> list[str]:
-    """The three numbers of a fit, each with its interval and what it means, and what is to be doubted."""
+def _worth_a_column(names: list[str], points: list[dict[str, Any]]) -> list[str]:
+    """The hyperparameters that differ between studies, at most so many; `--json` and the report have them all."""
+    differ = [name for name in names if len({str(point.get(name)) for point in points}) > 1]
+    return (differ or names)[:_COLUMNS]
+
+
+def fit_lines(
+    fit: HyperbolaFit,
+    target: str = "the target",
+    step_seconds: StepSeconds | None = None,
+) -> list[str]:
+    """The three numbers of a fit, each with its interval and what it means, and what follows from them.
+
+    Args:
+        fit: of a table or a run.
+        target: in words.
+        step_seconds: time of a step by batch size, for what to measure next.
+    """
     lines = []
     for number in key_numbers(fit, target):
         meaning = number.meaning[0].lower() + number.meaning[1:]
         lines.append(f"{number.symbol:>7} = {number.value} ({number.interval}): {meaning}")
-    return lines + [f"  note: {note}" for note in fit.notes]
+    lines += [f"  note: {note}" for note in fit.notes]
+    follows = {
+        "regimes": regimes_sentence(fit.regimes()),
+        "next": next_sentence(fit.next_batch_size(step_seconds), fit.unit),
+    }
+    return lines + [f"  {name}: {sentence}" for name, sentence in follows.items() if sentence is not None]
 
 
 def _interval(low: float, high: float) -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from search_spaces.experiment import Experiment
 from search_spaces.problems import InputError, describe
+from search_spaces.target import Target
 
 
 class _Loader(yaml.SafeLoader):
@@ -113,6 +114,25 @@ def parse_experiment(data: Any, where: str) -> Experiment:
         return Experiment.model_validate(data)
     except ValidationError as error:
         raise InputError(where, describe(error, Experiment, data)) from error
+
+
+def read_target(sentence: str, where: str) -> Target:
+    """A target that a user wrote: `val_loss < 0.15`.
+
+    Args:
+        sentence: METRIC < NUMBER or METRIC > NUMBER.
+        where: its option, for messages.
+
+    Returns:
+        The target.
+
+    Raises:
+        InputError: it is no such sentence.
+    """
+    try:
+        return Target.model_validate(sentence)
+    except ValidationError as error:
+        raise InputError(where, describe(error, Target, sentence)) from error
 
 
 def dump_experiment(experiment: Experiment) -> str:

@@ -135,3 +135,41 @@ BOUNDARY: Final = Table(
         Column("widened_to", "float", "", "The new end where the box was widened.", nullable=True),
     ),
 )
+
+TARGET_CELLS: Final = Table(
+    name="target_cells",
+    key=("threshold", "batch_size"),
+    others="none",
+    columns=(
+        Column("threshold", "float", "metric", "The target; metric and direction are the run's."),
+        Column("batch_size", "int", "examples", "The study."),
+        Column("status", "string", "", "What the steps are: valid, upper (bound), lower (bound) or missing."),
+        Column("steps", "float", "steps", "Steps to target, or the bound.", nullable=True),
+        Column("steps_low", "float", "steps", "Lower end of the interval over seeds.", nullable=True),
+        Column("steps_high", "float", "steps", "Upper end; infinite where too few seeds reached.", nullable=True),
+        Column("source", "string", "", "confirm (median over seeds), or search (its best trial)."),
+        Column("n", "int", "", "Seeds, or search trials that count."),
+        Column("n_reached", "int", "", "Those that reached the target."),
+        Column("n_cut", "int", "", "Feasible trials that were stopped earlier."),
+        Column("n_ahead", "int", "", "Those among them that were ahead of the fastest when they were stopped."),
+        Column("resolution", "float", "steps", "Width of the interval between evaluations at the crossing.", True),
+        Column("fits", "bool", "", "Whether the cell enters the fit at its target."),
+    ),
+)
+
+BUDGET_CELLS: Final = Table(
+    name="budget_cells",
+    key=("resource", "budget", "batch_size"),
+    others="none",
+    columns=(
+        Column("resource", "string", "", "What is limited: steps, examples or hours."),
+        Column("budget", "float", "", "The limit, itself included."),
+        Column("batch_size", "int", "examples", "The study."),
+        Column("status", "string", "", "covered, cut (some trials ended earlier), stopped (at the target) or missing."),
+        Column("value", "float", "metric", "Best value of the metric within the budget.", nullable=True),
+        Column("n", "int", "", "Trials that count."),
+        Column("n_cut", "int", "", "Feasible trials that ended before the budget did."),
+        Column("win_share", "float", "", "Share of resamples of the trials in which the study is best.", nullable=True),
+        Column("best_trial", "string", "", "The trial with the best value.", nullable=True),
+    ),
+)

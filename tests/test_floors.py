@@ -17,6 +17,8 @@ ALLOWED = {
     "tuner/training": {"search_spaces", "numpy", "torch", "tuner.training", "tuner.workloads"},
     "tuner/workloads": {"search_spaces", "numpy", "torch", "sklearn", "tuner.training", "tuner.workloads"},
     "analysis": {"search_spaces", "analysis", "numpy", "pandas", "pyarrow", "scipy", "plotly", "jinja2", "markupsafe"},
+    "analysis/sensitivity": {"search_spaces", "analysis", "numpy", "pandas", "scipy", "optuna"},
+    "analysis/exchange": {"search_spaces", "analysis", "numpy", "pandas", "pyarrow", "optuna", "sqlalchemy"},
     "tuner": {"search_spaces", "analysis", "tuner", "numpy", "scipy", "pyarrow", "optuna", "ray", "torch", "pydantic"},
     "bcrit": {"search_spaces", "analysis", "tuner", "bcrit", "typer", "rich"},
 }
@@ -67,6 +69,8 @@ import {module}
         ("analysis", {"torch", "ray", "optuna", "plotly"}),
         ("analysis.analyze", {"torch", "ray", "optuna"}),
         ("analysis.report.build", {"torch", "ray", "optuna"}),
+        ("analysis.exchange.trackers.optuna_storage", {"torch", "ray", "optuna", "sqlalchemy"}),
+        ("analysis.exchange.trackers.ray_results", {"torch", "ray", "optuna"}),
         ("tuner", {"torch", "ray"}),
         ("tuner.training.supervised", {"ray", "pyarrow", "pandas"}),
         ("tuner.workloads.digits", {"ray", "pyarrow"}),

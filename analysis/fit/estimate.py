@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +13,12 @@ from scipy import special
 
 from analysis.fit.censored import weight
 from analysis.fit.identify import identify
-from analysis.fit.lack_of_fit import lack_of_fit
+from analysis.fit.interval import interval
+from analysis.fit.lack_of_fit import bend, lack_of_fit
+from analysis.fit.models import models
 from analysis.fit.notes import notes
 from analysis.fit.p_norm import PNorm, fit_p_norm
-from analysis.fit.profile import EXACT, Profile, interval, minimise
+from analysis.fit.profile import EXACT, Profile, minimise
 from analysis.fit.result import FittedStudy, HyperbolaFit, Matrix
 from analysis.fit.table import RowSetAside, Study, studies
 from search_spaces import InputError
@@ -65,10 +68,17 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
     profile = _profile(x, y, reached)
     u = minimise(profile)
     curve = profile.curve(u)
-    sigma = float(profile.solve(u)[1]) * math.sqrt(m / (m - 2)) if m > 2 else None
-    low, high = interval(profile, u, level)
+    sigma = max(float(profile.solve(u)[1]) * math.sqrt(m / (m - 2)), rounding(used)) if m > 2 else None
     residuals = y - np.log(curve.steps(np.exp(x)))
-    lacks, p_value = lack_of_fit(x[reached], residuals[reached], u)
+    rms = float(np.sqrt((residuals[reached] ** 2).mean()))
+    knee = bend(x[reached], residuals[reached], u)
+    covariance = _covariance(profile, u, sigma) if sigma is not None else None
+    low, high = interval(profile, u, level, knee)
+    if covariance is not None and math.isfinite(u):
+        # Points may lie on a curve by luck; b_crit is no better known than evaluations let S be.
+        half = float(special.ndtri((1 + level) / 2)) * rounding(used) * _b_crit_spread(covariance, sigma)
+        low, high = min(low, u - half), max(high, u + half)
+    p_norm = fit_p_norm(x, y, reached)
 
     estimate = HyperbolaFit(
         s_min=curve.s_min,
@@ -83,15 +93,16 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
         n_censored=sum(study.n_repeats - study.n_reached for study in used),
         degrees_of_freedom=m - 2,
         sigma=sigma,
-        covariance=_covariance(profile, u, sigma) if sigma is not None else None,
-        rms_log_residual=float(np.sqrt((residuals[reached] ** 2).mean())),
-        lack_of_fit=lacks,
-        lack_of_fit_p_value=p_value,
+        covariance=covariance,
+        rms_log_residual=rms,
+        lack_of_fit=lack_of_fit(knee, rms),
+        lack_of_fit_p_value=None if knee is None else knee.p_value,
         identified={},
         notes=(),
-        p_norm=fit_p_norm(x[reached], y[reached]),
+        p_norm=p_norm,
         s_doubles_at=None,
         e_doubles_at=None,
+        models=models(profile, u, p_norm),
         studies=tuple(_fitted(study, float(residual)) for study, residual in zip(used, residuals, strict=True)),
         rows_set_aside=aside,
     )
@@ -130,15 +141,33 @@ def _covariance(profile: Profile, u: float, sigma: float) -> Matrix:
     return (float(ss), float(se)), (float(se), float(ee))
 
 
+def rounding(used: Sequence[Study]) -> float:
+    """The least standard deviation that log S can have: a crossing lies anywhere between two evaluations.
+
+    Uniform on an interval of width w, S has the standard deviation w / sqrt(12); the root mean square of its share of S
+    over the reached studies is returned, 0 where the table does not say how often was evaluated.
+
+    Args:
+        used: the studies.
+    """
+    shares = [(study.resolution or 0.0) / study.steps for study in used if study.steps is not None]
+    return math.sqrt(sum(share**2 for share in shares) / len(shares) / 12)
+
+
+def _b_crit_spread(covariance: Matrix, sigma: float | None) -> float:
+    """Standard deviation of log b_crit = log e_min - log s_min for a scatter of one; 0 where there is none."""
+    (ss, se), (_, ee) = covariance
+    return math.sqrt(max(ss + ee - 2 * se, 0.0)) / sigma if sigma else 0.0
+
+
 def _judged(fit: HyperbolaFit) -> HyperbolaFit:
     """The estimate with what follows from it: what is identified, where S and E double, and the notes."""
-    reached = [study.batch_size for study in fit.studies if study.steps is not None]
     variances = (fit.covariance[0][0], fit.covariance[1][1]) if fit.covariance else (math.inf, math.inf)
     identified = identify(
         fit.curve,
         (fit.b_crit_low, fit.b_crit_high),
         (fit.t * math.sqrt(variances[0]), fit.t * math.sqrt(variances[1])),
-        (min(reached), max(reached)),
+        (min(fit.reached), max(fit.reached)),
     )
     if identified["b_crit"]:
         plain_curve = PNorm(fit.s_min, fit.b_crit, p=1.0, rms_log_residual=fit.rms_log_residual)

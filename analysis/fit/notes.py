@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from analysis.fit.models import clearly_better
 from analysis.fit.profile import EXACT
 from analysis.fit.result import HyperbolaFit
 from analysis.wording import readable
@@ -18,17 +19,13 @@ def notes(fit: HyperbolaFit) -> tuple[str, ...]:
     return tuple([*_scatter(fit), *_identification(fit), *_shape(fit), *_range(fit), *_rows(fit), _definition(fit)])
 
 
-def _reached(fit: HyperbolaFit) -> list[float]:
-    return [study.batch_size for study in fit.studies if study.steps is not None]
-
-
 def _scatter(fit: HyperbolaFit) -> list[str]:
     if fit.sigma is None:
         return [
             "Two batch sizes that reached the target determine a curve but not how far to trust it, so there is no "
             "interval and nothing is called identified; measure at least one batch size more, better four."
         ]
-    if fit.rms_log_residual < EXACT:
+    if fit.sigma < EXACT:
         return ["The points lie on the curve to rounding, so intervals have no width: computed numbers, not measured."]
     if fit.degrees_of_freedom == 1:
         return ["Three batch sizes leave one degree of freedom, so the interval is very wide; measure six or more."]
@@ -42,13 +39,13 @@ def _identification(fit: HyperbolaFit) -> list[str]:
     if not fit.identified["s_min"]:
         bound = f" b_crit is above {readable(fit.b_crit_low)} {fit.unit}." if 0 < fit.b_crit_low < math.inf else ""
         found.append(
-            f"s_min is not identified: batch sizes up to {readable(max(_reached(fit)))} do not show where the steps "
+            f"s_min is not identified: batch sizes up to {readable(max(fit.reached))} do not show where the steps "
             f"stop falling.{bound} Measure larger ones."
         )
     if not fit.identified["e_min"]:
         bound = f" b_crit is below {readable(fit.b_crit_high)} {fit.unit}." if 0 < fit.b_crit_high < math.inf else ""
         found.append(
-            f"e_min is not identified: batch sizes down to {readable(min(_reached(fit)))} do not show where the steps "
+            f"e_min is not identified: batch sizes down to {readable(min(fit.reached))} do not show where the steps "
             f"fall as 1/B.{bound} Measure smaller ones."
         )
     if not found:
@@ -60,6 +57,30 @@ def _identification(fit: HyperbolaFit) -> list[str]:
 
 
 def _shape(fit: HyperbolaFit) -> list[str]:
+    return [*_bend(fit), *_better(fit), *_unreached_and_bent(fit)]
+
+
+def _better(fit: HyperbolaFit) -> list[str]:
+    better = clearly_better(fit.models)
+    if better is None or (fit.lack_of_fit and better[0].name == "p_norm"):
+        return []  # the bend is named already
+    model, difference = better
+    return [
+        f"By the information criterion the points lie closer to S = {model.formula} ({model.name.replace('_', ' ')}; "
+        f"AICc lower by {readable(difference)}). The numbers here remain those of the hyperbola."
+    ]
+
+
+def _unreached_and_bent(fit: HyperbolaFit) -> list[str]:
+    if not (fit.lack_of_fit and fit.n_censored):
+        return []
+    return [
+        "With a knee of another shape, b_crit also depends on which batch sizes reached the target (8 to 16 % lower "
+        "where a sharp knee lacks its small ones); its interval is extended for that."
+    ]
+
+
+def _bend(fit: HyperbolaFit) -> list[str]:
     if not fit.lack_of_fit:
         return []
     if fit.p_norm is None or fit.s_doubles_at is None or fit.e_doubles_at is None:
@@ -78,9 +99,9 @@ def _range(fit: HyperbolaFit) -> list[str]:
         return []
     low, high = SPAN[0] * fit.b_crit, SPAN[1] * fit.b_crit
     missing = []
-    if min(_reached(fit)) > low:
+    if min(fit.reached) > low:
         missing.append(f"down to {readable(low)}")
-    if max(_reached(fit)) < high:
+    if max(fit.reached) < high:
         missing.append(f"up to {readable(high)}")
     if not missing:
         return []

@@ -1,9 +1,10 @@
-"""The likelihood of the hyperbola as a function of one number, log b_crit: its minimum and its interval."""
+"""The likelihood of a curve with a given knee as a function of one number, log b_crit, and its minimum."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,12 @@ _GRID = 400  # points of the scan; a step of about 0.1 in log b_crit, far finer 
 
 @dataclass(frozen=True)
 class Profile:
-    """Deviance of the hyperbola at a given u = log b_crit, the other parameters being maximised out.
+    """Deviance of the curve at a given u = log b_crit, the other parameters being maximised out.
 
-    For given u the model log S = log s_min + log(1 + exp(u - log B)) + error is a mean with a known offset, so that
-    s_min and sigma follow in closed form (or, with unreached studies, from a concave problem). Only u is left to be
-    sought, which makes the fit global, and exact under a change of either unit. Errors are normal in log S with the
-    same sigma everywhere; deviance = -2 log likelihood up to a constant.
+    For given u the model log S = log s_min + log(1 + exp(p (u - log B))) / p + error is a mean with a known offset, so
+    that s_min and sigma follow in closed form (or, with unreached studies, from a concave problem). Only u is left to
+    be sought, which makes the fit global, and exact under a change of either unit. Errors are normal in log S with the
+    same sigma everywhere; deviance = -2 log likelihood up to a constant. p = 1 is the hyperbola.
 
     The offset is written relative to the level at the middle of the data, so that u = -inf (e_min = 0, flat) and
     u = +inf (s_min = 0, perfect scaling) are ordinary values.
@@ -40,11 +41,13 @@ class Profile:
         log_batch: log batch size; (n,).
         log_steps: log steps to target, or log of the bound where not reached; (n,).
         reached: which; at least two. (n,).
+        p: sharpness of the knee, as in `analysis.fit.p_norm`; inf = two straight lines.
     """
 
     log_batch: Floats
     log_steps: Floats
     reached: npt.NDArray[np.bool_]
+    p: float = 1.0
 
     @property
     def center(self) -> float:
@@ -52,9 +55,12 @@ class Profile:
         return float(self.log_batch.mean())
 
     def offset(self, u: npt.ArrayLike) -> Floats:
-        """log(1 + exp(u - log B)) - max(u - center, 0); (..., n)."""
+        """log(1 + exp(p (u - log B))) / p - max(u - center, 0); (..., n)."""
         beyond = np.asarray(u, dtype=float)[..., None] - self.center
-        return np.logaddexp(-np.maximum(beyond, 0), np.minimum(beyond, 0) - (self.log_batch - self.center))
+        plateau, slope = -np.maximum(beyond, 0), np.minimum(beyond, 0) - (self.log_batch - self.center)
+        if math.isinf(self.p):
+            return np.maximum(plateau, slope)
+        return np.asarray(np.logaddexp(self.p * plateau, self.p * slope) / self.p)
 
     def solve(self, u: npt.ArrayLike) -> tuple[Floats, Floats]:
         """The maximum-likelihood (level, sigma) at u; each (...). log S = level + offset."""
@@ -64,29 +70,36 @@ class Profile:
         return censored_normal(rest, self.reached)
 
     def deviance(self, u: npt.ArrayLike) -> Floats:
-        """-2 log L(u) up to a constant; (...). With all studies reached it is n log RSS(u)."""
+        """-2 log L(u) up to a constant; (...). With all studies reached it is n log RSS(u), sigma >= `EXACT`."""
         level, sigma = self.solve(u)
-        sigma = np.maximum(sigma, np.finfo(float).tiny)
+        sigma = np.maximum(sigma, EXACT)
         residual = (self.log_steps - self.offset(u) - level[..., None]) / sigma[..., None]
         rows = np.where(self.reached, 2 * np.log(sigma)[..., None] + residual**2, -2 * special.log_ndtr(-residual))
         return np.asarray(rows.sum(-1))
 
     def slope(self, u: float) -> float:
-        """A positive multiple of d deviance / du: the other parameters are stationary, so only the offset counts."""
+        """A positive multiple of d deviance / du: the other parameters are stationary, so only the offset counts.
+
+        Args:
+            u: where.
+        """
         level, sigma = self.solve(u)
         residual = self.log_steps - self.offset(u) - level
         if not self.reached.all():
             residual = np.where(self.reached, residual, sigma * hazard(residual / sigma))
-        return -float(residual @ special.expit(u - self.log_batch))
+        return -float(residual @ special.expit(self.p * (u - self.log_batch)))
 
     def curve(self, u: float) -> Hyperbola:
-        """The hyperbola at u."""
+        """The asymptotes at u, as the hyperbola that has them; at p = 1 the curve itself."""
         level = float(self.solve(u)[0])
         return Hyperbola(s_min=math.exp(level - max(u - self.center, 0)), e_min=math.exp(level + min(u, self.center)))
 
-    def grid(self) -> Floats:
-        """Where u is scanned: the data's range and `REACH` beyond it on either side."""
-        return np.linspace(self.log_batch.min() - math.log(REACH), self.log_batch.max() + math.log(REACH), _GRID)
+    @cached_property
+    def scan(self) -> tuple[Floats, Floats]:
+        """Where u is scanned, the data's range and `REACH` beyond it on either side, and the deviance there."""
+        low, high = self.log_batch.min() - math.log(REACH), self.log_batch.max() + math.log(REACH)
+        grid = np.linspace(low, high, _GRID)
+        return grid, self.deviance(grid)
 
 
 def minimise(profile: Profile) -> float:
@@ -98,8 +111,7 @@ def minimise(profile: Profile) -> float:
     Args:
         profile: the likelihood.
     """
-    grid = profile.grid()
-    deviance = profile.deviance(grid)
+    grid, deviance = profile.scan
     found = [-math.inf, math.inf]
     for i in range(1, _GRID - 1):
         if deviance[i] <= min(deviance[i - 1], deviance[i + 1]):
@@ -107,41 +119,3 @@ def minimise(profile: Profile) -> float:
             if profile.slope(low) < 0 < profile.slope(high):
                 found.append(float(optimize.brentq(profile.slope, low, high, xtol=1e-14)))
     return found[int(np.argmin(profile.deviance(found)))]
-
-
-def interval(profile: Profile, best: float, level: float) -> tuple[float, float]:
-    """Find the ends of { u : deviance(u) - deviance(best) <= m log(1 + F / (m - 2)) }.
-
-    F is the quantile of F(1, m - 2) at `level` and m the number of reached studies. With all studies reached the rule
-    is
-    RSS(u) <= RSS(best) (1 + F / (m - 2)): t(m - 2) on the scatter of the points about the curve, the only one-study
-    interval that covers everywhere (search-cost study, section 3). It is the profile rather than the Wald interval of
-    log b_crit because both cover 93 to 96 % (`benchmarks/coverage.py`), and where the data hardly reach b_crit only the
-    profile says that an end is open. Unreached studies add likelihood but no degree of freedom.
-
-    Args:
-        profile: the likelihood.
-        best: its minimum.
-        level: confidence, in (0, 1).
-
-    Returns:
-        (low, high) of log b_crit; -inf and inf where an end is open, and both where m < 3.
-    """
-    freedom = int(profile.reached.sum()) - 2
-    if freedom < 1:
-        return -math.inf, math.inf
-    if float(profile.solve(best)[1]) < EXACT:
-        return best, best
-    quantile = float(special.stdtrit(freedom, (1 + level) / 2)) ** 2
-    threshold = float(profile.deviance(best)) + (freedom + 2) * math.log1p(quantile / freedom)
-
-    def excess(u: float) -> float:
-        return float(profile.deviance(u)) - threshold
-
-    points = np.unique([-math.inf, *profile.grid(), best, math.inf])
-    inside = np.flatnonzero(profile.deviance(points) <= threshold)
-    first, last = int(inside[0]), int(inside[-1])
-    # Beyond the grid the curve is its limit, so an end that is not within the grid is open.
-    low = -math.inf if first < 2 else float(optimize.brentq(excess, points[first - 1], points[first]))
-    high = math.inf if last > len(points) - 3 else float(optimize.brentq(excess, points[last], points[last + 1]))
-    return low, high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,8 +12,14 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from analysis.fit.definitions import Definition, definitions
 from analysis.fit.hyperbola import Hyperbola
+from analysis.fit.landmarks import Knee, Place
+from analysis.fit.models import Model
+from analysis.fit.next_batch_size import Measured, NextBatchSize, StepSeconds, next_batch_size, sentence
 from analysis.fit.p_norm import PNorm
+from analysis.fit.predictions import Prediction, predictions
+from analysis.fit.regimes import Regimes, regimes
 from analysis.fit.table import RowSetAside, Study
 from analysis.json_values import plain
 
@@ -48,9 +54,10 @@ class HyperbolaFit:
         definition: "2x": at b_crit, S = 2 s_min and E = 2 e_min.
         n_rows: rows of the table that entered (those set aside not counted).
         n_censored: rows among them that did not reach the target.
-        degrees_of_freedom: reached studies - 2.
+        degrees_of_freedom: reached studies - 2, of the intervals of everything but b_crit (`analysis.fit.interval`).
         sigma: standard deviation of log S about the curve: maximum likelihood times sqrt(m / (m - 2)), m the reached
-            studies (with all reached: sqrt(RSS / (n - 2))); None without degrees of freedom.
+            studies (with all reached: sqrt(RSS / (n - 2))), and at least what the evaluation grid leaves open
+            (`analysis.fit.estimate.rounding`); None without degrees of freedom.
         covariance: of (log s_min, log e_min), sigma^2 (J' W J)^-1; None without degrees of freedom.
         rms_log_residual: root mean square of log(steps / curve) over the reached studies.
         lack_of_fit: whether the points bend away from the hyperbola (`analysis.fit.lack_of_fit`).
@@ -62,6 +69,7 @@ class HyperbolaFit:
             which has both properties (p is then not told apart from 1, and a free p would only add noise); None unless
             b_crit is identified.
         e_doubles_at: batch size where E = 2 e_min, read likewise.
+        models: this curve beside other candidates, by information criterion (`analysis.fit.models`).
         studies: one a batch size, with residuals.
         rows_set_aside: rows that did not enter, and why.
     """
@@ -87,6 +95,7 @@ class HyperbolaFit:
     p_norm: PNorm | None
     s_doubles_at: float | None
     e_doubles_at: float | None
+    models: tuple[Model, ...]
     studies: tuple[FittedStudy, ...]
     rows_set_aside: tuple[RowSetAside, ...]
 
@@ -125,10 +134,83 @@ class HyperbolaFit:
         low, high = steps * np.exp(-half), steps * np.exp(half)
         return pd.DataFrame({"batch_size": batch, "steps": steps, "steps_low": low, "steps_high": high})
 
-    def to_json(self) -> dict[str, Any]:
-        """The object of `bcrit fit --json`: finite numbers or null; an open end, or a number at its limit, is null."""
+    @property
+    def reached(self) -> tuple[float, ...]:
+        """Batch sizes that reached the target, rising."""
+        return tuple(study.batch_size for study in self.studies if study.steps is not None)
+
+    @property
+    def knee(self) -> Knee:
+        """Where the hyperbola bends, with its interval; no estimate where b_crit is not identified."""
+        known = self.b_crit if self.identified["b_crit"] else None
+        return Knee(Place(known, self.b_crit_low, self.b_crit_high))
+
+    @property
+    def free_knee(self) -> Knee | None:
+        """Where the p-norm bends; None where it was not fitted or b_crit is not identified."""
+        return self.p_norm.knee(self.level) if self.p_norm is not None and self.identified["b_crit"] else None
+
+    def definitions(self, linear_from: float = 0.0, efficiency: float = 0.8) -> tuple[Definition, ...]:
+        """The batch sizes that other authors call critical; see `analysis.fit.definitions`."""
+        return definitions(self.knee, self.free_knee, self.unit, linear_from, efficiency)
+
+    def regimes(self) -> Regimes:
+        """Perfect scaling, diminishing returns and plateau; from the p-norm where the hyperbola lacks fit."""
+        free = self.free_knee
+        bent = self.lack_of_fit and free is not None and free.covariance is not None
+        return regimes(free if bent and free is not None else self.knee, (study.batch_size for study in self.studies))
+
+    def next_batch_size(self, step_seconds: StepSeconds | None = None) -> tuple[NextBatchSize, ...]:
+        """What to measure next, by kind of cost; see `analysis.fit.next_batch_size`."""
+        unreached = [study.batch_size for study in self.studies if study.steps is None]
+        ends = (self.b_crit_low, self.b_crit_high)
+        return next_batch_size(
+            self.curve, ends, self.identified, Measured(self.reached, unreached), self.level, step_seconds
+        )
+
+    def predict_studies(self, batch_sizes: Sequence[float]) -> tuple[Prediction, ...]:
+        """What new studies would measure; see `analysis.fit.predictions`."""
+        return predictions(
+            self.curve, self.covariance, self.sigma, self.t, self.p_norm, self.reached, tuple(batch_sizes)
+        )
+
+    def to_json(
+        self,
+        linear_from: float = 0.0,
+        efficiency: float = 0.8,
+        predict: Sequence[float] = (),
+        step_seconds: StepSeconds | None = None,
+    ) -> dict[str, Any]:
+        """The object of `bcrit fit --json`: finite numbers or null; an open end, or a number at its limit, is null.
+
+        Args:
+            linear_from: B0 of the definition of 20 % over linear scaling.
+            efficiency: of the definition by efficiency.
+            predict: batch sizes to predict.
+            step_seconds: time of a step by batch size, for what to measure next.
+        """
         found: dict[str, Any] = plain(self)
-        for name in ("s_min", "e_min", "b_crit", "b_crit_low"):
+        for name in ("s_min", "e_min", "b_crit", "b_crit_low", "b_crit_high"):
             found[name] = found[name] or None  # 0 is the limit, not a value
         p_norm = plain(self.p_norm) or dict.fromkeys(("b_crit", "p", "rms_log_residual"))
-        return {**found, "identified": dict(self.identified), "p_norm": p_norm}
+        suggestions = self.next_batch_size(step_seconds)
+        where = self.regimes()
+        return {
+            **found,
+            "identified": dict(self.identified),
+            "p_norm": p_norm,
+            "definitions": [_closed(plain(entry)) for entry in self.definitions(linear_from, efficiency)],
+            "regimes": {
+                "perfect_scaling_ends": _closed(plain(where.perfect_scaling_ends)),
+                "plateau_begins": _closed(plain(where.plateau_begins)),
+                "studies": [{"batch_size": size, "regime": regime.value} for size, regime in where.studies],
+            },
+            "next_batch_size": {suggestion.per: plain(suggestion) for suggestion in suggestions},
+            "next_batch_size_sentence": sentence(suggestions, self.unit),
+            "predictions": plain(self.predict_studies(predict)),
+        }
+
+
+def _closed(entry: dict[str, Any]) -> dict[str, Any]:
+    """A lower end of 0 is open: null."""
+    return {**entry, "low": entry["low"] or None}

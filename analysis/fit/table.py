@@ -39,6 +39,7 @@ class Study:
         max_steps: for an unreached study a lower bound on its steps to target; None where reached.
         n_repeats: rows.
         n_reached: rows that reached the target.
+        resolution: steps between the evaluations around the crossing; None where the table does not say.
     """
 
     batch_size: float
@@ -46,6 +47,7 @@ class Study:
     max_steps: float | None
     n_repeats: int
     n_reached: int
+    resolution: float | None
 
 
 def read_table(path: str | PathLike[str]) -> pd.DataFrame:
@@ -91,7 +93,8 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
     Repeats enter as their median (`censored_median`); a study whose median is infinite is right-censored at its bound.
 
     Args:
-        table: columns `batch_size`, `steps` and perhaps `max_steps`, as `read_table` or `steps_to_target` give them.
+        table: columns `batch_size`, `steps` and perhaps `max_steps` and `steps_resolution`, as `read_table` or
+            `steps_to_target` give them.
 
     Returns:
         (studies by rising batch size, rows that no study uses).
@@ -99,11 +102,11 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
     Raises:
         InputError: a column is missing or not numeric.
     """  # noqa: DOC502  (raised by as_numbers)
-    numbers = as_numbers(table, "table of steps to target", _REQUIRED, ["max_steps"])
+    numbers = as_numbers(table, "table of steps to target", _REQUIRED, ["max_steps", "steps_resolution"])
     labels = list(numbers.index)  # of the caller, who may have used one twice
     numbers = numbers.reset_index(drop=True)
-    if "max_steps" not in numbers:
-        numbers["max_steps"] = math.nan
+    for name in {"max_steps", "steps_resolution"} - set(numbers):
+        numbers[name] = math.nan
     aside: dict[int, str] = {}
     for row, batch_size, steps in zip(numbers.index, numbers["batch_size"], numbers["steps"], strict=True):
         if not 1 / LARGEST < batch_size < LARGEST:
@@ -122,6 +125,7 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
             aside.update(dict.fromkeys(rows.index, reason))
             continue
         censored = median == math.inf
+        resolution = rows["steps_resolution"].median()
         found.append(
             Study(
                 batch_size=float(batch_size),  # type: ignore[arg-type]  # a group's key is typed as any label
@@ -129,6 +133,7 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
                 max_steps=bound if censored else None,
                 n_repeats=len(rows),
                 n_reached=int(reached.sum()),
+                resolution=float(resolution) if resolution > 0 else None,
             )
         )
     order = [row for row in numbers.index if row in aside]

@@ -3,50 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 
-from analysis.fit.result import HyperbolaFit
-from analysis.recommendation.step_time import Source, StepTimes
-
-Floats = npt.NDArray[np.float64]
-_ENDS = ("", "_low", "_high")
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a training is paid in, and where its numbers come from.
-
-    Attributes:
-        fit: steps to target by batch size.
-        step_times: seconds a step, on `devices` devices; None = not known: no hours and no cost.
-        devices: how many are paid for while it trains.
-        price_per_device_hour: in the user's currency; None = cost is counted in device-hours.
-    """
-
-    fit: HyperbolaFit
-    step_times: StepTimes | None
-    devices: int
-    price_per_device_hour: float | None
-
-    @property
-    def measured(self) -> dict[float, float]:
-        """Median steps to target by batch size, of the studies that reached it."""
-        return {study.batch_size: study.steps for study in self.fit.studies if study.steps is not None}
-
-    @property
-    def on_curve(self) -> bool:
-        """Whether steps are read from the curve; where b_crit is not identified only the measured studies are shown."""
-        return self.fit.identified["b_crit"]
+from analysis.recommendation.hardware import title
+from analysis.recommendation.step_time import Source
+from analysis.recommendation.terms import Floats, Terms, quantities
 
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One batch size. `_low` and `_high` are the ends of the interval of steps, times what a step takes.
+    """One batch size on one kind and number of devices.
+
+    `_low` and `_high` are the ends of the interval of steps, times what a step takes; where step times have repeats,
+    hours and cost hold their scatter too (`analysis.recommendation.terms.quantities`).
 
     Attributes:
         batch_size: in the unit of the fit.
@@ -56,7 +29,7 @@ class FrontierPoint:
         examples: batch_size x steps.
         examples_low: lower end.
         examples_high: upper end.
-        hours: steps x step time / 3600; None without step times. The uncertainty of the step time is not in its ends.
+        hours: steps x step time / 3600; None without step times.
         hours_low: lower end.
         hours_high: upper end.
         cost: hours x devices x price, or hours x devices without a price.
@@ -65,6 +38,14 @@ class FrontierPoint:
         step_seconds: time of one step.
         step_time_source: measured, interpolated or extrapolated.
         measured: whether a study reached the target at this batch size.
+        device: kind of device; None where it has no name or step times are not known.
+        devices: how many; None without step times.
+        efficiency: e_min / examples, the share of the examples that a very small batch size would need too; None where
+            b_crit is not identified.
+        efficiency_low: lower end, from the interval of b_crit.
+        efficiency_high: upper end.
+        efficient: whether no other point of the frontier is better in hours or in cost without being worse in the
+            other (without step times: in steps or examples).
     """
 
     batch_size: float
@@ -83,67 +64,75 @@ class FrontierPoint:
     step_seconds: float | None
     step_time_source: Source | None
     measured: bool
+    device: str | None
+    devices: int | None
+    efficiency: float | None
+    efficiency_low: float | None
+    efficiency_high: float | None
+    efficient: bool
+
+    @property
+    def hardware(self) -> str:
+        """What it runs on, as sentences and tables name it; empty where there is nothing to tell apart."""
+        return title(self.device, self.devices)
 
 
-def quantities(terms: Terms, batch_sizes: Floats) -> pd.DataFrame:
-    """What a training takes at many batch sizes: the numeric columns of `FrontierPoint`, NaN where not known.
-
-    `steps_x_examples` is added, the product that the balanced choice minimises.
-
-    Args:
-        terms: prices, step times and the fit.
-        batch_sizes: (n,); measured ones only where `terms.on_curve` does not hold.
-
-    Returns:
-        One row a batch size, in the same order.
-    """
-    if terms.on_curve:
-        table = terms.fit.predict(batch_sizes)
-    else:
-        steps = [terms.measured[size] for size in batch_sizes.tolist()]
-        table = pd.DataFrame({"batch_size": batch_sizes, "steps": steps, "steps_low": math.nan, "steps_high": math.nan})
-    table["step_seconds"] = terms.step_times.seconds(batch_sizes) if terms.step_times else math.nan
-    per_hour = terms.devices * (1.0 if terms.price_per_device_hour is None else terms.price_per_device_hour)
-    for end in _ENDS:
-        table[f"examples{end}"] = table["batch_size"] * table[f"steps{end}"]
-        table[f"hours{end}"] = table[f"steps{end}"] * table["step_seconds"] / 3600
-        table[f"cost{end}"] = table[f"hours{end}"] * per_hour
-    table["steps_x_examples"] = table["steps"] * table["examples"]
-    return table
-
-
-def frontier(terms: Terms, chosen: list[float]) -> tuple[FrontierPoint, ...]:
+def frontier(offers: Sequence[Terms], chosen: Mapping[int, Sequence[float]]) -> tuple[FrontierPoint, ...]:
     """The frontier at the measured batch sizes, at powers of sqrt(2) between them, and at the chosen ones.
 
     Args:
-        terms: prices, step times and the fit.
-        chosen: batch sizes to include.
+        offers: what a training may run on.
+        chosen: number of an offer -> batch sizes to include there.
 
     Returns:
-        Points by rising batch size, all within the measured range.
+        Points by offer, then by rising batch size, all within the measured range.
     """
-    sizes = np.array(sorted(terms.measured))
-    if terms.on_curve:
+    found: list[FrontierPoint] = []
+    for number, terms in enumerate(offers):
+        measured = np.array(sorted(terms.measured))
         # Half a power of two: a grid fine enough to read by eye, chosen, not studied.
-        count = round(2 * math.log2(sizes[-1] / sizes[0])) + 1
-        sizes = np.union1d(sizes, whole(np.geomspace(sizes[0], sizes[-1], count), terms))
-    return points(terms, np.union1d(sizes, chosen))
+        count = round(2 * math.log2(measured[-1] / measured[0])) + 1
+        found += points(terms, np.union1d(terms.sizes(count), chosen.get(number, [])))
+    good = _efficient(found)
+    return tuple(replace(point, efficient=bool(is_good)) for point, is_good in zip(found, good, strict=True))
 
 
 def points(terms: Terms, batch_sizes: Floats) -> tuple[FrontierPoint, ...]:
-    """Frontier points at the given batch sizes."""
-    table = quantities(terms, batch_sizes)
+    """Frontier points at the given batch sizes; which of them are efficient is not judged yet."""
+    table, hardware = quantities(terms, batch_sizes), terms.hardware
     names = [field.name for field in fields(FrontierPoint) if field.name in table.columns]
     found = []
     for row in table[names].to_dict("records"):
         known: dict[str, Any] = {str(name): None if math.isnan(value) else value for name, value in row.items()}
-        size = known["batch_size"]
-        source = terms.step_times.source(size) if terms.step_times else None
-        found.append(FrontierPoint(**known, step_time_source=source, measured=size in terms.measured))
+        found.append(
+            FrontierPoint(
+                **known,
+                step_time_source=hardware.step_times.source(known["batch_size"]) if hardware else None,
+                measured=known["batch_size"] in terms.measured,
+                device=hardware.device if hardware else None,
+                devices=hardware.devices if hardware else None,
+                efficient=False,
+            )
+        )
     return tuple(found)
 
 
-def whole(batch_sizes: Floats, terms: Terms) -> Floats:
-    """Batch sizes rounded to whole numbers where the measured ones are whole; rising, without repeats."""
-    integral = all(size == round(size) for size in terms.measured)
-    return np.unique(np.rint(batch_sizes) if integral else batch_sizes)
+def terms_at(point: FrontierPoint, offers: Sequence[Terms]) -> Terms:
+    """The offer that a point belongs to."""
+    return next(
+        terms
+        for terms in offers
+        if terms.hardware is None or (terms.hardware.device, terms.hardware.devices) == (point.device, point.devices)
+    )
+
+
+def _efficient(found: Sequence[FrontierPoint]) -> list[bool]:
+    """Pareto's rule: (n,) points against each other."""
+    timed = all(point.hours is not None for point in found)
+    taken = np.array([(p.hours, p.cost) if timed else (p.steps, p.examples) for p in found], dtype=float)  # (n, 2)
+    no_worse = np.all(taken[None] <= taken[:, None], axis=-1)  # [i, j]: j is no worse than i
+    better = np.any(taken[None] < taken[:, None], axis=-1)
+    return [not dominated for dominated in np.any(no_worse & better, axis=-1).tolist()]
+
+
+__all__ = ["FrontierPoint", "frontier", "points", "terms_at"]

@@ -1,13 +1,18 @@
-"""Hyperparameters at a batch size that was not searched itself, read between the studies on either side."""
+"""Hyperparameters at any batch size: measured, by a law of the optimum, or read between the studies on either side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from analysis.optimum.coordinates import EFFECTIVE
+from analysis.optimum.laws import Estimate
+from analysis.optimum.optimum import OptimumLaws
 from search_spaces.presets import DOMAINS
+
+Source = Literal["measured", "interpolated", "nearest", "law", "extrapolated"]
 
 
 @dataclass(frozen=True)
@@ -17,32 +22,70 @@ class HyperparametersAt:
     Attributes:
         batch_size: for which.
         values: by name.
-        source: measured (the best point of the study at this batch size), interpolated (between the best points of the
-            two neighbours), or nearest (the best point of the nearer neighbour, because the two chose different
-            options).
-        studies: the batch sizes of the studies that were used.
+        source: measured (the best point of the study at this batch size), law (the learning rate follows a law that
+            the studies support), interpolated (between the best points of the two neighbours), nearest (the best point
+            of the nearer neighbour, because the two chose different options), or extrapolated (outside of the studies,
+            by a law or from the nearest).
+        studies: the batch sizes of the studies that were used; with a law, the neighbours that gave the rest.
+        sources: by name, where values come from different sources.
+        low: lower ends by name, as far as they are known: of the near-optimal set where measured, of the law's 95 %
+            prediction interval, or between the neighbours' sets.
+        high: upper ends.
     """
 
     batch_size: float
     values: Mapping[str, Any]
-    source: Literal["measured", "interpolated", "nearest"]
+    source: Source
     studies: tuple[float, ...]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    low: Mapping[str, float] = field(default_factory=dict)
+    high: Mapping[str, float] = field(default_factory=dict)
 
 
-def hyperparameters_at(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:
-    """Read the hyperparameters at one batch size off the studies' best points.
+def hyperparameters_at(
+    batch_size: float, best: Mapping[float, Mapping[str, Any]], laws: OptimumLaws | None = None
+) -> HyperparametersAt:
+    """Read the hyperparameters at one batch size off the studies' best points, or off a law where one is supported.
 
     Between two studies that chose the same options, numbers are interpolated linearly in log B and in the coordinate
     in which they are searched: log(value), log(1 - value) for momentum, the value itself where it may be 0. This
-    assumes that the optimum moves smoothly; nothing was trained there.
+    assumes that the optimum moves smoothly; nothing was trained there. With laws, the learning rate (and momentum,
+    where a law for it is supported) comes from them instead, which uses all studies and not two: the law of
+    lr / (1 - momentum) gives lr at the momentum that is advised.
 
     Args:
-        batch_size: inside or outside of the studies; outside, the nearest is taken.
+        batch_size: inside or outside of the studies; outside, without a law, the nearest is taken.
         best: batch size -> the best point's hyperparameters; not empty.
+        laws: of the same run; None reads between neighbours only and gives no intervals.
 
     Returns:
         The values, and where they come from.
     """
+    found = _between_studies(batch_size, best)
+    if laws is None:
+        return found
+    if found.source == "measured":
+        return _with_intervals(found, laws)
+    outside = not min(best) < batch_size < max(best)
+    base: Source = "extrapolated" if outside else found.source
+    by_law = {name: law for name in found.values if (law := laws.by_law(name, batch_size)) is not None}
+    sources: dict[str, Source] = dict.fromkeys(found.values, base)
+    values = dict(found.values)
+    low, high = ({}, {}) if outside else _between_sets(batch_size, found.studies, laws)
+    if "momentum" in by_law:
+        values["momentum"] = by_law["momentum"].value
+    effective = laws.by_law(EFFECTIVE, batch_size)
+    if effective is not None and "lr" in values and "momentum" in values:
+        rest = 1 - float(values["momentum"])
+        by_law["lr"] = Estimate(effective.value * rest, effective.low * rest, effective.high * rest)
+    for name, law in by_law.items():
+        values[name], sources[name] = law.value, "extrapolated" if outside else "law"
+        low[name], high[name] = law.low, law.high
+    source: Source = "extrapolated" if outside else "law" if by_law else base
+    return replace(found, values=values, source=source, sources=sources, low=low, high=high)
+
+
+def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:
     if batch_size in best:
         return HyperparametersAt(batch_size, dict(best[batch_size]), "measured", (batch_size,))
     below, above = (
@@ -50,7 +93,7 @@ def hyperparameters_at(batch_size: float, best: Mapping[float, Mapping[str, Any]
         min((b for b in best if b > batch_size), default=None),
     )
     if below is not None and above is not None and _same_options(best[below], best[above]):
-        share = math.log(batch_size / below) / math.log(above / below)
+        share = _share(batch_size, below, above)
         values = {name: _between(name, best[below][name], best[above][name], share) for name in best[below]}
         for name, value in values.items():  # a width between two whole ones is whole
             if isinstance(best[below][name], int) and isinstance(best[above][name], int):
@@ -58,6 +101,32 @@ def hyperparameters_at(batch_size: float, best: Mapping[float, Mapping[str, Any]
         return HyperparametersAt(batch_size, values, "interpolated", (below, above))
     nearest = min(best, key=lambda b: abs(math.log(b / batch_size)))
     return HyperparametersAt(batch_size, dict(best[nearest]), "nearest", (nearest,))
+
+
+def _share(batch_size: float, below: float, above: float) -> float:
+    return math.log(batch_size / below) / math.log(above / below)
+
+
+def _with_intervals(found: HyperparametersAt, laws: OptimumLaws) -> HyperparametersAt:
+    near = laws.set_at(found.batch_size)
+    ranges = {} if near is None else {name: r for name, r in near.ranges.items() if name in found.values}
+    low, high = ({name: getattr(r, end) for name, r in ranges.items()} for end in ("low", "high"))
+    return replace(found, sources=dict.fromkeys(found.values, "measured"), low=low, high=high)
+
+
+def _between_sets(
+    batch_size: float, studies: tuple[float, ...], laws: OptimumLaws
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The ends of the neighbours' near-optimal sets, read at the batch size between them."""
+    sets = [laws.set_at(b) for b in studies]
+    ends: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    if len(sets) != 2 or sets[0] is None or sets[1] is None:
+        return ends
+    share = _share(batch_size, studies[0], studies[1])
+    for name in set(sets[0].ranges) & set(sets[1].ranges) - {EFFECTIVE}:
+        for end, found in zip(("low", "high"), ends, strict=True):
+            found[name] = _between(name, getattr(sets[0].ranges[name], end), getattr(sets[1].ranges[name], end), share)
+    return ends
 
 
 def _is_number(value: Any) -> bool:

@@ -3,100 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from analysis.fit.result import HyperbolaFit
-from analysis.json_values import plain
+from analysis.recommendation.break_even import BreakEven, break_even
 from analysis.recommendation.caveats import caveats
-from analysis.recommendation.choices import LimitMissed, binding_limit, missed_limits, optimum
-from analysis.recommendation.frontier import FrontierPoint, Terms, frontier
-from analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+from analysis.recommendation.certainty import certainty
+from analysis.recommendation.choices import Place, balance, binding_limit, missed_limits, optimum, without
+from analysis.recommendation.frontier import FrontierPoint, frontier, terms_at
+from analysis.recommendation.hardware import Hardware, hardware_problems, value_problems
+from analysis.recommendation.hyperparameters import hyperparameters_at
+from analysis.recommendation.paragraph import is_open, paragraph
+from analysis.recommendation.result import Recommendation
 from analysis.recommendation.sentences import sentences
 from analysis.recommendation.step_time import StepTimes
+from analysis.recommendation.terms import Terms
+from analysis.wording import readable
 from search_spaces import InputError
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """Batch sizes to choose from, with what each takes.
-
-    All choices are whole numbers (where the measured batch sizes are) within the measured range. The first three know
-    no limits:
-
-    * `cheapest` has the least cost; without step times, the fewest examples.
-    * `fastest` has the fewest hours; without step times, the fewest steps. On a fixed number of devices cost is hours
-      times a constant, so with step times it is also the cheapest.
-    * `balanced` has the least product of steps and examples. On the hyperbola (S / s_min) (E / e_min) = (1 + b_crit /
-      B) (1 + B / b_crit) is least, 4, at B = b_crit: neither can be halved further. It does not depend on the
-      hardware.
-    * `best`, with limits: what is not limited is minimised. The cheapest under a limit of hours or steps; the fastest
-      where only cost or examples are limited.
-
-    Attributes:
-        frontier: points by rising batch size; every choice is among them.
-        choices: by name; no `best` without limits or where none is feasible.
-        binding: the limit that keeps `best` from being better; None where none does.
-        feasible: whether a batch size keeps all limits; True without limits.
-        infeasible: the limits that have to give, where not feasible.
-        hyperparameters: by name of choice; empty where none were given.
-        cost_unit: device-hours, or currency where a price was given; None without step times.
-        caveats: what was assumed and what is doubtful, in sentences.
-        sentences: the recommendation in two sentences.
-    """
-
-    frontier: tuple[FrontierPoint, ...]
-    choices: Mapping[str, FrontierPoint]
-    binding: str | None
-    feasible: bool
-    infeasible: tuple[LimitMissed, ...]
-    hyperparameters: Mapping[str, HyperparametersAt]
-    cost_unit: Literal["device-hours", "currency"] | None
-    caveats: tuple[str, ...]
-    sentences: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """The object of `bcrit recommend --json`: finite numbers or null."""
-        found: dict[str, Any] = plain(self)
-        return found
 
 
 def recommend(
     fit: HyperbolaFit,
-    step_times: StepTimes | None = None,
+    step_times: StepTimes | Sequence[Hardware] | None = None,
     *,
     price_per_device_hour: float | None = None,
-    devices: int = 1,
+    devices: int | None = None,
     max_hours: float | None = None,
     max_cost: float | None = None,
     max_steps: float | None = None,
     max_examples: float | None = None,
     hyperparameters: Mapping[float, Mapping[str, Any]] | None = None,
+    target: str | None = None,
+    next_measurement: str | None = None,
 ) -> Recommendation:
-    """Recommend batch sizes within the measured range.
+    """Recommend batch sizes within the measured range, and the hardware where several kinds are given.
 
     Assumes that hyperparameters are tuned at every batch size, that the step times hold for the hardware that will be
-    used, and that training stops when the target is reached. Limits are held by the estimate; a caveat says where the
-    upper end of the interval would break one. Where b_crit is not identified only the measured batch sizes are
+    used, and that training stops when the target is reached. Limits are held by the estimate; the choice `safe` holds
+    them with the upper end of the interval too. Where b_crit is not identified only the measured batch sizes are
     offered, with their measured steps.
 
     Args:
         fit: steps to target by batch size.
-        step_times: seconds a step on `devices` devices; None = not known.
-        price_per_device_hour: in any currency; None = count device-hours.
-        devices: devices in use, 1 or more.
+        step_times: seconds a step on `devices` devices, or everything that a training may run on; None = not known.
+        price_per_device_hour: in any currency; None = count device-hours. With `Hardware`, each has its own.
+        devices: devices in use, 1 or more; None = 1. With `Hardware`, each has its own.
         max_hours: longest training.
         max_cost: dearest training, in the currency of the price, or in device-hours.
         max_steps: most steps.
         max_examples: most examples.
         hyperparameters: batch size -> best hyperparameters of its study.
+        target: what is to be reached, as a sentence names it: `val_loss < 0.15`.
+        next_measurement: what to measure next, as in "measure ... next": `batch size 512`; None = what the fit
+            suggests, told where it is not identified or leaves the choice open.
 
     Returns:
         The recommendation; limits that cannot be kept are told in it, not raised.
 
     Raises:
-        InputError: a value is out of its range, or hours or cost are limited and no step times are given.
+        InputError: a value is out of its range, hours or cost are limited and no step times are given, or a price is
+            given twice, or nothing was timed where steps were measured.
 
     Example:
         >>> import pandas as pd
@@ -105,64 +73,167 @@ def recommend(
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding
         (100.0, 'max_steps')
-    """
+    """  # noqa: DOC502  (raised below)
     given = {"max_hours": max_hours, "max_cost": max_cost, "max_steps": max_steps, "max_examples": max_examples}
     limits = {name: limit for name, limit in given.items() if limit is not None}
-    problems = _problems(limits, price_per_device_hour, devices, step_times is not None)
-    if problems:
-        raise InputError("recommend", problems)
-
-    terms = Terms(fit, step_times, devices, price_per_device_hour)
-    cheap, fast = ("cost", "hours") if step_times else ("examples", "steps")
-    if price_per_device_hour == 0 and step_times:
-        cheap = "hours"  # every training is free; the shorter one is still preferred
-    sizes = {
-        "cheapest": optimum(terms, cheap, {}),
-        "fastest": optimum(terms, fast, {}),
-        "balanced": optimum(terms, "steps_x_examples", {}),
-    }
-    objective = cheap if {"max_hours", "max_steps"} & set(limits) else fast
-    if limits:
-        sizes["best"] = optimum(terms, objective, limits)
-    best = sizes.get("best")
-    chosen = {name: size for name, size in sizes.items() if size is not None}
-    points = frontier(terms, list(chosen.values()))
-    choices = {name: next(p for p in points if p.batch_size == size) for name, size in chosen.items()}
-    feasible = not limits or best is not None
-    infeasible = () if feasible else missed_limits(terms, limits)
-    advised = (
-        {name: hyperparameters_at(size, hyperparameters) for name, size in chosen.items()} if hyperparameters else {}
-    )
-    unit: Literal["device-hours", "currency"] = "device-hours" if price_per_device_hour is None else "currency"
-    return Recommendation(
-        frontier=points,
-        choices=choices,
-        binding=binding_limit(terms, objective, limits, best) if best is not None else None,
-        feasible=feasible,
-        infeasible=infeasible,
-        hyperparameters=advised,
-        cost_unit=unit if step_times else None,
-        caveats=caveats(terms, choices, limits, advised, feasible),
-        sentences=sentences(terms, choices, infeasible),
-    )
+    hardware = _hardware(step_times, price_per_device_hour, devices, limits)
+    offers = _offers(fit, hardware)
+    found, places = _chosen(offers, limits)
+    found = _judged(found, places, offers)
+    if hyperparameters:
+        sizes = {name: point.batch_size for name, point in found.choices.items()}
+        at = {name: hyperparameters_at(size, hyperparameters) for name, size in sizes.items()}
+        found = replace(found, hyperparameters=at)
+    found = replace(found, caveats=caveats(found, offers, hardware), sentences=sentences(found, fit))
+    found = replace(found, next_measurement=next_measurement or _next_measurement(found, offers))
+    return replace(found, paragraph=paragraph(found, offers, target))
 
 
-def _problems(limits: Mapping[str, float], price: float | None, devices: int, timed: bool) -> list[str]:
-    found = [
+def _hardware(
+    step_times: StepTimes | Sequence[Hardware] | None,
+    price: float | None,
+    devices: int | None,
+    limits: Mapping[str, float],
+) -> tuple[Hardware, ...]:
+    """What a training may run on, checked together with the limits; empty where step times are not known.
+
+    Raises:
+        InputError: names everything that is wrong.
+    """
+    problems = [
         f"'{name}' must be a positive number, but it is {limit:g}; leave it out for no limit"
         for name, limit in limits.items()
         if not 0 < limit < math.inf
     ]
-    if price is not None and not 0 <= price < math.inf:
-        found.append(
-            f"'price_per_device_hour' must be 0 or more, but it is {price:g}; give what one device costs an hour"
-        )
-    if devices < 1:
-        found.append(f"'devices' must be 1 or more, but it is {devices}; give how many devices are paid for")
-    if not timed:
-        found += [
+    found: tuple[Hardware, ...] = ()
+    if step_times is not None and not isinstance(step_times, StepTimes):
+        found = tuple(step_times)
+        problems += hardware_problems(found)
+        if price is not None or devices is not None:
+            problems.append("price and number of devices stand in the hardware already; leave them out here")
+    else:
+        count = 1 if devices is None else devices
+        problems += value_problems(count, price)
+        found = () if step_times is None else (Hardware(step_times, None, count, price),)
+    if step_times is None:
+        problems += [
             f"'{name}' needs step times, and there are none; give a table of batch_size and step_seconds"
             for name in ("max_hours", "max_cost")
             if name in limits
         ]
+    if problems:
+        raise InputError("recommend", problems)
     return found
+
+
+def _offers(fit: HyperbolaFit, hardware: Sequence[Hardware]) -> tuple[Terms, ...]:
+    """The hardware that was timed where steps were measured.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not hardware:
+        return (Terms(fit, None),)
+    offers = tuple(terms for item in hardware if len((terms := Terms(fit, item)).sizes(2)))
+    if not offers:
+        raise InputError("recommend", ["no batch size that was timed lies where steps were measured; time one there"])
+    return offers
+
+
+def _objectives(offers: Sequence[Terms]) -> dict[str, str]:
+    """What each choice without limits minimises."""
+    cheap, fast = ("cost", "hours") if offers[0].hardware else ("examples", "steps")
+    if offers[0].hardware and all(terms.price_per_hour == 0 for terms in offers):
+        cheap = "hours"  # every training is free; the shorter one is still preferred
+    return {"cheapest": cheap, "fastest": fast, "balanced": balance(offers)}
+
+
+def _under_limits(objectives: Mapping[str, str], limits: Mapping[str, float]) -> str:
+    """What is minimised under limits: what they do not limit."""
+    return objectives["cheapest" if {"max_hours", "max_steps"} & set(limits) else "fastest"]
+
+
+def _chosen(offers: Sequence[Terms], limits: Mapping[str, float]) -> tuple[Recommendation, dict[str, Place]]:
+    """The choices, the limits that bind or have to give, and the frontier through them."""
+    objectives = _objectives(offers)
+    wanted = _under_limits(objectives, limits)
+    sought = {name: optimum(offers, objective, {}) for name, objective in objectives.items()}
+    binding = None
+    if limits:
+        sought["best"] = optimum(offers, wanted, limits)
+        sought["safe"] = optimum(offers, wanted, limits, "_high") if sought["best"] else None
+    if limits and sought["best"] is not None:
+        binding = binding_limit(offers, wanted, limits, sought["best"])
+        sought["unbound"] = optimum(offers, wanted, without(limits, binding)) if binding else None
+    places = {name: found for name, found in sought.items() if found is not None}
+    # The fastest batch size of each hardware is shown too, whether or not the hardware is chosen.
+    shown = [*places.values(), *(best for t in offers if (best := optimum([t], objectives["fastest"], {})))]
+    sizes = {n: [p.batch_size for p in shown if p.terms is terms] for n, terms in enumerate(offers)}
+    points = frontier(offers, sizes)
+    choices = {name: _point(points, found) for name, found in places.items()}
+    feasible = not limits or "best" in places
+    several = len(offers) > 1
+    advised = "best" if limits else "balanced" if several or offers[0].hardware is None else "cheapest"
+    priced = offers[0].hardware is not None and offers[0].hardware.price_per_device_hour is not None
+    unit: Literal["currency", "device-hours"] = "currency" if priced else "device-hours"
+    found = Recommendation(
+        frontier=points,
+        choices={name: point for name, point in choices.items() if name != "unbound"},
+        advised=advised if feasible else None,
+        objective=wanted if limits else objectives[advised],
+        balanced_by=balance(offers),
+        limits=limits,
+        binding=binding,
+        unbound=choices.get("unbound"),
+        feasible=feasible,
+        infeasible=() if feasible else missed_limits(offers, limits),
+        certainty={},
+        break_even=(),
+        hyperparameters={},
+        cost_unit=unit if offers[0].hardware else None,
+        level=offers[0].fit.level,
+        unit=offers[0].fit.unit,
+    )
+    return found, places
+
+
+def _judged(found: Recommendation, places: Mapping[str, Place], offers: Sequence[Terms]) -> Recommendation:
+    """How sure each choice is, and what would have to cost what for another."""
+    objectives = _objectives(offers)
+    limited = _under_limits(objectives, found.limits)
+    sure = {}
+    for name in found.choices:
+        objective = objectives.get(name, limited)
+        limits = found.limits if name in ("best", "safe") else {}
+        sure[name] = certainty(offers, objective, places[name], limits, found.binding if limits else None)
+    prices: tuple[BreakEven, ...] = ()
+    if found.advised is not None:
+        # Where the balanced choice is the cheapest too, another kind takes its place when it is cheaper.
+        cheapest = not found.limits and found.choices[found.advised] == found.choices["cheapest"]
+        objective = objectives["cheapest"] if cheapest else found.objective
+        prices = break_even(offers, objective, found.limits, places[found.advised])
+    return replace(found, certainty=sure, break_even=prices)
+
+
+def _next_measurement(found: Recommendation, offers: Sequence[Terms]) -> str | None:
+    """What to measure: all that the fit lacks; the choice itself where it may break a limit; more where it is open."""
+    terms = offers[0] if found.advised is None else terms_at(found.choices[found.advised], offers)
+    if terms.on_curve and found.advised == "best" and found.choices.get("safe") != found.choices["best"]:
+        best = found.choices["best"]
+        return None if best.measured else f"batch size {readable(best.batch_size)} itself"
+    times = terms.hardware.step_times if terms.hardware else None
+    suggested = terms.fit.next_batch_size(None if times is None or times.fixed else times.seconds)
+    if not suggested or not (is_open(found) or not terms.on_curve):
+        return None
+    # The last is paid in seconds where they are known, else in examples: what money is spent on.
+    sizes = sorted({entry.batch_size for entry in suggested} if not terms.on_curve else {suggested[-1].batch_size})
+    return f"batch size{'s' if len(sizes) > 1 else ''} {' and '.join(readable(size) for size in sizes)}"
+
+
+def _point(points: Sequence[FrontierPoint], place: Place) -> FrontierPoint:
+    hardware = place.terms.hardware
+    where = (hardware.device, hardware.devices) if hardware else (None, None)
+    return next(p for p in points if (p.device, p.devices) == where and p.batch_size == place.batch_size)
+
+
+__all__ = ["Recommendation", "recommend"]

@@ -1,79 +1,107 @@
-"""The recommendation in two sentences that need no other page."""
+"""The recommendation in two sentences that need no other page, and the phrases that longer texts share with them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
+from analysis.fit.result import HyperbolaFit
+from analysis.recommendation.certainty import ROOM
 from analysis.recommendation.choices import LimitMissed
-from analysis.recommendation.frontier import FrontierPoint, Terms, quantities
+from analysis.recommendation.frontier import FrontierPoint
+from analysis.recommendation.hardware import title
+from analysis.recommendation.result import Recommendation
 from analysis.wording import duration, readable
 
-# A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied.
-_ROOM = 0.1
-_GRID = 200
 
-
-def advised(choices: Mapping[str, FrontierPoint]) -> FrontierPoint:
-    """The one choice to recommend.
-
-    `best` where limits are given. Otherwise, with step times, the cheapest, which on fixed hardware is also the
-    fastest; and without them the balanced one, because fewer steps then always cost more examples.
-    """
-    if "best" in choices:
-        return choices["best"]
-    return choices["balanced"] if choices["cheapest"].hours is None else choices["cheapest"]
-
-
-def sentences(terms: Terms, choices: Mapping[str, FrontierPoint], infeasible: Sequence[LimitMissed]) -> tuple[str, ...]:
+def sentences(found: Recommendation, fit: HyperbolaFit) -> tuple[str, ...]:
     """Say what to train at and what that takes, and where larger batches stop paying.
 
     Args:
-        terms: the fit and the prices.
-        choices: by name.
-        infeasible: limits that have to give; empty where all are kept.
+        found: the recommendation, but for its words.
+        fit: it was computed from.
     """
-    if infeasible:
-        return _infeasible(infeasible), _worthwhile(terms)
-    point = advised(choices)
-    room = "" if "best" in choices else _room(terms, point)  # the stretch may break a limit
-    return _train(terms, point) + room, _worthwhile(terms)
+    if found.advised is None:
+        return _infeasible(found), _worthwhile(fit)
+    return _train(found, found.choices[found.advised]) + _room(found), _worthwhile(fit)
 
 
-def _train(terms: Terms, point: FrontierPoint) -> str:
+def place(batch_size: float, hardware: str) -> str:
+    """`batch size 64 on 8 x h100`."""
+    return f"batch size {readable(batch_size)}" + (f" on {hardware}" if hardware else "")
+
+
+def money(found: Recommendation, cost: float) -> str:
+    """`a cost of 42`, or `42 device-hours` where no price was given."""
+    return f"{readable(cost)} device-hours" if found.cost_unit == "device-hours" else f"a cost of {readable(cost)}"
+
+
+def enough(found: Recommendation, limit: str, value: float) -> str:
+    """The least limit that lets through a value, as it is printed, with its unit."""
+    return amount(found, limit, hours_up(value) if limit == "max_hours" else rounded_up(value))
+
+
+def amount(found: Recommendation, limit: str, value: float) -> str:
+    """A value of what is limited, with its unit; money has none."""
+    if limit == "max_hours":
+        return duration(value)
+    if limit == "max_cost":
+        return readable(value) + (" device-hours" if found.cost_unit == "device-hours" else "")
+    return f"{readable(value)} {'steps' if limit == 'max_steps' else found.unit}"
+
+
+def rounded_up(value: float) -> float:
+    """To the digits that `readable` shows, upwards, so that the limit that is printed would be enough."""
+    unit = 1.0 if value >= 100 else 10.0 ** (math.floor(math.log10(value)) - 2)
+    return math.ceil(value / unit - 1e-9) * unit
+
+
+def hours_up(hours: float) -> float:
+    """`rounded_up` in the unit that `duration` shows."""
+    scale = next((scale for scale in (1, 60) if hours * scale >= 1), 3600)
+    return rounded_up(hours * scale) / scale
+
+
+LIMIT_NAMES = {"max_hours": "deadline", "max_cost": "budget", "max_steps": "limit", "max_examples": "limit"}
+"""What the limits are called in prose; the last two are told apart by their unit."""
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """`lr = 0.1, momentum = 0.9`; a width that also stands in steps is left out."""
+    return ", ".join(
+        f"{name} = {readable(value) if isinstance(value, int | float) and not isinstance(value, bool) else value}"
+        for name, value in values.items()
+        if value is not None and not (name == "decay_fraction" and "decay_steps" in values)
+    )
+
+
+def _train(found: Recommendation, point: FrontierPoint) -> str:
     spread = ""
     if point.steps_low is not None and point.steps_high is not None:
-        level = readable(100 * terms.fit.level)
+        level = readable(100 * found.level)
         spread = f" ({level} % interval {readable(point.steps_low)} to {readable(point.steps_high)})"
-    spent = [f"{readable(point.examples)} {terms.fit.unit}"]
+    spent = [f"{readable(point.examples)} {found.unit}"]
     if point.hours is not None and point.cost is not None:
         spent.append(duration(point.hours))
-        if terms.price_per_device_hour is not None:
+        if found.cost_unit == "currency":
             spent.append(f"at a cost of {readable(point.cost)}")
     steps = f"about {readable(point.steps)} steps{spread}"
-    return f"Train at batch size {readable(point.batch_size)}: {steps}, {', '.join(spent)}."
+    return f"Train at {place(point.batch_size, point.hardware)}: {steps}, {', '.join(spent)}."
 
 
-def _room(terms: Terms, point: FrontierPoint) -> str:
-    """How far the batch size may be moved for a tenth more time: the optimum is flat, and step times scatter."""
-    if point.hours is None or not terms.on_curve:
+def _room(found: Recommendation) -> str:
+    if found.advised in (None, "best", "balanced"):  # with limits, the stretch may break one
         return ""
-    grid = np.geomspace(min(terms.measured), max(terms.measured), _GRID)
-    hours = quantities(terms, grid)["hours"].to_numpy()
-    slower = grid[hours > (1 + _ROOM) * point.hours]  # the stretch without a gap around the point
-    low = max((b for b in slower if b < point.batch_size), default=grid[0])
-    high = min((b for b in slower if b > point.batch_size), default=grid[-1])
-    if not low < point.batch_size < high:
+    sure = found.certainty[found.advised or ""]
+    if sure.room_low is None or sure.room_high is None or sure.room_low == sure.room_high:
         return ""
-    ends = f"{readable(math.ceil(low))} to {readable(math.floor(high))}"
-    return f" From {ends} it takes at most {readable(100 * _ROOM)} % longer."
+    ends = f"{readable(sure.room_low)} to {readable(sure.room_high)}"
+    return f" From {ends} it takes at most {readable(100 * ROOM)} % longer."
 
 
-def _worthwhile(terms: Terms) -> str:
-    fit = terms.fit
-    if not terms.on_curve:
+def _worthwhile(fit: HyperbolaFit) -> str:
+    if not fit.identified["b_crit"]:
         return (
             "How far larger batches pay is not known: the critical batch size is not determined by these measurements."
         )
@@ -85,10 +113,16 @@ def _worthwhile(terms: Terms) -> str:
     )
 
 
-def _infeasible(missed: Sequence[LimitMissed]) -> str:
-    parts = []
-    for m in missed:
-        shown = duration if m.limit == "max_hours" else readable
-        parts.append(f"{m.limit} at least {shown(m.needed)} (given {shown(m.given)})")
-    joined = " or ".join(parts) if missed[0].alone else " and ".join(parts)
+def _infeasible(found: Recommendation) -> str:
+    missed = found.infeasible
+    joined = (" or " if missed[0].alone else " and ").join(_needed(found, entry) for entry in missed)
     return f"No batch size in the measured range keeps the limits; it would take {joined}."
+
+
+def _needed(found: Recommendation, missed: LimitMissed) -> str:
+    shown, up = (duration, hours_up) if missed.limit == "max_hours" else (readable, rounded_up)
+    where = f" on {title(missed.device, missed.devices)}" if found.several else ""
+    return f"{missed.limit} at least {shown(up(missed.needed))} (given {shown(missed.given)}){where}"
+
+
+__all__ = ["LIMIT_NAMES", "amount", "enough", "listed", "money", "place", "sentences"]

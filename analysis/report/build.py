@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from typing import Any
 
 import pyarrow as pa
@@ -10,17 +9,23 @@ import pyarrow as pa
 from analysis.analyze import RunAnalysis
 from analysis.recommendation.recommend import Recommendation
 from analysis.report import tables
+from analysis.report.budgets_section import budgets_section
 from analysis.report.choice_traces import CHOICES
 from analysis.report.curves_plot import curves_plot
 from analysis.report.examples_plot import examples_plot
 from analysis.report.figure import Figure
+from analysis.report.fit_section import fit_section
 from analysis.report.frontier_plot import frontier_plot
 from analysis.report.glossary import glossary
 from analysis.report.headline import answer, caveats, key_numbers
+from analysis.report.optimum_section import optimum_section
 from analysis.report.palette import VIRIDIS
-from analysis.report.residuals_plot import residuals_plot
+from analysis.report.recommendation_section import closing_section, hardware_section
 from analysis.report.section import Plot, Section
+from analysis.report.sensitivity_section import sensitivity_section
 from analysis.report.steps_plot import steps_plot
+from analysis.report.targets_section import targets_section
+from analysis.report.template import render
 from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
 from search_spaces.load import dump_experiment
 
@@ -44,18 +49,12 @@ def build_report(
     Returns:
         The page.
     """
-    # Jinja and plotly's script are needed by nothing else in this package.
-    from jinja2 import Environment, StrictUndefined
-    from plotly.offline import get_plotlyjs
-
-    here = resources.files("analysis.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(here.joinpath("page.html").read_text(encoding="utf-8"))
     trials = trials_plot(analysis)
-    topics = sections(analysis)
+    topics = sections(analysis, recommendation)
     plots = {part.name: part.figure for topic in topics for part in topic.parts if isinstance(part, Plot)}
-    return page.render(
-        words(analysis, recommendation),
+    return render(
+        "page.html",
+        **words(analysis, recommendation),
         sections=topics,
         trials=trials,
         marks=MARKS,
@@ -63,8 +62,6 @@ def build_report(
         color_ticks=color_ticks(trials.slowest),
         figures=figures(analysis, recommendation, measurements, trials) | plots,
         most_panels=MOST_PANELS,
-        css=here.joinpath("page.css").read_text(encoding="utf-8"),
-        plotly=get_plotlyjs(),
     )
 
 
@@ -72,21 +69,28 @@ def figures(
     analysis: RunAnalysis, recommendation: Recommendation | None, measurements: pa.Table | None, trials: TrialPanels
 ) -> dict[str, Figure]:
     """Every figure that there is something to draw in, by its name in the page."""
-    fit = analysis.fit
     found = {
         "steps": steps_plot(analysis),
         "examples": examples_plot(analysis, recommendation),
         "frontier": frontier_plot(recommendation, analysis.experiment.unit) if recommendation else None,
         **{f"trials-{batch_size}": panel for batch_size, panel in trials.panels},
-        "residuals": residuals_plot(fit) if fit else None,
         "curves": curves_plot(analysis, measurements) if measurements is not None else None,
     }
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def sections(analysis: RunAnalysis) -> tuple[Section, ...]:
+def sections(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[Section, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
-    return ()
+    topics = (
+        hardware_section(recommendation),
+        fit_section(analysis),
+        targets_section(analysis),
+        budgets_section(analysis),
+        optimum_section(analysis),
+        sensitivity_section(analysis),
+        closing_section(analysis, recommendation),
+    )
+    return tuple(topic for topic in topics if topic is not None)
 
 
 def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from analysis.report.palette import INK, viridis
 
 _POINTS = 300  # of one curve
 _ALL_POINTS = 30_000  # of all curves together: about 0.7 MB of page
+_ALL_CURVES = 150  # more lines cannot be told apart; chosen, not studied
 
 
 def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
@@ -22,7 +23,7 @@ def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
 
     Args:
         analysis: of the run.
-        measurements: the measurements table of its folder.
+        measurements: the measurements table of its folder, or of `drawn_runs` alone.
 
     Returns:
         The figure; None where no run that counts has a measurement of the target's metric.
@@ -30,7 +31,7 @@ def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
     target, studies = analysis.experiment.target, analysis.studies
     if target.metric not in measurements.column_names:
         return None
-    runs = _runs(analysis)
+    runs = drawn_runs(analysis)
     frame = measurements.filter(pc.is_in(measurements["trial_id"], pa.array(list(runs), pa.string()))).to_pandas()
     frame = frame[np.isfinite(frame[target.metric].astype(float)) & (frame["step"] > 0)].sort_values("step")
     if frame.empty:
@@ -67,18 +68,36 @@ def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
         "showarrow": False,
     }
     words = f"dashed: target {label(target)}"
+    if len(runs) < _n_runs(analysis):
+        words = f"{len(runs)} of {_n_runs(analysis):,} runs drawn; {words}"
+    if (curves.size() > points).any():
+        words = f"at most {points} points of a curve drawn; {words}"
     x = log_axis("step", frame["step"], pad=1.05)
     y = _metric_axis(label(target.metric), frame[target.metric], target.threshold)
     return figure(data, x, y, shapes=[shape], notes=[{**note, "text": words}])
 
 
-def _runs(analysis: RunAnalysis) -> dict[str, int]:
-    """The batch size of every trial that made a study's number, by trial."""
+def drawn_runs(analysis: RunAnalysis) -> dict[str, int]:
+    """The trials whose curves are drawn, each with its batch size: those that made the numbers.
+
+    Where they are very many, the first ones of every study.
+    """
+    found = _runs(analysis)
+    each = max(1, _ALL_CURVES // max(1, len(found)))
+    return {trial: batch_size for batch_size, trials in found.items() for trial in trials[:each]}
+
+
+def _n_runs(analysis: RunAnalysis) -> int:
+    return sum(len(trials) for trials in _runs(analysis).values())
+
+
+def _runs(analysis: RunAnalysis) -> dict[int, list[str]]:
+    """The trials that made a study's number, by batch size."""
     trials, found = analysis.trials, {}
     for row in analysis.studies.to_dict("records"):
         confirm = trials["trial_id"][trials["repeats"] == row["best_trial"]] if row["source"] == "confirm" else []
         own = [row["best_trial"]] if pd.notna(row["best_trial"]) else []
-        found.update(dict.fromkeys([str(trial) for trial in (list(confirm) or own)], int(row["batch_size"])))
+        found[int(row["batch_size"])] = [str(trial) for trial in (list(confirm) or own)]
     return found
 
 
@@ -98,4 +117,4 @@ def _metric_axis(title: str, values: pd.Series[float], threshold: float) -> Axis
     return linear_axis(title)
 
 
-__all__ = ["curves_plot"]
+__all__ = ["curves_plot", "drawn_runs"]

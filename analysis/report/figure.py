@@ -34,7 +34,8 @@ def figure(
     """
     layout = {
         "height": height,
-        "margin": {"l": 68, "r": 16, "t": 30 if notes else 10, "b": 52},
+        # Enough for usual labels: plotly draws a figure twice whose margins have to grow.
+        "margin": {"l": 80, "r": 16, "t": 30 if notes else 10, "b": 58},
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
         "paper_bgcolor": "#ffffff",
         "plot_bgcolor": "#ffffff",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from analysis.analyze import RunAnalysis
 from analysis.fit.result import HyperbolaFit
 from analysis.recommendation.recommend import Recommendation
-from analysis.recommendation.sentences import advised
-from analysis.report.labels import interval_text, value_text
+from analysis.recommendation.sentences import listed
+from analysis.report.labels import interval_text
 from analysis.wording import readable
 
 
@@ -44,12 +44,10 @@ def answer(analysis: RunAnalysis, recommendation: Recommendation | None) -> tupl
 
 def settings(recommendation: Recommendation) -> tuple[str, ...]:
     """The hyperparameters of the choice that the first sentence names; nothing where it names none."""
-    if not (recommendation.feasible and recommendation.hyperparameters):
+    if recommendation.advised is None or not recommendation.hyperparameters:
         return ()
-    point = advised(recommendation.choices)
-    at = next(at for n, at in recommendation.hyperparameters.items() if recommendation.choices[n] is point)
-    listed = ", ".join(f"{name} = {value_text(value)}" for name, value in at.values.items())
-    return (f"Hyperparameters there ({at.source}): {listed}.",)
+    at = recommendation.hyperparameters[recommendation.advised]
+    return (f"Hyperparameters there ({at.source}): {listed(at.values)}.",)
 
 
 def key_numbers(fit: HyperbolaFit, target: str) -> tuple[KeyNumber, ...]:

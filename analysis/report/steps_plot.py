@@ -54,8 +54,9 @@ def _studies(studies: pd.DataFrame) -> list[Trace]:
     found = []
     for name, rows, marker in kinds:
         if len(rows):
-            # An open upper end (a seed that did not reach) is drawn as far as it was trained.
-            high = rows["steps_high"].fillna(rows["max_steps"])
+            # An open upper end (a seed that did not reach) is drawn as far as it was trained; one run has no interval.
+            open_end = rows["steps_high"].isna() & rows["steps_low"].notna()
+            high = rows["steps_high"].mask(open_end, rows["max_steps"])
             bars = {
                 "type": "data",
                 "array": list(high - rows["steps"]),

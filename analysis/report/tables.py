@@ -9,12 +9,14 @@ import pandas as pd
 
 from analysis.analyze import RunAnalysis
 from analysis.recommendation.frontier import FrontierPoint
+from analysis.recommendation.hardware import title
 from analysis.recommendation.recommend import Recommendation
 from analysis.report.choice_traces import CHOICES
 from analysis.report.frontier_plot import time_unit
 from analysis.report.labels import interval_text, value_text
 from analysis.report.table import Table, table_of
 from analysis.studies.steps_to_target import outcome_counts
+from analysis.wording import readable
 from search_spaces.outcome import Outcome
 from search_spaces.tables import STEPS_TO_TARGET
 
@@ -110,21 +112,57 @@ def frontier_table(recommendation: Recommendation, unit: str) -> Table:
 
 
 def _taken(point: FrontierPoint, unit: str, recommendation: Recommendation) -> dict[str, Any]:
-    row = {
-        "batch size": point.batch_size,
-        "steps": interval_text(point.steps, point.steps_low, point.steps_high),
-        unit: point.examples,
-    }
+    row: dict[str, Any] = {"batch size": point.batch_size}
+    if recommendation.several:
+        row["on"] = point.hardware
+    row |= {"steps": interval_text(point.steps, point.steps_low, point.steps_high), unit: point.examples}
+    row["sample efficiency"] = _percent(point.efficiency, point.efficiency_low, point.efficiency_high)
     if point.hours is not None:
         time, factor = time_unit(recommendation)
-        row |= {time: point.hours * factor, f"cost ({recommendation.cost_unit})": point.cost}
+        low, high = (end and end * factor for end in (point.hours_low, point.hours_high))
+        row |= {time: interval_text(point.hours * factor, low, high)}
+        row |= {f"cost ({recommendation.cost_unit})": point.cost}
         row["step time"] = point.step_time_source
-    return {**row, "measured": "yes" if point.measured else "no, from the curve"}
+    return {**row, "steps measured": "yes" if point.measured else "no"}
+
+
+def _percent(value: float | None, low: float | None, high: float | None) -> str | None:
+    if value is None or low is None or high is None:
+        return None
+    return f"{readable(100 * value)} % ({readable(100 * low)} to {readable(100 * high)})"
 
 
 def limit_table(recommendation: Recommendation) -> Table:
-    """The limits that have to give."""
-    return table_of([{"limit": m.limit, "given": m.given, "needed": m.needed} for m in recommendation.infeasible])
+    """The limits that have to give, and where what is needed would do."""
+    return table_of(
+        [
+            {
+                "limit": missed.limit,
+                "given": missed.given,
+                "needed": missed.needed,
+                "to be safe": missed.needed_high,
+                "batch size": missed.batch_size,
+                **({"on": title(missed.device, missed.devices)} if recommendation.several else {}),
+            }
+            for missed in recommendation.infeasible
+        ]
+    )
+
+
+def price_table(recommendation: Recommendation) -> Table:
+    """At which price another kind of device would be the choice."""
+    return table_of(
+        [
+            {
+                "device": entry.device,
+                "price now": entry.price_per_device_hour,
+                "chosen below": entry.chosen_below if entry.chosen_below is not None else "at no price",
+                "devices": entry.devices,
+                "batch size": entry.batch_size,
+            }
+            for entry in recommendation.break_even
+        ]
+    )
 
 
 def environment_table(sessions: Sequence[Mapping[str, Any]]) -> Table:
@@ -152,5 +190,6 @@ __all__ = [
     "frontier_table",
     "limit_table",
     "outcome_table",
+    "price_table",
     "study_table",
 ]

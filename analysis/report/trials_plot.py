@@ -14,6 +14,7 @@ from analysis.report.axes import Axis, linear_axis, log_axis, tick_text
 from analysis.report.figure import Figure, Trace, figure
 from analysis.report.labels import hover, label, value_text
 from analysis.report.palette import ACCENT, GREY, INK, ORANGE, PURPLE, VERMILLION, VIRIDIS
+from analysis.report.shown_trials import shown_trials
 from analysis.report.trial_axes import Coordinate, boxes, columns, coordinates, outline
 from search_spaces.outcome import Outcome, Stage
 from search_spaces.tables import TRIALS
@@ -74,12 +75,13 @@ def trials_plot(analysis: RunAnalysis) -> TrialPanels:
         axes.append(linear_axis("trial"))
     if len(axes) == 1:
         axes.append(log_axis("steps to target", [*search["steps_to_target"].dropna(), ceiling]))
-    panels = []
+    shown, panels = shown_trials(search), []
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         mine = search["batch_size"] == batch_size
         x, y = (place[mine] for place in places)
-        data = [*_boxes(outlines[batch_size]), *_trials(search[mine], x, y, slowest)]
+        drawn = shown.index[shown["batch_size"] == batch_size]
+        data = [*_boxes(outlines[batch_size]), *_trials(search.loc[drawn], x[drawn], y[drawn], slowest)]
         if pd.notna(row["best_trial"]):
             chosen = search["trial_id"][mine] == row["best_trial"]
             marker = {"symbol": "star-open", "size": 20, "color": ACCENT, "line": {"width": 2.5}}
@@ -89,7 +91,9 @@ def trials_plot(analysis: RunAnalysis) -> TrialPanels:
         panels.append((batch_size, _panel(data, axes, shapes)))
     occurring = tuple(outcome for outcome in Outcome if (search["outcome"] == outcome).any())
     widened = any(len(found) > 1 for found in spaces.values())
-    return TrialPanels(tuple(panels), occurring, slowest, bool(plane), widened, _sentence(plane))
+    return TrialPanels(
+        tuple(panels), occurring, slowest, bool(plane), widened, _sentence(plane, len(shown), len(search))
+    )
 
 
 def _places(search: pd.DataFrame, plane: tuple[Coordinate, ...]) -> tuple[list[pd.Series[float]], float]:
@@ -107,7 +111,7 @@ def _axis(coordinate: Coordinate, seen: Sequence[float]) -> Axis:
 
 def _panel(data: Sequence[Trace], axes: Sequence[Axis], shapes: Sequence[Any]) -> Figure:
     found = figure(data, axes[0], axes[1], shapes=shapes, height=300)
-    found["layout"]["margin"] = {"l": 56, "r": 14, "t": 6, "b": 44}
+    found["layout"]["margin"] = {"l": 68, "r": 14, "t": 6, "b": 54}
     found["layout"]["showlegend"] = False
     return found
 
@@ -174,11 +178,14 @@ def _hover(row: dict[Any, Any], outcome: Outcome) -> str:
     return hover({**lines, **point, **message})
 
 
-def _sentence(plane: tuple[Coordinate, ...]) -> str:
+def _sentence(plane: tuple[Coordinate, ...], shown: int, trials: int) -> str:
+    fewer = f" Of {trials:,} trials {shown:,} are drawn, of each outcome evenly from the fastest to the slowest."
+    more = fewer if shown < trials else ""
     if len(plane) == 2:
-        return f"Each mark is one trial of the search, in the plane of {plane[0].title} and {plane[1].title}."
+        return f"Each mark is one trial of the search, in the plane of {plane[0].title} and {plane[1].title}.{more}"
     across = plane[0].title if plane else "the order of the search"
-    return f"Each mark is one trial of the search, steps to target against {across}; those not reached stand on top."
+    where = f"steps to target against {across}; those not reached stand on top"
+    return f"Each mark is one trial of the search, {where}.{more}"
 
 
 def color_ticks(slowest: float) -> tuple[str, str]:

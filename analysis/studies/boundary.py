@@ -21,6 +21,8 @@ from search_spaces.presets import DOMAINS
 from search_spaces.space import SearchSpace, hyperparameter
 
 Kind = Literal["box", "wall", "limit", "flat"]
+Places = Mapping[int, Mapping[str, float]]
+"""The scaled coordinates of every trial, by its `id`."""
 
 # A wall: at least this many trials lie beyond the optimum, and at least this share diverged. Chosen, not studied.
 _WALL_TRIALS = 3
@@ -127,17 +129,18 @@ def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryR
     if not cluster:
         return []
     best, found = cluster[0], []
+    places = {id(trial): space.to_unit(trial.point) for trial in trials}  # once: large studies have thousands of trials
     for address, box in space.active(best.point).items():
         if not isinstance(box, Box):
             continue
         optimum = float(best.point[hyperparameter(address)])
-        units = _units(space, address, cluster)
+        units = _units(places, address, cluster)
         for side in ("low", "high"):
             # Distance from the edge as a share of the box, of the best trial and of the middle of the cluster.
             own, middle = box.to_unit(optimum), float(np.median(units))
             near = min(own, middle) if side == "low" else min(1 - own, 1 - middle)
-            wall = _is_wall(space, address, trials, own, side)
-            if not wall and (near > rule.margin or _turns_before(space, address, trials, side)):
+            wall = _is_wall(places, address, trials, own, side)
+            if not wall and (near > rule.margin or _turns_before(places, address, trials, side)):
                 continue
             kind = "wall" if wall else _kind(address, box, side, units)
             widenable = kind == "box" and not box.at_hard_limit(side)
@@ -161,29 +164,29 @@ def _near_optimal(trials: Sequence[SearchedPoint], within: float) -> list[Search
     return feasible[: -(-len(feasible) // 10)]
 
 
-def _units(space: SearchSpace, address: str, trials: Sequence[SearchedPoint]) -> np.ndarray:
-    units = [space.to_unit(trial.point).get(address) for trial in trials]
+def _units(places: Places, address: str, trials: Sequence[SearchedPoint]) -> np.ndarray:
+    units = [places[id(trial)].get(address) for trial in trials]
     return np.array([unit for unit in units if unit is not None])
 
 
-def _is_wall(space: SearchSpace, address: str, trials: Sequence[SearchedPoint], optimum: float, side: Side) -> bool:
+def _is_wall(places: Places, address: str, trials: Sequence[SearchedPoint], optimum: float, side: Side) -> bool:
     """Whether nearly all trials beyond the optimum diverged."""
     beyond = []
     for trial in trials:
-        unit = space.to_unit(trial.point).get(address)
+        unit = places[id(trial)].get(address)
         if unit is not None and (unit < optimum if side == "low" else unit > optimum):
             beyond.append(not trial.feasible)
     return len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
 
 
-def _turns_before(space: SearchSpace, address: str, trials: Sequence[SearchedPoint], side: Side) -> bool:
+def _turns_before(places: Places, address: str, trials: Sequence[SearchedPoint], side: Side) -> bool:
     """Whether steps-to-target rise again before the edge: a parabola through the near-optimal trials says so.
 
     Least squares of log(steps) on (1, d, d^2), d the distance from the edge; the optimum is inside when log(steps)
     falls with d at d = 0, significantly by its t-value.
     """
-    near = [t for t in _near_optimal(trials, _TURN_WITHIN) if t.steps_to_target and address in space.to_unit(t.point)]
-    units = _units(space, address, near)
+    near = [t for t in _near_optimal(trials, _TURN_WITHIN) if t.steps_to_target and address in places[id(t)]]
+    units = _units(places, address, near)
     if len(near) < _TURN_TRIALS or len(set(units.tolist())) < 3:
         return False
     distance = units if side == "low" else 1 - units

@@ -132,8 +132,11 @@ def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tu
 
 
 def _step_seconds(study: pd.DataFrame) -> float:
-    """Median over trials of the time of one update; the first steps of a process are slow, a median does not mind."""
-    trained = study[study["steps"] > 0]
+    """Median over trials of the time of one update; the first steps of a process are slow, a median does not mind.
+
+    Trials without seconds (many imported ones) have none: their time is unknown, not zero.
+    """
+    trained = study[(study["steps"] > 0) & (study["train_seconds"] > 0)]
     if trained.empty:
         return math.nan
     return float((trained["train_seconds"] / trained["steps"]).median())
@@ -169,9 +172,10 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
         Frame with the columns of `BOUNDARY`.
     """
     names = [c for c in trials.columns if c not in TRIALS.names]
+    needed = trials[[*("number", "round", "outcome", "steps_to_target", "best_value"), *names]]
     rows = []
     for batch_size in experiment.batch_sizes:
-        search = trials[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
+        search = needed[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
         state = study_state(experiment, batch_size, [_search_trial(row, names) for row in search.to_dict("records")])
         for verdict in state.edges:
             touch = verdict.touch

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["tune", "resume", "analyze", "fit", "recommend", "report", "workloads"]
+COMMANDS = [
+    *("tune", "resume", "analyze", "targets", "budgets", "optimum", "sensitivity", "fit", "recommend", "compare"),
+    *("import", "export", "report", "workloads"),
+]
 GOOD = """
 workload: digits_mlp
 batch_sizes: [16, 64]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.fit.estimate import fit_hyperbola
+from analysis.fit.p_norm import PNorm
 from analysis.fit.result import HyperbolaFit
 from search_spaces import InputError
 
@@ -43,7 +44,7 @@ def numbers(fit: HyperbolaFit) -> list[float]:
 
 
 @given(st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3), st.integers(3, 9))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_an_exact_hyperbola_comes_back(log_batch: float, log_steps: float, place: float, n: int) -> None:
     batch = 10**log_batch * 2.0 ** np.arange(n)
     b_crit = batch[0] * 2 ** (n / 2 + place)
@@ -97,7 +98,7 @@ def test_the_interval_covers_at_its_level() -> None:
 
 @pytest.mark.parametrize("cap", [pytest.param(700.0, id="small-batches"), pytest.param(420.0, id="more-of-them")])
 def test_unreached_studies_do_not_bias_the_fit(cap: float) -> None:
-    rng, n = np.random.default_rng(12), 120
+    rng, n = np.random.default_rng(12), 80
     batch = 100 * 2.0 ** np.arange(-4, 5)
     logs, covered = [], 0
     for _ in range(n):
@@ -195,3 +196,47 @@ def test_rows_set_aside_are_in_the_result() -> None:
     assert [row["row"] for row in fit.to_json()["rows_set_aside"]] == [7, 8]
     assert fit.n_rows == 7
     assert any("2 rows were set aside" in note for note in fit.notes)
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.1, 0.2])
+@pytest.mark.parametrize("p", [1.0, 1.4])
+@pytest.mark.parametrize("side", ["before-the-knee", "beyond-the-knee"])
+def test_a_curve_cut_off_far_from_its_knee_is_hardly_ever_identified(side: str, p: float, noise: float) -> None:
+    rng, n = np.random.default_rng(21), 40
+    b_crit = 8 * B.max() if side == "before-the-knee" else B.min() / 8
+    truth = PNorm(50, b_crit, p, 0).steps(B[:6] if side == "before-the-knee" else B)
+    batch = B[:6] if side == "before-the-knee" else B
+    fits = [fit_hyperbola(table(batch, truth * np.exp(rng.normal(0, noise, batch.size)))) for _ in range(n)]
+    assert sum(fit.identified["b_crit"] for fit in fits) <= 2
+
+
+def test_what_is_left_of_the_bias_of_unreached_studies_under_a_sharp_knee_is_within_the_interval() -> None:
+    rng, n = np.random.default_rng(22), 60
+    batch = 100 * 2.0 ** np.linspace(-4, 3, 8)
+    truth = PNorm(1, 100, 1.4, 0).steps(batch)
+    target = fit_hyperbola(table(batch, truth)).b_crit
+    fits = []
+    for _ in range(n):
+        steps = truth * np.exp(rng.normal(0, 0.03, 8))
+        fits.append(fit_hyperbola(table(batch, np.where(steps > 6, math.nan, steps), max_steps=6.0)))
+    bias = np.median([math.log(fit.b_crit / target) for fit in fits])
+    assert -0.16 < bias < -0.07  # 8 to 13 % low: known, said in the notes, and held by the interval
+    assert np.mean([fit.b_crit_low <= target <= fit.b_crit_high for fit in fits]) >= 0.85
+    flagged = [fit for fit in fits if fit.lack_of_fit]
+    assert flagged and all(any("which batch sizes reached" in note for note in fit.notes) for fit in flagged)
+
+
+def test_points_on_a_curve_by_luck_are_no_better_known_than_their_evaluations() -> None:
+    table = pd.DataFrame({"batch_size": [8, 32, 128, 512], "steps": [900.0, 300.0, 150.0, 112.5]})
+    lucky = fit_hyperbola(table)
+    honest = fit_hyperbola(table.assign(steps_resolution=0.1 * table["steps"]))
+    assert lucky.sigma == pytest.approx(0, abs=1e-9) and lucky.b_crit_high / lucky.b_crit_low < 1.000001
+    assert honest.sigma == pytest.approx(0.1 / math.sqrt(12))
+    assert honest.b_crit == lucky.b_crit
+    assert 1.05 < honest.b_crit_high / honest.b_crit_low < 1.5
+
+
+def test_a_flat_line_has_no_critical_batch_size() -> None:
+    found = fit_hyperbola(pd.DataFrame({"batch_size": [8, 32, 128], "steps": [47.0, 47.0, 47.0]})).to_json()
+    assert (found["b_crit"], found["b_crit_low"], found["b_crit_high"]) == (None, None, None)
+    assert not found["identified"]["b_crit"]

@@ -19,8 +19,8 @@ CURVE = Hyperbola(10, 1000)  # b_crit = 100
         pytest.param((80, 120), (1.2, 0.1), (10, 1000), (False, True, False), id="s_min-wide"),
         pytest.param((80, 120), (0.1, 1.2), (10, 1000), (True, False, False), id="e_min-wide"),
         pytest.param((20, 220), (0.1, 0.1), (10, 1000), (True, True, False), id="b_crit-wide"),
-        pytest.param((80, 120), (0.1, 0.1), (1, 49), (False, True, False), id="too-short-above"),
-        pytest.param((80, 120), (0.1, 0.1), (201, 1000), (True, False, False), id="too-short-below"),
+        pytest.param((80, 120), (0.1, 0.1), (1, 66), (False, True, False), id="too-short-above"),
+        pytest.param((80, 120), (0.1, 0.1), (151, 1000), (True, False, False), id="too-short-below"),
     ],
 )
 def test_each_rule_denies_what_it_is_about(

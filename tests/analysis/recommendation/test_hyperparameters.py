@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 
+from analysis.optimum.optimum import OptimumLaws, optimum_laws
 from analysis.recommendation.hyperparameters import hyperparameters_at
+from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
 
 BEST = {
     16.0: {"lr": 0.1, "momentum": 0.9, "schedule": "linear", "end_factor": 0.0, "warmup": 10},
@@ -30,3 +36,47 @@ def test_where_neighbours_differ_or_are_missing_the_nearest_study_is_taken_whole
 ) -> None:
     found = hyperparameters_at(batch_size, BEST)
     assert (found.source, found.values) == ("nearest", BEST[study])
+
+
+def measured() -> tuple[dict[float, dict[str, Any]], OptimumLaws]:
+    experiment = spec(PLANE)
+    trials = searched(experiment, bowl(lambda b: 0.5 / (1 + 64 / b), 0.3), np.random.default_rng(0), noise=0.03)
+    laws = optimum_laws(*tables(trials, experiment))
+    return {float(found.batch_size): dict(found.best) for found in laws.reached}, laws
+
+
+def test_a_measured_point_has_the_intervals_of_its_near_optimal_set() -> None:
+    best, laws = measured()
+    found = hyperparameters_at(64.0, best, laws)
+    near = laws.set_at(64)
+    assert near is not None and found.source == "measured" and found.values == best[64.0]
+    assert (found.low["lr"], found.high["lr"]) == (near.ranges["lr"].low, near.ranges["lr"].high)
+    assert set(found.sources.values()) == {"measured"}
+
+
+def test_between_studies_a_law_that_passes_gives_the_learning_rate_at_the_advised_momentum() -> None:
+    best, laws = measured()
+    found = hyperparameters_at(45.0, best, laws)
+    assert found.source == "law" and found.sources["lr"] == "law"
+    rest = 1 - found.values["momentum"]
+    assert found.low["lr"] / rest <= 0.5 / (1 + 64 / 45) <= found.high["lr"] / rest
+    assert found.low["lr"] < found.values["lr"] < found.high["lr"]
+
+
+def test_outside_of_the_studies_everything_is_marked_extrapolated() -> None:
+    best, laws = measured()
+    found = hyperparameters_at(5000.0, best, laws)
+    assert found.source == "extrapolated" and set(found.sources.values()) == {"extrapolated"}
+    effective = found.values["lr"] / (1 - found.values["momentum"])
+    assert effective == pytest.approx(0.5 / (1 + 64 / 5000), rel=0.3)
+
+
+def test_without_a_law_that_passes_the_value_is_interpolated_with_the_neighbours_intervals() -> None:
+    best, laws = measured()
+    rejected = {name: replace(verdict, kind="none", supported=()) for name, verdict in laws.verdicts.items()}
+    none = replace(laws, verdicts=rejected)
+    found = hyperparameters_at(45.0, best, none)
+    plain = hyperparameters_at(45.0, best)
+    assert (found.source, found.values) == ("interpolated", plain.values)
+    assert found.low["lr"] < found.values["lr"] < found.high["lr"]
+    assert hyperparameters_at(5000.0, best, none).source == "extrapolated"

@@ -120,7 +120,7 @@ def test_an_impossible_limit_is_told_with_what_it_would_take() -> None:
     assert (missed.limit, missed.given) == ("max_steps", 500)
     assert missed.needed == pytest.approx(500 * (1 + 200 / 4096))
     assert recommend(EXACT, TIMES, max_steps=missed.needed).feasible
-    assert "max_steps at least 524 (given 500)" in found.sentences[0]
+    assert "max_steps at least 525 (given 500)" in found.sentences[0]
 
 
 def test_limits_that_conflict_are_told_each_with_the_other_kept() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.recommendation.step_time import fit_step_times, read_step_times
+from analysis.recommendation.step_time import fit_step_times, read_step_times, trial_step_times
 from search_spaces import InputError
 
 B = np.array([8.0, 16, 32, 64])
@@ -56,3 +56,35 @@ def test_wrong_tables_are_refused_with_every_problem(tmp_path: Path) -> None:
     assert "row 3 has -16" in str(caught.value)
     with pytest.raises(InputError, match="at 2 batch sizes or more are needed, but there are 1"):
         fit_step_times(table([8], [1.0]))
+
+
+def test_repeats_give_the_scatter_of_a_time_pooled_over_batch_sizes() -> None:
+    """Golden: rows e^(+-0.1) about two times: pooled variance (2 x 0.01 + 2 x 0.01) / (4 - 2) = 0.02, t(2) = 4.303."""
+    around = np.exp([0.1, -0.1, 0.1, -0.1])
+    times = fit_step_times(table([8, 8, 16, 16], around * [1, 1, 2, 2]))
+    assert times.log_sigma == pytest.approx(np.sqrt(0.02))
+    assert times.degrees_of_freedom == 2
+    assert times.log_half_width([8, 12, 99], 0.95) == pytest.approx(4.3027 * np.sqrt(0.02 / 2), rel=1e-4)
+
+
+def test_without_repeats_the_scatter_is_not_known() -> None:
+    times = fit_step_times(table(B, 0.01 + 0.002 * B))
+    assert times.log_sigma is None
+    assert times.log_half_width(B, 0.95).tolist() == [0, 0, 0, 0]
+
+
+def test_the_interval_of_a_time_covers_the_truth_as_often_as_it_says() -> None:
+    rng, hits = np.random.default_rng(5), 0
+    for _ in range(400):
+        times = fit_step_times(table(np.repeat(B, 4), np.exp(0.1 * rng.standard_normal(16))))
+        hits += abs(np.log(times.step_seconds[1])) <= times.log_half_width(B[1], 0.9)
+    assert 0.87 < hits / 400 < 0.96  # of the median of four, whose exact error is a little smaller than the formula's
+
+
+def test_a_runs_own_trials_are_the_repeats() -> None:
+    trials = pd.DataFrame({"batch_size": [8, 8, 8, 16, 16], "steps": [10, 20, 0, 10, 10]})
+    times = trial_step_times(trials.assign(train_seconds=[1.0, 4.0, 0.0, 3.0, 3.0]))
+    assert times is not None
+    assert times.step_seconds == pytest.approx((0.15, 0.3))
+    assert times.repeats == (2, 2)
+    assert trial_step_times(trials.assign(train_seconds=[1.0, 4.0, 0.0, 0.0, 0.0])) is None

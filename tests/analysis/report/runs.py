@@ -11,6 +11,7 @@ import pyarrow as pa
 from analysis.analyze import RunAnalysis
 from analysis.arrow_tables import to_arrow
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from analysis.recommendation.hardware import Hardware
 from analysis.recommendation.recommend import Recommendation, recommend
 from analysis.recommendation.step_time import fit_step_times
 from analysis.studies.steps_to_target import boundary_table, steps_to_target
@@ -119,6 +120,18 @@ def recommended(analysis: RunAnalysis, timed: bool = True, **limits: Any) -> Rec
     assert analysis.fit is not None
     times = fit_step_times(analysis.studies) if timed else None
     return recommend(analysis.fit, times, hyperparameters=analysis.hyperparameters, **limits)
+
+
+def recommended_on_two(
+    analysis: RunAnalysis, names: tuple[str, str] = ("big", "small"), **limits: Any
+) -> Recommendation:
+    """A kind of device that is faster and one that is cheaper."""
+    assert analysis.fit is not None
+    studies = analysis.studies[["batch_size", "step_seconds"]]
+    slower = studies.assign(step_seconds=3 * studies["step_seconds"])
+    big, small = names
+    hardware = [Hardware(fit_step_times(studies), big, 1, 4.0), Hardware(fit_step_times(slower), small, 1, 1.0)]
+    return recommend(analysis.fit, hardware, hyperparameters=analysis.hyperparameters, **limits)
 
 
 def curves(analysis: RunAnalysis, evaluations: int = 20) -> pa.Table:

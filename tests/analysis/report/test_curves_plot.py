@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.curves_plot import curves_plot
+from analysis.report.curves_plot import curves_plot, drawn_runs
 from search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 
@@ -40,3 +40,17 @@ def test_without_the_metric_or_without_runs_there_is_no_figure() -> None:
     analysis = runs.usual()
     assert curves_plot(analysis, runs.curves(analysis).drop_columns(["loss"])) is None
     assert curves_plot(runs.partly(()), runs.curves(runs.partly(()))) is None
+
+
+def test_many_runs_and_thinned_curves_are_said_in_the_figure() -> None:
+    spec = runs.experiment(batch_sizes=(8, 16))
+    rows = [row for b in spec.batch_sizes for row in runs.study(spec, b)]
+    for b in spec.batch_sizes:
+        best = next(row["repeats"] for row in rows if row["batch_size"] == b and row["repeats"])
+        more = {"stage": "confirm", "repeats": best}
+        rows += [runs.trial(spec, b, number, Outcome.REACHED, 90, **more) for number in range(3, 120)]
+    analysis = runs.analysis_of(spec, rows)
+    figure = curves_plot(analysis, runs.curves(analysis))
+    assert figure is not None
+    assert len(figure["data"]) == 150 == len(drawn_runs(analysis))
+    assert "150 of 240 runs drawn" in figure["layout"]["annotations"][0]["text"]

@@ -23,6 +23,15 @@ def test_the_line_is_the_frontier_and_the_choices_lie_on_it() -> None:
         assert line[x] == pytest.approx(y)
 
 
+def test_every_hardware_has_a_line_of_its_own() -> None:
+    recommendation = runs.recommended_on_two(runs.usual(), ("<b>big</b>", "small"))
+    figure = frontier_plot(recommendation, "examples")
+    assert figure is not None
+    lines = {trace["name"]: trace for trace in figure["data"] if trace["mode"] == "lines"}
+    assert set(lines) == {"1 x &lt;b&gt;big&lt;/b&gt;", "1 x small"}
+    assert len({trace["line"]["color"] for trace in lines.values()}) == 2
+
+
 def test_without_step_times_there_is_no_figure() -> None:
     assert frontier_plot(runs.recommended(runs.usual(), timed=False), "examples") is None
 

@@ -42,12 +42,21 @@ def test_every_edge_is_a_row_with_a_sentence_for_its_kind() -> None:
 def test_choices_say_what_they_take_and_how_to_train(timed: bool) -> None:
     recommendation = runs.recommended(runs.usual(), timed=timed, max_steps=50)
     table = tables.choice_table(recommendation, "examples")
-    assert column(table, "choice") == ["best", "cheapest", "balanced", "fastest"]
+    assert column(table, "choice") == ["best", "safe", "cheapest", "balanced", "fastest"]
+    assert all("%" in cell for cell in column(table, "sample efficiency"))
     assert ("cost (device-hours)" in table.head) == timed
     advice = tables.advice_table(recommendation)
     assert column(advice, "choice") == column(table, "choice")
     assert {"lr", "momentum", "where from"} < set(advice.head)
     assert len(tables.frontier_table(recommendation, "examples").rows) == len(recommendation.frontier)
+
+
+def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
+    recommendation = runs.recommended_on_two(runs.usual(), max_hours=1e-9)
+    assert set(column(tables.frontier_table(recommendation, "examples"), "on")) == {"1 x big", "1 x small"}
+    assert column(tables.limit_table(recommendation), "on") == ["1 x big"]
+    (prices,) = tables.price_table(runs.recommended_on_two(runs.usual())).rows
+    assert prices[0] in ("big", "small")
 
 
 def test_nested_facts_of_the_environment_stand_on_one_line() -> None:

@@ -1,0 +1,1 @@
+"""The layout of Shallue et al.'s archive (batch_science), read and written."""

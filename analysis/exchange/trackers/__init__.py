@@ -1,0 +1,1 @@
+"""Runs that other tools logged: Optuna, Ray Tune, Weights & Biases."""

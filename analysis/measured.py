@@ -1,0 +1,67 @@
+"""What `analyze` asks of the measurements, answered in one pass: crossings of targets, best values within budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.budgets.best_within import BestWithin
+from analysis.budgets.resources import Budgets, Resource, default_budgets
+from analysis.one_pass import curves, read_measurements
+from analysis.run_folder import RunFolder
+from analysis.targets.crossings import Crossings
+from analysis.targets.study_trials import stopped_at_target
+from analysis.targets.thresholds import default_targets
+from search_spaces.outcome import Outcome
+from search_spaces.target import Target
+
+
+def measured(
+    folder: RunFolder,
+    trials: pd.DataFrame,
+    target: Target,
+    targets: Sequence[Target] | None = None,
+    budgets: Budgets | None = None,
+    *,
+    always: bool = False,
+) -> tuple[Crossings, BestWithin]:
+    """Read the measurements once.
+
+    Args:
+        folder: the run.
+        trials: its trials table.
+        target: the target of the analysis, which names the metric.
+        targets: of the same metric; None = a grid chosen from the curves.
+        budgets: None = chosen from the trials.
+        always: whether the target is among the crossings even if no study reached it.
+
+    Returns:
+        (crossings, best values), one row a trial.
+
+    Raises:
+        InputError: the measurements break their schema.
+    """  # noqa: DOC502 (raised by `read_measurements`)
+    if targets is None:
+        targets = _targets(folder, trials, target)
+    if budgets is None:
+        budgets = default_budgets(trials, stopped_at_target(trials))
+    crossings = Crossings.of([*targets, target] if always or not targets else targets, len(trials))
+    best = BestWithin.of(budgets, target.direction, trials["batch_size"].to_numpy(dtype=float))
+    timed = Resource.HOURS in budgets
+    read_measurements(folder, list(trials["trial_id"]), target.metric, [crossings, best], timed=timed)
+    return crossings, best
+
+
+def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[Target, ...]:
+    """The default grid, from the curve of the best trial of each study."""
+    feasible = trials[[Outcome(outcome).feasible for outcome in trials["outcome"]]]
+    ascending = target.direction.better(0.0, 1.0)
+    ordered = feasible.sort_values(["stage", "steps_to_target", "best_value"], ascending=[False, True, ascending])
+    best = ordered.groupby("batch_size")["trial_id"].first()
+    of_trial = {trial_id: int(batch_size) for batch_size, trial_id in best.items()}  # type: ignore[call-overload]
+    found = {of_trial[name]: (steps, values) for name, steps, values in curves(folder, list(of_trial), target.metric)}
+    return default_targets(target, found, bool(stopped_at_target(trials).any()))
+
+
+__all__ = ["measured"]

@@ -1,0 +1,34 @@
+"""The page's templates: how they are found, and what all of them are given."""
+
+from __future__ import annotations
+
+from importlib import resources
+from typing import Any
+
+
+def render(template: str, /, **words: Any) -> str:
+    """Fill one of this folder's templates; every text is escaped, and a name that was not given is an error.
+
+    Args:
+        template: its file.
+        words: what it shows; `css` and `plotly`, which every page holds, are added.
+
+    Returns:
+        The page.
+    """
+    # Jinja and plotly's script are needed by nothing else in this package.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("analysis", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = resources.files("analysis.report").joinpath("page.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(words, css=css, plotly=get_plotlyjs())
+
+
+__all__ = ["render"]

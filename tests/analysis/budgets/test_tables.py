@@ -1,0 +1,119 @@
+"""The tables of budgets on made-up runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis.budgets.resources import Resource
+from analysis.budgets.tables import BudgetTables, Status, amount
+from analysis.curve_answers import budgets_of_run
+from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.targets.test_grid import cut
+
+
+def tables(
+    path: Path, runs: dict[str, Run], steps: list[float], target: str = "loss < 0.0001", **more: object
+) -> BudgetTables:
+    sizes = sorted({run.batch_size for run in runs.values()})
+    folder = write_run(path / "run", experiment(sizes, target, **more), runs, parts=2)
+    return budgets_of_run(folder, {Resource.STEPS: steps})
+
+
+def falling(batch_size: int, scale: float, until: int = 100) -> Run:
+    """Loss scale / step: more examples a step are better at equal steps, worse at equal examples."""
+    return Run(batch_size, [(s, scale / s / batch_size**0.5) for s in range(1, until + 1)])
+
+
+def cell(found: BudgetTables, batch_size: int, budget: float) -> dict[str, object]:
+    rows = found.cells[(found.cells["batch_size"] == batch_size) & (found.cells["budget"] == budget)]
+    return dict(rows.iloc[0])
+
+
+def test_full_curves_give_full_tables_and_the_textbook_winners(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16, 64) for n in range(4)}
+    folder = write_run(tmp_path / "run", experiment([4, 16, 64], "loss < 0.0001"), runs)
+    found = budgets_of_run(folder, {Resource.STEPS: [100.0], Resource.EXAMPLES: [400.0]})
+    assert set(found.cells["status"]) == {"covered"}
+    steps, examples = found.verdicts
+    assert (steps.winner, examples.winner) == (64, 4)  # fixed steps favour large batches, fixed examples small ones
+    assert cell(found, 64, 100)["value"] == pytest.approx(1 / 100 / 8)
+    assert cell(found, 64, 400)["value"] == pytest.approx(1 / 6 / 8)  # 6 steps of 64 are 384 examples
+    assert cell(found, 64, 400)["best_trial"] == "b64-0"
+    assert found.notes == ()
+
+
+def test_a_budget_is_shown_only_where_trials_could_use_it(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n, until=40 if b == 64 else 100) for b in (4, 16, 64) for n in range(4)}
+    found = tables(tmp_path, runs, [40, 41])
+    assert (cell(found, 64, 40)["status"], cell(found, 64, 41)["status"]) == ("covered", "missing")
+    assert [verdict.winner for verdict in found.verdicts] == [64, None]
+    assert "trials at 64 ended before" in found.verdicts[1].sentence
+    assert math.isnan(float(str(cell(found, 64, 41)["value"])))
+
+
+def test_beyond_the_target_nothing_is_invented(tmp_path: Path) -> None:
+    spec = experiment([4, 16, 64], "loss < 0.01")
+    runs = {f"b{b}-{n}": Run(b, cut(list(falling(b, 1 + 0.1 * n).curve), spec)) for b in (4, 16, 64) for n in range(3)}
+    found = tables(tmp_path, runs, [10, 20, 40], "loss < 0.01")
+    status = {budget: [cell(found, b, budget)["status"] for b in (4, 16, 64)] for budget in (10, 20, 40)}
+    assert status == {
+        10: ["covered"] * 3,
+        20: ["covered", "covered", "stopped"],
+        40: ["covered", "stopped", "stopped"],
+    }
+    assert [verdict.winner for verdict in found.verdicts] == [64, 64, None]
+    assert "only batch size 64 reaches loss < 0.01" in found.verdicts[1].sentence
+    assert "16, 64 reach loss < 0.01 and stop there" in found.verdicts[2].sentence
+    assert any("Trials stop when they reach the run's target" in note for note in found.notes)
+
+
+def test_pruned_trials_mark_the_cell_and_do_not_block_the_verdict(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 64) for n in range(4)}
+    pruned = falling(64, 3, until=10)
+    runs["b64-pruned"] = Run(64, pruned.curve, "pruned")
+    found = tables(tmp_path, runs, [100])
+    assert (cell(found, 64, 100)["status"], cell(found, 64, 100)["n_cut"]) == ("cut", 1)
+    assert found.verdicts[0].winner == 64
+
+
+def test_a_trial_that_diverged_later_counts_before_and_an_imported_one_does_not(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": falling(b, 2 + 0.1 * n) for b in (4, 16) for n in range(3)}
+    runs["b4-wild"] = Run(4, [*falling(4, 0.1, until=50).curve, (51, 99.0)], "diverged")
+    found = tables(tmp_path / "own", runs, [50, 100])
+    assert (cell(found, 4, 50)["best_trial"], cell(found, 4, 100)["best_trial"]) == ("b4-wild", "b4-0")
+    imported = tables(tmp_path / "imported", runs, [50], imported={"format": "x", "source": "y"})
+    assert cell(imported, 4, 50)["best_trial"] == "b4-0"
+
+
+def test_a_study_without_search_shows_its_seeds(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": Run(b, falling(b, 1 + 0.1 * n).curve, repeats="p") for b in (4, 16) for n in range(3)}
+    assert tables(tmp_path, runs, [50]).verdicts[0].winner == 16
+
+
+def test_a_metric_to_be_maximised_is_best_where_it_is_largest(tmp_path: Path) -> None:
+    runs = {
+        f"b{b}-{n}": Run(b, [(s, 1 - v) for s, v in falling(b, 1 + 0.1 * n).curve]) for b in (4, 64) for n in range(3)
+    }
+    found = tables(tmp_path, runs, [50], "accuracy > 0.9999")
+    assert found.verdicts[0].winner == 64 and cell(found, 64, 50)["value"] == pytest.approx(1 - 1 / 50 / 8)
+
+
+def test_the_tables_are_one_json_object_and_sentences(tmp_path: Path) -> None:
+    runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16) for n in range(3)}
+    folder = write_run(tmp_path / "run", experiment([4, 16], "loss < 0.0001"), runs)
+    found = budgets_of_run(folder, {})
+    answer = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert [bool(answer[resource]) for resource in ("steps", "examples", "hours")] == [True] * 3
+    assert {c["batch_size"] for c in answer["steps"][0]["cells"]} == {4, 16}
+    assert len(found.sentences) == 3 and found.sentences[0].startswith("Steps: batch size 16 clearly wins under")
+
+
+def test_amounts_are_read_by_people() -> None:
+    assert amount(Resource.STEPS, 1100, "tokens") == "1,100 steps"
+    assert amount(Resource.EXAMPLES, 1100, "tokens") == "1,100 tokens"
+    assert amount(Resource.HOURS, 0.05, "tokens") == "3 min"
+    assert all(status.sentence.endswith(".") for status in Status)

@@ -1,0 +1,94 @@
+"""Who needs fewer steps or hours where: crossings as in closed form, nothing beyond what both measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.comparison.advantage import advantages, curve_ratio, fastest
+from analysis.recommendation.step_time import StepTimes
+from tests.analysis.comparison.made_up import fit, labelled, run, table
+
+# S = 100 + 6400 / B and 200 + 3200 / B: they meet at B = 32.
+FAR = labelled("far", table("far", 100, 64, noise=0.02, seed=1))
+NEAR = labelled("near", table("near", 200, 16, noise=0.02, seed=2))
+
+
+def timed(c0: float, c1: float) -> StepTimes:
+    return StepTimes((1.0, 1e4), (c0 + c1, c0 + 1e4 * c1), c0, c1, 0.0)
+
+
+def test_each_run_leads_on_its_side_of_the_crossing() -> None:
+    (found,) = advantages([NEAR, FAR])
+    assert found.crossing == pytest.approx(32, rel=0.1)
+    assert [stretch.fewer for stretch in found.stretches] == ["near", None, "far"]
+    first, middle, last = found.stretches
+    assert middle.low < (found.crossing or 0) < middle.high
+    assert first.low == 4 and last.high == 1024
+    assert last.strongest == pytest.approx(106.25 / 203.1, rel=0.1) and last.strongest_at == 1024
+    assert last.strongest_low < last.strongest < last.strongest_high < 1 < first.strongest_low
+
+
+@settings(deadline=None, max_examples=50)
+@given(e=st.floats(10, 1e5), s=st.floats(1, 1e3), e2=st.floats(10, 1e5), s2=st.floats(1, 1e3))
+def test_the_crossing_is_where_both_curves_have_the_same_steps(e: float, s: float, e2: float, s2: float) -> None:
+    a, b = (replace(one, fit=replace(SOME, s_min=x, e_min=y)) for one, x, y in ((FAR, s, e), (NEAR, s2, e2)))
+    (found,) = advantages([a, b])
+    differences = [s + e / size - s2 - e2 / size for size in (4, 1024)]
+    if found.crossing is None:
+        assert differences[0] * differences[1] >= 0 or 0 in np.round(differences, 9)
+    else:
+        assert s + e / found.crossing == pytest.approx(s2 + e2 / found.crossing)
+        assert 4 < found.crossing < 1024
+
+
+SOME = fit(100, 64, 0.03)
+
+
+def test_nothing_is_said_beyond_what_both_measured() -> None:
+    upper = labelled("upper", table("upper", 200, 16, noise=0.02, sizes=(64.0, 128.0, 256.0, 512.0, 4096.0)))
+    (found,) = advantages([FAR, upper])
+    assert (found.low, found.high) == (64, 1024)
+    assert found.stretches[0].low == 64 and found.stretches[-1].high == 1024
+    assert found.crossing is None
+
+
+def test_the_ratio_of_curves_is_known_best_in_the_middle() -> None:
+    sizes = np.geomspace(4, 1024, 31)
+    ratio, low, high = curve_ratio(SOME, fit(50, 64, 0.03, 5), sizes)
+    assert np.all((low < ratio) & (ratio < high))
+    width = np.log(high / low)
+    assert width[15] < min(width[0], width[-1])
+
+
+def test_step_times_can_turn_the_order() -> None:
+    slow, quick = replace(FAR, step_times=timed(3e-3, 0)), replace(NEAR, step_times=timed(1e-3, 0))
+    (found,) = advantages([quick, slow])
+    assert found.hours_crossings == ()
+    assert found.faster == (("near", 4.0, 1024.0),)
+    # 1.5 times the time a step: 1.5 (100 + 6400 / B) = 200 + 3200 / B at B = 128.
+    slow = replace(FAR, step_times=timed(1.5e-3, 0))
+    (found,) = advantages([quick, slow])
+    (crossing,) = found.hours_crossings or ()
+    assert crossing == pytest.approx((1.5 * 6400 - 3200) / 50, rel=0.3)
+    assert [name for name, _, _ in found.faster] == ["near", None, "far"]
+    assert found.faster[0][1] == 4 and found.faster[1][1] < crossing < found.faster[1][2] and found.faster[2][2] == 1024
+
+
+def test_the_fastest_batch_size_minimises_the_time() -> None:
+    timed_run = replace(FAR, step_times=timed(1e-3, 1e-5))
+    (found,) = fastest([timed_run, NEAR])  # NEAR has no step times
+    # sqrt(c0 / c1 b_crit) = sqrt(100 * 64) = 80
+    assert found.run == "far" and found.batch_size == pytest.approx(80, rel=0.1)
+    assert found.batch_size == round(found.batch_size)
+    assert found.hours == pytest.approx(found.steps * (1e-3 + 1e-5 * found.batch_size) / 3600)
+
+
+def test_a_run_brings_its_own_step_times() -> None:
+    pair = [labelled("a", run()), labelled("b", run(seed=1, b_crit=64))]
+    (found,) = advantages(pair)
+    assert found.hours_crossings is not None and len(fastest(pair)) == 2

@@ -1,0 +1,75 @@
+"""The facts of one side: numbers with intervals, effort, step times; the same of a run and of its table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.comparison import StepsTable
+from analysis.comparison.source import NUMBERS, run_of
+from tests.analysis.comparison import made_up
+
+RUN = run_of(made_up.run())
+
+
+def test_estimates_have_the_fits_numbers_and_intervals_around_them() -> None:
+    assert RUN.fit is not None
+    for name in NUMBERS:
+        estimate = RUN.estimates[name]
+        assert estimate.value == getattr(RUN.fit, name) and estimate.identified
+        assert estimate.low is not None and estimate.high is not None
+        assert estimate.low < (estimate.value or 0) < estimate.high
+    assert (RUN.estimates["b_crit"].low, RUN.estimates["b_crit"].high) == (RUN.fit.b_crit_low, RUN.fit.b_crit_high)
+
+
+def test_the_effort_counts_every_trial_and_step() -> None:
+    assert RUN.analysis is not None and RUN.effort is not None
+    assert RUN.effort == {
+        "trials": len(RUN.analysis.trials),
+        "steps": RUN.analysis.trials["steps"].sum(),
+        "fewest": 2,
+        "most": 2,
+    }
+
+
+def test_a_table_of_a_runs_steps_has_the_runs_numbers() -> None:
+    table = run_of(StepsTable("steps.csv", RUN.studies[["batch_size", "steps"]]))
+    assert table.estimates == RUN.estimates
+    assert (table.target, table.effort, table.step_times, table.stem) == (None, None, None, "steps")
+
+
+def test_repeats_of_a_table_give_an_interval() -> None:
+    rows = pd.DataFrame({"batch_size": [8, 8, 8, 64], "steps": [90.0, 100.0, 130.0, 40.0]})
+    studies = run_of(StepsTable("steps.csv", rows)).studies
+    assert studies["steps"].tolist() == [100, 40]
+    assert (studies["steps_low"][0], studies["steps_high"][0], studies["steps_level"][0]) == (90, 130, 0.75)
+    assert math.isnan(studies["steps_low"][1])
+
+
+def test_unreached_rows_stay_with_how_far_they_were_trained() -> None:
+    rows = pd.DataFrame({"batch_size": [8, 16, 32], "steps": [np.nan, 50.0, 30.0], "max_steps": [500, np.nan, np.nan]})
+    found = run_of(StepsTable("steps.csv", rows))
+    assert len(found.reached) == 2
+    assert found.range == (16.0, 32.0)
+    assert found.studies["max_steps"][0] == 500
+
+
+def test_without_a_fit_there_is_a_reason() -> None:
+    found = run_of(StepsTable("steps.csv", pd.DataFrame({"batch_size": [8.0], "steps": [3.0]})))
+    assert found.estimates == {} and found.fit is None
+    assert "only one did" in str(found.no_fit)
+
+
+def test_step_times_need_two_batch_sizes() -> None:
+    rows = made_up.steps_table(100, 64).assign(step_seconds=[0.1, *[np.nan] * 8])
+    assert run_of(StepsTable("steps.csv", rows)).step_times is None
+    assert run_of(StepsTable("steps.csv", rows.assign(step_seconds=0.1))).step_times is not None
+    assert RUN.step_times is not None
+
+
+def test_the_limit_of_a_curve_is_no_value() -> None:
+    flat = run_of(StepsTable("flat.csv", pd.DataFrame({"batch_size": [8, 16, 32, 64], "steps": [10, 11, 10.5, 11]})))
+    assert flat.estimates["e_min"].value is None and flat.estimates["b_crit"].value is None
+    assert not flat.estimates["b_crit"].identified

@@ -1,0 +1,33 @@
+"""Runs with a planted curve, as three trackers would log them: S(B) = 20 (1 + 64 / B), all whole numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.analyze import RunAnalysis, analyze
+from analysis.exchange.imported_run import ImportedRun
+from analysis.exchange.trackers.names import Reading
+from analysis.exchange.write_run import Census, write_run
+from analysis.run_folder import RunFolder
+from search_spaces.target import Target
+
+SIZES = (16, 32, 64, 128, 256)
+B_CRIT, S_MIN = 64.0, 20.0
+TARGET = Target.model_validate("val_loss < 0.1")
+READING = Reading(TARGET)
+EVIL = "</script><b>'quoted'\nname" + "x" * 300
+
+
+def steps(batch_size: int) -> int:
+    return 20 + 1280 // batch_size
+
+
+def curve(batch_size: int, slower: int = 1) -> list[tuple[int, float]]:
+    """Five evaluations of a falling loss, the last of which crosses the target."""
+    step = slower * steps(batch_size) // 5
+    return [(step * k, 1 - k / 5) for k in range(1, 6)]
+
+
+def written(run: ImportedRun, place: Path) -> tuple[Census, RunAnalysis]:
+    census = write_run(run, RunFolder.at(place))
+    return census, analyze(RunFolder.at(place))

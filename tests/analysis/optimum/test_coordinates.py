@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.optimum.coordinates import EFFECTIVE, Coordinate, Scale, study_axes, values_of
+from search_spaces.experiment import Experiment
+from tests.analysis.optimum.surface import PLANE, spec
+
+NO_EDGES = pd.DataFrame({"batch_size": [], "round": [], "dimension": [], "side": [], "widened_to": []})
+
+
+@pytest.mark.parametrize("scale", ["log", "reverse_log", "linear"])
+@given(share=st.floats(0, 1))
+def test_the_scaled_coordinate_rises_with_the_value_and_turns_back_into_it(scale: Scale, share: float) -> None:
+    coordinate = Coordinate("x", scale, 0.1, 0.9)
+    value = 0.1 + 0.8 * share
+    assert coordinate.unscaled(float(coordinate.scaled(value))) == pytest.approx(value)
+    assert coordinate.scaled(0.2) < coordinate.scaled(0.8)
+    assert coordinate.unit(np.array([0.1, 0.9])) == pytest.approx([0, 1])
+
+
+def test_a_value_that_its_scale_does_not_reach_is_not_a_number() -> None:
+    assert math.isnan(float(Coordinate("lr", "log", 0.1, 1).scaled(0.0)))
+    assert math.isnan(float(Coordinate("momentum", "reverse_log", 0, 0.9).scaled(1.0)))
+
+
+def test_the_effective_learning_rate_spans_the_corners_of_the_box() -> None:
+    search = pd.DataFrame({"lr": [0.1], "momentum": [0.5]})
+    axes = study_axes(spec(PLANE), NO_EDGES, 4, search)
+    assert [c.name for c in axes.coordinates] == [EFFECTIVE, "lr", "momentum"]
+    assert [c.name for c in axes.decoupled] == [EFFECTIVE, "momentum"]
+    assert axes.effective is not None
+    assert (axes.effective.low, axes.effective.high) == (0.001, pytest.approx(10 / 0.01))
+    assert values_of({"lr": 0.1, "momentum": 0.5}, EFFECTIVE) == pytest.approx([0.2])
+
+
+def test_the_box_is_the_one_that_was_searched_last() -> None:
+    edges = pd.DataFrame([{"batch_size": 4, "round": 0, "dimension": "lr", "side": "high", "widened_to": 30.0}])
+    search = pd.DataFrame({"lr": [0.1], "momentum": [0.5]})
+    by_name = {c.name: c for c in study_axes(spec(PLANE), edges, 4, search).numeric}
+    assert (by_name["lr"].low, by_name["lr"].high) == (0.001, 30.0)
+
+
+def test_a_hyperparameter_under_several_options_stands_once_with_the_span_of_its_boxes() -> None:
+    schedule = {"constant": None, "linear": {"end_factor": "linear from 0.2 to 1"}, "cosine": {}}
+    experiment = spec({**PLANE, "schedule": schedule})
+    search = pd.DataFrame({"lr": [0.1], "momentum": [0.5], "schedule": ["linear"], "end_factor": [0.5]})
+    axes = study_axes(experiment, NO_EDGES, 4, search)
+    found = next(c for c in axes.numeric if c.name == "end_factor")
+    assert (found.low, found.high, found.conditional) == (0.0, 1.0, True)
+    assert axes.parents["end_factor"] == ("schedule", ("linear", "cosine"))
+    assert axes.choices == {"schedule": ("constant", "linear", "cosine")}
+
+
+def test_without_a_declared_space_the_range_of_the_trials_is_the_box() -> None:
+    experiment = Experiment.model_validate(
+        {
+            "imported": {"format": "csv", "source": "x.csv"},
+            "workload": "toy",
+            "batch_sizes": [4],
+            "target": "loss < 1",
+            "space": {},
+            "budget": {"steps": 10},
+        }
+    )
+    search = pd.DataFrame(
+        {"lr": [0.1, 0.4], "momentum": [0.0, 0.9], "width": [3, 4], "same": [1.0, 1.0], "kind": ["a", "b"]}
+    )
+    axes = study_axes(experiment, NO_EDGES, 4, search)
+    assert [(c.name, c.scale, c.low, c.high) for c in axes.numeric] == [
+        ("lr", "log", 0.1, 0.4),
+        ("momentum", "reverse_log", 0.0, 0.9),
+        ("width", "linear", 3.0, 4.0),
+    ]
+    assert axes.choices == {"kind": ("a", "b")} and not axes.declared

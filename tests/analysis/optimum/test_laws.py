@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.optimum.laws import LAWS, fit_law
+
+LAW = {law.name: law for law in LAWS}
+B = 2.0 ** np.arange(2, 10)
+WIDTH = np.full(8, 0.5)
+TRUTH = {
+    "none": 0.3 + 0 * B,
+    "sqrt": 0.1 * B**0.5,
+    "linear": 0.01 * B,
+    "power": 0.03 * B**0.75,
+    "saturating": 0.8 / (1 + 64 / B),
+    "saturating_sqrt": 0.8 / (1 + 64 / B) ** 0.5,
+    "saturating_free": 0.8 / (1 + 64 / B) ** 0.75,
+    "surge": 2 * 0.8 / ((64 / B) ** 0.5 + (B / 64) ** 0.5),
+}
+Floats = npt.NDArray[np.float64]
+
+
+@pytest.mark.parametrize("name", TRUTH)
+def test_a_law_returns_what_was_put_in(name: str) -> None:
+    fit = fit_law(LAW[name], np.log(B), np.log(TRUTH[name]), WIDTH)
+    assert fit is not None
+    assert np.exp(fit.log_value(B)) == pytest.approx(TRUTH[name], rel=1e-3)
+    if LAW[name].has_knee:
+        assert fit.parameters["B_n"].value == pytest.approx(64, rel=0.02)
+        assert fit.parameters["y_max"].value == pytest.approx(0.8, rel=0.01)
+    if name in ("power", "saturating_free"):
+        assert fit.parameters["g"].value == pytest.approx(0.75, abs=0.01)
+
+
+def naive_power(log_b: Floats, log_y: Floats, weight: Floats) -> tuple[float, float]:
+    """Slope and its standard error by the textbook."""
+    design = np.column_stack([np.ones_like(log_b), log_b])
+    inverse = np.linalg.inv(design.T @ (weight[:, None] * design))
+    beta = inverse @ design.T @ (weight * log_y)
+    scale = float((weight * (log_y - design @ beta) ** 2).sum()) / (len(log_b) - 2)
+    return float(beta[1]), math.sqrt(scale * inverse[1, 1])
+
+
+@given(seed=st.integers(0, 10**6), n=st.integers(4, 12))
+def test_the_exponent_and_its_interval_are_those_of_weighted_least_squares(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    log_b, log_y, width = np.arange(n) * math.log(2.0), rng.normal(size=n), rng.uniform(0.2, 1.0, n)
+    fit = fit_law(LAW["power"], log_b, log_y, width)
+    assert fit is not None
+    slope, error = naive_power(log_b, log_y, width**-2.0)
+    from scipy import stats
+
+    reach = float(stats.t.ppf(0.975, n - 2)) * error
+    g = fit.parameters["g"]
+    assert (g.value, g.low, g.high) == pytest.approx((slope, slope - reach, slope + reach), rel=1e-4, abs=1e-6)
+
+
+def test_units_of_either_axis_change_nothing_but_the_units() -> None:
+    rng = np.random.default_rng(0)
+    log_y = np.log(TRUTH["saturating"]) + 0.2 * rng.normal(size=8)
+    one = fit_law(LAW["saturating"], np.log(B), log_y, WIDTH)
+    other = fit_law(LAW["saturating"], np.log(1000 * B), log_y + math.log(5), WIDTH)
+    assert one is not None and other is not None
+    for name, factor in (("B_n", 1000), ("y_max", 5)):
+        ends = [(e.value, e.low, e.high) for e in (one.parameters[name], other.parameters[name])]
+        assert ends[1] == pytest.approx([factor * value for value in ends[0]], rel=1e-6)
+
+
+def test_a_knee_that_the_data_do_not_show_is_open() -> None:
+    rng = np.random.default_rng(1)
+    fit = fit_law(LAW["saturating"], np.log(B), np.log(TRUTH["linear"]) + 0.05 * rng.normal(size=8), WIDTH)
+    assert fit is not None
+    assert math.isinf(fit.parameters["B_n"].high) and math.isinf(fit.parameters["y_max"].high)
+
+
+def test_with_no_freedom_there_is_a_law_but_no_interval_and_with_fewer_studies_no_law() -> None:
+    fit = fit_law(LAW["power"], np.log(B[:2]), np.log(B[:2]), WIDTH[:2])
+    assert fit is not None and fit.aicc is None and fit.freedom == 0
+    assert fit.parameters["g"].value == pytest.approx(1) and math.isnan(fit.parameters["g"].low)
+    assert math.isnan(fit.predict(100).low)
+    assert fit_law(LAW["saturating_free"], np.log(B[:2]), np.log(B[:2]), WIDTH[:2]) is None
+
+
+@pytest.mark.parametrize("name", ["power", "saturating"])
+def test_intervals_cover_the_truth_and_predictions_a_new_study(name: str) -> None:
+    rng, parameter = np.random.default_rng(2), "g" if name == "power" else "B_n"
+    true = 0.75 if name == "power" else 64.0
+    covered, predicted = [], []
+    for _ in range(120):
+        log_y = np.log(TRUTH[name]) + 0.2 * rng.normal(size=8)
+        fit = fit_law(LAW[name], np.log(B), log_y, WIDTH)
+        assert fit is not None
+        found = fit.parameters[parameter]
+        covered.append(found.low <= true <= found.high)
+        new = 0.03 * 100**0.75 if name == "power" else 0.8 / 1.64
+        at = fit.predict(100.0)
+        predicted.append(at.low <= new * math.exp(0.2 * rng.normal()) <= at.high)
+    assert 0.89 <= np.mean(covered) <= 0.99  # 0.95 give or take two and a half standard errors
+    assert 0.88 <= np.mean(predicted) <= 1

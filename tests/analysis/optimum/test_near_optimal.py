@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis.arrow_tables import to_arrow
+from analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from search_spaces.outcome import Outcome
+from search_spaces.tables import TRIALS
+from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables
+from tests.analysis.report import runs
+
+
+def sets(rows: list[dict[str, Any]], space: dict[str, Any] = LR, within: float = 0.2) -> NearOptimal:
+    experiment = spec(space, (8,))
+    trials = to_arrow(TRIALS, rows).to_pandas()
+    return near_optimal_sets(*tables(trials, experiment), within)[0][0]
+
+
+def row(number: int, lr: float, steps: int, outcome: Outcome = Outcome.REACHED, **more: Any) -> dict[str, Any]:
+    return runs.trial(spec(LR, (8,)), 8, number, outcome, steps, lr=lr, **more)
+
+
+def test_points_are_near_optimal_worse_or_not_known() -> None:
+    found = sets(
+        [
+            row(0, 0.1, 100),
+            row(1, 0.2, 120),
+            row(2, 0.4, 121),
+            row(3, 0.5, 110, Outcome.CAPPED),
+            row(4, 0.6, 120, Outcome.EXHAUSTED),
+            row(5, 5.0, 2, Outcome.DIVERGED),
+            row(6, 0.05, 50, Outcome.PRUNED),
+        ]
+    )
+    assert found.inside.tolist() == [True, True, False, False, False, False, False]
+    assert found.worse.tolist() == [False, False, True, False, True, True, False]
+    assert (found.n_inside, found.n_worse, found.n_unknown) == (2, 3, 2)
+
+
+def test_a_range_reaches_half_way_to_the_next_trial_and_is_open_where_that_is_not_known_to_be_worse() -> None:
+    found = sets(
+        [row(0, 0.1, 100), row(1, 0.2, 110), row(2, 0.8, 300), row(3, 0.025, 30, Outcome.PRUNED)],
+    ).ranges["lr"]
+    assert (found.seen_low, found.seen_high, found.n) == (pytest.approx(0.1), pytest.approx(0.2), 2)
+    assert (found.low, found.open_low) == (pytest.approx(math.sqrt(0.1 * 0.025)), True)
+    assert (found.high, found.open_high) == (pytest.approx(math.sqrt(0.2 * 0.8)), False)
+    assert found.centre == pytest.approx(math.sqrt(0.1 * 0.2))
+
+
+def test_a_range_without_a_trial_beyond_ends_at_the_box_and_is_open() -> None:
+    found = sets([row(0, 0.1, 100)]).ranges["lr"]
+    assert (found.low, found.high) == (pytest.approx(0.001), pytest.approx(10))
+    assert found.open_low and found.open_high
+
+
+def test_the_set_is_never_narrower_than_the_seed_noise() -> None:
+    seeds = [row(i, 0.1, s, stage="confirm", repeats="b8-search-0") for i, s in enumerate((60, 100, 170))]
+    found = sets([row(0, 0.1, 100), row(1, 0.2, 150), *seeds])
+    assert found.steps == 100
+    assert found.limit == pytest.approx(100 * math.exp(np.std(np.log([60, 100, 170]), ddof=1)))
+    assert found.inside.all()
+
+
+def test_the_best_point_is_in_its_own_set_even_if_its_search_trial_was_slow() -> None:
+    seeds = [row(i, 0.2, 100, stage="confirm", repeats="b8-search-1") for i in range(3)]
+    found = sets([row(0, 0.1, 150), row(1, 0.2, 160), *seeds])
+    assert found.best == {"lr": 0.2} and found.inside.tolist() == [False, True]
+
+
+def test_a_study_that_did_not_reach_has_an_empty_set() -> None:
+    found = sets([row(0, 0.1, 400, Outcome.EXHAUSTED), row(1, 0.2, 3, Outcome.DIVERGED)])
+    assert not found.reached and found.ranges == {} and math.isnan(found.limit)
+
+
+def test_options_are_counted() -> None:
+    space = {**LR, "flavour": "choice of sweet, sour"}
+    rows = [row(0, 0.1, 100, flavour="sweet"), row(1, 0.2, 110, flavour="sweet"), row(2, 0.3, 200, flavour="sour")]
+    assert sets(rows, space).options == {"flavour": {"sweet": (2, 0, 2), "sour": (0, 1, 1)}}
+
+
+def test_the_interval_holds_the_true_optimum() -> None:
+    rng, covered = np.random.default_rng(1), []
+    for space, name in ((LR, "lr"), (PLANE, "effective_lr")):
+        experiment = spec(space, (4, 64, 512))
+        trials = searched(experiment, bowl(lambda b: 0.5 / (1 + 64 / b)), rng, noise=0.03)
+        found, _ = near_optimal_sets(*tables(trials, experiment))
+        covered += [
+            s.ranges[name].low <= 0.5 / (1 + 64 / s.batch_size) <= s.ranges[name].high for s in found
+        ]
+    assert sum(covered) >= 5

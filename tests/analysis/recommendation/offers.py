@@ -1,0 +1,33 @@
+"""Exact curves, step times and hardware for the tests of the recommendation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.fit.estimate import fit_hyperbola
+from analysis.recommendation.hardware import Hardware
+from analysis.recommendation.step_time import StepTimes, fit_step_times
+
+B = 2.0 ** np.arange(3, 13)
+S_MIN, B_CRIT = 500.0, 200.0
+EXACT = fit_hyperbola(pd.DataFrame({"batch_size": B, "steps": S_MIN * (1 + B_CRIT / B)}))  # e_min = 100,000
+_WOBBLE = np.exp(0.03 * np.array([1, -1, 1, 1, -1, 1, -1, -1, 1, -1]))
+NOISY = fit_hyperbola(pd.DataFrame({"batch_size": B, "steps": S_MIN * (1 + B_CRIT / B) * _WOBBLE}))
+LEFT_SIDE = fit_hyperbola(
+    pd.DataFrame({"batch_size": B[:4], "steps": 5e5 / B[:4] * np.exp([0.01, -0.01, 0.01, -0.01])})
+)
+
+
+def step_times(c0: float, c1: float, repeats: int = 1, scatter: float = 0.0) -> StepTimes:
+    """t(B) = c0 + c1 B; repeats lie around it by this share, up and down."""
+    around = 1 + scatter * np.linspace(-1, 1, repeats) if repeats > 1 else np.ones(1)
+    rows = [(size, (c0 + c1 * size) * factor) for size in B for factor in around]
+    return fit_step_times(pd.DataFrame(rows, columns=["batch_size", "step_seconds"]))
+
+
+H100 = Hardware(step_times(5, 0.012), "h100", 1, 3.0)
+H100_8 = Hardware(step_times(5, 0.002), "h100", 8, 3.0)
+A100 = Hardware(step_times(8, 0.03), "a100", 1, 1.0)
+A100_8 = Hardware(step_times(8, 0.0045), "a100", 8, 1.0)
+ALL = (H100, H100_8, A100, A100_8)

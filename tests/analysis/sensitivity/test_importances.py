@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from analysis.sensitivity.importances import FEWEST, Importances, importances
+from search_spaces.target import Target
+from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables
+
+TARGET = Target.model_validate("loss < 1")
+
+
+def study(space: dict[str, object], trials: int = 60, others: float = 0.0, early: bool = False, seed: int = 0) -> NearOptimal:
+    experiment = spec(space, (64,))
+    rng = np.random.default_rng(seed)
+    table = searched(
+        experiment, bowl(lambda b: 0.1, others), rng, noise=0.03, adaptive=early, early=early, trials=trials
+    )
+    return near_optimal_sets(*tables(table, experiment))[0][0]
+
+
+def total(found: Importances) -> float:
+    return sum(importance.value for importance in found.by_name.values())
+
+
+def test_the_only_hyperparameter_that_matters_has_nearly_all_importance() -> None:
+    space: dict[str, object] = {**LR, "other": "linear from 0 to 1", "flavour": "choice of a, b"}
+    found = [importances(study(space, seed=seed), TARGET) for seed in range(3)]
+    assert np.mean([one.by_name["lr"].value for one in found]) > 0.95
+    for one in found:
+        assert next(iter(one.by_name)) == "lr" and one.by_name["lr"].value > 0.85 and total(one) == pytest.approx(1)
+        assert all(i.low <= i.value <= i.high for i in one.by_name.values())
+
+
+def test_with_momentum_the_effective_learning_rate_stands_for_the_learning_rate() -> None:
+    found = importances(study(PLANE), TARGET)
+    assert list(found.by_name) == ["effective_lr", "momentum"]
+    assert found.by_name["effective_lr"].value > 0.8
+
+
+def test_points_that_did_not_reach_are_ranked_and_count() -> None:
+    found = importances(study({**LR, "other": "linear from 0 to 1"}, early=True), TARGET)
+    assert found.n == 60 and found.by_name["lr"].value > 0.5
+
+
+def test_conditional_hyperparameters_are_left_out_and_named() -> None:
+    schedule = {"constant": None, "linear": {"end_factor": "linear from 0 to 1", "decay_fraction": 0.5}}
+    found = importances(study({**LR, "schedule": schedule}), TARGET)
+    assert set(found.by_name) == {"lr", "schedule"} and found.left_out == ("end_factor",)
+
+
+def test_too_few_points_or_one_hyperparameter_give_none_and_say_why() -> None:
+    few = importances(study(PLANE, trials=FEWEST - 1), TARGET)
+    assert few.by_name == {} and few.why_not is not None and "30 points" in few.why_not
+    one = importances(study(LR), TARGET)
+    assert one.by_name == {} and one.why_not is not None and "fewer than two" in one.why_not
+
+
+def test_optuna_is_left_as_talkative_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    importances(study(PLANE), TARGET)
+    assert optuna.logging.get_verbosity() == before
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,71 @@
+"""One pass answers what `analyze` asks: the default grids, and both answers at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.analyze import analyze
+from analysis.budgets.resources import Resource
+from analysis.measured import measured
+from analysis.run_folder import BUDGETS, TARGETS, RunFolder
+from search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
+from search_spaces.target import Target
+from tests.analysis.folders import experiment, write_run
+from tests.analysis.targets.test_grid import SIZES, stopping
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    spec = experiment(SIZES)
+    return write_run(tmp_path / "run", spec, stopping(spec), parts=2)
+
+
+def test_the_own_target_ends_the_default_grid_and_agrees_with_the_trials_table(folder: RunFolder) -> None:
+    trials = folder.read(TRIALS).to_pandas()
+    own = folder.read_experiment().target
+    crossings, best = measured(folder, trials, own)
+    assert crossings.targets[-1] == own and len(crossings.targets) > 3
+    np.testing.assert_array_equal(crossings.steps[:, -1], trials["steps_to_target"].to_numpy(dtype=float))
+    np.testing.assert_array_equal(crossings.steps_low[:, -1], trials["steps_to_target_low"].to_numpy(dtype=float))
+    np.testing.assert_array_equal(crossings.best, trials["best_value"])
+    assert set(best.budgets) == set(Resource)
+
+
+def test_a_target_that_must_be_there_is_there(folder: RunFolder) -> None:
+    trials = folder.read(TRIALS).to_pandas()
+    never = Target.model_validate("loss < 0.000001")
+    assert never not in measured(folder, trials, never)[0].targets
+    assert never in measured(folder, trials, never, always=True)[0].targets
+
+
+def test_the_measurements_are_read_once_beside_the_few_curves(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[object] = []
+    scan = RunFolder.scan
+
+    def counted(self: RunFolder, table: object, columns: object, trial_ids: object = None) -> object:
+        scans.append(trial_ids)
+        return scan(self, table, columns, trial_ids)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(RunFolder, "scan", counted)
+    analyze(folder)
+    assert [ids for ids in scans if ids is None] == [None]
+    assert all(len(ids) <= len(SIZES) for ids in scans if isinstance(ids, set))
+
+
+def test_what_is_written_has_the_columns_that_are_declared(folder: RunFolder) -> None:
+    found = analyze(folder)
+    assert found.targets is not None and found.budgets is not None
+    assert list(found.targets.cells.columns) == TARGET_CELLS.names
+    assert list(found.budgets.cells.columns) == BUDGET_CELLS.names
+    from analysis.analyze import write_analysis
+
+    write_analysis(folder, found)
+    assert folder.has(TARGETS) and folder.has(BUDGETS)
+    keys = found.targets.cells[list(TARGET_CELLS.key)]
+    assert not keys.duplicated().any()
+    assert not found.budgets.cells[list(BUDGET_CELLS.key)].duplicated().any()

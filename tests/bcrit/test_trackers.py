@@ -1,0 +1,89 @@
+"""`bcrit import mlperf|optuna|ray|wandb` as a user runs them: to a report, and refusals that leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from bcrit.cli import main
+from tests.analysis.exchange.mlperf.test_read import resnet
+from tests.analysis.exchange.planted import SIZES
+from tests.analysis.exchange.trackers.test_optuna_storage import GRID, sqlite, study_of
+from tests.analysis.exchange.trackers.test_ray_results import reported, trial
+from tests.analysis.exchange.trackers.test_wandb_export import logged, run_folder
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@pytest.fixture
+def bcrit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs the command line in an empty folder, in this process; gives the exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["bcrit", *map(str, arguments)])
+        with pytest.raises(SystemExit, match=r"^\d+$") as end:
+            main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["mlperf", "optuna", "ray", "wandb"])
+def test_an_import_goes_on_to_a_recommendation_and_a_report(
+    tmp_path: Path, kind: str, bcrit: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target: list[object] = ["--target", "val_loss < 0.1"]
+    if kind == "mlperf":
+        source, target = resnet(tmp_path), []
+    elif kind == "optuna":
+        source = tmp_path / "study.db"
+        study_of(sqlite(source), "demo", GRID)
+    elif kind == "ray":
+        source = tmp_path / "e"
+        for size in SIZES:
+            trial(source, f"t{size}", {"batch_size": size, "opt": {"lr": 0.1}}, reported(size))
+    else:
+        source = tmp_path / "wandb"
+        for size in SIZES:
+            run_folder(source / f"run-{size}", size, logged(size))
+    assert bcrit("import", kind, source, *target, "--out", "run", "--json") == 0
+    (census,) = json.loads(capsys.readouterr().out)["runs"]
+    assert census["format"] == kind and census["outcomes"]["reached"] == sum(census["reached_by_study"].values()) > 4
+    assert bcrit("report", "run") == 0
+    fit = json.loads((tmp_path / "run" / "analysis" / "fit.json").read_text())
+    assert fit["b_crit"] == pytest.approx(64, rel=1e-6) if kind != "mlperf" else fit["b_crit"] > 1000
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "run" / "analysis" / "recommendation.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mlperf", "none.json"], "cannot be read"),
+        (["mlperf", "x.csv", "--unit", "parsecs"], "parsecs"),
+        (["optuna", "none.db", "--target", "a < 1"], "there is no such file"),
+        (["optuna", "x.csv", "--target", "a ~ 1"], "METRIC < NUMBER"),
+        (["ray", ".", "--target", "a < 1"], "no trial was found in it"),
+        (["wandb", "x.csv", "--target", "a < 1"], "the columns are a, b"),
+        (["wandb", "x.csv"], "Missing option '--target'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_source_is_one_message_and_leaves_nothing(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    bcrit: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    assert bcrit("import", *arguments, "--out", "run") == 2
+    said = capsys.readouterr()
+    assert message in said.err and said.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
