@@ -24,15 +24,24 @@ from search_spaces.problems import InputError
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
 
-def analyze(run: Run, as_json: AsJson = False) -> None:
+def analyze(
+    run: Run,
+    target: Annotated[
+        str | None, typer.Option(help="Analyze at another target, such as 'val_loss < 0.3'; nothing is written then.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Compute steps-to-target, boundary verdicts and the fit of a run again, and print them."""
     from analysis.analyze import analyze as analyze_run
     from analysis.analyze import write_analysis
+    from analysis.targets.thresholds import read_targets
     from bcrit.finish import recommend_run
 
     folder = RunFolder.at(run)
-    analysis = analyze_run(folder)
-    write_analysis(folder, analysis)
+    other = None if target is None else read_targets([target], folder.read_experiment().target)[0]
+    analysis = analyze_run(folder, other)
+    if other is None:
+        write_analysis(folder, analysis)
     if as_json:
         _print_json(analysis.to_json())
     else:

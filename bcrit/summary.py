@@ -19,6 +19,7 @@ from analysis.recommendation.recommend import Recommendation
 from analysis.report.headline import key_numbers, settings
 from analysis.wording import readable
 from bcrit.say import say
+from search_spaces.space import hyperparameter
 
 _COLUMNS = 6  # hyperparameters beside each other: more would not fit on a line
 
@@ -37,6 +38,8 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
     else:
         for line in fit_lines(analysis.fit, str(analysis.experiment.target)):
             say(console, line)
+    for note in analysis.notes:
+        say(console, f"  note: {note}")
     if recommendation is not None:
         console.print()
         for sentence in (*recommendation.sentences, *settings(recommendation)):
@@ -51,7 +54,8 @@ def study_table(analysis: RunAnalysis) -> Table:
     names = list(dict.fromkeys(name for point in points.values() for name in point if name != "decay_fraction"))
     names = _worth_a_column(names, list(points.values()))
     for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
-        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=True)
+        # The last column may wrap: on a narrow terminal it gives way, and not the numbers.
+        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=heading != "edge")
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         point = points.get(float(batch_size), {})
@@ -62,7 +66,7 @@ def study_table(analysis: RunAnalysis) -> Table:
                 steps += f" ({_interval(row['steps_low'], row['steps_high'])})"
             examples = readable(row["examples"])
         edges = analysis.last_edges(batch_size).to_dict("records")
-        binding = [f"{edge['dimension']} {edge['side']}" for edge in edges if edge["kind"] == "box"]
+        binding = [f"{hyperparameter(edge['dimension'])} {edge['side']}" for edge in edges if edge["kind"] == "box"]
         table.add_row(
             f"{batch_size:,}",
             steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -35,23 +36,22 @@ def win_shares(values: Mapping[int, Floats]) -> dict[int, float]:
     if len(values) < 2 or min(len(mine) for mine in values.values()) < FEWEST_TRIALS:
         return {}
     m = round(min(len(mine) for mine in values.values()) / 2)
+    ordered = {batch_size: np.sort(mine) for batch_size, mine in values.items()}
     found = {}
-    for batch_size, mine in values.items():
-        ordered = np.sort(mine)
-        tail = ((len(ordered) - np.arange(len(ordered) + 1)) / len(ordered)) ** m
+    for batch_size, mine in ordered.items():
+        tail = ((len(mine) - np.arange(len(mine) + 1)) / len(mine)) ** m
         chance = tail[:-1] - tail[1:]  # of each value to be the best
-        for other, theirs in values.items():
+        for other, theirs in ordered.items():
             if other != batch_size:
-                chance = chance * (_worse(theirs, ordered, m, "right") + _worse(theirs, ordered, m, "left")) / 2
+                chance = chance * (_worse(theirs, mine, m, "right") + _worse(theirs, mine, m, "left")) / 2
         found[batch_size] = float(chance.sum())
     total = sum(found.values())  # 1 but for ties of three or more
     return {batch_size: share / total for batch_size, share in found.items()}
 
 
-def _worse(values: Floats, than: Floats, m: int, side: str) -> Floats:
+def _worse(ordered: Floats, than: Floats, m: int, side: Literal["left", "right"]) -> Floats:
     """Probability that the best of m draws is worse than each number; `left` counts a tie as worse."""
-    better = np.searchsorted(np.sort(values), than, side="right" if side == "right" else "left")
-    return np.asarray((1 - better / len(values)) ** m)
+    return np.asarray((1 - np.searchsorted(ordered, than, side=side) / len(ordered)) ** m)
 
 
 __all__ = ["CLEAR", "FEWEST_TRIALS", "win_shares"]

@@ -11,7 +11,8 @@ import pandas as pd
 
 from analysis.json_values import plain
 from analysis.optimum.coordinates import EFFECTIVE, Coordinate
-from analysis.optimum.laws import LAWS, PLAIN_LAWS, Estimate, Law
+from analysis.optimum.law_fit import Estimate
+from analysis.optimum.laws import LAWS, PLAIN_LAWS, Law
 from analysis.optimum.near_optimal import WITHIN, NearOptimal, Range, near_optimal_sets
 from analysis.optimum.points import SeedNoise
 from analysis.optimum.sentences import law_sentence, set_sentence

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from analysis.optimum.coordinates import EFFECTIVE
-from analysis.optimum.laws import Estimate, Law
+from analysis.optimum.law_fit import Estimate
+from analysis.optimum.laws import Law
 from analysis.optimum.near_optimal import NearOptimal, Range
 from analysis.optimum.verdict import FEWEST, Fitted, LawVerdict
 from analysis.wording import readable
@@ -19,7 +20,7 @@ WORDS: Final = {
 """Hyperparameters as sentences name them; others by their own name."""
 
 LAW_WORDS: Final = {
-    "none": "stays the same",
+    "none": "shows no change with the batch size",
     "sqrt": "grows like the square root of the batch size",
     "linear": "grows in proportion to the batch size",
     "power": "follows a power of the batch size",

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.optimum.laws import Law, LawFit, fit_law
+from analysis.optimum.law_fit import LawFit, fit_law
+from analysis.optimum.laws import Law
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["one", "several", "none", "too few"]
@@ -105,7 +106,8 @@ def judge(
     least scatter says that it fits worse, or where it only generalises one that stays: a free exponent beside the one
     fixed exponent that stays, or a knee that lies beyond the measured batch sizes, where none can be seen. AICc orders
     the others but does not exclude: with six studies its penalty for a second parameter is 10, so that it would declare
-    a straight line the only law where a knee is there (in 40 to 60 % of simulated runs).
+    a straight line the only law where a knee is there (in 40 to 60 % of simulated runs). With nine studies that scatter
+    by 0.25 in log, the right law is among those that stay in 91 to 99 % of runs, and a zigzag is always rejected.
 
     Args:
         laws: which.

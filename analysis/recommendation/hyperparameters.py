@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from analysis.optimum.coordinates import EFFECTIVE
-from analysis.optimum.laws import Estimate
+from analysis.optimum.law_fit import Estimate
 from analysis.optimum.optimum import OptimumLaws
 from search_spaces.presets import DOMAINS
 

@@ -94,7 +94,12 @@ def _around(value: float, log_half_width: float) -> tuple[float, float]:
 def caveats(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[str, ...]:
     """What speaks against the answer: notes of the fit, caveats of the recommendation, and what the studies lack."""
     fit = analysis.fit
-    found = [*(recommendation.caveats if recommendation else ()), *(fit.notes if fit else ()), *_studies(analysis)]
+    found = [
+        *(recommendation.caveats if recommendation else ()),
+        *(fit.notes if fit else ()),
+        *analysis.notes,
+        *_studies(analysis),
+    ]
     return tuple(dict.fromkeys(found))
 
 

@@ -43,7 +43,11 @@ def optimum_section(analysis: RunAnalysis, laws: OptimumLaws | None = None) -> S
     unit = label(analysis.experiment.unit)
     drawn = [q for q in laws.quantities if len(laws.verdicts[q.name].batch_sizes) > 1][:_MOST]
     plots = [Plot(f"optimum-{number}", _plot(q, laws, unit), _caption(q, laws)) for number, q in enumerate(drawn)]
-    tables = [Rows("Laws of the optimum, and what speaks against them", _law_table(laws), folded=True)] if laws.quantities else []
+    tables = (
+        [Rows("Laws of the optimum, and what speaks against them", _law_table(laws), folded=True)]
+        if laws.quantities
+        else []
+    )
     ranges = Rows("Near-optimal values of each hyperparameter", range_table(laws.reached), folded=True)
     shown = {0, len(laws.reached) // 2, len(laws.reached) - 1}
     sets = [set_sentence(found, laws.margin) for place, found in enumerate(laws.reached) if place in shown]
@@ -75,7 +79,7 @@ def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
     sizes = [float(s.batch_size) for s in studies]
     points, seen = _points(quantity, studies)
     x = log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5)
-    grid = np.logspace(*x["range"], _GRID)
+    grid = np.logspace(x["range"][0], x["range"][1], _GRID)
     title = label("lr / (1 − momentum)" if quantity.name == EFFECTIVE else words(quantity.name).replace(" - ", " − "))
     return figure([*_laws(verdict, grid), points], x, log_axis(title, seen, pad=2.0))
 

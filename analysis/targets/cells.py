@@ -86,9 +86,10 @@ def seeds_stand_for(study: Trials, column: int, within: float) -> bool:
         column: of the target.
         within: share of the fewest steps that counts as near-optimal.
     """
-    steps = study.search.steps[:, column]
+    search = study.search
+    steps = search.steps[:, column]
     near = np.flatnonzero(steps <= (1 + within) * np.nanmin(steps, initial=np.inf))
-    return not len(near) or not {study.search.ids[int(place)] for place in near}.isdisjoint(study.seeds.repeats)
+    return not len(near) or not {search.ids[int(place)] for place in near}.isdisjoint(study.seeds.repeats)
 
 
 def cell(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -46,12 +47,12 @@ class Trials:
         rest = (self.best[which], self.steps[which], self.steps_low[which])
         return Trials(names[0], self.confirm[which], names[1], self.number[which], ended, *rest)
 
-    @property
+    @cached_property
     def search(self) -> Trials:
         """The trials of the search."""
         return self.some(~self.confirm)
 
-    @property
+    @cached_property
     def seeds(self) -> Trials:
         """The re-runs."""
         return self.some(self.confirm)

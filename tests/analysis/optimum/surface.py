@@ -87,8 +87,8 @@ def searched(
                 ending = _ending(need, 10 * horizon, 10 * horizon)
                 again = {"number": number, "stage": "confirm", "repeats": same[0]["trial_id"], **ending}
                 rows.append(_row(batch_size, again, point))
-    found: pd.DataFrame = to_arrow(TRIALS, rows).to_pandas()
-    return found
+    table: pd.DataFrame = to_arrow(TRIALS, rows).to_pandas()
+    return table
 
 
 def _ending(need: float, cap: float, horizon: float) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def test_the_effective_learning_rate_spans_the_corners_of_the_box() -> None:
     assert [c.name for c in axes.coordinates] == [EFFECTIVE, "lr", "momentum"]
     assert [c.name for c in axes.decoupled] == [EFFECTIVE, "momentum"]
     assert axes.effective is not None
-    assert (axes.effective.low, axes.effective.high) == (0.001, pytest.approx(10 / 0.01))
+    assert [axes.effective.low, axes.effective.high] == pytest.approx([0.001, 10 / 0.01])
     assert values_of({"lr": 0.1, "momentum": 0.5}, EFFECTIVE) == pytest.approx([0.2])
 
 

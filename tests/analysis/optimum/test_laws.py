@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.optimum.laws import LAWS, fit_law
+from analysis.optimum.law_fit import fit_law
+from analysis.optimum.laws import LAWS
 
 LAW = {law.name: law for law in LAWS}
-B = 2.0 ** np.arange(2, 10)
+Floats = npt.NDArray[np.float64]
+B: Floats = np.exp2(np.arange(2, 10, dtype=float))
 WIDTH = np.full(8, 0.5)
-TRUTH = {
+TRUTH: dict[str, Floats] = {
     "none": 0.3 + 0 * B,
     "sqrt": 0.1 * B**0.5,
     "linear": 0.01 * B,
@@ -23,7 +25,6 @@ TRUTH = {
     "saturating_free": 0.8 / (1 + 64 / B) ** 0.75,
     "surge": 2 * 0.8 / ((64 / B) ** 0.5 + (B / 64) ** 0.5),
 }
-Floats = npt.NDArray[np.float64]
 
 
 @pytest.mark.parametrize("name", TRUTH)
@@ -50,10 +51,12 @@ def naive_power(log_b: Floats, log_y: Floats, weight: Floats) -> tuple[float, fl
 @given(seed=st.integers(0, 10**6), n=st.integers(4, 12))
 def test_the_exponent_and_its_interval_are_those_of_weighted_least_squares(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
-    log_b, log_y, width = np.arange(n) * math.log(2.0), rng.normal(size=n), rng.uniform(0.2, 1.0, n)
+    log_b: Floats = np.arange(n, dtype=float) * math.log(2.0)
+    log_y: Floats = rng.normal(size=n)
+    width: Floats = rng.uniform(0.2, 1.0, n)
     fit = fit_law(LAW["power"], log_b, log_y, width)
     assert fit is not None
-    slope, error = naive_power(log_b, log_y, width**-2.0)
+    slope, error = naive_power(log_b, log_y, np.asarray(1 / width**2))
     from scipy import stats
 
     reach = float(stats.t.ppf(0.975, n - 2)) * error

@@ -45,15 +45,15 @@ def test_a_range_reaches_half_way_to_the_next_trial_and_is_open_where_that_is_no
     found = sets(
         [row(0, 0.1, 100), row(1, 0.2, 110), row(2, 0.8, 300), row(3, 0.025, 30, Outcome.PRUNED)],
     ).ranges["lr"]
-    assert (found.seen_low, found.seen_high, found.n) == (pytest.approx(0.1), pytest.approx(0.2), 2)
-    assert (found.low, found.open_low) == (pytest.approx(math.sqrt(0.1 * 0.025)), True)
-    assert (found.high, found.open_high) == (pytest.approx(math.sqrt(0.2 * 0.8)), False)
+    assert [found.seen_low, found.seen_high, found.n] == pytest.approx([0.1, 0.2, 2])
+    assert found.low == pytest.approx(math.sqrt(0.1 * 0.025)) and found.open_low
+    assert found.high == pytest.approx(math.sqrt(0.2 * 0.8)) and not found.open_high
     assert found.centre == pytest.approx(math.sqrt(0.1 * 0.2))
 
 
 def test_a_range_without_a_trial_beyond_ends_at_the_box_and_is_open() -> None:
     found = sets([row(0, 0.1, 100)]).ranges["lr"]
-    assert (found.low, found.high) == (pytest.approx(0.001), pytest.approx(10))
+    assert [found.low, found.high] == pytest.approx([0.001, 10])
     assert found.open_low and found.open_high
 
 
@@ -88,7 +88,5 @@ def test_the_interval_holds_the_true_optimum() -> None:
         experiment = spec(space, (4, 64, 512))
         trials = searched(experiment, bowl(lambda b: 0.5 / (1 + 64 / b)), rng, noise=0.03)
         found, _ = near_optimal_sets(*tables(trials, experiment))
-        covered += [
-            s.ranges[name].low <= 0.5 / (1 + 64 / s.batch_size) <= s.ranges[name].high for s in found
-        ]
+        covered += [s.ranges[name].low <= 0.5 / (1 + 64 / s.batch_size) <= s.ranges[name].high for s in found]
     assert sum(covered) >= 5

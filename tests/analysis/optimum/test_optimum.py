@@ -98,7 +98,7 @@ def test_a_study_of_14_000_trials_takes_seconds() -> None:
     trials["number"] = np.arange(n)
     trials["lr"], trials["momentum"] = 10 ** rng.uniform(-2, 1, n), 1 - 10 ** rng.uniform(-2, 0, n)
     trials["steps_to_target"] = 100 + 50 * np.log(trials["lr"] / (1 - trials["momentum"]) / 0.5) ** 2
-    studies = analysis.studies.assign(steps=100.0, best_trial=trials["trial_id"][trials["steps_to_target"].idxmin()])
+    studies = analysis.studies.assign(steps=100.0, best_trial=trials.sort_values("steps_to_target")["trial_id"].iloc[0])
     began = time.process_time()
     found = optimum_laws(trials, studies, analysis.boundary, analysis.experiment)
     assert time.process_time() - began < 2

@@ -13,7 +13,9 @@ from tests.analysis.optimum.surface import LR, bowl, searched, spec
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
     usual = {"batch_size": 8, "stage": "search", "repeats": None, "lr": 0.1, "outcome": "reached", "steps": 100}
-    return pd.DataFrame([{**usual, "steps_to_target": np.nan, "trial_id": f"t{i}", **row} for i, row in enumerate(rows)])
+    return pd.DataFrame(
+        [{**usual, "steps_to_target": np.nan, "trial_id": f"t{i}", **row} for i, row in enumerate(rows)]
+    )
 
 
 def again(repeats: str, steps: float, trained: int = 100) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.optimum.laws import LAWS, PLAIN_LAWS, Estimate
+from analysis.optimum.law_fit import Estimate
+from analysis.optimum.laws import LAWS, PLAIN_LAWS
 from analysis.optimum.sentences import LAW_WORDS, estimate_text, law_sentence
 from analysis.optimum.verdict import judge
 from tests.analysis.optimum.test_laws import TRUTH, B

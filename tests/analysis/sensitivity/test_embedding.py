@@ -9,7 +9,10 @@ from analysis.optimum.near_optimal import near_optimal_sets
 from analysis.sensitivity.embedding import embed
 from tests.analysis.optimum.surface import LR, bowl, searched, spec, tables
 
-SCHEDULED = {**LR, "schedule": {"constant": None, "linear": {"end_factor": "linear from 0 to 1", "decay_fraction": 0.5}}}
+SCHEDULED = {
+    **LR,
+    "schedule": {"constant": None, "linear": {"end_factor": "linear from 0 to 1", "decay_fraction": 0.5}},
+}
 
 
 def test_points_and_draws_share_a_cube_in_which_an_absent_hyperparameter_stands_in_the_middle() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tabl
 TARGET = Target.model_validate("loss < 1")
 
 
-def study(space: dict[str, object], trials: int = 60, others: float = 0.0, early: bool = False, seed: int = 0) -> NearOptimal:
+def study(
+    space: Mapping[str, object], trials: int = 60, others: float = 0.0, early: bool = False, seed: int = 0
+) -> NearOptimal:
     experiment = spec(space, (64,))
     rng = np.random.default_rng(seed)
     table = searched(

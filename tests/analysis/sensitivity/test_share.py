@@ -32,7 +32,9 @@ def study(space: Mapping[str, Any], steps: Steps, seed: int, **more: Any) -> tup
 
 @pytest.mark.parametrize(("space", "steps", "off"), [(LR, LINE, 0.03), (PLANE, BOWL, 0.06)], ids=["line", "plane"])
 @pytest.mark.parametrize("adaptive", [True, False])
-def test_the_share_of_a_known_surface_comes_out(space: dict[str, str], steps: Steps, off: float, adaptive: bool) -> None:
+def test_the_share_of_a_known_surface_comes_out(
+    space: dict[str, str], steps: Steps, off: float, adaptive: bool
+) -> None:
     errors = []
     for seed in range(3):
         experiment, found = study(space, steps, seed, adaptive=adaptive, early=False, trials=60)
