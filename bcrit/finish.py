@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.analyze import RunAnalysis, analyze, write_analysis
+from analysis.optimum.optimum import optimum_laws
 from analysis.recommendation.hardware import Hardware
 from analysis.recommendation.recommend import Recommendation, recommend
 from analysis.recommendation.step_time import StepTimes, trial_step_times
@@ -54,6 +55,7 @@ def recommend_run(
         analysis.fit,
         trial_step_times(analysis.trials) if step_times is None else step_times,
         hyperparameters=analysis.hyperparameters,
+        laws=optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment),
         target=str(analysis.experiment.target),
         **limits,
     )

@@ -55,7 +55,7 @@ def study_table(analysis: RunAnalysis) -> Table:
     names = _worth_a_column(names, list(points.values()))
     for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
         # The last column may wrap: on a narrow terminal it gives way, and not the numbers.
-        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=heading != "edge")
+        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=heading != "edge", overflow="fold")
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         point = points.get(float(batch_size), {})

@@ -178,6 +178,13 @@ def _hyperparameters(found: Recommendation) -> list[str]:
     between = " and ".join(readable(size) for size in point.studies)
     if point.source == "interpolated":
         return [f"The hyperparameters are interpolated between batch sizes {between}; nothing was trained there."]
+    if point.source == "law":
+        return [
+            f"The learning rate follows the law that the studies support, the rest is read at batch sizes {between}; "
+            "nothing was trained there."
+        ]
+    if point.source == "extrapolated":
+        return [f"The hyperparameters are extrapolated from batch sizes {between}; retune them."]
     if point.source == "nearest":
         return [f"The hyperparameters are those of the nearest study, at batch size {between}; retune them."]
     return []

@@ -53,6 +53,11 @@ def hyperparameters_at(
     where a law for it is supported) comes from them instead, which uses all studies and not two: the law of
     lr / (1 - momentum) gives lr at the momentum that is advised.
 
+    A law is used between studies that chose the same options and outside of all; between studies that did not, the
+    nearest one's point stays whole. On the digits, re-run with 15 fresh seeds between their studies, a law took 0.91 to
+    1.12 (median 0.92) times the steps of interpolation, but with another study's schedule 0.76 to 1.6 (median 1.4)
+    times those of that study's own point: a learning rate belongs to its schedule.
+
     Args:
         batch_size: inside or outside of the studies; outside, without a law, the nearest is taken.
         best: batch size -> the best point's hyperparameters; not empty.
@@ -62,11 +67,11 @@ def hyperparameters_at(
         The values, and where they come from.
     """
     found = _between_studies(batch_size, best)
-    if laws is None:
+    outside = not min(best) <= batch_size <= max(best)
+    if laws is None or (found.source == "nearest" and not outside):
         return found
     if found.source == "measured":
         return _with_intervals(found, laws)
-    outside = not min(best) < batch_size < max(best)
     base: Source = "extrapolated" if outside else found.source
     by_law = {name: law for name in found.values if (law := laws.by_law(name, batch_size)) is not None}
     sources: dict[str, Source] = dict.fromkeys(found.values, base)

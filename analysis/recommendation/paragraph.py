@@ -138,6 +138,11 @@ def _settings(found: Recommendation) -> list[str]:
     origin = {
         "measured": "the best that was found at this batch size",
         "interpolated": f"read between the best at batch sizes {between}, so try them once before the full run",
+        "law": (
+            f"the learning rate by the law that all studies support, the rest from batch size {between}, so try them "
+            "once before the full run"
+        ),
+        "extrapolated": f"extrapolated from batch size {between}, so tune them again",
         "nearest": f"those of batch size {between}, the nearest that was searched, so tune them again",
     }
     told = f"Set {values}: {origin.get(at.source, f'{at.source} from batch sizes {between}, so try them once first')}."

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from analysis.fit.result import HyperbolaFit
+from analysis.optimum.optimum import OptimumLaws
 from analysis.recommendation.break_even import BreakEven, break_even
 from analysis.recommendation.caveats import caveats
 from analysis.recommendation.certainty import certainty
@@ -35,6 +36,7 @@ def recommend(
     max_steps: float | None = None,
     max_examples: float | None = None,
     hyperparameters: Mapping[float, Mapping[str, Any]] | None = None,
+    laws: OptimumLaws | None = None,
     target: str | None = None,
     next_measurement: str | None = None,
 ) -> Recommendation:
@@ -55,6 +57,7 @@ def recommend(
         max_steps: most steps.
         max_examples: most examples.
         hyperparameters: batch size -> best hyperparameters of its study.
+        laws: how the optimum moves with the batch size, for sizes that were not searched; None = read between studies.
         target: what is to be reached, as a sentence names it: `val_loss < 0.15`.
         next_measurement: what to measure next, as in "measure ... next": `batch size 512`; None = what the fit
             suggests, told where it is not identified or leaves the choice open.
@@ -82,7 +85,7 @@ def recommend(
     found = _judged(found, places, offers)
     if hyperparameters:
         sizes = {name: point.batch_size for name, point in found.choices.items()}
-        at = {name: hyperparameters_at(size, hyperparameters) for name, size in sizes.items()}
+        at = {name: hyperparameters_at(size, hyperparameters, laws) for name, size in sizes.items()}
         found = replace(found, hyperparameters=at)
     found = replace(found, caveats=caveats(found, offers, hardware), sentences=sentences(found, fit))
     found = replace(found, next_measurement=next_measurement or _next_measurement(found, offers))
