@@ -1,15 +1,35 @@
-"""Floor 2: from tables to fits, recommendations and reports."""
+"""Floor 2: from tables to fits, recommendations and reports.
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.p_norm import PNorm
-from analysis.fit.result import FittedStudy, HyperbolaFit
-from analysis.fit.table import read_table
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.hardware_table import read_hardware
-from analysis.recommendation.recommend import Recommendation, recommend
-from analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
+The names are loaded when they are first used: the command line says `--help` without pandas, pyarrow and scipy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.fit.estimate import fit_hyperbola
+    from analysis.fit.hyperbola import Hyperbola
+    from analysis.fit.p_norm import PNorm
+    from analysis.fit.result import FittedStudy, HyperbolaFit
+    from analysis.fit.table import read_table
+    from analysis.recommendation.frontier import FrontierPoint
+    from analysis.recommendation.hardware import Hardware
+    from analysis.recommendation.hardware_table import read_hardware
+    from analysis.recommendation.recommend import Recommendation, recommend
+    from analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
+
+_MODULES = {
+    "analysis.fit.table": ("read_table",),
+    "analysis.fit.estimate": ("fit_hyperbola",),
+    "analysis.fit.result": ("HyperbolaFit", "FittedStudy"),
+    "analysis.fit.hyperbola": ("Hyperbola",),
+    "analysis.fit.p_norm": ("PNorm",),
+    "analysis.recommendation.step_time": ("read_step_times", "fit_step_times", "StepTimes"),
+    "analysis.recommendation.hardware_table": ("read_hardware",),
+    "analysis.recommendation.hardware": ("Hardware",),
+    "analysis.recommendation.recommend": ("recommend", "Recommendation"),
+    "analysis.recommendation.frontier": ("FrontierPoint",),
+}
 
 __all__ = [
     # tables of steps to target
@@ -32,3 +52,10 @@ __all__ = [
     "Recommendation",
     "FrontierPoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

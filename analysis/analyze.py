@@ -13,7 +13,8 @@ import pyarrow as pa
 from analysis.budgets.tables import BudgetTables, budget_tables
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from analysis.json_values import plain
-from analysis.measured import measured
+from analysis.measured import measured, refuse_unmeasured
+from analysis.optimum.whole_numbers import as_whole, whole_names
 from analysis.run_folder import (
     BOUNDARY_FILE,
     BUDGET_CELLS_FILE,
@@ -31,7 +32,7 @@ from analysis.targets.retarget import retargeted
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
+from search_spaces.tables import STEPS_TO_TARGET, TRIALS
 from search_spaces.target import Target
 
 _FEWEST_STUDIES = 2  # of the two parameters of the curve
@@ -70,10 +71,10 @@ class RunAnalysis:
     @property
     def hyperparameters(self) -> dict[float, dict[str, Any]]:
         """The best point of every study that has one, by batch size."""
-        found = {}
+        found, whole = {}, whole_names(self.trials, self.experiment)
         for row in self.studies.to_dict("records"):
             if pd.notna(row["best_trial"]):
-                found[float(row["batch_size"])] = _point(row, STEPS_TO_TARGET.names)
+                found[float(row["batch_size"])] = as_whole(_point(row, STEPS_TO_TARGET.names), whole)
         return found
 
     def last_edges(self, batch_size: int) -> pd.DataFrame:
@@ -134,10 +135,7 @@ def analyze(folder: RunFolder, target: Target | None = None) -> RunAnalysis:
     crossings, best = measured(folder, trials, target or ran_to, always=target is not None)
     seen = not np.isnan(crossings.best).all()
     if target is not None:
-        if not seen:
-            known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.names]
-            rule = f"no finished trial has measurements of '{target.metric}'"
-            raise InputError(str(folder), [f"{rule}; the run's metrics are {', '.join(known) or 'none'}"])
+        refuse_unmeasured(folder, crossings)
         trials = retargeted(trials, crossings, target, experiment.imported is not None)
         experiment = experiment.model_copy(update={"target": target})
     studies = steps_to_target(trials, experiment)
@@ -170,7 +168,7 @@ def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
     if reached >= _FEWEST_STUDIES:
         return None
     why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
-    failed = trials[[not Outcome(outcome).feasible for outcome in trials["outcome"]]]
+    failed = trials[trials["outcome"].isin([outcome for outcome in Outcome if not outcome.feasible])]
     if len(failed):
         why += f"; {len(failed)} of {len(trials)} trials diverged or failed"
         for message, count in failed["message"].value_counts().head(1).items():

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from analysis.budgets.resources import Resource, read_budgets
 from analysis.budgets.tables import BudgetTables, budget_tables
-from analysis.measured import measured
+from analysis.measured import measured, refuse_unmeasured
 from analysis.run_folder import RunFolder
-from analysis.targets.crossings import Crossings
 from analysis.targets.grid import TargetGrid, target_grid
 from analysis.targets.thresholds import read_targets
 from search_spaces.experiment import Experiment
 from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from search_spaces.tables import TRIALS
 
 
 def targets_of_run(folder: RunFolder, given: Sequence[str] | None = None) -> TargetGrid:
@@ -40,7 +38,7 @@ def targets_of_run(folder: RunFolder, given: Sequence[str] | None = None) -> Tar
     else:
         targets = read_targets(given, ran_to)
         crossings, _ = measured(folder, trials, targets[-1], targets, budgets={})
-    _check(folder, crossings)
+    refuse_unmeasured(folder, crossings)
     return target_grid(folder, trials, experiment, crossings)
 
 
@@ -61,7 +59,7 @@ def budgets_of_run(folder: RunFolder, given: Mapping[Resource, Sequence[float]])
     asked = read_budgets(given)
     experiment, trials = _read(folder)
     crossings, best = measured(folder, trials, experiment.target, [], asked or None)
-    _check(folder, crossings)
+    refuse_unmeasured(folder, crossings)
     return budget_tables(trials, experiment, best, experiment.target)
 
 
@@ -70,18 +68,6 @@ def _read(folder: RunFolder) -> tuple[Experiment, pd.DataFrame]:
     if trials.empty:
         raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
     return experiment, trials
-
-
-def _check(folder: RunFolder, crossings: Crossings) -> None:
-    """Refuse a metric that was never measured.
-
-    Raises:
-        InputError: it was not.
-    """
-    if np.isnan(crossings.best).all():
-        known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.names]
-        rule = f"no finished trial has measurements of '{crossings.targets[0].metric}'"
-        raise InputError(str(folder), [f"{rule}; the run's metrics are {', '.join(known) or 'none'}"])
 
 
 __all__ = ["budgets_of_run", "targets_of_run"]

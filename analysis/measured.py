@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from analysis.budgets.best_within import BestWithin
@@ -14,6 +15,8 @@ from analysis.targets.crossings import Crossings
 from analysis.targets.study_trials import stopped_at_target
 from analysis.targets.thresholds import default_targets
 from search_spaces.outcome import Outcome
+from search_spaces.problems import InputError
+from search_spaces.tables import MEASUREMENTS
 from search_spaces.target import Target
 
 
@@ -55,7 +58,7 @@ def measured(
 
 def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[Target, ...]:
     """The default grid, from the curve of the best trial of each study."""
-    feasible = trials[[Outcome(outcome).feasible for outcome in trials["outcome"]]]
+    feasible = trials[trials["outcome"].isin([outcome for outcome in Outcome if outcome.feasible])]
     ascending = target.direction.better(0.0, 1.0)
     ordered = feasible.sort_values(["stage", "steps_to_target", "best_value"], ascending=[False, True, ascending])
     best = ordered.groupby("batch_size")["trial_id"].first()
@@ -64,4 +67,25 @@ def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[T
     return default_targets(target, found, bool(stopped_at_target(trials).any()))
 
 
-__all__ = ["measured"]
+def refuse_unmeasured(folder: RunFolder, crossings: Crossings) -> None:
+    """Refuse a metric of which no finished trial has a number.
+
+    Args:
+        folder: the run.
+        crossings: of the metric's targets.
+
+    Raises:
+        InputError: it was never measured, or never finite.
+    """
+    if not np.isnan(crossings.best).all():
+        return
+    metric = crossings.targets[0].metric
+    known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.names]
+    rule = f"no finished trial has measurements of '{metric}'"
+    if metric in known:
+        why = "every value after step 0 is empty, NaN or infinite"
+        raise InputError(str(folder), [f"{rule} that are numbers: {why}; look at `bcrit analyze` for how trials ended"])
+    raise InputError(str(folder), [f"{rule}; the run's metrics are {', '.join(known) or 'none'}"])
+
+
+__all__ = ["measured", "refuse_unmeasured"]

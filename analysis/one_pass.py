@@ -22,6 +22,7 @@ from search_spaces.tables import MEASUREMENTS
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
+_METRIC = 2  # its column in what is read, behind trial and step
 _SORTED_AT_ONCE = 2_000  # trials whose rows are sorted in memory where they do not come in order of step; chosen
 
 
@@ -29,12 +30,14 @@ _SORTED_AT_ONCE = 2_000  # trials whose rows are sorted in memory where they do 
 class Chunk:
     """Evaluations, each trial's together and in rising order of step. All arrays but `starts` are (n_rows,).
 
+    A row whose metric is an empty cell is no evaluation of it and is not here; a NaN that training reported is.
+
     Attributes:
         trial: place of the trial in the trials table.
         starts: the first row of every trial in the chunk; (n_trials_here,).
         step: optimizer updates made.
         before: step of the trial's evaluation before this one, in whichever chunk; 0 where there is none.
-        value: the metric; NaN where it was not measured.
+        value: the metric.
         train_seconds: time in updates by then; NaN where unknown. None where nobody asked for it.
     """
 
@@ -107,6 +110,8 @@ class _Rows:
 
 
 def _rows(batch: pa.RecordBatch, places: pd.Index[str]) -> _Rows:
+    if batch.column(_METRIC).null_count:
+        batch = batch.filter(batch.column(_METRIC).is_valid())
     names = batch.column(0)
     of_name = places.get_indexer(names.dictionary.to_numpy(zero_copy_only=False)).astype(np.int64)
     step = batch.column(1).to_numpy(zero_copy_only=False)

@@ -1,8 +1,7 @@
-"""The run folder: the one owner of its paths, and the only place where its files are read and written.
+"""The run folder: the one owner of its paths, and the only place where its files are written.
 
-Tables grow by *parts*: files that are written once, under a temporary name, and moved into place. A part is named by
-the range of flushes it holds (`000007-000007.parquet`). Compaction writes the union of a range and removes the parts
-inside it; a reader ignores parts that lie inside another, so that a kill between the two steps doubles nothing.
+Tables grow by *parts* (`analysis.parted_tables`): files that are written once, under a temporary name, and moved into
+place.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from analysis.arrow_tables import arrow_schema, column_violations, decoded, to_arrow, violations
-from analysis.scan import Part, scan_parts
+from analysis.arrow_tables import column_violations, decoded, to_arrow
+from analysis.parted_tables import PartedTables, part_name
 from search_spaces.experiment import Experiment
 from search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from search_spaces.problems import InputError
@@ -41,10 +39,6 @@ RECOMMENDATION = "analysis/recommendation.json"
 REPORT = "report.html"
 RAY = "ray"
 LOCK = ".lock"
-
-_LISTINGS = 5  # chosen; parts are joined minutes apart
-_SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
-_PART = re.compile(r"^(\d{6,})-(\d{6,})\.parquet$")
 
 
 @dataclass(frozen=True)
@@ -226,137 +220,41 @@ class RunFolder:
 
     def parts(self, table: Table) -> list[str]:
         """File names of the parts that count, in order of their flushes."""
-        return [name for name, superseded in self._parts(table) if not superseded]
-
-    def _parts(self, table: Table) -> list[tuple[str, bool]]:
-        selector = fs.FileSelector(self.path(table.name), allow_not_found=True)
-        ranges = []
-        for info in self.filesystem.get_file_info(selector):
-            if match := _PART.match(info.base_name):
-                ranges.append((int(match[1]), int(match[2]), f"{table.name}/{info.base_name}"))
-        ranges.sort(key=lambda r: (r[0], -r[1]))
-        reach, found = -1, []
-        for _, last, name in ranges:
-            found.append((name, last <= reach))
-            reach = max(reach, last)
-        return found
+        return self._tables.parts(table)
 
     def next_number(self, table: Table) -> int:
         """The first flush number that no part holds."""
-        lasts = [int(match[2]) for name in self.parts(table) if (match := _PART.match(name.rpartition("/")[2]))]
-        return max(lasts, default=-1) + 1
+        return self._tables.next_number(table)
 
     def read(self, table: Table) -> pa.Table:
-        """Read and validate a table.
-
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-
-        Returns:
-            All rows; an empty table with the schema's columns when nothing was written yet.
-
-        Raises:
-            InputError: lists every violation of the schema.
-        """
-        pieces, problems = [arrow_schema(table).empty_table()], []
-        for part in self._opened(table):
-            try:
-                pieces.append(pq.read_table(part.file))
-            except pa.ArrowException as error:
-                problems.append(f"{part.name} is not a readable Parquet file: {error}")
-            finally:
-                part.file.close()
-        if not problems:
-            try:
-                data = pa.concat_tables(pieces, promote_options="permissive")
-            except pa.ArrowException as error:
-                problems.append(f"the parts of '{table.name}' do not fit together: {error}")
-            else:
-                problems = violations(table, data)
-        if problems:
-            raise InputError(str(self), problems)
-        return data
+        """Read and validate a table: `PartedTables.read`."""
+        return self._tables.read(table)
 
     def scan(
         self, table: Table, columns: Sequence[str], trial_ids: Collection[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read a table piece by piece, for tables that do not fit into memory: parts in the order of their flushes.
-
-        Rows of one trial come in the order in which they were written, which is that of their steps in what `bcrit`
-        writes; rows of different trials may interleave, and a trial may straddle pieces and parts.
-
-        Args:
-            table: `MEASUREMENTS`, or `TRIALS`.
-            columns: what to read; `trial_id` comes dictionary-encoded, and a metric that a part lacks as nulls.
-            trial_ids: only the rows of these trials; None = all.
-
-        Yields:
-            Record batches of at most `analysis.scan.BATCH_ROWS` rows with exactly these columns.
-
-        Raises:
-            InputError: a part is damaged, or breaks the schema in its columns' types or empty cells.
-        """  # noqa: DOC502 (raised by `scan_parts`)
-        yield from scan_parts(str(self), table, self._opened(table), columns, trial_ids)
+        """Read a table piece by piece, for tables that do not fit into memory: `PartedTables.scan`."""
+        return self._tables.scan(table, columns, trial_ids)
 
     def select(self, table: Table, columns: Sequence[str], trial_ids: Collection[str]) -> pa.Table:
-        """The rows of a few trials of a table that may not fit into memory; see `scan`."""
-        kinds = {field.name: field.type for field in arrow_schema(table)}
-        empty = pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in columns]).empty_table()
-        batches = list(self.scan(table, columns, trial_ids))
-        return decoded(pa.Table.from_batches(batches)) if batches else empty
+        """The rows of a few trials of a table that may not fit into memory: `PartedTables.select`."""
+        return self._tables.select(table, columns, trial_ids)
 
     def column_names(self, table: Table) -> list[str]:
         """Every column that any part of a table has, those of its schema first."""
-        found = dict.fromkeys(table.names)
-        for part in self._opened(table):
-            with part.file:
-                found |= dict.fromkeys(pq.read_schema(part.file).names)
-        return list(found)
-
-    def _opened(self, table: Table) -> list[Part]:
-        """Every part that counts, opened at one moment: a running experiment may join parts meanwhile.
-
-        An open file can be read to its end after it was removed; many small parts would be too many open files.
-
-        Raises:
-            InputError: they never stood still.
-        """
-        for _ in range(_LISTINGS):
-            opened: list[Part] = []
-            try:
-                for name in self.parts(table):
-                    opened.append(Part(name, self._open(name)))
-                return opened
-            except FileNotFoundError:  # it was joined with others since the listing; list again
-                for part in opened:
-                    part.file.close()
-        raise InputError(str(self), [f"the parts of '{table.name}' change faster than they can be read; try again"])
-
-    def _open(self, name: str) -> pa.NativeFile:
-        file = self.filesystem.open_input_file(self.path(name))
-        if file.size() > _SMALL_PART:
-            return file
-        with file:
-            return pa.BufferReader(file.read())
+        return self._tables.column_names(table)
 
     def compact(self, table: Table) -> None:
         """Join all parts into one and remove what it replaces."""
-        parts = self._parts(table)
-        counting = [name for name, superseded in parts if not superseded]
-        keep = counting[0] if len(counting) == 1 else None
-        if len(counting) > 1:
-            bounds = [match for name in counting if (match := _PART.match(name.rpartition("/")[2]))]
-            last = max(int(match[2]) for match in bounds)
-            keep = f"{table.name}/{int(bounds[0][1]):06d}-{last:06d}.parquet"
-            self.write_table(keep, self.read(table))
-        for name, _ in parts:
-            if name != keep:
-                self.filesystem.delete_file(self.path(name))
+        joined = self._tables.joined_name(table)
+        if joined is not None:
+            self.write_table(joined, self.read(table))
+        for name in self._tables.superseded(table):
+            self.filesystem.delete_file(self.path(name))
 
-
-def part_name(table: Table, number: int) -> str:
-    """The file of one flush, relative to the folder."""
-    return f"{table.name}/{number:06d}-{number:06d}.parquet"
+    @property
+    def _tables(self) -> PartedTables:
+        return PartedTables(self.location, self.filesystem, self.root)
 
 
 def fingerprint(text: str) -> str:

@@ -36,7 +36,7 @@ class Part:
 def scan_parts(
     where: str, table: Table, parts: Sequence[Part], columns: Sequence[str], trial_ids: Collection[str] | None
 ) -> Iterator[pa.RecordBatch]:
-    """Read parts one after the other; see `RunFolder.scan`.
+    """Read parts one after the other; see `PartedTables.scan`.
 
     Args:
         where: the run folder as the user named it.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def readable(number: float) -> str:
     """Three digits, or all digits before the point with thousands marked: 0.0123, 46.2, 4,500."""
@@ -14,3 +16,8 @@ def duration(hours: float) -> str:
         if hours * an_hour >= 1:
             return f"{readable(hours * an_hour)} {unit}"
     return f"{readable(hours * 3600)} s"
+
+
+def enumeration(parts: Sequence[str]) -> str:
+    """Parts of a sentence, one or more: a; a and b; a, b and c."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

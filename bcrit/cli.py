@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bcrit import answers, compare, curves, exchange, hyperparameters, runs, trackers
+from bcrit import answers, compare, curves, exchange, hyperparameters, recommend, runs, trackers
 from bcrit.say import say
 from search_spaces.problems import InputError
 
@@ -33,7 +33,7 @@ app.command()(runs.tune)
 app.command()(runs.resume)
 app.command()(answers.analyze)
 app.command()(answers.fit)
-app.command()(answers.recommend)
+app.command()(recommend.recommend)
 app.command()(compare.compare)
 app.command()(curves.targets)
 app.command()(curves.budgets)

@@ -11,7 +11,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.run_folder import EXPERIMENT, RunFolder
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
 from search_spaces.problems import InputError
@@ -19,6 +18,7 @@ from search_spaces.problems import InputError
 if TYPE_CHECKING:
     from analysis.analyze import RunAnalysis
     from analysis.comparison import Comparison, StepsTable
+    from analysis.run_folder import RunFolder
 
 _HEAD = 4096  # bytes of a file in which a page of ours says what it is
 
@@ -46,16 +46,17 @@ def compare(
     if out is not None:
         _check_free(out)
     comparison = compare_runs(_sources(runs, unit), across_targets)
-    if not as_json:
-        _print(comparison)
-    if out is not None:
+    if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
         from analysis.report.comparison import build_comparison
 
         folder, name = _place(out)
         folder.write_bytes(name, build_comparison(comparison).encode())
-        say(wide_console(stderr=as_json), f"\ncomparison: {out}")
     if as_json:
         print(json.dumps(comparison.to_json(), indent=2, allow_nan=False))
+    else:
+        _print(comparison)
+    if out is not None:
+        say(wide_console(stderr=as_json), f"\ncomparison: {out}")
     if not comparison.anything:
         raise typer.Exit(1)
 
@@ -69,6 +70,7 @@ def _sources(places: list[str], unit: str) -> list[RunAnalysis | StepsTable]:
     from analysis import read_table
     from analysis.analyze import analyze
     from analysis.comparison import StepsTable
+    from analysis.run_folder import EXPERIMENT, RunFolder
 
     found: list[RunAnalysis | StepsTable] = []
     problems = []
@@ -88,6 +90,8 @@ def _sources(places: list[str], unit: str) -> list[RunAnalysis | StepsTable]:
 
 def _place(out: str) -> tuple[RunFolder, str]:
     """The folder of a file, local or of any URI, and the file's name in it."""
+    from analysis.run_folder import RunFolder
+
     folder, slash, name = out.rpartition("/")
     return RunFolder.at(folder + slash if slash else "."), name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.report.budgets_section import KEY, value_cell
-from analysis.report.targets_section import cell_text
-from analysis.run_folder import RunFolder
-from analysis.targets.grid import TargetCurve, TargetGrid
 from analysis.wording import duration, readable
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
 from search_spaces.target import Direction
+
+if TYPE_CHECKING:
+    from analysis.targets.grid import TargetCurve, TargetGrid
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
@@ -37,6 +36,7 @@ def targets(
     earlier was ahead, so 55 is an upper bound. '> 300': not reached.
     """
     from analysis.curve_answers import targets_of_run
+    from analysis.run_folder import RunFolder
 
     grid = targets_of_run(RunFolder.at(run), target)
     if as_json:
@@ -64,6 +64,8 @@ def budgets(
     """
     from analysis.budgets.resources import Resource
     from analysis.curve_answers import budgets_of_run
+    from analysis.report.budgets_section import KEY, value_cell
+    from analysis.run_folder import RunFolder
 
     given = {Resource.STEPS: steps or [], Resource.EXAMPLES: examples or [], Resource.HOURS: hours or []}
     found = budgets_of_run(RunFolder.at(run), given)
@@ -92,6 +94,8 @@ def _say_all(console: Console, sentences: tuple[str, ...], notes: tuple[str, ...
 
 
 def _target_column(grid: TargetGrid, curve: TargetCurve) -> dict[str, str]:
+    from analysis.report.targets_section import cell_text
+
     rows = grid.cells[grid.cells["threshold"] == curve.target.threshold].to_dict("records")
     column = {f"{row['batch_size']:,}": cell_text(row) for row in rows}
     fit = curve.fit if curve.fit is not None and curve.fit.identified["b_crit"] else None

@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.write_run import Census, refuse_occupied, write_runs
-from analysis.run_folder import RunFolder
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
 from search_spaces.load import read_target
 from search_spaces.target import Target
+
+if TYPE_CHECKING:
+    from analysis.exchange.imported_run import ImportedRun
+    from analysis.exchange.write_run import Census
+    from analysis.run_folder import RunFolder
 
 imports = typer.Typer(
     name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
@@ -113,6 +115,8 @@ def land(runs: Mapping[str, ImportedRun], out: str | None, as_json: bool) -> Non
         out: a run folder for one run, the folder of the run folders for several; None = `runs`.
         as_json: print one JSON object instead of sentences.
     """
+    from analysis.exchange.write_run import refuse_occupied, write_runs
+
     folders = {name: _place(name, out, single=len(runs) == 1) for name in runs}
     for folder in folders.values():
         refuse_occupied(folder)
@@ -129,6 +133,8 @@ def _target(sentence: str | None) -> Target | None:
 
 
 def _place(name: str, out: str | None, single: bool) -> RunFolder:
+    from analysis.run_folder import RunFolder
+
     if out is not None and single:
         return RunFolder.at(out)
     if out is not None:
@@ -164,6 +170,7 @@ Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write
 def export_csv(run: Run, out: Place) -> None:
     """Write trials.csv and measurements.csv; `bcrit import csv` gives the same run back."""
     from analysis.exchange.tables.run_tables import export_tables
+    from analysis.run_folder import RunFolder
 
     _print_export(run, out, "csv", export_tables(RunFolder.at(run), out, "csv"))
 
@@ -172,6 +179,7 @@ def export_csv(run: Run, out: Place) -> None:
 def export_parquet(run: Run, out: Place) -> None:
     """Write trials.parquet and measurements.parquet; `bcrit import parquet` gives the same run back."""
     from analysis.exchange.tables.run_tables import export_tables
+    from analysis.run_folder import RunFolder
 
     _print_export(run, out, "parquet", export_tables(RunFolder.at(run), out, "parquet"))
 
@@ -180,6 +188,7 @@ def export_parquet(run: Run, out: Place) -> None:
 def export_batch_science(run: Run, out: Place) -> None:
     """Write the layout of Shallue et al. 2018; `bcrit import batch_science` gives the same run back."""
     from analysis.exchange.batch_science import export as batch_science_export
+    from analysis.run_folder import RunFolder
 
     written = batch_science_export.export_batch_science(RunFolder.at(run), out)
     _print_export(run, out, "batch_science", written)

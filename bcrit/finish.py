@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis.analyze import RunAnalysis, analyze, write_analysis
-from analysis.optimum.optimum import optimum_laws
+from analysis.optimum.optimum import OptimumLaws, optimum_laws
 from analysis.recommendation.hardware import Hardware
 from analysis.recommendation.recommend import Recommendation, recommend
 from analysis.recommendation.step_time import StepTimes, trial_step_times
@@ -27,23 +27,29 @@ def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
     """
     analysis = analyze(folder)
     write_analysis(folder, analysis)
-    recommendation = recommend_run(analysis)
+    laws = _laws(analysis)
+    recommendation = recommend_run(analysis, laws=laws)
     if recommendation is not None:
         folder.write_json(RECOMMENDATION, recommendation.to_json())
     columns = [*MEASUREMENTS.names, analysis.experiment.target.metric]
-    page = build_report(analysis, recommendation, folder.select(MEASUREMENTS, columns, drawn_runs(analysis)))
+    curves = folder.select(MEASUREMENTS, columns, drawn_runs(analysis))
+    page = build_report(analysis, recommendation, curves, laws)
     folder.write_bytes(REPORT, page.encode())
     return analysis, recommendation
 
 
 def recommend_run(
-    analysis: RunAnalysis, step_times: StepTimes | Sequence[Hardware] | None = None, **limits: Any
+    analysis: RunAnalysis,
+    step_times: StepTimes | Sequence[Hardware] | None = None,
+    laws: OptimumLaws | None = None,
+    **limits: Any,
 ) -> Recommendation | None:
     """The recommendation from a run; None where there is no curve.
 
     Args:
         analysis: of the run.
         step_times: seconds a step, or several kinds of hardware; None = as the run measured them.
+        laws: of the optimum, where they were computed before; None computes them.
         limits: prices, devices and budgets of `analysis.recommendation.recommend`.
 
     Returns:
@@ -55,7 +61,11 @@ def recommend_run(
         analysis.fit,
         trial_step_times(analysis.trials) if step_times is None else step_times,
         hyperparameters=analysis.hyperparameters,
-        laws=optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment),
+        laws=_laws(analysis) if laws is None else laws,
         target=str(analysis.experiment.target),
         **limits,
     )
+
+
+def _laws(analysis: RunAnalysis) -> OptimumLaws:
+    return optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)

@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.json_values import plain
-from analysis.run_folder import RunFolder
 from analysis.wording import readable
 from bcrit.answers import Run
 from bcrit.runs import AsJson
@@ -38,6 +37,7 @@ def optimum(
     from analysis.analyze import analyze
     from analysis.optimum.optimum import optimum_laws
     from analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+    from analysis.run_folder import RunFolder
 
     sizes = at or []
     _check(within, sizes)
@@ -63,6 +63,7 @@ def sensitivity(run: Run, within: Within = 0.2, as_json: AsJson = False) -> None
     Exit code 1 when no study reached the target.
     """
     from analysis.analyze import analyze
+    from analysis.run_folder import RunFolder
     from analysis.sensitivity.sensitivity import sensitivity as measure
 
     _check(within, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -13,13 +13,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.json_values import plain
-from analysis.run_folder import REPORT, RunFolder
-from bcrit.display import Display
 from bcrit.say import say, wide_console
-from bcrit.summary import print_summary
 from search_spaces.experiment import Experiment
 from search_spaces.load import read_yaml
 from search_spaces.problems import InputError
+
+if TYPE_CHECKING:
+    from analysis.run_folder import RunFolder
 
 Address = Annotated[
     str | None,
@@ -49,6 +49,7 @@ def tune(
     For every batch size: search the space, widen it where the optimum lies on its edge, re-run the best points on fresh
     seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently; `bcrit resume` goes on.
     """
+    from analysis.run_folder import RunFolder
     from tuner.check import check_experiment
 
     checked = check_experiment(read_yaml(_read_file(experiment), str(experiment)), str(experiment))
@@ -66,6 +67,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Go on with a run that was stopped or killed; finished trials are not repeated."""
+    from analysis.run_folder import RunFolder
     from tuner.check import check_experiment
 
     folder = RunFolder.at(run)
@@ -76,6 +78,8 @@ def resume(
 def _run(
     folder: RunFolder, experiment: Experiment, new: bool, address: str | None, workers: int | None, as_json: bool
 ) -> None:
+    from analysis.run_folder import REPORT
+    from bcrit.display import Display
     from tuner.session import run
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
@@ -85,6 +89,7 @@ def _run(
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(130)
     from bcrit.finish import finish
+    from bcrit.summary import print_summary
 
     analysis, recommendation = finish(folder)
     print_summary(console, analysis, recommendation)
@@ -113,6 +118,8 @@ def _read_file(path: Path) -> str:
 
 def _free_folder(name: str) -> RunFolder:
     """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
+    from analysis.run_folder import RunFolder
+
     folder, number = RunFolder.at(f"runs/{name}"), 1
     while folder.occupied():
         number += 1

@@ -19,6 +19,7 @@ from analysis.recommendation.recommend import Recommendation
 from analysis.report.headline import key_numbers, settings
 from analysis.wording import readable
 from bcrit.say import say
+from search_spaces.presets import STEPS_OF
 from search_spaces.space import hyperparameter
 
 _COLUMNS = 6  # hyperparameters beside each other: more would not fit on a line
@@ -51,7 +52,7 @@ def study_table(analysis: RunAnalysis) -> Table:
     target = str(analysis.experiment.target)
     table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
     points = analysis.hyperparameters
-    names = list(dict.fromkeys(name for point in points.values() for name in point if name != "decay_fraction"))
+    names = list(dict.fromkeys(name for point in points.values() for name in point if name not in STEPS_OF))
     names = _worth_a_column(names, list(points.values()))
     for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
         # The last column may wrap: on a narrow terminal it gives way, and not the numbers.

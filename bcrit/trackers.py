@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis.exchange.mlperf.benchmarks import Counted
-from analysis.exchange.trackers.names import Reading
 from bcrit.exchange import Out, TargetSentence, land
 from bcrit.runs import AsJson
 from search_spaces.load import read_target
+
+if TYPE_CHECKING:
+    from analysis.exchange.trackers.names import Reading
 
 Target = Annotated[
     str,
@@ -168,6 +170,8 @@ def _reading(
     examples: float | None,
     unit: str,
 ) -> Reading:
+    from analysis.exchange.trackers.names import Reading
+
     return Reading(
         read_target(target, "--target"),
         batch_size,

@@ -12,8 +12,9 @@ from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_va
 from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
 from search_spaces.imported import Imported
 from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Frozen, Resources, Search
-from search_spaces.presets import DOMAINS, OPTIMIZERS, SCHEDULES
+from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, STEPS_OF, WARMUP
 from search_spaces.space import SearchSpace, hyperparameter
+from search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
 from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
 from search_spaces.target import Target
 
@@ -65,8 +66,7 @@ def _space_with_defaults(value: Any, info: ValidationInfo) -> Any:
         schedule = {str(name): None for name in schedule} if isinstance(schedule, list) else schedule
     if not isinstance(schedule, Mapping) or not all(i is None or isinstance(i, Mapping) for i in schedule.values()):
         return value
-    options = {str(n): {**SCHEDULES.get(str(n), {}), **(inner or {})} for n, inner in schedule.items()}
-    return {**value, "schedule": {"scale": "choice", "options": options}}
+    return {**value, "schedule": {"scale": "choice", "options": with_default_boxes(schedule, set(value))}}
 
 
 class Experiment(Frozen):
@@ -76,7 +76,7 @@ class Experiment(Frozen):
         name: name of the run folder unless another is given.
         imported: where the run came from if it was not made here; such an experiment describes and cannot be run.
         workload: what is trained.
-        optimizer: one of `presets.OPTIMIZERS`.
+        optimizer: one of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case.
         batch_sizes: one study for each.
         target: what "reached" means.
         space: what is searched at each batch size.
@@ -119,9 +119,11 @@ class Experiment(Frozen):
     @field_validator("optimizer")
     @classmethod
     def _known_optimizer(cls, value: str, info: ValidationInfo) -> str:
-        if value not in OPTIMIZERS and not info.data.get("imported"):
-            raise ValueError(f"the optimizers are {', '.join(OPTIMIZERS)}")
-        return value
+        if info.data.get("imported"):
+            return value
+        if not value.isidentifier():
+            raise ValueError(f"an optimizer is one word: {', '.join(OPTIMIZERS)}, or another class of torch.optim")
+        return value.lower()
 
     @field_validator("batch_sizes")
     @classmethod
@@ -149,16 +151,14 @@ class Experiment(Frozen):
                         problems += _domain_problems(leaf_name, leaf)
                         if leaf_name in space.root:
                             problems.append(f"'{leaf_name}' stands both in the space and under {name}.{option}")
+        names = {hyperparameter(address) for address in space.addresses}
         reserved = {column.name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for column in table.columns}
-        taken = sorted({hyperparameter(a) for a in space.addresses} & (reserved | {"decay_steps"}))
+        taken = sorted(names & (reserved | set(STEPS_OF.values()) - set(WARMUP)))
         problems += [f"the name '{name}' is a column of the run folder's tables; choose another" for name in taken]
-        schedule = space.root.get("schedule")
-        for option, inner in (schedule.options if isinstance(schedule, Choice) else {}).items():
-            if option not in SCHEDULES:
-                problems.append(f"there is no schedule '{option}'; the schedules are {', '.join(SCHEDULES)}")
-            elif unknown := sorted(set(inner) - set(SCHEDULES[option])):
-                needs = ", ".join(SCHEDULES[option]) or "no parameters"
-                problems.append(f"schedule '{option}' has {needs}, but the space names {', '.join(unknown)}")
+        problems += schedule_problems(space)
+        for pair in (WARMUP, AVERAGING, ("weight_decay", "decoupled_weight_decay")):
+            if names.issuperset(pair):
+                problems.append(f"'{pair[0]}' and '{pair[1]}' exclude each other, but the space names both; keep one")
         parents: dict[str, set[str]] = {}
         for address in space.addresses:
             parents.setdefault(hyperparameter(address), set()).add(address.split(".")[0])
@@ -173,11 +173,13 @@ class Experiment(Frozen):
     def _space_fits_optimizer(self) -> Self:
         if self.imported:
             return self
-        needed, given = set(OPTIMIZERS[self.optimizer]), set(self.space.root)
-        if missing := sorted(needed - given):
+        known = OPTIMIZERS.get(self.optimizer)
+        if missing := missing_names(self.space, known.needed if known else ("lr",)):
             raise ValueError(
                 f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; add it, searched or fixed"
             )
+        if problems := extrapolation_problems(self.optimizer, self.space, self.batch_sizes):
+            raise ValueError("; ".join(problems))
         for batch_size in self.batch_sizes:
             try:
                 self.space_at(batch_size)
@@ -186,8 +188,10 @@ class Experiment(Frozen):
                 raise ValueError(
                     f"{problem} at batch size {batch_size}; widen the limits or change the rule"
                 ) from error
-        optimizer_words = {name for names in OPTIMIZERS.values() for name in names}
-        if extra := sorted((given & optimizer_words) - needed):
+        # Only names with a domain are an optimizer's beyond doubt: a workload may have an `alpha` of its own.
+        words = {name for parameters in OPTIMIZERS.values() for name in parameters.names} & set(DOMAINS)
+        given = {hyperparameter(address) for address in self.space.addresses}
+        if known and (extra := sorted(given & words - set(known.names))):
             raise ValueError(f"optimizer '{self.optimizer}' has no {', '.join(extra)}; remove it from 'space'")
         return self
 

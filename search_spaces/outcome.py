@@ -24,7 +24,12 @@ class Outcome(StrEnum):
     @property
     def feasible(self) -> bool:
         """Whether the trial counts against the study's allowance (Shallue et al. 2018: COMPLETE, not INFEASIBLE)."""
-        return self not in (Outcome.DIVERGED, Outcome.OUT_OF_MEMORY, Outcome.FAILED)
+        return self is not Outcome.DIVERGED and not self.broken
+
+    @property
+    def broken(self) -> bool:
+        """Whether it did not run: it says nothing of the steps that its point needs, as one that diverged does."""
+        return self in (Outcome.OUT_OF_MEMORY, Outcome.FAILED)
 
 
 _SENTENCES = {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True)
@@ -28,25 +29,133 @@ class Domain:
         return above and (value <= self.high if self.includes_high else value < self.high)
 
 
+_INFINITY = float("inf")
+_POSITIVE = Domain(0.0, _INFINITY, includes_low=False, includes_high=False)
+_FROM_ZERO = Domain(0.0, _INFINITY, includes_low=True, includes_high=False)
+_BELOW_ONE = Domain(0.0, 1.0, includes_low=True, includes_high=False)
+_SHARE = Domain(0.0, 1.0, includes_low=True, includes_high=True)
+
 DOMAINS: Final = {
-    "lr": Domain(0.0, float("inf"), includes_low=False, includes_high=False),
-    "momentum": Domain(0.0, 1.0, includes_low=True, includes_high=False),
-    "end_factor": Domain(0.0, 1.0, includes_low=True, includes_high=True),
-    "decay_fraction": Domain(0.0, float("inf"), includes_low=False, includes_high=False),
+    "lr": _POSITIVE,
+    "momentum": _BELOW_ONE,
+    "beta1": _BELOW_ONE,
+    "beta2": _BELOW_ONE,
+    "eps": _POSITIVE,
+    "weight_decay": _FROM_ZERO,
+    "decoupled_weight_decay": _FROM_ZERO,
+    "trust_coefficient": _POSITIVE,
+    "extrapolation_lr": _FROM_ZERO,
+    "local_batch_size": Domain(1.0, _INFINITY, includes_low=True, includes_high=False),
+    "end_factor": _SHARE,
+    "decay_fraction": _POSITIVE,
+    "warmup_fraction": _SHARE,
+    "warmup_steps": _FROM_ZERO,
+    "stable_share": _BELOW_ONE,
+    "drop_factor": _SHARE,
+    "drops": Domain(1.0, _INFINITY, includes_low=True, includes_high=False),
+    "first_drop": _SHARE,
+    "ema_decay": _BELOW_ONE,
+    "ema_examples": _POSITIVE,
 }
 
-OPTIMIZERS: Final = {
-    "sgd": ("lr",),
-    "momentum": ("lr", "momentum"),
-    "nesterov": ("lr", "momentum"),
-}
-"""The hyperparameters that each optimizer needs (names as in Shallue et al. 2018; `momentum` is the heavy ball)."""
 
-SCHEDULES: Final = {
+@dataclass(frozen=True)
+class Parameters:
+    """The hyperparameters of an optimizer.
+
+    Attributes:
+        needed: those that a search space must hold.
+        optional: those that it may hold; without them the optimizer takes PyTorch's defaults, but no weight decay.
+    """
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.needed + self.optional
+
+
+# Coupled: L2 in the gradient, g + weight_decay x. Decoupled: x is first multiplied by 1 - lr decoupled_weight_decay
+# (Loshchilov and Hutter 2017). Where only `weight_decay` stands beside an optimizer, the comment says which it is.
+_DECAYS = ("weight_decay", "decoupled_weight_decay")
+_ADAM = ("beta1", "beta2", "eps")
+_PLAIN: Final = {
+    "sgd": Parameters(("lr",), _DECAYS),
+    "momentum": Parameters(("lr", "momentum"), _DECAYS),
+    "nesterov": Parameters(("lr", "momentum"), _DECAYS),
+    "adam": Parameters(("lr",), (*_ADAM, *_DECAYS, "amsgrad")),
+    "adamw": Parameters(("lr",), (*_ADAM, "weight_decay", "amsgrad")),  # decoupled
+    "nadam": Parameters(("lr",), (*_ADAM, *_DECAYS, "momentum_decay")),
+    "rmsprop": Parameters(("lr",), ("alpha", "eps", *_DECAYS, "momentum", "centered")),
+    "adagrad": Parameters(("lr",), ("lr_decay", *_DECAYS, "initial_accumulator_value", "eps")),
+    "muon": Parameters(  # decoupled
+        ("lr",), ("momentum", "nesterov", "ns_steps", "adjust_lr_fn", *_ADAM, "weight_decay")
+    ),
+    "lars": Parameters(("lr", "momentum"), ("trust_coefficient", "weight_decay")),  # coupled, inside the trust ratio
+    "lamb": Parameters(("lr",), (*_ADAM, "weight_decay")),  # beside Adam's direction, inside the trust ratio
+}
+
+EXTRAPOLATED: Final = {f"extrap_{base}": base for base in ("sgd", "momentum", "adam", "adamw")}
+"""The optimizers that take their gradient at an extrapolated point (Lin et al. 2020), and what each is built on."""
+
+EXTRAPOLATIONS: Final = ("past", "fresh", "gaussian", "velocity")
+"""Whereto a gradient is extrapolated; `tuner.training.extrapolation` has the formulas."""
+
+OPTIMIZERS: Final = _PLAIN | {
+    name: Parameters(
+        (*_PLAIN[base].needed, "extrapolation_lr"), (*_PLAIN[base].optional, "extrapolation", "local_batch_size")
+    )
+    for name, base in EXTRAPOLATED.items()
+}
+"""The hyperparameters of the well-known optimizers (sgd, momentum, nesterov as in Shallue et al. 2018).
+
+`momentum` is the heavy ball. Any other class of `torch.optim` can be named too; PyTorch knows what it takes.
+"""
+
+# The end factor reaches down to 0 (a fixed 0.01 costs 4 to 110 % more steps) and the decay length is searched freely as
+# a share of the study's step budget: measured on the noisy quadratic model.
+_DECAY: Final[dict[str, str | float]] = {
+    "end_factor": "linear from 0 to 1",
+    "decay_fraction": "log from 0.05 to 1",
+}
+SCHEDULES: Final[dict[str, dict[str, str | float]]] = {
     "constant": {},
-    # The end factor reaches down to 0 (a fixed 0.01 costs 4 to 110 % more steps) and the decay length is searched
-    # freely as a share of the study's step budget: measured on the noisy quadratic model.
-    "linear": {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"},
-    "cosine": {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"},
+    "linear": _DECAY,
+    "cosine": _DECAY,
+    # Drops at one half and at the end of the decay, as He et al. 2015 drop at 1/2 and 3/4 of a run that goes on.
+    "step": {
+        "drop_factor": "log from 0.01 to 0.5",
+        "drops": 2,
+        "first_drop": 0.5,
+        "decay_fraction": "log from 0.05 to 1",
+    },
+    # Boxes chosen, not studied. At stable_share 0 it is `linear`; 0.8 to 0.9 is usual (Haegele et al. 2024).
+    "wsd": {"warmup_fraction": "linear from 0 to 0.1", "stable_share": "linear from 0 to 0.95", **_DECAY},
 }
 """The default search space of each schedule's own parameters."""
+
+WARMUP: Final = ("warmup_fraction", "warmup_steps")
+"""Either may stand beside any schedule, or in the space itself for all of them; without one there is no warm-up."""
+
+AVERAGING: Final = ("ema_decay", "ema_examples")
+"""Either switches on weight averaging: every metric is then also measured at the average, with the suffix below."""
+
+AVERAGED: Final = "_ema"
+"""Suffix of the metrics of the averaged weights."""
+
+STEPS_OF: Final = {"decay_fraction": "decay_steps", "warmup_fraction": "warmup_steps"}
+"""Shares of a study's step budget, and the column that records each in optimizer updates."""
+
+
+def derived(point: Mapping[str, Any]) -> set[str]:
+    """The names in a point, or a row, that were computed from others of it and are no hyperparameters of their own.
+
+    Args:
+        point: values by name; None and NaN stand for a name that is not there.
+
+    Returns:
+        Names of `STEPS_OF`.
+    """
+    return {steps for share, steps in STEPS_OF.items() if (value := point.get(share)) is not None and value == value}

@@ -67,11 +67,12 @@ class Target(BaseModel):
         """Whether an evaluation counts as reaching the target: strictly better, after at least one update."""
         return step > 0 and self.reached(value)
 
-    def first_crossing(self, evaluations: Iterable[tuple[int, float]]) -> Crossing | None:
+    def first_crossing(self, evaluations: Iterable[tuple[int, float | None]]) -> Crossing | None:
         """Find the first evaluation after the start that is strictly better than the threshold.
 
         The evaluation before any update (step 0) only bounds the crossing: a run that starts beyond its target has not
-        been trained to it.
+        been trained to it. A row without the metric (None, an empty cell) is no evaluation of it and bounds nothing; a
+        NaN that training reported is one. Many targets and trials at once: `analysis.targets.crossings`.
 
         Args:
             evaluations: (step, metric) pairs in order of step.
@@ -81,10 +82,22 @@ class Target(BaseModel):
         """
         steps_low = 0
         for step, value in evaluations:
+            if value is None:
+                continue
             if self.crosses(step, value):
                 return Crossing(steps=step, steps_low=steps_low)
             steps_low = step
         return None
+
+    def best(self, evaluations: Iterable[tuple[int, float | None]]) -> float | None:
+        """Find the best finite value after the start; None if there is none.
+
+        Args:
+            evaluations: (step, metric) pairs.
+        """
+        choose = min if self.direction is Direction.MINIMIZE else max
+        found = (value for step, value in evaluations if step > 0 and value is not None and math.isfinite(value))
+        return choose(found, default=None)
 
 
 @dataclass(frozen=True)

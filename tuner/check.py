@@ -9,13 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.experiment import Experiment, WorkloadChoice
 from search_spaces.load import parse_experiment
-from search_spaces.presets import OPTIMIZERS, SCHEDULES
+from search_spaces.presets import AVERAGED, AVERAGING
 from search_spaces.problems import InputError
-from search_spaces.space import hyperparameter
 from search_spaces.tables import MEASUREMENTS
-from search_spaces.target import Target
+from search_spaces.target import Direction, Target
+from tuner.check_optimizer import averages, optimizer_problems
 from tuner.workloads.protocol import Workload
 from tuner.workloads.registry import load_workload
+from tuner.workloads.supervised import SupervisedWorkload
 
 
 def check_experiment(data: Any, where: str) -> Experiment:
@@ -46,7 +47,7 @@ def check_experiment(data: Any, where: str) -> Experiment:
             workload = load_workload(choice.name, choice.options)
             problems += _misfits(workload, choice.name, data)
             if experiment is not None:
-                problems += _unknown_hyperparameters(workload, choice.name, experiment)
+                problems += optimizer_problems(workload, choice.name, experiment)
         except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported or asked
             problems.append(f"'workload': {error}" if isinstance(error, ValueError) else _raised(choice.name, error))
     if problems or experiment is None or workload is None:
@@ -62,9 +63,10 @@ def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str
         problems.append(f"'unit': workload '{name}' counts {workload.unit}, not {data['unit']!r}; remove the key")
     target = _read(Target, data, "target")
     if target is not None:
-        direction = workload.metrics.get(target.metric)
+        metrics = _metrics(workload, data)
+        direction = metrics.get(target.metric)
         if direction is None:
-            known = ", ".join(f"{m} ({d})" for m, d in workload.metrics.items())
+            known = ", ".join(f"{m} ({d})" for m, d in metrics.items())
             problems.append(f"'target': workload '{name}' has no metric '{target.metric}'; its metrics are {known}")
         elif direction != target.direction:
             sign = "<" if direction == "minimize" else ">"
@@ -79,20 +81,26 @@ def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str
                 f"'batch_sizes': a batch is at most the training set of {workload.n_examples} {workload.unit}, but "
                 f"{', '.join(map(str, too_large))} {'is' if len(too_large) == 1 else 'are'} larger; remove them"
             )
+    if sizes is not None and isinstance(workload, SupervisedWorkload):
+        problems += list(dict.fromkeys(p for b in sizes if (p := _unfit(workload, b)) is not None))
     return problems
 
 
-def _unknown_hyperparameters(workload: Workload, name: str, experiment: Experiment) -> list[str]:
-    """Names in the space that nobody would read: a misspelt one must not be searched for days."""
-    own = set(workload.hyperparameters)
-    schedule = {"schedule"} | {parameter for parameters in SCHEDULES.values() for parameter in parameters}
-    known = set(OPTIMIZERS[experiment.optimizer]) | schedule | own
-    names = {hyperparameter(address) for address in experiment.space.addresses}
-    return [
-        f"'space.{unknown}': neither optimizer '{experiment.optimizer}' nor workload '{name}' has this hyperparameter; "
-        f"those it can have are {', '.join(sorted(known))}"
-        for unknown in sorted(names - known)
-    ]
+def _unfit(workload: SupervisedWorkload, batch_size: int) -> str | None:
+    """Why a workload cannot make batches of this size (a ghost batch that does not divide it); None where it can."""
+    try:
+        workload.rows(batch_size)
+    except ValueError as error:
+        return f"'batch_sizes': {error}"
+    return None
+
+
+def _metrics(workload: Workload, data: Mapping[str, Any]) -> Mapping[str, Direction]:
+    """What the workload measures with this space: where weights are averaged, each metric at the average too."""
+    found, space = dict(workload.metrics), data.get("space")
+    if isinstance(space, Mapping) and set(AVERAGING) & set(space) and averages(workload):
+        found |= {f"{metric}{AVERAGED}": direction for metric, direction in found.items()}
+    return found
 
 
 def _read(kind: Any, data: Any, key: str) -> Any:

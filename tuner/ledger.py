@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
+from search_spaces.presets import derived
 from search_spaces.tables import MEASUREMENTS, TRIALS
 from tuner.protocol.proposal import Proposal, TrialRecord
 from tuner.training.trial import Ending
@@ -133,7 +134,7 @@ class Ledger:
         known = set(TRIALS.names)
         facts = {f.name: row.get(f.name) for f in fields(TrialRecord) if f.name in known}
         facts["stage"], facts["outcome"] = Stage(row["stage"]), Outcome(row["outcome"])
-        point = {k: v for k, v in row.items() if k not in known and k != "decay_steps" and v is not None}
+        point = {k: v for k, v in row.items() if k not in known | derived(row) and v is not None}
         curve = self._curves.get(row["trial_id"], [])
         self.records[row["batch_size"]].append(TrialRecord(**facts, point=point, curve=curve))  # type: ignore[arg-type]
 

@@ -26,6 +26,7 @@ from tuner.protocol.protocol import PerStudyProtocol
 # Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
 # because ours do their work.
 _RAY_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a path of data in an experiment is seen from where the command was started
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",

@@ -40,7 +40,7 @@ class BestWithin:
     def take(self, chunk: Chunk) -> None:
         """Read on."""
         sign = 1.0 if self.direction is Direction.MINIMIZE else -1.0
-        value = np.where((chunk.step > 0) & ~np.isnan(chunk.value), sign * chunk.value, np.inf)
+        value = np.where((chunk.step > 0) & np.isfinite(chunk.value), sign * chunk.value, np.inf)
         for resource, budgets in self.budgets.items():
             # NaN (time that was not recorded) sorts above everything: no budget holds it.
             place = np.searchsorted(np.array(budgets), self._used(resource, chunk), side="left")

@@ -100,7 +100,7 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
     outcome = trials["outcome"].to_numpy(dtype=str)
     batch = trials["batch_size"].to_numpy()
     search = (trials["stage"] == Stage.SEARCH).to_numpy(dtype=bool)
-    failed = np.isin(outcome, [Outcome.FAILED.value, Outcome.OUT_OF_MEMORY.value])
+    failed = np.isin(outcome, [ending.value for ending in Outcome if ending.broken])
     judged = np.isin(outcome, [Outcome.PRUNED.value, Outcome.CAPPED.value])
     diverged = outcome == Outcome.DIVERGED.value
     names = trials["trial_id"].to_numpy()
@@ -108,6 +108,7 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
     verdicts = []
     for resource, budgets in best.budgets.items():
         spent, value = resource.spent(trials), best.value(resource)
+        until_reached = spent * _share_until_reached(trials)
         for place, budget in enumerate(budgets):
             used, compared = [], {}
             for batch_size in experiment.batch_sizes:
@@ -115,7 +116,8 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
                 mine &= search if (mine & search).any() else True
                 whole = spent >= budget
                 counts = mine & (~diverged | (whole & (experiment.imported is None)))
-                ended = Ended(whole[counts], stopped[counts], judged[counts])
+                reached = until_reached[counts] <= budget
+                ended = Ended(whole[counts], (stopped & ~np.isnan(spent))[counts], judged[counts], reached)
                 cell, said = _cell(value[counts, place], ended, names[counts], best.direction)
                 used.append({"resource": resource.value, "budget": budget, "batch_size": batch_size, **cell})
                 if said is not None:
@@ -144,11 +146,20 @@ class Ended:
         whole: whether the trial went on until the budget ended.
         stopped: whether it ended because it reached the run's target.
         judged: whether the search stopped it because it was behind.
+        reached: whether it reached the target that the run was made for within the budget.
     """
 
     whole: Flags
     stopped: Flags
     judged: Flags
+    reached: Flags
+
+
+def _share_until_reached(trials: pd.DataFrame) -> Floats:
+    """Share of its steps that every trial made until it reached the run's own target; NaN where it did not."""
+    reached = (trials["outcome"] == Outcome.REACHED).to_numpy(dtype=bool)
+    own, steps = (trials[name].to_numpy(dtype=float) for name in ("steps_to_target", "steps"))
+    return np.where(reached, np.minimum(own / np.maximum(steps, 1), 1), np.nan)
 
 
 def _cell(
@@ -158,17 +169,18 @@ def _cell(
     sign = 1.0 if direction is Direction.MINIMIZE else -1.0
     known = ~np.isnan(values)
     before = ended.stopped & ~ended.whole
-    cell = {"value": math.nan, "best_trial": None, "n": len(values), "n_cut": int((~ended.whole).sum())}
+    cell: dict[str, Any] = {"value": math.nan, "best_trial": None, "n": len(values), "n_cut": int((~ended.whole).sum())}
     if not known.any():
         return {**cell, "status": Status.MISSING.value}, None
     as_far = bool(ended.whole.any() or before.any())
+    better, n_reached = sign * values[known], int(ended.reached.sum())
     unfinished = bool((~ended.whole & ~ended.judged & ~ended.stopped).any())
     if not as_far:
-        return {**cell, "status": Status.MISSING.value}, Compared(Status.MISSING, sign * values[known], unfinished)
+        return {**cell, "status": Status.MISSING.value}, Compared(Status.MISSING, better, unfinished, n_reached)
     place = int(np.nanargmin(sign * values))
     status = Status.STOPPED if before.any() else Status.CUT if cell["n_cut"] else Status.COVERED
-    shown = {**cell, "status": status.value, "value": values[place], "best_trial": names[place]}
-    return shown, Compared(status, sign * values[known], unfinished)
+    cell |= {"status": status.value, "value": values[place], "best_trial": names[place]}
+    return cell, Compared(status, better, unfinished, n_reached)
 
 
 def _notes(cells: pd.DataFrame) -> tuple[str, ...]:

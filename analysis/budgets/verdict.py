@@ -9,7 +9,7 @@ from enum import StrEnum
 from analysis.budgets.resources import Resource
 from analysis.budgets.winner import CLEAR, FEWEST_TRIALS, win_shares
 from analysis.one_pass import Floats
-from search_spaces.target import Direction, Target
+from search_spaces.target import Target
 
 
 class Status(StrEnum):
@@ -64,11 +64,13 @@ class Compared:
         values: best values of its trials within the budget, the better the smaller; (n,), at least one.
         unfinished: whether a trial ended before the budget that neither reached the run's target nor was stopped by
             the search for being behind: what it would have reached is open.
+        n_reached: trials that reached the run's target within the budget.
     """
 
     status: Status
     values: Floats
     unfinished: bool
+    n_reached: int
 
 
 def verdict_on(
@@ -76,9 +78,9 @@ def verdict_on(
 ) -> tuple[BudgetVerdict, dict[int, float]]:
     """Judge one budget.
 
-    Reached beats not reached; two studies that reached the run's target and stopped there cannot be told apart. A study
-    whose trials ended before the budget without being judged may yet be best, so that there is no winner beside it.
-    Otherwise resampling the trials decides (`analysis.budgets.winner`).
+    Reached beats not reached, where the values are of the target's metric. Of studies that reached the run's target and
+    stopped there nobody knows which is best. A study whose trials ended before the budget without being judged may yet
+    be best, so that there is no winner beside it. Otherwise resampling the trials decides (`analysis.budgets.winner`).
 
     Args:
         asked: resource and budget, with the budget in words as its sentence.
@@ -95,13 +97,17 @@ def verdict_on(
         said = f"{within} there is nothing to compare: fewer than two batch sizes were trained as far."
         return replace(asked, sentence=said), {}
     if any(study.status is Status.STOPPED for study in shown.values()):
-        sign = 1.0 if ran_to.direction is Direction.MINIMIZE else -1.0
-        reached = [b for b, s in studies.items() if metric != ran_to.metric or ran_to.reached(sign * s.values.min())]
+        reached = [batch_size for batch_size, study in studies.items() if study.n_reached]
         others = [b for b, study in studies.items() if b not in reached and _open(study)]
-        if len(reached) == 1 and not others:
+        if len(reached) == 1 and not others and metric == ran_to.metric:
             said = f"{within} only batch size {reached[0]:,} reaches {ran_to}."
+            if studies[reached[0]].n_reached == 1:
+                return replace(asked, leader=reached[0], sentence=f"{said[:-1]}, in one trial: that may be luck."), {}
             return replace(asked, winner=reached[0], leader=reached[0], sentence=said), {}
-        said = f"{within} batch sizes {_list(reached)} reach {ran_to} and stop there; which is best is not known."
+        who = f"batch sizes {_list(reached)} reach" if len(reached) > 1 else f"batch size {_list(reached)} reaches"
+        stop = "stop" if len(reached) > 1 else "stops"
+        best = "is best" if metric == ran_to.metric else f"has the best {metric}"
+        said = f"{within} {who} {ran_to} and {stop} there; which {best} is not known."
         if others:
             said += f" {_list(others)} were not trained as far."
         return replace(asked, sentence=said), {}

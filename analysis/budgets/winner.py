@@ -15,6 +15,9 @@ CLEAR = 0.9
 FEWEST_TRIALS = 3
 """Of each study; with fewer, resampling them says nothing of their spread. Chosen, not studied."""
 
+_NEVER = 1e-17
+"""A probability that changes no sum of probabilities in floating point."""
+
 
 def win_shares(values: Mapping[int, Floats]) -> dict[int, float]:
     """How often each study is best when the trials of all studies are drawn again.
@@ -41,6 +44,8 @@ def win_shares(values: Mapping[int, Floats]) -> dict[int, float]:
     for batch_size, mine in ordered.items():
         tail = ((len(mine) - np.arange(len(mine) + 1)) / len(mine)) ** m
         chance = tail[:-1] - tail[1:]  # of each value to be the best
+        # Of thousands of trials nearly all are so far behind that they are never the best of m draws.
+        mine, chance = mine[tail[:-1] > _NEVER], chance[tail[:-1] > _NEVER]
         for other, theirs in ordered.items():
             if other != batch_size:
                 chance = chance * (_worse(theirs, mine, m, "right") + _worse(theirs, mine, m, "left")) / 2

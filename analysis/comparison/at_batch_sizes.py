@@ -27,8 +27,8 @@ class AtBatchSize:
         steps: of the run; None = not reached.
         baseline_steps: of the baseline; None = not reached.
         ratio: steps / baseline_steps; None unless both reached.
-        low: lower end of its interval; None where there is none.
-        high: upper end; where the baseline did not reach, what the ratio is below at this baseline's training.
+        low: lower end of its interval; where the run did not reach, what the ratio is above after as much training.
+        high: upper end; where the baseline did not reach, what the ratio is below. None where an end is open.
         p_value: of "the ratio is 1".
         p_adjusted: by Holm's method over the batch sizes of these two runs.
         fewer: label of the run that needs fewer steps beyond chance; None where neither does.
@@ -86,11 +86,12 @@ def _row(batch_size: float, run: Run, baseline: Run, mine: dict[Any, Any], their
     steps, other = (None if math.isnan(study["steps"]) else float(study["steps"]) for study in (mine, theirs))
     row = AtBatchSize(batch_size, run.label, baseline.label, steps, other, *(None,) * 6, "")
     if steps is None or other is None:
-        missing, study, reached = (run, mine, other) if steps is None else (baseline, theirs, steps)
-        note = f"{missing.label} did not reach the target in {study['max_steps']:,.0f} steps"
-        if steps is not None and reached is not None and study["max_steps"] > 0:
-            return replace(row, high=reached / study["max_steps"], note=note)
-        return replace(row, note=note)
+        missing, trained = (run if steps is None else baseline).label, (mine if steps is None else theirs)["max_steps"]
+        row = replace(row, note=f"{missing} did not reach the target in {trained:,.0f} steps")
+        # Its steps are more than those, so the ratio has a bound on one side.
+        if steps is not None and trained > 0:
+            return replace(row, high=steps / trained)
+        return replace(row, low=trained / other) if other is not None and trained > 0 else row
     assert run.fit is not None and baseline.fit is not None
     variances = _variance(run.fit, mine), _variance(baseline.fit, theirs)
     degrees = run.fit.degrees_of_freedom, baseline.fit.degrees_of_freedom

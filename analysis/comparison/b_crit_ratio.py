@@ -4,58 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from analysis.comparison.welch import LogRatio, freedom, tail, welch
-from analysis.fit.profile import EXACT, REACH, Profile
+from analysis.comparison.welch import LogRatio, freedom, tail
+from analysis.fit.estimate import grid_spread
+from analysis.fit.interval import Squared
+from analysis.fit.lack_of_fit import bend
+from analysis.fit.profile import EXACT, REACH, likelihood
 from analysis.fit.result import HyperbolaFit
 
 Floats = npt.NDArray[np.float64]
+Form = tuple[Callable[[Floats], Floats], float]
 
 _POINTS = 65  # of one scan for the least sum; a second scan around its best point is 32 times finer
 _FARTHEST = 2 * math.log(REACH)  # log ratios beyond this are not told from infinite ones
 
 
-@dataclass(frozen=True)
-class Squared:
-    """The squared t-statistic of one fit as a function of u = log b_crit.
+def squared(fit: HyperbolaFit) -> Squared:
+    """The statistic whose level sets are this fit's own interval of log b_crit.
 
-    t^2(u) = f (RSS(u) / RSS(best) - 1), and with unreached studies f (exp(deviance difference / m) - 1): the statistic
-    whose level sets are the fit's own interval (`analysis.fit.profile.interval`).
-
-    Attributes:
-        profile: the likelihood.
-        best: its minimum, perhaps infinite.
-        degrees: f, reached studies - 2.
+    Args:
+        fit: with three reached studies or more.
     """
-
-    profile: Profile
-    best: float
-    degrees: int
-
-    @classmethod
-    def of(cls, fit: HyperbolaFit) -> Squared:
-        """Of a fit with scatter about its curve."""
-        x = np.log([study.batch_size for study in fit.studies])
-        y = np.log([study.steps or study.max_steps or math.nan for study in fit.studies])
-        reached = np.array([study.steps is not None for study in fit.studies])
-        return cls(Profile(x, y, reached), _log_b_crit(fit), fit.degrees_of_freedom)
-
-    @property
-    def place(self) -> float:
-        """The minimum, moved to where the curve is its limit (`REACH` beyond the data) if it lies further out."""
-        batch, reach = self.profile.log_batch, math.log(REACH)
-        return min(max(self.best, float(batch.min()) - reach), float(batch.max()) + reach)
-
-    def at(self, u: Floats) -> Floats:
-        """t^2(u), shape of `u`."""
-        rise = self.profile.deviance(u) - float(self.profile.deviance(self.best))
-        reached = int(self.profile.reached.sum())
-        return self.degrees * np.expm1(np.minimum(np.maximum(rise, 0.0) / reached, 500.0))
+    x = np.log([study.batch_size for study in fit.studies])
+    y = np.log([study.steps or study.max_steps or math.nan for study in fit.studies])
+    reached = np.array([study.steps is not None for study in fit.studies])
+    residuals = np.array([study.log_residual for study in fit.studies if study.log_residual is not None])
+    best = math.log(fit.b_crit) if fit.b_crit > 0 else -math.inf
+    least = grid_spread(fit.studies, fit.covariance, fit.sigma)
+    return Squared.of(likelihood(x, y, reached), best, bend(x[reached], residuals, best), least)
 
 
 def p_value(run: Squared, baseline: Squared, log_ratio: float) -> float:
@@ -64,7 +45,10 @@ def p_value(run: Squared, baseline: Squared, log_ratio: float) -> float:
     T^2 = min over u of t_run^2(u) + t_baseline^2(u - log_ratio). Where both fits are linear, t^2 = (u - best)^2 / v,
     the least sum is (log_ratio - difference)^2 / (v_run + v_baseline): Welch's statistic, and the run's part of it is
     its share of the variance, so that Welch's degrees of freedom follow too. Unlike that limit it remains right where
-    a fit says b_crit is above something but not where. Coverage is measured in the tests.
+    a fit says b_crit is above something but not where. A ratio is refused where it is by both the scatter and the
+    evaluation grid of each fit, as a fit refuses a value.
+
+    Coverage of 95 % intervals: see `analysis.comparison.ratios`.
 
     Args:
         run: of the run.
@@ -74,20 +58,21 @@ def p_value(run: Squared, baseline: Squared, log_ratio: float) -> float:
     Returns:
         The two-sided p-value.
     """
-    low, high = sorted((run.place, baseline.place + log_ratio))  # both sums rise beyond their minima
-
-    def parts(u: Floats) -> tuple[Floats, Floats]:
-        return run.at(u), baseline.at(u - log_ratio)
-
+    low, high = sorted((_place(run), _place(baseline) + log_ratio))  # both sums rise beyond their minima
     grid = np.linspace(low, high, _POINTS)
+    return max(_tested(*forms, log_ratio, grid) for forms in product(run.forms, baseline.forms))
+
+
+def _tested(run: Form, baseline: Form, log_ratio: float, grid: Floats) -> float:
+    """The p-value by one form of each statistic; the minimum is sought on the grid and then on a finer one."""
     for _ in range(2):
-        first, second = parts(grid)
+        first, second = run[0](grid), baseline[0](grid - log_ratio)
         best = int(np.argmin(first + second))
         found = float(first[best]), float(second[best])
         grid = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, _POINTS - 1)], _POINTS)
     total = found[0] + found[1]
     share = found[0] / total if total > 0 else 0.5
-    return tail(math.sqrt(total), freedom(share, (run.degrees, baseline.degrees)))
+    return tail(math.sqrt(total), freedom(share, (run[1], baseline[1])))
 
 
 def b_crit_ratio(run: HyperbolaFit, baseline: HyperbolaFit, level: float) -> LogRatio:
@@ -101,19 +86,24 @@ def b_crit_ratio(run: HyperbolaFit, baseline: HyperbolaFit, level: float) -> Log
     Returns:
         The log ratio; an end is infinite where the data leave it open.
     """
-    exact = [fit for fit in (run, baseline) if (fit.sigma or 0.0) < EXACT]
-    if exact:
-        variances = _variance(run), _variance(baseline)
-        value = _log_b_crit(run) - _log_b_crit(baseline)
-        return welch(value, variances, (run.degrees_of_freedom, baseline.degrees_of_freedom), level)
-    of_run, of_baseline = Squared.of(run), Squared.of(baseline)
-    middle = of_run.place - of_baseline.place
+    of_run, of_baseline = squared(run), squared(baseline)
+    value = of_run.best - of_baseline.best
+    if not (of_run.forms and of_baseline.forms):  # exact points on a limit of the curve
+        return LogRatio(value, -math.inf, math.inf, 1.0)
+    if all(one.exact and one.least < EXACT for one in (of_run, of_baseline)):
+        return LogRatio(value, value, value, float(abs(value) < EXACT))
+    middle = _place(of_run) - _place(of_baseline)
 
     def excess(log_ratio: float) -> float:
         return p_value(of_run, of_baseline, log_ratio) - (1 - level)
 
-    value = of_run.best - of_baseline.best
     return LogRatio(value, _end(excess, middle, -1), _end(excess, middle, 1), p_value(of_run, of_baseline, 0.0))
+
+
+def _place(one: Squared) -> float:
+    """The minimum, moved to where the curve is its limit (`REACH` beyond the data) if it lies further out."""
+    batch, reach = one.profile.log_batch, math.log(REACH)
+    return min(max(one.best, float(batch.min()) - reach), float(batch.max()) + reach)
 
 
 def _end(excess: Callable[[float], float], middle: float, sign: int) -> float:
@@ -123,21 +113,9 @@ def _end(excess: Callable[[float], float], middle: float, sign: int) -> float:
         outside = middle + sign * step
         if excess(outside) < 0:
             low, high = sorted((inside, outside))
-            return float(optimize.brentq(excess, low, high, xtol=1e-6))
+            return float(optimize.brentq(excess, low, high, xtol=1e-9))
         inside, step = outside, 2 * step
     return sign * math.inf
 
 
-def _log_b_crit(fit: HyperbolaFit) -> float:
-    return math.log(fit.b_crit) if fit.b_crit > 0 else -math.inf
-
-
-def _variance(fit: HyperbolaFit) -> float:
-    """Of log b_crit = log e_min - log s_min, linearised."""
-    if fit.covariance is None:
-        return math.inf
-    (ss, se), (_, ee) = fit.covariance
-    return ss + ee - 2 * se
-
-
-__all__ = ["Squared", "b_crit_ratio", "p_value"]
+__all__ = ["b_crit_ratio", "p_value", "squared"]

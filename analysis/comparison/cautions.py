@@ -8,7 +8,7 @@ from typing import Any
 from analysis.analyze import RunAnalysis
 from analysis.comparison.source import Run
 from analysis.fit.notes import SPAN
-from analysis.wording import readable
+from analysis.wording import enumeration, readable
 
 _EFFORT = 1.2  # runs whose trials a batch size differ by more than this factor are warned of; chosen, not studied
 
@@ -38,7 +38,8 @@ def _analyses(runs: Sequence[Run]) -> dict[str, RunAnalysis]:
 
 
 def _each(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{label} {value}" for label, value in values.items())
+    """`sgd: loss < 1; adam, tuned: loss < 0.5`: labels and values hold spaces and commas."""
+    return "; ".join(f"{label}: {value}" for label, value in values.items())
 
 
 def _targets(runs: Sequence[Run], across_targets: bool) -> list[str]:
@@ -83,17 +84,18 @@ def _effort(runs: Sequence[Run]) -> list[str]:
 
 
 def _confirmation(runs: Sequence[Run]) -> list[str]:
-    searched = [
-        label
-        for label, a in _analyses(runs).items()
-        if ((a.studies["source"] != "confirm") & a.studies["steps"].notna()).any()
-    ]
+    searched: list[str] = []
+    confirmed: list[str] = []
+    for label, analysis in _analyses(runs).items():
+        sources = analysis.studies.loc[analysis.studies["steps"].notna(), "source"]
+        if len(sources):  # a run that reached nothing is neither
+            (confirmed if (sources == "confirm").all() else searched).append(label)
     if not searched:
         return []
-    others = "; those of the others are medians over fresh seeds" if len(searched) < len(_analyses(runs)) else ""
+    others = f"; those of {enumeration(confirmed)} are medians over fresh seeds" if confirmed else ""
     return [
-        f"Steps of {_and(searched)} are partly those of the search's best trial, too few by the luck of the search"
-        f"{others}."
+        f"Steps of {enumeration(searched)} are partly those of the search's best trial, too few by the luck of the "
+        f"search{others}."
     ]
 
 
@@ -110,7 +112,7 @@ def _declared(runs: Sequence[Run]) -> list[str]:
     }
     analyses = list(_analyses(runs).values())
     differing = [name for name, ask in questions.items() if len({repr(ask(a)) for a in analyses}) > 1]
-    return [f"The experiments differ in {_and(differing)} too."] if differing else []
+    return [f"The experiments differ in {enumeration(differing)} too."] if differing else []
 
 
 def _boxes(runs: Sequence[Run]) -> list[str]:
@@ -125,9 +127,11 @@ def _boxes(runs: Sequence[Run]) -> list[str]:
     partial = {name: [label for label in spaces if name in spaces[label]] for name in names}
     found = []
     if different:
-        found.append(f"The search spaces differ in {_and(different)}; a box that cuts off the best point costs steps.")
+        found.append(
+            f"The search spaces differ in {enumeration(different)}; a box that cuts off the best point costs steps."
+        )
     found += [
-        f"Only {_and(having)} {'has' if len(having) == 1 else 'have'} the hyperparameter {name}."
+        f"Only {enumeration(having)} {'has' if len(having) == 1 else 'have'} the hyperparameter {name}."
         for name, having in partial.items()
         if len(having) < len(spaces)
     ]
@@ -155,8 +159,8 @@ def _shapes(runs: Sequence[Run]) -> list[str]:
     found = []
     if bent:
         found.append(
-            f"The points of {_and(bent)} bend away from the hyperbola, so b_crit there depends on its definition and "
-            "on the batch sizes that were measured; look at the steps at each batch size first."
+            f"The points of {enumeration(bent)} bend away from the hyperbola, so b_crit there depends on its "
+            "definition and on the batch sizes that were measured; look at the steps at each batch size first."
         )
     short = []
     for label, (run, fit) in fits.items():
@@ -166,8 +170,9 @@ def _shapes(runs: Sequence[Run]) -> list[str]:
                 short.append(label)
     if short:
         found.append(
-            f"The batch sizes of {_and(short)} do not reach from b_crit / 16 to 2.5 b_crit, where a knee sharper than "
-            "the hyperbola's makes b_crit come out 10 to 45 % too low; smaller differences of b_crit are in doubt."
+            f"The batch sizes of {enumeration(short)} do not reach from b_crit / 16 to 2.5 b_crit, where a knee "
+            "sharper than the hyperbola's makes b_crit come out 10 to 45 % too low; smaller differences of b_crit are "
+            "in doubt."
         )
     return found
 
@@ -184,12 +189,8 @@ def _machines(runs: Sequence[Run]) -> list[str]:
     return []
 
 
-def _and(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
 def _are(names: Sequence[str]) -> str:
-    return f"{_and(names)} {'is' if len(names) == 1 else 'are'}"
+    return f"{enumeration(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 __all__ = ["cautions"]

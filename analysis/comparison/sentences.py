@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from analysis.comparison.advantage import Advantage, Fastest, Stretch
 from analysis.comparison.ratios import Ratio
-from analysis.wording import duration, readable
+from analysis.wording import duration, enumeration, readable
 
 MOST_OTHERS = 3
 """So many pairs without the first run are put into words; more would hide the answer. Chosen, not studied."""
@@ -62,10 +62,10 @@ def _numbers(rows: Sequence[Ratio]) -> str:
             reasons.setdefault(row.reason, []).append(row.quantity)
     parts = differ
     if same:
-        parts.append(f"no difference is seen in {_and(same)}")
+        parts.append(f"no difference is seen in {enumeration(same)}")
     if len(reasons) == 1 and not parts:
         return f"{run} and {baseline} cannot be compared: {next(iter(reasons))}."
-    parts += [f"{_and(names)} cannot be compared, because {reason}" for reason, names in reasons.items()]
+    parts += [f"{enumeration(names)} cannot be compared, because {reason}" for reason, names in reasons.items()]
     return f"{run} against {baseline}: {'; '.join(parts)}."
 
 
@@ -156,10 +156,6 @@ def _hours(advantage: Advantage) -> str:
     if len(advantage.faster) == 1:
         parts = [f"{advantage.faster[0][0]} throughout"]
     return f" Fewer hours, with each run's own step times taken as exact: {'; '.join(parts)}."
-
-
-def _and(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 __all__ = ["sentences"]

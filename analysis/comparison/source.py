@@ -21,8 +21,6 @@ from search_spaces.problems import InputError
 NUMBERS: Final = ("s_min", "e_min", "b_crit")
 """What is compared, in the order of tables."""
 
-_WIDEST = 1e4  # an interval of s_min or e_min over a wider ratio says nothing and is called open; chosen, not studied
-
 
 @dataclass(frozen=True)
 class StepsTable:
@@ -115,15 +113,11 @@ class Run:
         """The three numbers with their intervals; empty without a fit."""
         if self.fit is None:
             return {}
-        fit, found = self.fit, {}
-        for place, name in enumerate(("s_min", "e_min")):
-            half = fit.t * math.sqrt(fit.covariance[place][place]) if fit.covariance else math.inf
-            value = getattr(fit, name)
-            open_ends = value == 0 or 2 * half > math.log(_WIDEST)
-            low, high = (None, None) if open_ends else (value * math.exp(-half), value * math.exp(half))
-            found[name] = Estimate(value or None, low, high, fit.identified[name])
-        value, low, high = (_finite(end) for end in (fit.b_crit, fit.b_crit_low, fit.b_crit_high))
-        return {**found, "b_crit": Estimate(value, low, high, fit.identified["b_crit"])}
+        found = {}
+        for name in NUMBERS:
+            value, low, high = (_finite(end) for end in (getattr(self.fit, name), *self.fit.interval(name)))
+            found[name] = Estimate(value, low, high, self.fit.identified[name])
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """The run as `bcrit compare --json` has it."""

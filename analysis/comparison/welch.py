@@ -36,9 +36,10 @@ def freedom(share: float, freedoms: tuple[float, float]) -> float:
 
     Args:
         share: w, in [0, 1].
-        freedoms: f_1 and f_2, each 1 or more.
+        freedoms: f_1 and f_2, each 1 or more; infinite for a variance that is known.
     """
-    return 1 / (share**2 / freedoms[0] + (1 - share) ** 2 / freedoms[1])
+    inverse = share**2 / freedoms[0] + (1 - share) ** 2 / freedoms[1]
+    return 1 / inverse if inverse > 0 else math.inf
 
 
 def tail(t: float, degrees: float) -> float:

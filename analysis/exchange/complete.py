@@ -15,7 +15,8 @@ def complete(trials: pa.Table, summary: Summary) -> pa.Table:
 
     A trial that ended in a way that says nothing against its numbers (`Outcome.feasible`) has reached the target when
     its curve crosses it. A diverged or failed one has not, whatever it crossed before (Shallue et al. 2018 leave out
-    INFEASIBLE trials). Where the source tells the steps to target itself, they stand.
+    INFEASIBLE trials). Where the source tells the steps to target itself, they stand. Where it does not tell how a
+    trial ended, one that did not reach and whose last value is not finite has diverged.
 
     Args:
         trials: columns of `TRIALS` with empty cells, then hyperparameters.
@@ -42,13 +43,18 @@ def complete(trials: pa.Table, summary: Summary) -> pa.Table:
     steps_to_target = pc.if_else(reads, crossing, trials["steps_to_target"])
     reached = pc.and_(feasible, pc.is_valid(steps_to_target))
     low = pc.if_else(reads, of(summary.steps_low, pa.int64()), trials["steps_to_target_low"])
+    diverged = pc.and_(pc.is_null(trials["outcome"]), pc.fill_null(of(summary.broken, pa.bool_()), False))
+    diverged = pc.and_(diverged, pc.invert(reached))
     ended = pc.fill_null(trials["outcome"], Outcome.EXHAUSTED.value)
+    ended = pc.if_else(diverged, Outcome.DIVERGED.value, ended)
     best = of(np.where(np.isnan(summary.best), 0.0, summary.best), pa.float64())
     unknown = of(np.isnan(summary.best), pa.bool_())
     best = pc.if_else(pc.fill_null(unknown, True), pa.scalar(None, pa.float64()), best)
     steps = pc.max_element_wise(trials["steps"], of(summary.last_step, pa.int64()), steps_to_target)
     steps = pc.fill_null(steps, 0)
+    nonfinite = pc.and_(diverged, pc.is_null(trials["message"]))
     changed = {
+        "message": pc.if_else(nonfinite, "the last value of the target's metric was not finite", trials["message"]),
         "outcome": pc.if_else(reached, Outcome.REACHED.value, ended),
         "steps": steps,
         "examples": pc.coalesce(trials["examples"], pc.multiply(trials["batch_size"], steps)),

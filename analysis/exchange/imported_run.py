@@ -57,7 +57,8 @@ class ImportedRun:
             (reached or exhausted, as the curve says), `steps`, `examples`, `max_steps`, `steps_to_target`,
             `best_value`.
         measurements: tables with the columns `trial_id`, `step`, `examples`, `train_seconds` and the metrics. Each
-            holds whole trials; order and repeated steps are put right by `write_run`.
+            holds whole trials; order and repeated steps are put right by `write_run`. Those of a recorded run hold any
+            rows, each once, and stay as they are.
         notes: what was assumed or left out.
         recorded: the trials are complete as they are (a run of ours that comes back); nothing is read off the curves.
         sessions: what the source says of the sessions that made it, for `environment.json`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from search_spaces.presets import STEPS_OF
 from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS, Table
 
 # Spellings of what we call lr and momentum. `learning_rate` is the word of Shallue et al. 2018; the others are those of
@@ -46,8 +47,8 @@ def _names(
     source: Iterable[str], known: Mapping[str, tuple[str, ...]], tables: tuple[Table, ...], given: Mapping[str, str]
 ) -> dict[str, str]:
     names = list(dict.fromkeys(source))
-    # `decay_steps` is not a column of the tables, but the analysis reads it as the length of our own schedules.
-    reserved = {name for table in tables for name in table.names} | {"decay_steps"}
+    # `decay_steps` and the like are no columns of the tables, but the analysis reads them as lengths of our schedules.
+    reserved = {name for table in tables for name in table.names} | set(STEPS_OF.values())
     found: dict[str, str] = {name: given[name] for name in names if name in given}
     for ours, spellings in known.items():
         free = [name for name in names if name not in found]

@@ -8,7 +8,8 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.run_folder import RunFolder, part_name
+from analysis.parted_tables import part_name
+from analysis.run_folder import RunFolder
 from search_spaces.tables import Table
 
 # Rows of a part, of which a reader holds one at a time. Chosen, not studied.

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from analysis.tried_scale import tried_scale
 from search_spaces.dimensions import Box
 from search_spaces.space import SearchSpace
-
-# Positive values that span this factor were chosen on a logarithmic scale, as learning rates and weight decays are.
-# Chosen, not studied.
-_LOG_FACTOR = 10.0
-_MOMENTUM = "momentum"
 
 
 def tried_space(columns: Mapping[str, Sequence[Any]]) -> SearchSpace:
@@ -62,18 +58,23 @@ def _dimension(name: str, values: Sequence[Any]) -> dict[str, Any]:
         return {"scale": "choice", "options": sorted(different)}
     low, high = min(different), max(different)
     return {
-        "scale": _scale(name, low, high, whole=all(isinstance(v, int) for v in different)),
+        "scale": box_scale(name, low, high, whole=all(isinstance(v, int) for v in different)),
         "low": low,
         "high": high,
     }
 
 
-def _scale(name: str, low: float, high: float, whole: bool) -> str:
-    if name == _MOMENTUM and 0 <= low and high < 1:
-        return "reverse_log"
-    if low > 0 and high / low >= _LOG_FACTOR:
-        return "log"
-    return "integer" if whole else "linear"
+def box_scale(name: str, low: float, high: float, whole: bool) -> str:
+    """The scale of a box around tried values: `tried_scale`, or `integer` for whole numbers on a linear one.
+
+    Args:
+        name: of the hyperparameter, in our words.
+        low: the smallest value.
+        high: the largest.
+        whole: whether all values are whole numbers.
+    """
+    scale = tried_scale(name, low, high)
+    return "integer" if whole and scale == "linear" else scale
 
 
-__all__ = ["tried_in_study", "tried_space"]
+__all__ = ["box_scale", "tried_in_study", "tried_space"]

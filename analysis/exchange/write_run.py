@@ -19,6 +19,7 @@ from analysis.exchange.complete import complete
 from analysis.exchange.curves import Summary, in_order, joined, summarize
 from analysis.exchange.imported_run import ImportedRun
 from analysis.exchange.part_writer import PartWriter
+from analysis.exchange.recorded import write_recorded
 from analysis.json_values import plain
 from analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
 from search_spaces.load import dump_experiment
@@ -104,29 +105,21 @@ def refuse_occupied(folder: RunFolder) -> None:
 
 
 def _write(run: ImportedRun, folder: RunFolder) -> Census:
-    target, notes = run.experiment.target, run.notes
-    summaries, metrics, n_rows = [], set[str](), 0
-    with PartWriter(folder, MEASUREMENTS) as writer:
-        for part in run.measurements:
-            curves = in_order(part, target)
-            notes.add(
-                "Repeated steps of a trial: the row with the best value of the target's metric stays", curves.repeated
-            )
-            metrics |= set(part.column_names) - set(MEASUREMENTS.names)
-            summaries.append(summarize(curves, target))
-            writer.write(curves.data)
-            n_rows += curves.data.num_rows
-    if n_rows and target.metric not in metrics:
+    if run.recorded:
+        measured, metrics, n_rows = write_recorded(run, folder)
+        trials = run.trials()
+        problems = _problems(trials, measured)
+    else:
+        summary, metrics, n_rows = _write_curves(run, folder)
+        trials = complete(run.trials(), summary)
+        problems = _problems(trials, set(summary.trial_ids))
+        if len(set(summary.trial_ids)) < len(summary.trial_ids):
+            rule = "the measurements of a trial stand in several tables"
+            problems.append(f"{rule}; an importer must hand over whole trials")
+    metric = run.experiment.target.metric
+    if n_rows and metric not in metrics:
         known = ", ".join(sorted(metrics)) or "none"
-        raise InputError(
-            run.source, [f"the target's metric '{target.metric}' is not measured; the metrics are {known}"]
-        )
-    summary = joined(summaries)
-    notes.add("Trials beyond the target before any update: only later evaluations count", summary.beyond_at_start)
-    trials = run.trials()
-    if not run.recorded:
-        trials = complete(trials, summary)
-    problems = _problems(trials, summary)
+        problems.insert(0, f"the target's metric '{metric}' is not measured; the metrics are {known}")
     if problems:
         raise InputError(run.source, problems)
     folder.append_table(TRIALS, trials, 0)
@@ -139,14 +132,31 @@ def _write(run: ImportedRun, folder: RunFolder) -> Census:
     return _census(folder, run, trials, n_rows)
 
 
-def _problems(trials: pa.Table, summary: Summary) -> list[str]:
-    """Every way in which the tables break their schemas, those of the curves read off their summary."""
+def _write_curves(run: ImportedRun, folder: RunFolder) -> tuple[Summary, set[str], int]:
+    """Write whole trials in order of step: what their curves say, the metrics, and the rows written."""
+    target, notes = run.experiment.target, run.notes
+    summaries, metrics, n_rows = [], set[str](), 0
+    with PartWriter(folder, MEASUREMENTS) as writer:
+        for part in run.measurements:
+            curves = in_order(part, target)
+            notes.add(
+                "Repeated steps of a trial: the row with the best value of the target's metric stays", curves.repeated
+            )
+            metrics |= set(part.column_names) - set(MEASUREMENTS.names)
+            summaries.append(summarize(curves, target))
+            writer.write(curves.data)
+            n_rows += curves.data.num_rows
+    summary = joined(summaries)
+    notes.add("Trials beyond the target before any update: only later evaluations count", summary.beyond_at_start)
+    return summary, metrics, n_rows
+
+
+def _problems(trials: pa.Table, measured: set[str]) -> list[str]:
+    """Every way in which the trials break their schema, or do not fit the names of the measured ones."""
     problems = violations(TRIALS, trials)
     if not trials.num_rows:
         problems.append("there is no trial in it")
-    if len(set(summary.trial_ids)) < len(summary.trial_ids):
-        problems.append("the measurements of a trial stand in several tables; an importer must hand over whole trials")
-    without = set(summary.trial_ids) - set(trials["trial_id"].to_pylist())
+    without = measured - set(trials["trial_id"].to_pylist())
     if without:
         problems.append(f"{len(without)} trials have measurements and no row in the trials, such as '{min(without)}'")
     return problems

@@ -18,7 +18,7 @@ from analysis.fit.lack_of_fit import bend, lack_of_fit
 from analysis.fit.models import models
 from analysis.fit.notes import notes
 from analysis.fit.p_norm import PNorm, fit_p_norm
-from analysis.fit.profile import EXACT, Profile, minimise
+from analysis.fit.profile import Profile, likelihood, minimise
 from analysis.fit.result import FittedStudy, HyperbolaFit, Matrix
 from analysis.fit.table import RowSetAside, Study, studies
 from search_spaces import InputError
@@ -65,7 +65,7 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
 
     x = np.log([study.batch_size for study in used])
     y = np.log([study.steps or study.max_steps or math.nan for study in used])
-    profile = _profile(x, y, reached)
+    profile = likelihood(x, y, reached)
     u = minimise(profile)
     curve = profile.curve(u)
     sigma = max(float(profile.solve(u)[1]) * math.sqrt(m / (m - 2)), rounding(used)) if m > 2 else None
@@ -73,11 +73,7 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
     rms = float(np.sqrt((residuals[reached] ** 2).mean()))
     knee = bend(x[reached], residuals[reached], u)
     covariance = _covariance(profile, u, sigma) if sigma is not None else None
-    low, high = interval(profile, u, level, knee)
-    if covariance is not None and math.isfinite(u):
-        # Points may lie on a curve by luck; b_crit is no better known than evaluations let S be.
-        half = float(special.ndtri((1 + level) / 2)) * rounding(used) * _b_crit_spread(covariance, sigma)
-        low, high = min(low, u - half), max(high, u + half)
+    low, high = interval(profile, u, level, knee, grid_spread(used, covariance, sigma))
     p_norm = fit_p_norm(x, y, reached)
 
     estimate = HyperbolaFit(
@@ -107,21 +103,6 @@ def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "example
         rows_set_aside=aside,
     )
     return _judged(estimate)
-
-
-def _profile(x: Floats, y: Floats, reached: npt.NDArray[np.bool_]) -> Profile:
-    """The likelihood, without unreached studies where they cannot or need not enter.
-
-    With two reached studies, or with points on a curve that the bounds do not contradict, sigma -> 0 makes the
-    likelihood infinite there: the curve through the reached points is the answer.
-    """
-    full, only = Profile(x, y, reached), Profile(x[reached], y[reached], reached[reached])
-    if reached.all() or reached.sum() == 2:
-        return only
-    best = minimise(only)
-    on_curve = float(only.solve(best)[1]) < EXACT
-    bounds_kept = bool(np.all(np.log(only.curve(best).steps(np.exp(x[~reached]))) >= y[~reached]))
-    return only if on_curve and bounds_kept else full
 
 
 def _covariance(profile: Profile, u: float, sigma: float) -> Matrix:
@@ -154,10 +135,20 @@ def rounding(used: Sequence[Study]) -> float:
     return math.sqrt(sum(share**2 for share in shares) / len(shares) / 12)
 
 
-def _b_crit_spread(covariance: Matrix, sigma: float | None) -> float:
-    """Standard deviation of log b_crit = log e_min - log s_min for a scatter of one; 0 where there is none."""
+def grid_spread(used: Sequence[Study], covariance: Matrix | None, sigma: float | None) -> float:
+    """The least standard deviation that log b_crit = log e_min - log s_min can have, from that of log S (`rounding`).
+
+    Points may lie on a curve by luck; b_crit is no better known than evaluations let S be.
+
+    Args:
+        used: the studies.
+        covariance: of (log s_min, log e_min) for this sigma; None without degrees of freedom.
+        sigma: the scatter behind it.
+    """
+    if covariance is None or not sigma:
+        return 0.0
     (ss, se), (_, ee) = covariance
-    return math.sqrt(max(ss + ee - 2 * se, 0.0)) / sigma if sigma else 0.0
+    return rounding(used) * math.sqrt(max(ss + ee - 2 * se, 0.0)) / sigma
 
 
 def _judged(fit: HyperbolaFit) -> HyperbolaFit:

@@ -72,36 +72,3 @@ class Hyperbola:
         if self.s_min == 0:
             return math.inf if max_examples >= self.e_min else None
         return (max_examples - self.e_min) / self.s_min if max_examples > self.e_min else None
-
-    def batch_size_for_efficiency(self, efficiency: float) -> float:
-        """The B of an efficiency in (0, 1]: b_crit (1 / efficiency - 1). 0.5 gives b_crit, 0.8 a quarter of it."""
-        return self.b_crit * (1 / efficiency - 1)
-
-    def cheapest_for_exchange(self, examples_per_step: float) -> tuple[float, float]:
-        """Minimise E(B) + r S(B), where one step is worth r examples.
-
-        d/dB (s_min B + r e_min / B) = 0 at B = sqrt(r b_crit); the cost there is (sqrt(e_min) + sqrt(r s_min))^2.
-
-        Args:
-            examples_per_step: the exchange rate r >= 0.
-
-        Returns:
-            (batch size, cost in examples).
-        """
-        cost = (math.sqrt(self.e_min) + math.sqrt(examples_per_step * self.s_min)) ** 2
-        return math.sqrt(examples_per_step * self.b_crit), cost
-
-    def fastest_for_step_time(self, c0: float, c1: float) -> float:
-        """Minimise the time S(B) (c0 + c1 B), where a step takes c0 + c1 B seconds.
-
-        The time is c1 (E(B) + (c0 / c1) S(B)), hence B = sqrt((c0 / c1) b_crit). A flat step time (c1 = 0) makes the
-        largest batch size the fastest.
-
-        Args:
-            c0: seconds of a step that do not depend on the batch size, >= 0.
-            c1: seconds an example, >= 0.
-
-        Returns:
-            The batch size; infinite for c1 = 0.
-        """
-        return math.sqrt(c0 / c1 * self.b_crit) if c1 > 0 else math.inf

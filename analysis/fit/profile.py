@@ -102,6 +102,27 @@ class Profile:
         return grid, self.deviance(grid)
 
 
+def likelihood(log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.bool_]) -> Profile:
+    """The likelihood of the hyperbola, without unreached studies where they cannot or need not enter.
+
+    With two reached studies, or with points on a curve that the bounds do not contradict, sigma -> 0 makes the
+    likelihood infinite there: the curve through the reached points is the answer.
+
+    Args:
+        log_batch: log batch size of all studies; (n,).
+        log_steps: log steps to target, or log of the bound where not reached; (n,).
+        reached: which; (n,).
+    """
+    x, y = log_batch, log_steps
+    full, only = Profile(x, y, reached), Profile(x[reached], y[reached], reached[reached])
+    if reached.all() or reached.sum() == 2:
+        return only
+    best = minimise(only)
+    on_curve = float(only.solve(best)[1]) < EXACT
+    bounds_kept = bool(np.all(np.log(only.curve(best).steps(np.exp(x[~reached]))) >= y[~reached]))
+    return only if on_curve and bounds_kept else full
+
+
 def minimise(profile: Profile) -> float:
     """Find the u with the smallest deviance; -inf or +inf where a limit of the curve is better than every hyperbola.
 

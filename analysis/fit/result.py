@@ -25,6 +25,9 @@ from analysis.json_values import plain
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
+WIDEST = 1e4
+"""An interval of s_min or e_min whose ends are a wider ratio apart says nothing. Chosen, not studied."""
+
 
 @dataclass(frozen=True)
 class FittedStudy(Study):
@@ -110,6 +113,23 @@ class HyperbolaFit:
         if self.degrees_of_freedom < 1:
             return math.inf
         return float(special.stdtrit(self.degrees_of_freedom, (1 + self.level) / 2))
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """The interval of `s_min`, `e_min` or `b_crit`; an open end is 0 or inf.
+
+        That of s_min and e_min is symmetric in the logarithm, +- t times the standard error, and open on both sides
+        where the number is at its limit or the interval is wider than `WIDEST`.
+
+        Args:
+            name: of the number.
+        """
+        if name == "b_crit":
+            return self.b_crit_low, self.b_crit_high
+        place, value = ("s_min", "e_min").index(name), getattr(self, name)
+        half = math.inf if self.covariance is None else self.t * math.sqrt(self.covariance[place][place])
+        if value == 0 or 2 * half > math.log(WIDEST):
+            return 0.0, math.inf
+        return value * math.exp(-half), value * math.exp(half)
 
     def predict(self, batch_sizes: npt.ArrayLike) -> pd.DataFrame:
         """The curve with its pointwise t-interval: log S +- t sqrt(j' C j), j = d log S / d (log s_min, log e_min).

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from analysis.tried_scale import Scale, tried_scale
 from search_spaces.dimensions import Box, Choice, Log, ReverseLog
 from search_spaces.experiment import Experiment
-from search_spaces.presets import DOMAINS
 from search_spaces.space import SearchSpace, hyperparameter
 from search_spaces.tables import TRIALS
 
 Floats = npt.NDArray[np.float64]
-Scale = Literal["log", "reverse_log", "linear"]
 
 EFFECTIVE: Final = "effective_lr"
 """lr / (1 - momentum), along which the optimum moves when momentum does (Shallue et al. 2018, section 4.7)."""
-
-_WIDE = 10.0  # a positive hyperparameter without a declared box is read on a log scale from this ratio on; chosen
 
 
 @dataclass(frozen=True)
@@ -163,18 +160,10 @@ def _observed(search: pd.DataFrame) -> StudyAxes:
             continue
         if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
             low, high = float(values.min()), float(values.max())
-            numeric.append(Coordinate(name, _scale(name, low, high), low, high))
+            numeric.append(Coordinate(name, tried_scale(name, low, high), low, high))
         else:
             choices[name] = tuple(sorted(map(str, values.unique())))
     return StudyAxes(tuple(numeric), choices, {}, declared=False)
-
-
-def _scale(name: str, low: float, high: float) -> Scale:
-    domain = DOMAINS.get(name)
-    if domain is not None and domain.high == 1 and not domain.includes_high and high < 1:
-        return "reverse_log"
-    possible = low > 0 and not (domain is not None and domain.includes_low)
-    return "log" if possible and high / low >= (1 if name == "lr" else _WIDE) else "linear"
 
 
 def values_of(frame: pd.DataFrame | Mapping[str, Any], name: str) -> Floats:

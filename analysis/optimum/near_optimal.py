@@ -13,6 +13,7 @@ import pandas as pd
 
 from analysis.optimum.coordinates import Coordinate, StudyAxes, study_axes, values_of
 from analysis.optimum.points import SeedNoise, StudyPoints, seed_noise, study_points
+from analysis.optimum.whole_numbers import as_whole, whole_names
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
 
@@ -129,17 +130,19 @@ def near_optimal_sets(
         The sets by rising batch size, and the seed noise of the run.
     """
     noise = seed_noise(trials)
-    margin = max(math.log1p(within), noise.log_sd or 0.0)
+    margin, whole = max(math.log1p(within), noise.log_sd or 0.0), whole_names(trials, experiment)
     found = []
     for row in studies.sort_values("batch_size").to_dict("records"):
         points = study_points(trials, int(row["batch_size"]))
         study = points.rows[points.rows["stage"] == Stage.SEARCH]
         axes = study_axes(experiment, boundary, points.batch_size, study if len(study) else points.rows)
-        found.append(_near_optimal(points, axes, row, margin))
+        found.append(_near_optimal(points, axes, row, margin, whole))
     return tuple(found), noise
 
 
-def _near_optimal(points: StudyPoints, axes: StudyAxes, row: Mapping[Any, Any], margin: float) -> NearOptimal:
+def _near_optimal(
+    points: StudyPoints, axes: StudyAxes, row: Mapping[Any, Any], margin: float, whole: frozenset[str]
+) -> NearOptimal:
     known = pd.notna(row["best_trial"]) and not math.isnan(row["steps"])
     steps = float(row["steps"]) if known else math.nan
     limit = steps * math.exp(margin)
@@ -151,7 +154,7 @@ def _near_optimal(points: StudyPoints, axes: StudyAxes, row: Mapping[Any, Any], 
         own = (points.rows["trial_id"] == row["best_trial"]).to_numpy()
         inside, worse = inside | own, worse & ~own
         names = [c.name for c in axes.numeric] + list(axes.choices)
-        best = {name: row[name] for name in names if name in row and not pd.isna(row[name])}
+        best = as_whole({name: row[name] for name in names if name in row and not pd.isna(row[name])}, whole)
     ranges = {c.name: found for c in axes.coordinates if known and (found := _range(points, c, best, inside, worse))}
     options = {
         name: {option: _counts(points.rows[name], option, inside, worse) for option in options}
@@ -164,8 +167,10 @@ def _range(
     points: StudyPoints, coordinate: Coordinate, best: Mapping[str, Any], inside: Mask, worse: Mask
 ) -> Range | None:
     """The span of the near-optimal points; None where the best point has no such hyperparameter."""
-    scaled = coordinate.scaled(values_of(points.rows, coordinate.name))
-    members = scaled[inside & np.isfinite(scaled)]
+    values = values_of(points.rows, coordinate.name)
+    scaled = coordinate.scaled(values)
+    near = inside & np.isfinite(scaled)
+    members = scaled[near]
     try:
         value = float(values_of(best, coordinate.name)[0])
     except KeyError:
@@ -173,18 +178,20 @@ def _range(
     if not len(members) or not math.isfinite(value):
         return None
     bottom, top = float(members.min()), float(members.max())
+    seen_low, seen_high = float(values[near].min()), float(values[near].max())
     start, end = coordinate.ends
     low, open_low = _end(scaled, worse, bottom, -1, min(start, bottom))
     high, open_high = _end(scaled, worse, top, 1, max(end, top))
+    # There and back through a logarithm a number may move by its last digit: never past the values themselves.
     return Range(
         best=value,
-        low=coordinate.unscaled(low),
-        high=coordinate.unscaled(high),
+        low=min(coordinate.unscaled(low), seen_low, value),
+        high=max(coordinate.unscaled(high), seen_high, value),
         open_low=open_low,
         open_high=open_high,
-        centre=coordinate.unscaled((bottom + top) / 2),
-        seen_low=coordinate.unscaled(bottom),
-        seen_high=coordinate.unscaled(top),
+        centre=min(max(coordinate.unscaled((bottom + top) / 2), seen_low), seen_high),
+        seen_low=seen_low,
+        seen_high=seen_high,
         spread=float(members.std(ddof=1)) if len(members) > 1 else 0.0,
         n=len(members),
     )

@@ -14,7 +14,7 @@ from search_spaces.outcome import Outcome, Stage
 
 Floats = npt.NDArray[np.float64]
 
-_SILENT = (Outcome.FAILED, Outcome.OUT_OF_MEMORY)  # say nothing of the steps that a point needs
+_SILENT = [outcome for outcome in Outcome if outcome.broken]
 
 
 @dataclass(frozen=True)

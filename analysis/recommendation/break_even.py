@@ -19,7 +19,7 @@ class BreakEven:
         batch_size: the batch size then.
         price_per_device_hour: what one costs now.
         chosen_below: below this price it would be the choice; None where it cannot be at any price, because it does
-            not keep the other limits or is not faster.
+            not keep the other limits or is not faster, or because the choice costs nothing.
     """
 
     device: str
@@ -57,7 +57,7 @@ def break_even(
         assert terms.hardware is not None  # the choice has hardware, so all have
         if terms.hardware.device != hardware.device:
             others.setdefault(str(terms.hardware.device), []).append(terms)
-    found = [_of_kind(own, objective, without(limits, "max_cost"), limits, chosen) for own in others.values()]
+    found = [_of_kind(own, objective, without(limits, ["max_cost"]), limits, chosen) for own in others.values()]
     return tuple(entry for entry in found if entry.price_per_device_hour > 0)
 
 
@@ -76,6 +76,7 @@ def _of_kind(
                 prices.append((limits["max_cost"] / place.takes["hours"] / terms.hardware.devices, place))
         elif place.takes[objective] > 0:
             prices.append((price * chosen.takes[objective] / place.takes[objective], place))
+    prices = [entry for entry in prices if entry[0] > 0]  # below 0 there is no price: the choice costs nothing
     if not prices:
         return BreakEven(str(hardware.device), None, None, price, None)
     below, place = max(prices, key=lambda entry: entry[0])

@@ -40,7 +40,7 @@ class Certainty:
 
 
 def certainty(
-    offers: Sequence[Terms], objective: str, place: Place, limits: Mapping[str, float], binding: str | None
+    offers: Sequence[Terms], objective: str, place: Place, limits: Mapping[str, float], binding: Sequence[str]
 ) -> Certainty:
     """Carry the interval of the fit to a choice, by the interval that the fit itself has.
 
@@ -60,17 +60,18 @@ def certainty(
         objective: what was minimised.
         place: the choice.
         limits: under which it was chosen.
-        binding: the limit that decides, if one does.
+        binding: the limits that decide, if any do.
     """
     if not place.terms.on_curve:
         return Certainty(None, None, (), None, None)
-    if binding is None:
+    if not binding:
         found = [_at(place.terms, b, objective) for b in (place.terms.fit.b_crit_low, place.terms.fit.b_crit_high)]
         rivals = _winners(offers, objective)
     else:
         ends: tuple[End, ...] = ("_low", "_high")
-        fallback = optimum([place.terms], LIMITED[binding], {})
-        found = [optimum([place.terms], objective, limits, end) or fallback for end in ends]
+        found = [optimum([place.terms], objective, limits, end) for end in ends]
+        if None in found:
+            found += [optimum([place.terms], LIMITED[name], {}) for name in binding]
         rivals = {won.terms.hardware.title for end in ends if (won := optimum(offers, objective, limits, end))
                   and won.terms.hardware is not None}  # fmt: skip
     sizes = [place.batch_size, *(other.batch_size for other in found if other is not None)]

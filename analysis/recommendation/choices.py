@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -101,23 +102,33 @@ def _optimum_on(terms: Terms, objective: str, limits: Mapping[str, float], end: 
     return place
 
 
-def binding_limit(offers: Sequence[Terms], objective: str, limits: Mapping[str, float], best: Place) -> str | None:
-    """Find the limit whose removal would better the objective most; None where no limit changes the choice.
+def binding_limits(
+    offers: Sequence[Terms], objective: str, limits: Mapping[str, float], best: Place
+) -> tuple[str, ...]:
+    """Find the limits that decide: the fewest whose removal betters the objective, of these the ones that do most.
+
+    One limit, unless each of several excludes all that is better: then removing one of them alone would gain nothing.
 
     Args:
         offers: what a training may run on.
         objective: what was minimised.
         limits: under which.
         best: the optimum.
+
+    Returns:
+        Their names; empty where no limit changes the choice.
     """
 
     def value(place: Place | None) -> float:
         assert place is not None  # fewer limits cannot make it infeasible
         return place.takes[objective]
 
-    if value(best) <= value(optimum(offers, objective, {})) * (1 + _TOLERANCE):
-        return None
-    return min(limits, key=lambda name: value(optimum(offers, objective, without(limits, name))))
+    for count in range(1, len(limits) + 1):
+        few = combinations(limits, count)
+        least, names = min((value(optimum(offers, objective, without(limits, names))), names) for names in few)
+        if least * (1 + _TOLERANCE) < value(best):
+            return names
+    return ()
 
 
 def missed_limits(offers: Sequence[Terms], limits: Mapping[str, float]) -> tuple[LimitMissed, ...]:
@@ -136,7 +147,7 @@ def missed_limits(offers: Sequence[Terms], limits: Mapping[str, float]) -> tuple
     """
     alone = []
     for name, given in limits.items():
-        place = optimum(offers, LIMITED[name], without(limits, name))
+        place = optimum(offers, LIMITED[name], without(limits, [name]))
         if place is not None:
             alone.append(_missed(name, given, place, alone=True))
     if alone:
@@ -152,9 +163,9 @@ def balance(offers: Sequence[Terms]) -> Literal["hours_x_cost", "steps_x_example
     return "hours_x_cost" if len(offers) > 1 else "steps_x_examples"
 
 
-def without(limits: Mapping[str, float], name: str) -> dict[str, float]:
+def without(limits: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
     """The other limits."""
-    return {other: limit for other, limit in limits.items() if other != name}
+    return {other: limit for other, limit in limits.items() if other not in names}
 
 
 def _missed(name: str, given: float, place: Place, alone: bool) -> LimitMissed:
@@ -177,4 +188,4 @@ def _excess(table: pd.DataFrame, limits: Mapping[str, float], end: End) -> Float
     return np.asarray(np.max([np.zeros(len(table)), *ratios], axis=0))
 
 
-__all__ = ["LIMITED", "LimitMissed", "Place", "balance", "binding_limit", "missed_limits", "optimum", "without"]
+__all__ = ["LIMITED", "LimitMissed", "Place", "balance", "binding_limits", "missed_limits", "optimum", "without"]

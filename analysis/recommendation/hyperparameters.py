@@ -53,6 +53,8 @@ def hyperparameters_at(
     where a law for it is supported) comes from them instead, which uses all studies and not two: the law of
     lr / (1 - momentum) gives lr at the momentum that is advised.
 
+    A width that is whole in every study stays whole, with whole ends.
+
     A law is used between studies that chose the same options and outside of all; between studies that did not, the
     nearest one's point stays whole. On the digits, re-run with 15 fresh seeds between their studies, a law took 0.91 to
     1.12 (median 0.92) times the steps of interpolation, but with another study's schedule 0.76 to 1.6 (median 1.4)
@@ -66,6 +68,12 @@ def hyperparameters_at(
     Returns:
         The values, and where they come from.
     """
+    return _whole(_at(batch_size, best, laws), best)
+
+
+def _at(
+    batch_size: float, best: Mapping[float, Mapping[str, Any]], laws: OptimumLaws | None = None
+) -> HyperparametersAt:
     found = _between_studies(batch_size, best)
     outside = not min(best) <= batch_size <= max(best)
     if laws is None or (found.source == "nearest" and not outside):
@@ -100,12 +108,21 @@ def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]])
     if below is not None and above is not None and _same_options(best[below], best[above]):
         share = _share(batch_size, below, above)
         values = {name: _between(name, best[below][name], best[above][name], share) for name in best[below]}
-        for name, value in values.items():  # a width between two whole ones is whole
-            if isinstance(best[below][name], int) and isinstance(best[above][name], int):
-                values[name] = round(value)
         return HyperparametersAt(batch_size, values, "interpolated", (below, above))
     nearest = min(best, key=lambda b: abs(math.log(b / batch_size)))
     return HyperparametersAt(batch_size, dict(best[nearest]), "nearest", (nearest,))
+
+
+def _whole(found: HyperparametersAt, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:
+    """The same with every number rounded whose values are whole in all studies: widths, or lengths in steps."""
+    whole = {name for point in best.values() for name, value in point.items() if _is_number(value)}
+    whole -= {name for point in best.values() for name, value in point.items() if not isinstance(value, int)}
+
+    def rounded(numbers: Mapping[str, Any]) -> dict[str, Any]:
+        # An end of a law's interval may be infinite.
+        return {n: round(x) if n in whole and math.isfinite(x) else x for n, x in numbers.items()}
+
+    return replace(found, values=rounded(found.values), low=rounded(found.low), high=rounded(found.high))
 
 
 def _share(batch_size: float, below: float, above: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from analysis.recommendation.break_even import BreakEven
 from analysis.recommendation.caveats import edge
-from analysis.recommendation.choices import LIMITED
+from analysis.recommendation.choices import LIMITED, without
 from analysis.recommendation.frontier import FrontierPoint
 from analysis.recommendation.result import Recommendation
 from analysis.recommendation.sentences import LIMIT_NAMES, amount, enough, money, place
@@ -13,16 +13,20 @@ from analysis.wording import duration, readable
 
 
 def what_binds(found: Recommendation, point: FrontierPoint) -> list[str]:
-    """Which limit decides, what would be chosen without it, and from where on it would no longer be the same."""
+    """Which limits decide, what would be chosen without them, and from where on it would no longer be the same."""
     if not found.limits:
         return []
-    if found.binding is None or found.unbound is None:
+    if not found.binding or found.unbound is None:
         return [_does_not_bind(found, name, point) for name in found.limits]
-    free, other = found.unbound, _next(found)
-    told = f"What decides is the {_limit(found, found.binding)}: without it, {_gain(found, free, point)}."
+    free, other, (binding, *more_of_them) = found.unbound, _next(found), found.binding
+    if more_of_them:
+        named = " and the ".join(_limit(found, name) for name in found.binding)
+        gain = _gain(found, free, point)
+        return [f"What decides is the {named} together: without them, {gain}; lifting fewer of them gains nothing."]
+    told = f"What decides is the {_limit(found, binding)}: without it, {_gain(found, free, point)}."
     if other is None or other == free:
         return [told]
-    more = enough(found, found.binding, getattr(other, LIMITED[found.binding]))
+    more = enough(found, binding, getattr(other, LIMITED[binding]))
     return [told, f"Already with {more}, {_gain(found, other, point)}."]
 
 
@@ -83,7 +87,7 @@ def what_would_change(found: Recommendation, point: FrontierPoint, terms: Terms)
         return told
     if point.step_time_source == "extrapolated":
         told.append("No step was timed at this size: time one first, and see that it fits into memory.")
-    which = edge(point, terms) if point.hours is not None and found.binding is None else None
+    which = edge(point, terms) if point.hours is not None and not found.binding else None
     if which is not None:
         told.append(f"It is the {which}est batch size measured; {which}er ones may be faster still.")
     if which == "small":
@@ -107,10 +111,10 @@ def _does_not_bind(found: Recommendation, name: str, point: FrontierPoint) -> st
 
 def _next(found: Recommendation) -> FrontierPoint | None:
     """Beyond a deadline or a budget, the least product of hours and cost: what giving way a little would bring."""
-    if found.binding not in ("max_hours", "max_cost") or not found.several:
+    if found.binding not in (("max_hours",), ("max_cost",)) or not found.several:
         return None
-    quantity, limit = LIMITED[found.binding], found.limits[found.binding]
-    others = {name: value for name, value in found.limits.items() if name != found.binding}
+    (binding,) = found.binding
+    quantity, limit, others = LIMITED[binding], found.limits[binding], without(found.limits, found.binding)
     beyond = [
         point
         for point in found.frontier
@@ -175,6 +179,8 @@ def _price(found: Recommendation, entry: BreakEven) -> str:
     if entry.chosen_below is None:
         kept = " and the ".join(_limit(found, name) for name in found.limits if name != "max_cost")
         why = "it is not faster" if found.objective == "hours" else f"it does not keep the {kept}"
+        if found.objective != "hours" and found.choices[found.advised or ""].cost == 0:
+            why = "what is chosen costs nothing"
         return f"No price makes {entry.device} the choice: {why}."
     return (
         f"{entry.device} becomes the choice below a price of {readable(entry.chosen_below)} per device-hour (now "

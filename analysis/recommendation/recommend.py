@@ -12,7 +12,7 @@ from analysis.optimum.optimum import OptimumLaws
 from analysis.recommendation.break_even import BreakEven, break_even
 from analysis.recommendation.caveats import caveats
 from analysis.recommendation.certainty import certainty
-from analysis.recommendation.choices import Place, balance, binding_limit, missed_limits, optimum, without
+from analysis.recommendation.choices import Place, balance, binding_limits, missed_limits, optimum, without
 from analysis.recommendation.frontier import FrontierPoint, frontier, terms_at
 from analysis.recommendation.hardware import Hardware, hardware_problems, value_problems
 from analysis.recommendation.hyperparameters import hyperparameters_at
@@ -75,21 +75,21 @@ def recommend(
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding
-        (100.0, 'max_steps')
+        (100.0, ('max_steps',))
     """  # noqa: DOC502  (raised below)
-    given = {"max_hours": max_hours, "max_cost": max_cost, "max_steps": max_steps, "max_examples": max_examples}
-    limits = {name: limit for name, limit in given.items() if limit is not None}
+    limits = _given(max_hours=max_hours, max_cost=max_cost, max_steps=max_steps, max_examples=max_examples)
     hardware = _hardware(step_times, price_per_device_hour, devices, limits)
     offers = _offers(fit, hardware)
-    found, places = _chosen(offers, limits)
-    found = _judged(found, places, offers)
-    if hyperparameters:
-        sizes = {name: point.batch_size for name, point in found.choices.items()}
-        at = {name: hyperparameters_at(size, hyperparameters, laws) for name, size in sizes.items()}
-        found = replace(found, hyperparameters=at)
+    found = _judged(*_chosen(offers, limits), offers)
+    best, choices = hyperparameters or {}, found.choices
+    at = {name: hyperparameters_at(point.batch_size, best, laws) for name, point in choices.items() if best}
+    found = replace(found, hyperparameters=at, next_measurement=next_measurement or _next_measurement(found, offers))
     found = replace(found, caveats=caveats(found, offers, hardware), sentences=sentences(found, fit))
-    found = replace(found, next_measurement=next_measurement or _next_measurement(found, offers))
     return replace(found, paragraph=paragraph(found, offers, target))
+
+
+def _given(**limits: float | None) -> dict[str, float]:
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _hardware(
@@ -161,12 +161,12 @@ def _chosen(offers: Sequence[Terms], limits: Mapping[str, float]) -> tuple[Recom
     objectives = _objectives(offers)
     wanted = _under_limits(objectives, limits)
     sought = {name: optimum(offers, objective, {}) for name, objective in objectives.items()}
-    binding = None
+    binding: tuple[str, ...] = ()
     if limits:
         sought["best"] = optimum(offers, wanted, limits)
         sought["safe"] = optimum(offers, wanted, limits, "_high") if sought["best"] else None
     if limits and sought["best"] is not None:
-        binding = binding_limit(offers, wanted, limits, sought["best"])
+        binding = binding_limits(offers, wanted, limits, sought["best"])
         sought["unbound"] = optimum(offers, wanted, without(limits, binding)) if binding else None
     places = {name: found for name, found in sought.items() if found is not None}
     # The fastest batch size of each hardware is shown too, whether or not the hardware is chosen.
@@ -208,7 +208,7 @@ def _judged(found: Recommendation, places: Mapping[str, Place], offers: Sequence
     for name in found.choices:
         objective = objectives.get(name, limited)
         limits = found.limits if name in ("best", "safe") else {}
-        sure[name] = certainty(offers, objective, places[name], limits, found.binding if limits else None)
+        sure[name] = certainty(offers, objective, places[name], limits, found.binding if limits else ())
     prices: tuple[BreakEven, ...] = ()
     if found.advised is not None:
         # Where the balanced choice is the cheapest too, another kind takes its place when it is cheaper.

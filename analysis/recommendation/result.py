@@ -42,8 +42,9 @@ class Recommendation:
             product in `balanced_by`.
         balanced_by: what `balanced` minimises.
         limits: those that were given.
-        binding: the limit that keeps `best` from being better; None where none does.
-        unbound: the best without that limit; None where none binds.
+        binding: the limits that keep `best` from being better; several where only lifting them together would help, and
+            empty where none does.
+        unbound: the best without those; None where none binds.
         feasible: whether a batch size keeps all limits; True without limits.
         infeasible: the limits that have to give, where not feasible.
         certainty: what the fit leaves open, by name of choice.
@@ -64,7 +65,7 @@ class Recommendation:
     objective: str
     balanced_by: Literal["steps_x_examples", "hours_x_cost"]
     limits: Mapping[str, float]
-    binding: str | None
+    binding: tuple[str, ...]
     unbound: FrontierPoint | None
     feasible: bool
     infeasible: tuple[LimitMissed, ...]

@@ -13,6 +13,7 @@ from analysis.recommendation.frontier import FrontierPoint
 from analysis.recommendation.hardware import title
 from analysis.recommendation.result import Recommendation
 from analysis.wording import duration, readable
+from search_spaces.presets import STEPS_OF
 
 
 def sentences(found: Recommendation, fit: HyperbolaFit) -> tuple[str, ...]:
@@ -53,6 +54,8 @@ def amount(found: Recommendation, limit: str, value: float) -> str:
 
 def rounded_up(value: float) -> float:
     """To the digits that `readable` shows, upwards, so that the limit that is printed would be enough."""
+    if value <= 0:  # no digits to round to; nothing costs less than nothing
+        return value
     unit = 1.0 if value >= 100 else 10.0 ** (math.floor(math.log10(value)) - 2)
     return math.ceil(value / unit - 1e-9) * unit
 
@@ -72,7 +75,7 @@ def listed(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} = {readable(value) if isinstance(value, int | float) and not isinstance(value, bool) else value}"
         for name, value in values.items()
-        if value is not None and not (name == "decay_fraction" and "decay_steps" in values)
+        if value is not None and not (name in STEPS_OF and STEPS_OF[name] in values)
     )
 
 

@@ -19,6 +19,7 @@ _MANTISSAS: Final = (
     (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
 )
 _ENOUGH: Final = 4
+_LOG_FROM: Final = 3  # span of a metric from which its axis is logarithmic; chosen, not studied
 
 
 def linear_axis(title: str, **more: Any) -> Axis:
@@ -58,6 +59,20 @@ def log_axis(
         tickvals=list(places),
         ticktext=[tick_text(place) for place in places],
     )
+
+
+def value_axis(title: str, values: Iterable[float], pad: float = 1.1) -> Axis:
+    """An axis of a metric: logarithmic where it spans more than a factor 3 of positive numbers, as losses do.
+
+    Args:
+        title: with its unit.
+        values: what must be seen; others than finite ones are passed over.
+        pad: room on either side of a logarithmic axis, as a factor.
+    """
+    seen = [value for value in values if math.isfinite(value)]
+    if seen and min(seen) > 0 and max(seen) > _LOG_FROM * min(seen):
+        return log_axis(title, seen, pad=pad)
+    return linear_axis(title)
 
 
 def thinned(ticks: Sequence[float], most: int) -> list[float]:

@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.analyze import RunAnalysis
 from analysis.budgets.resources import Resource
 from analysis.budgets.tables import BudgetTables, Status, amount
-from analysis.report.axes import Axis, linear_axis, log_axis
+from analysis.report.axes import log_axis, value_axis
 from analysis.report.figure import Figure, Trace, figure
 from analysis.report.labels import hover, label, value_text
 from analysis.report.palette import viridis
@@ -18,7 +18,6 @@ from analysis.report.table import Table, table_of
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _WORDS = {Resource.STEPS: "the number of steps", Resource.HOURS: "time"}
-
 
 MARKS = {Status.COVERED.value: "", Status.CUT.value: " *", Status.STOPPED.value: " +"}
 """What stands behind a value in a table."""
@@ -94,14 +93,7 @@ def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: 
         )
     sizes = sorted(set(cells["batch_size"]))
     x = log_axis(f"batch size ({label(unit)})", sizes, ticks=sizes, pad=1.5)
-    return figure(data, x, _value_axis(label(f"best {budgets.metric}"), cells["value"]), height=380)
-
-
-def _value_axis(title: str, values: pd.Series[float]) -> Axis:
-    """Logarithmic where the metric spans more than a factor 3 of positive numbers, as losses do."""
-    if values.min() > 0 and values.max() > 3 * values.min():
-        return log_axis(title, values, pad=1.1)
-    return linear_axis(title)
+    return figure(data, x, value_axis(label(f"best {budgets.metric}"), cells["value"]), height=380)
 
 
 def _table(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: str) -> Table:

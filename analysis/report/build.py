@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from analysis.analyze import RunAnalysis
+from analysis.optimum.optimum import OptimumLaws, optimum_laws
 from analysis.recommendation.recommend import Recommendation
 from analysis.report import tables
 from analysis.report.budgets_section import budgets_section
@@ -27,6 +28,7 @@ from analysis.report.steps_plot import steps_plot
 from analysis.report.targets_section import targets_section
 from analysis.report.template import render
 from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
+from analysis.sensitivity.sensitivity import sensitivity_of
 from search_spaces.load import dump_experiment
 
 MOST_PANELS = 12
@@ -34,7 +36,10 @@ MOST_PANELS = 12
 
 
 def build_report(
-    analysis: RunAnalysis, recommendation: Recommendation | None = None, measurements: pa.Table | None = None
+    analysis: RunAnalysis,
+    recommendation: Recommendation | None = None,
+    measurements: pa.Table | None = None,
+    laws: OptimumLaws | None = None,
 ) -> str:
     """Write everything that is known of a run as one HTML page that loads nothing from anywhere.
 
@@ -45,12 +50,13 @@ def build_report(
         analysis: of the run; what it lacks (a fit, reached studies) is said in the page.
         recommendation: from its fit; None where there is none.
         measurements: the measurements table, for the learning curves; None leaves them out.
+        laws: of the optimum, where they were computed before; None computes them.
 
     Returns:
         The page.
     """
     trials = trials_plot(analysis)
-    topics = sections(analysis, recommendation)
+    topics = sections(analysis, recommendation, laws)
     plots = {part.name: part.figure for topic in topics for part in topic.parts if isinstance(part, Plot)}
     return render(
         "page.html",
@@ -79,15 +85,19 @@ def figures(
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def sections(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[Section, ...]:
+def sections(
+    analysis: RunAnalysis, recommendation: Recommendation | None, laws: OptimumLaws | None = None
+) -> tuple[Section, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
+    if laws is None:
+        laws = optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
     topics = (
         hardware_section(recommendation),
         fit_section(analysis),
         targets_section(analysis),
         budgets_section(analysis),
-        optimum_section(analysis),
-        sensitivity_section(analysis),
+        optimum_section(analysis, laws),
+        sensitivity_section(analysis, sensitivity_of(laws.sets, laws.noise, analysis.experiment.target, laws.within)),
         closing_section(analysis, recommendation),
     )
     return tuple(topic for topic in topics if topic is not None)
@@ -112,7 +122,7 @@ def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[
         "choice_words": {n: w for n, w in CHOICES.items() if recommendation and n in recommendation.choices},
         "frontier": tables.frontier_table(recommendation, unit) if recommendation else None,
         "limits": tables.limit_table(recommendation) if recommendation and recommendation.infeasible else None,
-        "binding": recommendation.binding if recommendation else None,
+        "binding": " and ".join(recommendation.binding) if recommendation else None,
         "boundary": tables.boundary_table(analysis),
         "edges": {kind: text for kind, text in tables.EDGES.items() if (analysis.boundary["kind"] == kind).any()},
         "outcomes": tables.outcome_table(analysis),

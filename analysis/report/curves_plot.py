@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analysis.analyze import RunAnalysis
-from analysis.report.axes import Axis, linear_axis, log_axis
+from analysis.report.axes import log_axis, value_axis
 from analysis.report.figure import Figure, Trace, figure, horizontal
 from analysis.report.labels import label, value_text
 from analysis.report.palette import INK, viridis
@@ -73,7 +73,7 @@ def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
     if (curves.size() > points).any():
         words = f"at most {points} points of a curve drawn; {words}"
     x = log_axis("step", frame["step"], pad=1.05)
-    y = _metric_axis(label(target.metric), frame[target.metric], target.threshold)
+    y = value_axis(label(target.metric), [*frame[target.metric], target.threshold], pad=1.05)
     return figure(data, x, y, shapes=[shape], notes=[{**note, "text": words}])
 
 
@@ -107,14 +107,6 @@ def _fewer(curve: pd.DataFrame, points: int) -> pd.DataFrame:
         return curve
     step = np.log(curve["step"].to_numpy(dtype=float))
     return curve.iloc[np.unique(np.searchsorted(step, np.linspace(step[0], step[-1], points)))]
-
-
-def _metric_axis(title: str, values: pd.Series[float], threshold: float) -> Axis:
-    """Logarithmic where the metric spans more than a factor 3 of positive numbers, as losses do."""
-    low, high = min(values.min(), threshold), max(values.max(), threshold)
-    if low > 0 and high / low > 3:
-        return log_axis(title, [low, high], pad=1.05)
-    return linear_axis(title)
 
 
 __all__ = ["curves_plot", "drawn_runs"]

@@ -57,38 +57,19 @@ def key_numbers(fit: HyperbolaFit, target: str) -> tuple[KeyNumber, ...]:
     twice = (
         f"the batch size that takes twice the fewest steps and twice the fewest {unit} ({fit.definition} definition)"
     )
-    widths = [math.inf if fit.covariance is None else fit.t * math.sqrt(fit.covariance[i][i]) for i in (0, 1)]
-    for symbol, value, (low, high), counted, meaning in (
-        ("b_crit", fit.b_crit, (fit.b_crit_low, fit.b_crit_high), unit, f"Critical batch size: {twice}, to {target}."),
-        (
-            "s_min",
-            fit.s_min,
-            _around(fit.s_min, widths[0]),
-            "steps",
-            f"Fewest steps to {target}, at very large batch sizes.",
-        ),
-        (
-            "e_min",
-            fit.e_min,
-            _around(fit.e_min, widths[1]),
-            unit,
-            f"Fewest {unit} to {target}, at very small batch sizes.",
-        ),
+    for symbol, counted, meaning in (
+        ("b_crit", unit, f"Critical batch size: {twice}, to {target}."),
+        ("s_min", "steps", f"Fewest steps to {target}, at very large batch sizes."),
+        ("e_min", unit, f"Fewest {unit} to {target}, at very small batch sizes."),
     ):
+        value: float = getattr(fit, symbol)
         known = fit.identified[symbol]
-        between = interval_text(None, low, high)
+        between = interval_text(None, *fit.interval(symbol))
         interval = between if between == "no interval" else f"{level}: {between}"
         found.append(
             KeyNumber(symbol, f"{readable(value)} {counted}" if known else "not identified", interval, meaning, known)
         )
     return tuple(found)
-
-
-def _around(value: float, log_half_width: float) -> tuple[float, float]:
-    """An interval that is symmetric in the logarithm; open where it spans more than 10^4: that says nothing."""
-    if value == 0 or log_half_width > math.log(100):
-        return 0.0, math.inf
-    return value * math.exp(-log_half_width), value * math.exp(log_half_width)
 
 
 def caveats(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from analysis.sensitivity.share import Share, near_optimal_share
 from analysis.sensitivity.trend import Trend, trend
 from analysis.sensitivity.verdicts import Verdict, overall_verdicts, study_verdicts
 from search_spaces.experiment import Experiment
+from search_spaces.target import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +115,25 @@ def sensitivity(
     Returns:
         The sensitivity; studies that did not reach the target have no share, no profiles and no verdicts.
     """
-    sets, noise = near_optimal_sets(trials, studies, boundary, experiment, within)
+    return sensitivity_of(*near_optimal_sets(trials, studies, boundary, experiment, within), experiment.target, within)
+
+
+def sensitivity_of(
+    sets: tuple[NearOptimal, ...], noise: SeedNoise, target: Target, within: float = WITHIN
+) -> Sensitivity:
+    """The same from near-optimal sets that were found before, as `OptimumLaws` holds them.
+
+    Args:
+        sets: one a study, by rising batch size.
+        noise: over seeds.
+        target: for how near a point came to it.
+        within: what the sets were found with.
+
+    Returns:
+        The sensitivity.
+    """
     boxes = _relative_boxes(sets)
-    found = tuple(_study(s, box, experiment) for s, box in zip(sets, boxes, strict=True))
+    found = tuple(_study(s, box, target) for s, box in zip(sets, boxes, strict=True))
     margin = math.expm1(max(math.log1p(within), noise.log_sd or 0.0))
     known = [(s.batch_size, s.volume) for s in found if s.volume and s.share.known]
     over = trend([b for b, _ in known], [volume for _, volume in known])
@@ -124,16 +141,14 @@ def sensitivity(
     return Sensitivity(within, margin, noise, found, overall_verdicts(reached), over)
 
 
-def _study(found: NearOptimal, box: float | None, experiment: Experiment) -> StudySensitivity:
+def _study(found: NearOptimal, box: float | None, target: Target) -> StudySensitivity:
     share = near_optimal_share(found)
     volume = None if share.value is None or box is None else share.value * box
     if not found.reached:
         nothing = Importances({}, 0, (), "the study did not reach the target")
         return StudySensitivity(found, share, None, (), {}, nothing)
     profiles = tuple(profile(found, coordinate) for coordinate in found.axes.coordinates)
-    return StudySensitivity(
-        found, share, volume, profiles, study_verdicts(found), importances(found, experiment.target)
-    )
+    return StudySensitivity(found, share, volume, profiles, study_verdicts(found), importances(found, target))
 
 
 def _relative_boxes(sets: Sequence[NearOptimal]) -> list[float | None]:
@@ -161,4 +176,4 @@ def _study_json(study: StudySensitivity) -> dict[str, Any]:
     }
 
 
-__all__ = ["Sensitivity", "StudySensitivity", "sensitivity"]
+__all__ = ["Sensitivity", "StudySensitivity", "sensitivity", "sensitivity_of"]

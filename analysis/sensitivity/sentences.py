@@ -8,7 +8,7 @@ from analysis.optimum.sentences import words
 from analysis.sensitivity.share import Share
 from analysis.sensitivity.trend import Trend
 from analysis.sensitivity.verdicts import Verdict
-from analysis.wording import readable
+from analysis.wording import enumeration, readable
 
 
 def sentences(
@@ -38,7 +38,7 @@ def _matters(verdicts: Mapping[str, Verdict]) -> str:
     for kind, text in texts.items():
         names = [words(name) for name, verdict in verdicts.items() if verdict.kind == kind]
         if names:
-            listed = text.format(_listed(names))
+            listed = text.format(enumeration(names))
             parts.append(listed if len(names) == 1 else _plural(listed))
     sentence = "; ".join(parts)
     return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
@@ -46,10 +46,6 @@ def _matters(verdicts: Mapping[str, Verdict]) -> str:
 
 def _plural(text: str) -> str:
     return text.replace("matters", "matter").replace("its whole range", "their whole ranges")
-
-
-def _listed(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _shares(shares: Mapping[int, Share], margin: float, declared: bool) -> list[str]:

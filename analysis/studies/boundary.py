@@ -8,21 +8,20 @@ so widely that the place of the best one says nothing; and a *turn* before the e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Final, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
+from analysis.studies.searched import Floats, SearchedTrials
 from search_spaces.dimensions import Box, Side
 from search_spaces.options import BoundaryRule
 from search_spaces.presets import DOMAINS
 from search_spaces.space import SearchSpace, hyperparameter
 
 Kind = Literal["box", "wall", "limit", "flat"]
-Places = Mapping[int, Mapping[str, float]]
-"""The scaled coordinates of every trial, by its `id`."""
+_SIDES: Final[tuple[Side, Side]] = ("low", "high")
 
 # A wall: at least this many trials lie beyond the optimum, and at least this share diverged. Chosen, not studied.
 _WALL_TRIALS = 3
@@ -35,24 +34,6 @@ _FLAT_SPREAD = 0.5
 _TURN_WITHIN = 0.25
 _TURN_TRIALS = 6
 _TURN_LEVEL = 0.975
-
-
-@dataclass(frozen=True)
-class SearchedPoint:
-    """What the rule needs of one search trial.
-
-    Attributes:
-        point: its hyperparameters.
-        steps_to_target: optimizer updates; None if the target was not reached.
-        feasible: False if it diverged or did not run.
-        shortfall: how far the best value of the target's metric stayed from the threshold; None where it has none.
-            Only used while no trial of the study has reached.
-    """
-
-    point: Mapping[str, Any]
-    steps_to_target: int | None
-    feasible: bool
-    shortfall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +67,7 @@ class Verdict:
 
 
 def after_round(
-    space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryRule, round_number: int
+    space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, round_number: int
 ) -> tuple[SearchSpace, list[Verdict]]:
     """Judge a study after one round of search and widen its box where a better point may lie outside.
 
@@ -110,7 +91,7 @@ def after_round(
     return space, verdicts
 
 
-def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryRule) -> list[Touch]:
+def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule) -> list[Touch]:
     """Find the edges that the optimum of one study touches.
 
     An axis is touched on a side when the best trial, or the median of the trials within `rule.within` of its
@@ -125,22 +106,19 @@ def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryR
     Returns:
         One touch for each edge; empty when no trial was feasible.
     """
-    cluster = _near_optimal(trials, rule.within)
-    if not cluster:
+    cluster = trials.near_optimal(rule.within)
+    if not len(cluster):
         return []
-    best, found = cluster[0], []
-    places = {id(trial): space.to_unit(trial.point) for trial in trials}  # once: large studies have thousands of trials
-    for address, box in space.active(best.point).items():
-        if not isinstance(box, Box):
-            continue
-        optimum = float(best.point[hyperparameter(address)])
-        units = _units(places, address, cluster)
-        for side in ("low", "high"):
+    best, found = int(cluster[0]), []
+    for address, box in trials.best_boxes(space, best).items():
+        values = trials.on(address)
+        optimum, units = float(values[best]), _units(box, values[cluster])
+        for side in _SIDES:
             # Distance from the edge as a share of the box, of the best trial and of the middle of the cluster.
             own, middle = box.to_unit(optimum), float(np.median(units))
             near = min(own, middle) if side == "low" else min(1 - own, 1 - middle)
-            wall = _is_wall(places, address, trials, own, side)
-            if not wall and (near > rule.margin or _turns_before(places, address, trials, side)):
+            wall = _is_wall(values, trials, optimum, side)
+            if not wall and (near > rule.margin or _turns_before(box, values, trials, side)):
                 continue
             kind = "wall" if wall else _kind(address, box, side, units)
             widenable = kind == "box" and not box.at_hard_limit(side)
@@ -148,54 +126,35 @@ def touches(space: SearchSpace, trials: Sequence[SearchedPoint], rule: BoundaryR
     return found
 
 
-def _near_optimal(trials: Sequence[SearchedPoint], within: float) -> list[SearchedPoint]:
-    """The trials within this share of the fewest steps, the best first.
-
-    While none has reached, those that came nearest to the target take their place: the nearest tenth, at least one. A
-    box that lies wholly beside the optimum is then widened in the right direction.
-    """
-    reached = [trial for trial in trials if trial.steps_to_target is not None]
-    if reached:
-        reached.sort(key=lambda trial: trial.steps_to_target or 0)
-        limit = (reached[0].steps_to_target or 0) * (1 + within)
-        return [trial for trial in reached if (trial.steps_to_target or 0) <= limit]
-    feasible = [trial for trial in trials if trial.feasible and trial.shortfall is not None]
-    feasible.sort(key=lambda trial: trial.shortfall or 0.0)
-    return feasible[: -(-len(feasible) // 10)]
+def _units(box: Box, values: Floats) -> Floats:
+    """The scaled coordinates of those that lie on the axis."""
+    return np.array([box.to_unit(float(value)) for value in values if not np.isnan(value)])
 
 
-def _units(places: Places, address: str, trials: Sequence[SearchedPoint]) -> np.ndarray:
-    units = [places[id(trial)].get(address) for trial in trials]
-    return np.array([unit for unit in units if unit is not None])
-
-
-def _is_wall(places: Places, address: str, trials: Sequence[SearchedPoint], optimum: float, side: Side) -> bool:
+def _is_wall(values: Floats, trials: SearchedTrials, optimum: float, side: Side) -> bool:
     """Whether nearly all trials beyond the optimum diverged."""
-    beyond = []
-    for trial in trials:
-        unit = places[id(trial)].get(address)
-        if unit is not None and (unit < optimum if side == "low" else unit > optimum):
-            beyond.append(not trial.feasible)
+    beyond = ~trials.feasible[values < optimum if side == "low" else values > optimum]
     return len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
 
 
-def _turns_before(places: Places, address: str, trials: Sequence[SearchedPoint], side: Side) -> bool:
+def _turns_before(box: Box, values: Floats, trials: SearchedTrials, side: Side) -> bool:
     """Whether steps-to-target rise again before the edge: a parabola through the near-optimal trials says so.
 
     Least squares of log(steps) on (1, d, d^2), d the distance from the edge; the optimum is inside when log(steps)
     falls with d at d = 0, significantly by its t-value.
     """
-    near = [t for t in _near_optimal(trials, _TURN_WITHIN) if t.steps_to_target and address in places[id(t)]]
-    units = _units(places, address, near)
-    if len(near) < _TURN_TRIALS or len(set(units.tolist())) < 3:
+    near = trials.near_optimal(_TURN_WITHIN)
+    near = near[(trials.steps[near] > 0) & ~np.isnan(values[near])]
+    units = _units(box, values[near])
+    if len(near) < _TURN_TRIALS or len(np.unique(units)) < 3:
         return False
     distance = units if side == "low" else 1 - units
     design = np.stack([np.ones_like(distance), distance, distance**2], axis=1)
-    y = np.log([trial.steps_to_target or 1 for trial in near])
+    y = np.log(trials.steps[near])
     coefficients, *_ = np.linalg.lstsq(design, y, rcond=None)
     freedom = len(near) - 3
     variance = float(np.sum((y - design @ coefficients) ** 2)) / freedom * np.linalg.pinv(design.T @ design)[1, 1]
-    return bool(-coefficients[1] > stats.t.ppf(_TURN_LEVEL, freedom) * np.sqrt(variance))
+    return bool(-coefficients[1] > special.stdtrit(freedom, _TURN_LEVEL) * np.sqrt(variance))
 
 
 def _kind(address: str, box: Box, side: Side, cluster: np.ndarray) -> Kind:

@@ -6,17 +6,17 @@ Both the search, which asks what comes next, and the analysis, which asks what w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from analysis.studies.boundary import SearchedPoint, Verdict, after_round
+from analysis.studies.boundary import Verdict, after_round
+from analysis.studies.searched import SearchedPoint, SearchedTrials
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.space import Point, SearchSpace
 
 # A study whose first draws all fail in the training code (not by divergence) is given up after this many. Chosen.
 _HOPELESS = 10
-_BROKEN = (Outcome.FAILED, Outcome.OUT_OF_MEMORY)
 
 
 class SearchTrial(Protocol):
@@ -66,19 +66,14 @@ def study_state(experiment: Experiment, batch_size: int, search: Sequence[Search
     """Replay a study's rounds.
 
     Args:
-        experiment: search, boundary rule and starting box.
+        experiment: search, boundary rule and starting box; not imported, as there is nothing to replay of others' runs.
         batch_size: the study.
         search: its finished search trials; those of a later round imply that all earlier rounds are complete.
 
     Returns:
-        The state after the last complete round. An imported study was searched in one round, which is over.
+        The state after the last complete round.
     """
     space = experiment.space_at(batch_size)
-    if experiment.imported:
-        seen = [_searched(t, experiment) for t in search if t.outcome not in _BROKEN]
-        _, verdicts = after_round(space, seen, experiment.boundary, experiment.boundary.max_rounds)
-        edges_of_one = tuple(replace(verdict, round=0) for verdict in verdicts)
-        return StudyState(space, 0, len(search), 0, searching=False, edges=edges_of_one)
     edges: list[Verdict] = []
     first, wanted, round_number = 0, experiment.search.trials, 0
     while True:
@@ -86,8 +81,8 @@ def study_state(experiment: Experiment, batch_size: int, search: Sequence[Search
         drawn = draws_needed([outcomes.get(first + i) for i in range(len(outcomes) + 1)], wanted, experiment)
         if drawn is None:
             return StudyState(space, round_number, first, wanted, searching=True, edges=tuple(edges))
-        seen = [_searched(t, experiment) for t in search if t.number < first + drawn and t.outcome not in _BROKEN]
-        space, verdicts = after_round(space, seen, experiment.boundary, round_number)
+        seen = [_searched(t, experiment) for t in search if t.number < first + drawn and not t.outcome.broken]
+        space, verdicts = after_round(space, SearchedTrials.of(seen), experiment.boundary, round_number)
         edges += verdicts
         if all(verdict.widened_to is None for verdict in verdicts):
             return StudyState(space, round_number, first + drawn, wanted, searching=False, edges=tuple(edges))
@@ -111,7 +106,7 @@ def draws_needed(
     """
     feasible, bound = 0, int(wanted * experiment.search.max_draws)
     for drawn, outcome in enumerate([*in_order, None]):
-        hopeless = drawn == _HOPELESS and all(before in _BROKEN for before in in_order[:drawn])
+        hopeless = drawn == _HOPELESS and all(before is not None and before.broken for before in in_order[:drawn])
         if feasible >= wanted or drawn >= bound or hopeless:
             return drawn
         if drawn == len(in_order) or (outcome is None and not optimistic):

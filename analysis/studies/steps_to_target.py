@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from analysis.fit.table import censored_median
+from analysis.studies.boundary import Verdict, touches
 from analysis.studies.rounds import study_state
+from analysis.studies.searched import SearchedTrials
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
+from search_spaces.presets import derived
 from search_spaces.space import Point
 from search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
 
@@ -59,7 +62,8 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         "n_reached": 0,
         "n_trials": len(search),
         "search_steps": math.nan if reached.empty else reached["steps_to_target"].iloc[0],
-        "max_steps": int(study["steps"].max()),
+        # Only of trials that trained: one that diverged does not show that a tuned one needs more steps.
+        "max_steps": int(max(study["steps"][[Outcome(o).feasible for o in study["outcome"]]], default=0)),
         "step_seconds": _step_seconds(study),
         "steps": math.nan,
         "steps_low": math.nan,
@@ -73,7 +77,7 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
         resolution = best["steps_to_target"] - best["steps_to_target_low"]
     # A re-run that failed or did not fit into memory says nothing of the point's steps; a diverged one does.
-    confirm = confirm[~confirm["outcome"].isin([Outcome.FAILED, Outcome.OUT_OF_MEMORY])]
+    confirm = confirm[~confirm["outcome"].isin([outcome for outcome in Outcome if outcome.broken])]
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
     if points:
         chosen = min(points, key=lambda group: (_median(group)[0], group["number"].min()))
@@ -126,7 +130,7 @@ def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tu
         return math.nan, math.nan, math.nan
     ordered = sorted(values)
     n = len(ordered)
-    coverage = {k: 1 - 2 * float(stats.binom.cdf(k - 1, n, 0.5)) for k in range(1, n // 2 + 1)}
+    coverage = {k: 1 - 2 * float(special.bdtr(k - 1, n, 0.5)) for k in range(1, n // 2 + 1)}
     k = max((k for k in coverage if coverage[k] >= level), default=1)
     return ordered[k - 1], ordered[n - k], coverage[k]
 
@@ -164,6 +168,8 @@ class _SearchTrial:
 def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """The boundary verdicts of every study after every complete round of its search.
 
+    An imported study was searched in one round, which is over.
+
     Args:
         trials: frame of the trials table.
         experiment: the starting boxes and the rule.
@@ -173,11 +179,17 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
     """
     names = [c for c in trials.columns if c not in TRIALS.names]
     needed = trials[[*("number", "round", "outcome", "steps_to_target", "best_value"), *names]]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for batch_size in experiment.batch_sizes:
         search = needed[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
-        state = study_state(experiment, batch_size, [_search_trial(row, names) for row in search.to_dict("records")])
-        for verdict in state.edges:
+        if experiment.imported:
+            seen = SearchedTrials.in_frame(search, names, experiment.target.threshold)
+            touched = touches(experiment.space_at(batch_size), seen, experiment.boundary)
+            edges = tuple(Verdict(0, touch, None) for touch in touched)
+        else:
+            searched = [_search_trial(row, names) for row in search.to_dict("records")]
+            edges = study_state(experiment, batch_size, searched).edges
+        for verdict in edges:
             touch = verdict.touch
             rows.append(
                 {
@@ -201,7 +213,7 @@ def _search_trial(row: dict[Any, Any], names: list[str]) -> _SearchTrial:
         number=int(row["number"]),
         round=int(row["round"]),
         outcome=Outcome(row["outcome"]),
-        point={name: row[name] for name in names if name != "decay_steps" and not pd.isna(row[name])},
+        point={name: row[name] for name in names if name not in derived(row) and not pd.isna(row[name])},
         steps_to_target=None if pd.isna(steps) else int(steps),
         best_value=None if pd.isna(best) else float(best),
     )

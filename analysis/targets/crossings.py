@@ -18,7 +18,7 @@ class Crossings:
     """Where every trial crossed every target; it fills while it reads the measurements.
 
     A target is crossed at the first evaluation after step 0 that is strictly better than the threshold; the evaluation
-    before it bounds the crossing from below.
+    before it bounds the crossing from below (`Target.first_crossing`, `Target.best`).
 
     How: with the thresholds in order of strictness, the *level* of an evaluation is how many of them it passes, and a
     trial crosses the thresholds by which its highest level so far rises. The running maximum of level + (K + 1) x
@@ -29,7 +29,7 @@ class Crossings:
         targets: of one metric and direction, the loosest first.
         steps: steps to target, NaN where not reached; (n_trials, n_targets).
         steps_low: the evaluation before; (n_trials, n_targets).
-        best: best value after step 0, NaN where there is none; (n_trials,).
+        best: best finite value after step 0, NaN where there is none; (n_trials,).
     """
 
     targets: tuple[Target, ...]
@@ -80,9 +80,7 @@ class Crossings:
 
     def _better(self, chunk: Chunk, first: Integers) -> None:
         best = np.fmin if self.targets[0].direction is Direction.MINIMIZE else np.fmax
-        values = chunk.value
-        if chunk.step.min() <= 0:
-            values = np.where(chunk.step > 0, values, np.nan)
+        values = np.where((chunk.step > 0) & np.isfinite(chunk.value), chunk.value, np.nan)
         self.best[first] = best(self.best[first], best.reduceat(values, chunk.starts))
 
     def forget(self, trials: Integers) -> None:

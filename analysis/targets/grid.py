@@ -210,6 +210,7 @@ def _curve(target: Target, mine: pd.DataFrame, unit: str) -> TargetCurve:
             "batch_size": points["batch_size"],
             "steps": points["steps"].mask(lower),
             "max_steps": points["steps"].where(lower),
+            "steps_resolution": points["resolution"].mask(lower),
         }
     )
     fit, no_fit = None, None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from analysis.fit.interval import freedom
 from analysis.fit.result import HyperbolaFit
 from analysis.wording import readable
 from search_spaces.target import Direction, Target
@@ -127,8 +128,9 @@ def fit_power_law(fits: Sequence[tuple[Target, HyperbolaFit]], level: float = 0.
 
 
 def _standard_error(fit: HyperbolaFit) -> float:
-    """Of log b_crit, from its interval."""
-    return math.log(fit.b_crit_high / fit.b_crit_low) / (2 * fit.t)
+    """Of log b_crit, from its interval, which has its own degrees of freedom (`analysis.fit.interval`)."""
+    t = special.stdtrit(freedom(len(fit.reached)), (1 + fit.level) / 2)
+    return float(math.log(fit.b_crit_high / fit.b_crit_low) / (2 * t))
 
 
 __all__ = ["FEWEST", "SPAN", "PowerLaw", "fit_power_law"]

@@ -13,8 +13,6 @@ from analysis.one_pass import Floats
 from analysis.targets.validity import Ended, Flags
 from search_spaces.outcome import Outcome, Stage
 
-_BROKEN = (Outcome.FAILED, Outcome.OUT_OF_MEMORY)
-
 
 @dataclass(frozen=True)
 class Trials:
@@ -111,7 +109,7 @@ def trials_of(frame: pd.DataFrame, steps: Floats, steps_low: Floats, best: Float
         steps,
         steps_low,
     )
-    counts = ~np.isin(outcome, [broken.value for broken in _BROKEN])
+    counts = ~np.isin(outcome, [ending.value for ending in Outcome if ending.broken])
     batch = frame["batch_size"].to_numpy()
     return {int(b): everything.some(counts & (batch == b)) for b in np.unique(batch)}
 

@@ -52,6 +52,12 @@ def read_targets(given: Sequence[str], own: Target) -> tuple[Target, ...]:
     if len(kinds) > 1:
         names = ", ".join(f"'{target}'" for target in found)
         problems.append(f"all targets must be of one metric in one direction, but they are {names}; ask in turn")
+    problems += [
+        f"'{own.metric}' improves by {own.direction.value[:-1]}ing, but the target is '{target}'; "
+        f"write '{target.model_copy(update={'direction': own.direction})}'"
+        for target in found
+        if target.metric == own.metric and target.direction is not own.direction
+    ]
     if problems:
         raise InputError("--target", problems)
     return in_order(found)
@@ -68,8 +74,10 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
     """Choose thresholds between an easy one and the strictest that every study can say something about.
 
     The strictest is the run's own target where runs stop there; where they go on, what the best run of every study
-    reached. From there the grid goes back to a loose threshold at which even the fastest study still makes a few
-    evaluations. In between, the steps of that study grow by equal factors.
+    reached; an error that falls to 0 cannot fall below it, and the last value before takes its place. From there the
+    grid goes back to a loose threshold at which even the fastest study still makes a few evaluations. In between, the
+    thresholds differ by equal factors. Two of them that most studies cross with the same evaluation would be one target
+    under two names; one of them is left out.
 
     Args:
         own: the run's target.
@@ -88,7 +96,7 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
         return (own,)
     goal = sign * own.threshold
     reached_own = {b: best for b, best in falls.items() if best[-1] < goal}
-    common = max(best[-1] for best in falls.values())
+    common = _common(falls)
     strictest = goal if stops and reached_own or reached_own and common >= goal else common
     usable = reached_own if strictest == goal else falls
     # The study with the fewest evaluations until then is the one whose crossings are known worst.
@@ -96,24 +104,48 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
         b: int(np.argmax(best < strictest if strictest == goal else best <= strictest)) for b, best in usable.items()
     }
     fastest = min(counts, key=lambda b: (counts[b], -b))
-    last, best = counts[fastest], falls[fastest]
-    first = min(last, max(_FEWEST_EVALUATIONS, int(_SHARE_OF_EVALUATIONS * last)) - 1)
-    loosest = float(best[first])
-    positive = min(sign * loosest, sign * strictest) > 0  # then by equal factors, as losses are looked at
-    between = np.geomspace if positive else np.linspace
-    values = sign * between(sign * loosest, sign * strictest, N_TARGETS)
+    values = _between(falls[fastest], counts[fastest], strictest, sign)
     thresholds = {_looser(float(value), own.direction, sign) for value in values if value > strictest}
-    thresholds.add(own.threshold if strictest == goal else _looser(strictest, own.direction, sign))
+    if strictest not in (goal, 0):
+        thresholds.add(_looser(strictest, own.direction, sign))
     if reached_own:
         thresholds.add(own.threshold)
-    return in_order([own.model_copy(update={"threshold": threshold}) for threshold in thresholds])
+    kept = _told_apart(sorted(thresholds, key=lambda value: (value != own.threshold, sign * value)), sign, usable)
+    return in_order([own.model_copy(update={"threshold": threshold}) for threshold in kept] or [own])
+
+
+def _common(falls: Mapping[int, Floats]) -> float:
+    """What every study reached; where that is 0, the last value before it, as an error cannot fall below 0."""
+    common = max(float(best[-1]) for best in falls.values())
+    before = [float(value) for best in falls.values() for value in best[np.isfinite(best) & (best > 0)]]
+    return min(before) if common == 0 and before else common
+
+
+def _between(best: Floats, last: int, strictest: float, sign: float) -> Floats:
+    """The grid from what a run reached after a few evaluations to the strictest, which it reaches with its `last`."""
+    few = max(_FEWEST_EVALUATIONS, int(_SHARE_OF_EVALUATIONS * last)) - 1
+    loosest = float(best[min(last, max(few, int(np.argmax(np.isfinite(best)))))])
+    positive = min(sign * loosest, sign * strictest) > 0  # then by equal factors, as losses are looked at
+    spaced = np.geomspace if positive else np.linspace
+    return np.asarray(sign * spaced(sign * loosest, sign * strictest, N_TARGETS))
+
+
+def _told_apart(thresholds: Sequence[float], sign: float, falls: Mapping[int, Floats]) -> list[float]:
+    """The thresholds without those that most studies cross with the same evaluation as one before in the list."""
+    kept: dict[float, Integers] = {}
+    for threshold in thresholds:
+        # How many evaluations each study's best run makes until it crosses; its length where it does not.
+        counts = np.array([int(np.searchsorted(-best, -sign * threshold, side="right")) for best in falls.values()])
+        if all(2 * int((counts != other).sum()) >= len(counts) for other in kept.values()):
+            kept[threshold] = counts
+    return list(kept)
 
 
 def _looser(value: float, direction: Direction, sign: float) -> float:
     """The value rounded to three digits to the looser side, so that it lies strictly within what was reached."""
     raw = sign * value
     if raw == 0:
-        return 0.0
+        return 0.0  # within the grid; its strictest end is not 0
     unit = 10.0 ** (np.floor(np.log10(abs(raw))) - _DIGITS + 1)
     rounded = float(f"{np.round(raw / unit) * unit:.{_DIGITS}g}")
     if not direction.better(raw, rounded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 
 from analysis.analyze import analyze
 from analysis.budgets.resources import Resource
+from analysis.curve_answers import targets_of_run
 from analysis.measured import measured
 from analysis.run_folder import BUDGETS, TARGETS, RunFolder
+from search_spaces.problems import InputError
 from search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
 from search_spaces.target import Target
-from tests.analysis.folders import experiment, write_run
+from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.targets.test_grid import SIZES, stopping
 
 
@@ -69,3 +72,19 @@ def test_what_is_written_has_the_columns_that_are_declared(folder: RunFolder) ->
     keys = found.targets.cells[list(TARGET_CELLS.key)]
     assert not keys.duplicated().any()
     assert not found.budgets.cells[list(BUDGET_CELLS.key)].duplicated().any()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("loss < 0.5", "measurements of 'loss' that are numbers: every value after step 0 is empty, NaN or infinite"),
+        ("accuracy > 0.5", "measurements of 'accuracy'; the run's metrics are loss"),
+    ],
+)
+def test_a_metric_without_numbers_is_refused_with_the_reason(tmp_path: Path, target: str, message: str) -> None:
+    runs = {f"b{b}": Run(b, [(1, math.nan), (2, math.inf)], "diverged") for b in (8, 16)}
+    folder = write_run(tmp_path / "run", experiment([8, 16]), runs)
+    with pytest.raises(InputError, match=message):
+        analyze(folder, Target.model_validate(target))
+    with pytest.raises(InputError, match=message):
+        targets_of_run(folder, [target])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ class Everything:
         self.rows = [row for row in self.rows if row[0] not in names]
 
 
-def write(path: Path, *parts: list[Row]) -> RunFolder:
+def write(path: Path, *parts: Sequence[tuple[str, int, float | None]]) -> RunFolder:
     folder = RunFolder.at(path / "run")
     for number, rows in enumerate(parts):
         full = [{"trial_id": t, "step": s, "examples": s, "train_seconds": 0.0, "loss": v} for t, s, v in rows]
@@ -98,8 +99,15 @@ def test_curves_are_whole_sorted_and_without_the_start(tmp_path: Path) -> None:
     assert list(curves(folder, [], "loss")) == []
 
 
-def test_a_metric_that_nobody_measured_is_nan(tmp_path: Path) -> None:
+def test_of_a_metric_that_nobody_measured_there_are_no_evaluations(tmp_path: Path) -> None:
     folder = write(tmp_path, [("a", 1, 1.0)])
-    reader: Any = Everything(["a"])
+    reader = Everything(["a"])
     read_measurements(folder, ["a"], "other", [reader])
-    assert np.isnan(reader.rows[0][3])
+    assert reader.rows == []
+
+
+def test_an_empty_cell_is_passed_over_and_a_nan_is_an_evaluation(tmp_path: Path) -> None:
+    folder = write(tmp_path, [("a", 1, 1.0), ("a", 2, None), ("a", 3, math.nan)], [("a", 4, None), ("a", 5, 2.0)])
+    found = passed(folder, ["a"])
+    assert [(step, before) for _, step, before, _ in found] == [(1, 0), (3, 1), (5, 3)]
+    assert math.isnan(found[1][3])

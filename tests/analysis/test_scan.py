@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import run_folder
+from analysis import parted_tables
 from analysis.arrow_tables import to_arrow
+from analysis.parted_tables import PartedTables
 from analysis.run_folder import RunFolder
 from search_spaces.problems import InputError
 from search_spaces.tables import MEASUREMENTS
@@ -84,7 +85,7 @@ def test_row_groups_without_a_wanted_trial_are_not_read(folder: RunFolder, tmp_p
 def test_parts_that_are_joined_while_they_are_read_lose_and_double_nothing(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, small: int
 ) -> None:
-    monkeypatch.setattr(run_folder, "_SMALL_PART", small)
+    monkeypatch.setattr(parted_tables, "_SMALL_PART", small)
     for number in range(4):
         folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
     scan, found = folder.scan(MEASUREMENTS, COLUMNS), []
@@ -102,16 +103,16 @@ def test_a_part_that_vanishes_between_listing_and_opening_is_listed_again(
         folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
     listings: list[list[str]] = []
     before = scanned(folder)
-    parts = RunFolder.parts
+    parts = PartedTables.parts
 
-    def parts_then_compact(self: RunFolder, table: Any) -> list[str]:
+    def parts_then_compact(self: PartedTables, table: Any) -> list[str]:
         found = parts(self, table)
         if not listings:
             listings.append(found)
-            self.compact(table)
+            folder.compact(table)
         return found
 
-    monkeypatch.setattr(RunFolder, "parts", parts_then_compact)
+    monkeypatch.setattr(PartedTables, "parts", parts_then_compact)
     assert scanned(folder) == before and listings
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.wording import duration, readable
+from analysis.wording import duration, enumeration, readable
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,8 @@ def test_numbers_have_three_digits_or_all_before_the_point(number: float, text: 
 @pytest.mark.parametrize(("hours", "text"), [(36, "36 h"), (0.07, "4.2 min"), (0.0001, "0.36 s")])
 def test_durations_come_in_the_unit_a_person_would_use(hours: float, text: str) -> None:
     assert duration(hours) == text
+
+
+@pytest.mark.parametrize(("parts", "text"), [("a", "a"), ("ab", "a and b"), ("abc", "a, b and c")])
+def test_the_last_of_several_parts_is_joined_by_and(parts: str, text: str) -> None:
+    assert enumeration(list(parts)) == text

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +20,10 @@ def run(tmp_path: Path) -> Path:
     return written(tmp_path / "run", reached=True)
 
 
-def written(place: Path, reached: bool) -> Path:
-    folder, spec = RunFolder.at(place), runs.experiment()
+def written(place: Path, reached: bool, *, space: Mapping[str, Any] = runs.PLANE, missed: int | None = None) -> Path:
+    folder, spec = RunFolder.at(place), runs.experiment(space)
     folder.write_experiment(spec)
-    rows = [row for b in spec.batch_sizes for row in runs.study(spec, b, reached)]
+    rows = [row for b in spec.batch_sizes for row in runs.study(spec, b, reached and b != missed)]
     folder.append(TRIALS, rows, 0)
     return place
 
@@ -54,3 +56,10 @@ def test_wrong_options_are_one_message(run: Path) -> None:
     message = refused(bcrit("optimum", run, "--at", -3, "--within", 0))
     assert "2 problems" in message and "'--at' must be a positive batch size" in message
     assert "not a run folder" in refused(bcrit("sensitivity", run / "missing"))
+
+
+def test_widths_are_whole_where_another_study_did_not_reach(tmp_path: Path) -> None:
+    place = written(tmp_path / "run", reached=True, space={**runs.PLANE, "width": "integer from 4 to 64"}, missed=8)
+    found = json.loads(bcrit("optimum", place, "--at", 64, "--at", 100, "--json").stdout)
+    for point in found["at"]:
+        assert all(isinstance(point[part]["width"], int) for part in ("values", "low", "high"))

@@ -107,7 +107,7 @@ def test_figures_that_wait_are_drawn_before_printing(browser: Browser, usual: Pa
 def test_figures_near_the_screen_are_drawn_before_those_below(browser: Browser, usual: Path) -> None:
     still = SLOW.replace("window.IntersectionObserver = class { observe() {} };", "")
     with opened(browser, usual, start=still) as found:
-        found.page.locator("#residuals h2").scroll_into_view_if_needed()
+        found.page.locator("#fit h2").scroll_into_view_if_needed()
         svg = found.page.locator("[data-figure=residuals] .main-svg").first
         expect(svg).to_be_visible()
         assert not found.page.locator(ALL_DRAWN).count()

@@ -34,3 +34,21 @@ def test_the_first_crossing_counts_and_is_bounded_by_the_evaluation_before() -> 
 @pytest.mark.parametrize("outcome", Outcome, ids=str)
 def test_every_outcome_has_a_sentence(outcome: Outcome) -> None:
     assert outcome.sentence.endswith(".")
+
+
+def test_a_row_without_the_metric_is_no_evaluation_and_a_nan_that_was_reported_is_one() -> None:
+    assert LOSS.first_crossing([(180, 2.0), (198, None), (200, 0.9)]) == Crossing(steps=200, steps_low=180)
+    assert LOSS.first_crossing([(180, 2.0), (198, math.nan), (200, 0.9)]) == Crossing(steps=200, steps_low=198)
+
+
+def test_the_best_value_is_finite_and_after_the_start() -> None:
+    evaluations = [(0, 0.1), (1, 3.0), (2, None), (3, math.nan), (4, -math.inf), (5, 2.0)]
+    assert LOSS.best(evaluations) == 2.0
+    assert LOSS.best(evaluations[:1]) is None
+    assert Target(metric="accuracy", threshold=0.5, direction=Direction.MAXIMIZE).best(evaluations) == 3.0
+
+
+def test_a_trial_that_broke_or_diverged_is_infeasible_and_only_the_former_says_nothing() -> None:
+    infeasible = {outcome for outcome in Outcome if not outcome.feasible}
+    assert infeasible == {Outcome.DIVERGED, Outcome.OUT_OF_MEMORY, Outcome.FAILED}
+    assert {outcome for outcome in Outcome if outcome.broken} == infeasible - {Outcome.DIVERGED}

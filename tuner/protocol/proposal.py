@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from search_spaces.outcome import Outcome, Stage
+from search_spaces.presets import STEPS_OF
 from search_spaces.space import Point
 from search_spaces.target import Direction
+
+_FEWEST = {"decay_steps": 1, "warmup_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Proposal:
         repeats: for confirm, the search trial whose point it re-runs.
         seed: of initialisation and data order.
         point: hyperparameters as searched.
-        budget_steps: the study's step budget, which `decay_fraction` is a share of.
+        budget_steps: the study's step budget, which `decay_fraction` and `warmup_fraction` are shares of.
         max_steps: its horizon in optimizer updates.
         capped: whether the horizon is the incumbent's and not the budget's.
         rungs: where it may be pruned, in order of steps.
@@ -52,10 +55,15 @@ class Proposal:
 
     @property
     def hyperparameters(self) -> Point:
-        """The point with what is derived from it: `decay_steps`, a share of the study's step budget."""
-        if "decay_fraction" not in self.point:
-            return dict(self.point)
-        return {**self.point, "decay_steps": max(1, round(float(self.point["decay_fraction"]) * self.budget_steps))}
+        """The point with what is derived from it: shares of the study's step budget in optimizer updates.
+
+        A decay takes at least one, a warm-up may take none.
+        """
+        found = dict(self.point)
+        for share, steps in STEPS_OF.items():
+            if share in self.point:
+                found[steps] = max(_FEWEST[steps], round(float(self.point[share]) * self.budget_steps))
+        return found
 
 
 @dataclass(frozen=True)

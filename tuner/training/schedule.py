@@ -8,27 +8,68 @@ from typing import Final
 
 from search_spaces.dimensions import Value
 
-DECAYED: Final[dict[str, Callable[[float], float]]] = {
-    "linear": lambda time: time,
-    "cosine": lambda time: (1.0 - math.cos(math.pi * time)) / 2.0,
+Parameters = Mapping[str, Value]
+
+
+def _linear(steps: float, decay_steps: float, parameters: Parameters) -> float:
+    """1 - (1 - end_factor) t, with t = steps / decay_steps (Shallue et al. 2018)."""
+    return _towards(parameters, _time(steps, decay_steps))
+
+
+def _cosine(steps: float, decay_steps: float, parameters: Parameters) -> float:
+    """1 - (1 - end_factor) (1 - cos(pi t)) / 2 (Loshchilov and Hutter 2016, SGDR, without restarts)."""
+    return _towards(parameters, (1.0 - math.cos(math.pi * _time(steps, decay_steps))) / 2.0)
+
+
+def _wsd(steps: float, decay_steps: float, parameters: Parameters) -> float:
+    """1 until t = stable_share, then on a straight line to end_factor at t = 1 (Haegele et al. 2024, "linear")."""
+    stable = float(parameters["stable_share"])
+    return _towards(parameters, max(0.0, (_time(steps, decay_steps) - stable) / (1.0 - stable)))
+
+
+def _step(steps: float, decay_steps: float, parameters: Parameters) -> float:
+    """drop_factor^k after k of `drops` drops: the first at first_drop decay_steps, the last at decay_steps.
+
+    The others lie evenly between, each at the nearest whole update; a single drop is the last. With first_drop 1/2,
+    three of them stand at 1/2, 3/4 and 1 (the boundaries of He et al. 2015 and, nearly, of Hoffer et al. 2017).
+    """
+    drops, first = int(parameters["drops"]), float(parameters["first_drop"])
+    shares = (1.0 - (1.0 - first) * (drops - k) / max(1, drops - 1) for k in range(1, drops + 1))
+    made = sum(steps >= round(share * decay_steps) for share in shares)
+    return float(parameters["drop_factor"]) ** made
+
+
+def _time(steps: float, decay_steps: float) -> float:
+    """The share of the decay that is over, in [0, 1]."""
+    return 1.0 if steps >= decay_steps else steps / decay_steps
+
+
+def _towards(parameters: Parameters, done: float) -> float:
+    return 1.0 - (1.0 - float(parameters["end_factor"])) * done
+
+
+DECAYS: Final[dict[str, Callable[[float, float, Parameters], float]]] = {
+    "linear": _linear,
+    "cosine": _cosine,
+    "step": _step,
+    "wsd": _wsd,
 }
-"""The share of the whole decay that is done after a share `time` of the decay steps; both in [0, 1].
-
-`linear` is that of Shallue et al. 2018, `cosine` that of Loshchilov and Hutter 2016 (SGDR) without restarts.
-"""
+"""By schedule, the rate's factor after `steps` of the `decay_steps` updates; all but `constant`."""
 
 
-def learning_rate(hyperparameters: Mapping[str, Value], step: int) -> float:
+def learning_rate(hyperparameters: Parameters, step: int) -> float:
     """The learning rate of the update that follows `step` updates; the first update has step 0.
 
-        lr(t) = lr (1 - (1 - end_factor) d(min(t / decay_steps, 1)))
+        lr(t) = lr (t + 1) / (warmup_steps + 1)              for t < warmup_steps
+        lr(t) = lr f(t - warmup_steps, decay_steps)          from then on
 
-    with d from `DECAYED`: `linear` falls on a straight line and `cosine` on half a wave, from lr at t = 0 to
-    end_factor lr at t = decay_steps, where both stay. `constant` never falls.
+    with f from `DECAYS`, which is 1 at 0 and stays where it is at decay_steps; `constant` never falls. A warm-up is
+    thus `warmup_steps` updates below lr, the first of which already moves the weights (Goyal et al. 2017 begin above 0
+    too), and a decay takes its full length after it.
 
     Args:
-        hyperparameters: `lr`, `schedule` (constant where missing), and unless that is constant `end_factor` and
-            `decay_steps` (optimizer updates).
+        hyperparameters: `lr`; `warmup_steps` (none where missing); `schedule` (constant where missing), and unless that
+            is constant `decay_steps` and its own parameters. Steps are optimizer updates.
         step: optimizer updates made before this one.
 
     Returns:
@@ -38,11 +79,12 @@ def learning_rate(hyperparameters: Mapping[str, Value], step: int) -> float:
         ValueError: there is no such schedule.
     """
     lr = float(hyperparameters["lr"])
+    warmup = float(hyperparameters.get("warmup_steps", 0))
     schedule = str(hyperparameters.get("schedule", "constant"))
+    if schedule != "constant" and schedule not in DECAYS:
+        raise ValueError(f"there is no schedule {schedule!r}; choose one of constant, {', '.join(DECAYS)}")
+    if step < warmup:
+        return lr * (step + 1) / (warmup + 1)
     if schedule == "constant":
         return lr
-    if schedule not in DECAYED:
-        raise ValueError(f"there is no schedule {schedule!r}; choose one of constant, {', '.join(DECAYED)}")
-    decay_steps = float(hyperparameters["decay_steps"])
-    time = 1.0 if step >= decay_steps else step / decay_steps
-    return lr * (1.0 - (1.0 - float(hyperparameters["end_factor"])) * DECAYED[schedule](time))
+    return lr * DECAYS[schedule](step - warmup, float(hyperparameters["decay_steps"]), hyperparameters)

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from search_spaces.presets import AVERAGED
+from tuner.training.averaging import build_average
 from tuner.training.data import batches
-from tuner.training.optimizers import build_optimizer
 from tuner.training.schedule import learning_rate
 from tuner.training.settings import Settings
+from tuner.training.stepper import build_stepper
 
 Examples = tuple[Tensor, Tensor]
 """Inputs and targets, with the examples along the first axis of both."""
@@ -57,8 +59,15 @@ class SupervisedRun:
         with self._randomness.in_use():
             self._model = build_model(settings).to(device)
         self._model.train()
-        self._optimizer = build_optimizer(self._model.parameters(), settings)
+        self._parameters = list(self._model.parameters())
+        self._stepper = build_stepper(self._model, settings)
+        self._average = build_average(self._model, settings)
         self._step = 0
+
+    @property
+    def gradient_examples(self) -> int:
+        """Gradients of single examples taken so far: batch_size x step, or more where an update takes several."""
+        return self._stepper.gradients * self._settings.batch_size * self._step
 
     def train(self, steps: int) -> None:
         """Make this many optimizer updates; the device is waited for once, after the last."""
@@ -70,27 +79,39 @@ class SupervisedRun:
 
     def _update(self) -> None:
         lr = learning_rate(self._settings.hyperparameters, self._step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = lr
-        batch = next(self._batches)
-        outputs = self._model(self._inputs.index_select(0, batch))
-        loss = self._loss(outputs, self._targets.index_select(0, batch))
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        self._stepper.step(lr, next(self._batches), self._gradient)
+        if self._average is not None:
+            self._average.update()
         self._step += 1
+
+    def _gradient(self, examples: Tensor) -> None:
+        """The mean gradient over these examples (see `tuner.training.gradient`)."""
+        outputs = self._model(self._inputs.index_select(0, examples))
+        loss = self._loss(outputs, self._targets.index_select(0, examples))
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
-        """The metrics on the whole validation set, with the model in evaluation mode."""
-        inputs, targets = self._validation
+        """The metrics on the whole validation set, with the model in evaluation mode.
+
+        Where weights are averaged, each metric is there a second time with the suffix `_ema`: that of the average.
+        """
         self._model.eval()
+        metrics = dict(self._evaluated(self._model))
+        self._model.train()
+        if self._average is not None:
+            averaged = self._evaluated(self._average.model)
+            metrics |= {f"{name}{AVERAGED}": value for name, value in averaged.items()}
+        return metrics
+
+    def _evaluated(self, model: nn.Module) -> Mapping[str, float]:
+        inputs, targets = self._validation
         # A model that is random even in evaluation draws from a copy of the run's stream, which training never sees.
         with self._randomness.in_use(advance=False):
-            outputs = torch.cat([self._model(part) for part in torch.split(inputs, _EVALUATION_BATCH)])
-            metrics = self._score(outputs, targets)
-        self._model.train()
-        return metrics
+            outputs = torch.cat([model(part) for part in torch.split(inputs, _EVALUATION_BATCH)])
+            return self._score(outputs, targets)
 
 
 class _Randomness:

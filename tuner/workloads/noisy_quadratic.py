@@ -41,6 +41,7 @@ class NoisyQuadratic:
     metrics: Mapping[str, Direction] = {"risk": Direction.MINIMIZE}
     n_examples: int | None = None
     hyperparameters: tuple[str, ...] = ()
+    optimizers: tuple[str, ...] = tuple(MOMENTS)  # its updates are formulas of its own, which others have not
 
     def __init__(
         self,

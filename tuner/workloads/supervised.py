@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,8 +20,9 @@ class SupervisedWorkload(ABC):
     """A model and a training and validation set in memory.
 
     A subclass gives `model`, `train_data` and `validation_data`; a classifier needs no more. For anything else it
-    overrides `loss`, and `metrics` together with `score`: these three are defaults, not steps of an algorithm, so
-    overriding them changes nothing that this class promises. Data are loaded once and live on the GPU if there is one.
+    overrides `loss`, and `metrics` together with `score`: these are defaults, not steps of an algorithm, so overriding
+    them changes nothing that this class promises; `training_loss` and `rows` are defaults of the same kind. Data are
+    loaded once and live on the GPU if there is one.
 
     Example:
         >>> class Line(SupervisedWorkload):
@@ -51,11 +54,14 @@ class SupervisedWorkload(ABC):
         unit: what a batch is made of.
         metrics: what `score` returns, and which way each improves.
         hyperparameters: names of the workload's own that a search space may hold; `model` reads them from its settings.
+        train_loss_examples: evaluate the loss on this many of the training set too, always the same ones, as the metric
+            `train_loss` (goals on training data, McCandlish et al. 2018); `metrics` must then have it.
     """
 
     unit: str = "examples"
     metrics: Mapping[str, Direction] = {"val_loss": Direction.MINIMIZE, "val_accuracy": Direction.MAXIMIZE}
     hyperparameters: tuple[str, ...] = ()
+    train_loss_examples: int = 0
 
     @abstractmethod
     def model(self, settings: Settings) -> nn.Module:
@@ -86,6 +92,14 @@ class SupervisedWorkload(ABC):
         accuracy = (outputs.argmax(dim=1) == targets).double().mean()
         return {"val_loss": self.loss(outputs, targets).item(), "val_accuracy": accuracy.item()}
 
+    def training_loss(self, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss that training minimises where it is another than `loss`, by which runs are judged."""
+        return self.loss
+
+    def rows(self, batch_size: int) -> int:
+        """How many rows of the training set a batch of this size is; where it cannot be, a ValueError says why."""
+        return batch_size
+
     @cached_property
     def n_examples(self) -> int | None:
         """Size of the training set; the first use loads the data."""
@@ -93,7 +107,26 @@ class SupervisedWorkload(ABC):
 
     def begin(self, settings: Settings) -> SupervisedRun:
         """Start a run."""
-        return SupervisedRun(settings, self.model, self.loss, self.score, self._train, self._validation)
+        rows = replace(settings, batch_size=self.rows(settings.batch_size))
+        return SupervisedRun(rows, self.model, self.training_loss(settings), self._judge, self._train, self._judged)
+
+    def _judge(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        n = len(self._validation[0])
+        metrics = self.score(outputs[:n], targets[:n])
+        if len(outputs) == n:
+            return metrics
+        return {**metrics, "train_loss": self.loss(outputs[n:], targets[n:]).item()}
+
+    @cached_property
+    def _judged(self) -> Examples:
+        """What every evaluation looks at: the validation set, and behind it the part of the training set."""
+        if not self.train_loss_examples:
+            return self._validation
+        n = min(self.train_loss_examples, len(self._train[0]))
+        some = torch.from_numpy(np.random.default_rng(0).permutation(len(self._train[0]))[:n].copy())
+        pairs = zip(self._validation, self._train, strict=True)
+        inputs, targets = (torch.cat([all_of, part.index_select(0, some.to(part.device))]) for all_of, part in pairs)
+        return inputs, targets
 
     @cached_property
     def _train(self) -> Examples:
@@ -110,5 +143,13 @@ class SupervisedWorkload(ABC):
                 f"{type(self).__name__}.{name} must return as many inputs as targets, and some, but returned "
                 f"{len(inputs)} inputs and {len(targets)} targets; put the examples along the first axis of both"
             )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return inputs.to(device), targets.to(device)
+        if not torch.cuda.is_available():
+            return inputs, targets
+        free, _ = torch.cuda.mem_get_info()
+        needed = sum(part.numel() * part.element_size() for part in data)
+        if needed > free // 2:  # the other half is for the model and its activations; chosen, not studied
+            raise ValueError(
+                f"the data live on the GPU, but {type(self).__name__}.{name} needs {needed / 2**30:.1f} GiB, and half "
+                f"of what is free there is {free / 2**31:.1f} GiB; use fewer or smaller examples, or more of a GPU"
+            )
+        return inputs.to("cuda"), targets.to("cuda")

@@ -13,9 +13,10 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from analysis.exchange.batch_science.curves import EXAMPLES, SECONDS
-from analysis.exchange.batch_science.ours import KEY, json_cell
+from analysis.exchange.batch_science.ours import json_cell
 from analysis.exchange.batch_science.study import configs_of, number_of
-from analysis.exchange.batch_science.tree import MEASUREMENTS_CSV, METADATA, STUDY
+from analysis.exchange.batch_science.tree import KEY, MEASUREMENTS_CSV, METADATA, STUDY
+from analysis.exchange.column_types import type_name
 from analysis.exchange.free_place import new_folder
 from analysis.exchange.tables.run_tables import measurement_schema
 from analysis.run_folder import RunFolder
@@ -49,8 +50,8 @@ def export_batch_science(folder: RunFolder, out: str) -> dict[str, int]:
     metrics = [name for name in schema.names if name not in MEASUREMENTS.names]
     ours = {
         "experiment": experiment.to_dict(),
-        "hyperparameters": {name: _kind(trials.schema.field(name).type) for name in names},
-        "metrics": {name: _kind(schema.field(name).type) for name in metrics},
+        "hyperparameters": {name: type_name(trials.schema.field(name).type) for name in names},
+        "metrics": {name: type_name(schema.field(name).type) for name in metrics},
         "sessions": folder.read_environment(),
     }
     with new_folder(out) as place:
@@ -65,10 +66,6 @@ def export_batch_science(folder: RunFolder, out: str) -> dict[str, int]:
                 _write_json(path / number / METADATA, _metadata(experiment, row, number, names))
                 files[row["trial_id"]] = path / number / MEASUREMENTS_CSV
         return {TRIALS.name: len(rows), MEASUREMENTS.name: _write_measurements(folder, schema, files)}
-
-
-def _kind(kind: pa.DataType) -> str:
-    return "double" if pa.types.is_null(kind) else str(kind)
 
 
 def _order(row: Mapping[str, Any]) -> tuple[bool, int, str]:

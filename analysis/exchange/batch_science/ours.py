@@ -7,7 +7,7 @@ The layout has no place for seeds, stages, outcomes, seconds or the target. They
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,18 +16,11 @@ from analysis.arrow_tables import arrow_schema
 from analysis.exchange.batch_science.curves import TrialCurves
 from analysis.exchange.batch_science.study import StudyFile
 from analysis.exchange.batch_science.trials import TrialFile
+from analysis.exchange.column_types import TYPES
 from analysis.exchange.imported_run import ImportedRun, Notes
 from search_spaces.load import parse_experiment
 from search_spaces.tables import TRIALS
 from search_spaces.target import Target
-
-KEY = "bcrit"
-TYPES: Mapping[str, pa.DataType] = {
-    "string": pa.string(),
-    "int64": pa.int64(),
-    "double": pa.float64(),
-    "bool": pa.bool_(),
-}
 
 
 def recorded_run(
@@ -82,4 +75,4 @@ def cell(value: Any, kind: pa.DataType) -> Any:
     return float(value) if value is not None and pa.types.is_floating(kind) else value
 
 
-__all__ = ["KEY", "TYPES", "cell", "json_cell", "recorded_run"]
+__all__ = ["cell", "json_cell", "recorded_run"]

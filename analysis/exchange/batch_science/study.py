@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.batch_science.tree import STUDY
+from analysis.exchange.batch_science.tree import KEY, STUDY
 from analysis.exchange.imported_run import Notes
 from analysis.exchange.spaces import Axis, interval
 from search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
@@ -83,7 +83,7 @@ def read_study(folder: Path, notes: Notes) -> StudyFile:
         problems.append("'parameter_configs' must hold one object a hyperparameter")
     if problems:
         raise InputError(str(folder / STUDY), problems)
-    optimizer, ours = content.get("optimizer"), content.get("bcrit")
+    optimizer, ours = content.get("optimizer"), content.get(KEY)
     return StudyFile(
         folder,
         int(batch_size),

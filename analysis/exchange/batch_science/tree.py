@@ -12,6 +12,8 @@ from search_spaces.problems import InputError
 STUDY = "study.json"
 METADATA = "metadata.json"
 MEASUREMENTS_CSV = "measurements.csv"
+KEY = "bcrit"
+"""Under it an export of ours keeps in both JSON files what the layout has no place for."""
 _DEPTH = 3  # dataset, model, optimizer
 _DEEPEST = 12  # the archive has 5 levels below its root, 6 in its special folders; a loop of links ends here
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis.exchange.batch_science.study import StudyFile, is_choice, is_count, option_of
-from analysis.exchange.batch_science.tree import METADATA, trial_folders
+from analysis.exchange.batch_science.tree import KEY, METADATA, trial_folders
 from analysis.exchange.imported_run import Notes, imported_trial
 from search_spaces.dimensions import Value
 from search_spaces.outcome import Outcome
@@ -90,7 +90,7 @@ def _read(study: StudyFile, name: str, path: str, number: int, notes: Notes) -> 
         steps=None if steps is None else int(steps),
         max_steps=study.train_steps or None,
     )
-    ours = metadata.get("bcrit")
+    ours = metadata.get(KEY)
     return TrialFile(row, path, _parameters(study, metadata, notes, trial_id), ours if isinstance(ours, dict) else None)
 
 

@@ -2,8 +2,8 @@
 
 Sources, all of mlcommons: the rules of MLPerf Training 1.0 (training_policies, training_rules.adoc), the compliance
 checker (logging, compliance_checker/*/closed_*.yaml, key eval_accuracy) and the reference points themselves (logging,
-rcp_checker/*/rcps_*.json). Sizes that none of them states are marked "from memory"; they scale steps and examples of a
-benchmark alike and leave its b_crit, in examples, wrong by the same factor, which `--examples-per-epoch` mends.
+rcp_checker/*/rcps_*.json). Sizes that none of them states are marked "from memory". A wrong one multiplies s_min and
+e_min of a benchmark by the same factor, which `--examples-per-epoch` mends, and leaves their ratio b_crit as it is.
 """
 
 from __future__ import annotations

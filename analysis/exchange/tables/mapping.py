@@ -158,6 +158,20 @@ def assign(
     return found, guessed
 
 
+def missing_column(role: str, columns: Sequence[str]) -> str:
+    """The problem with a table in which no column has a role that is needed.
+
+    Args:
+        role: one of `SPELLINGS`.
+        columns: those of the table.
+    """
+    usual = ", ".join(SPELLINGS[role])
+    return (
+        f"a column '{role}' is needed; name it by --columns {role}=COLUMN, or as one of {usual}. "
+        f"The columns are {', '.join(columns)}"
+    )
+
+
 def hyperparameter_columns(mapped: Mapped, columns: Sequence[str], taken: Sequence[str], where: str) -> dict[str, str]:
     """The columns that hold hyperparameters: as the user says, or those with a usual name.
 
@@ -180,4 +194,4 @@ def hyperparameter_columns(mapped: Mapped, columns: Sequence[str], taken: Sequen
     return {name: "" for name in columns if name not in taken and name.lower() in _HYPERPARAMETERS}
 
 
-__all__ = ["SPELLINGS", "Mapped", "assign", "hyperparameter_columns", "outcome_of", "read_mapping"]
+__all__ = ["SPELLINGS", "Mapped", "assign", "hyperparameter_columns", "missing_column", "outcome_of", "read_mapping"]

@@ -35,7 +35,7 @@ def trial_rows(
         with_curves: whether the steps to target come from curves.
 
     Returns:
-        Rows of the trials table, not yet numbered.
+        Rows of the trials table, not yet numbered; seeds that the table does not tell are empty (`find_repeats`).
 
     Raises:
         InputError: lists every problem with the rows that have it.
@@ -74,13 +74,15 @@ def _row(told: Mapping[str, Any], point: Row, place: int, mapped: Mapped, with_c
         words = f"'{told['outcome']}' is no known outcome; say in the YAML file of --columns what it means, "
         raise ValueError(words + f"outcomes: {{{told['outcome']}: diverged}}") from None
     steps = None if with_curves else _whole(told.get("steps_to_target"), "steps_to_target")
+    if steps == 0:
+        raise ValueError("'steps_to_target' must be at least 1, or an empty cell for a trial that did not reach")
     max_steps = _whole(told.get("max_steps"), "max_steps")
     trial_id = told.get("trial_id")
     return imported_trial(
         f"{batch_size}/{place}" if trial_id is None else str(trial_id),
         batch_size,
         0,
-        seed=_whole(told.get("seed"), "seed") or 0,
+        seed=_whole(told.get("seed"), "seed"),
         # Reached and exhausted are what the steps say; a table may contradict itself there.
         outcome=None if outcome in (None, Outcome.REACHED, Outcome.EXHAUSTED) else outcome.value,
         max_steps=max_steps,
@@ -113,15 +115,32 @@ def _seconds(value: Any) -> float:
 
 
 def find_repeats(rows: Sequence[Row], names: Sequence[str], notes: Notes) -> None:
-    """Mark rows of one point with different seeds as its repeats: stage `confirm`, named by the first of them."""
+    """Mark rows of one point as its repeats: stage `confirm`, named by the first of them.
+
+    Their median over seeds is the point's number, as in `bcrit fit`; as a search, the smallest would be taken.
+
+    Args:
+        rows: changed in place; a seed that the table does not tell becomes the row's place among those of its point.
+        names: the hyperparameters.
+        notes: receives how many there are.
+    """
     points: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         points.setdefault((row["batch_size"], *(row[name] for name in names)), []).append(row)
-    repeated = [group for group in points.values() if len({row["seed"] for row in group}) > 1]
+    repeated = [group for group in points.values() if len(group) > 1]
+    alike = sum(len({row["seed"] for row in group}) < len(group) for group in repeated)
+    for group in points.values():
+        for place, row in enumerate(group):
+            row["seed"] = place if row["seed"] is None else row["seed"]
     for group in repeated:
         for row in group:
             row |= {"stage": Stage.CONFIRM.value, "repeats": group[0]["trial_id"]}
-    notes.add("Points with several seeds: the median over seeds is their number", len(repeated))
+    notes.add("Points with several seeds: the median over seeds is their number", len(repeated) - alike)
+    notes.add(
+        "Points with several rows that no seed tells apart: they are read as repeats, whose median is their number; "
+        "--columns NAME=COLUMN names a seed or a hyperparameter that tells them apart",
+        alike,
+    )
 
 
 __all__ = ["SHOWN", "Row", "find_repeats", "trial_rows"]

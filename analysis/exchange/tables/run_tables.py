@@ -8,7 +8,8 @@ come back bit for bit; an empty cell is no value, `nan` is one.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,8 +18,10 @@ import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
 from analysis.arrow_tables import arrow_schema, decoded
+from analysis.exchange.column_types import TYPES, type_name
 from analysis.exchange.free_place import new_folder
 from analysis.exchange.imported_run import ImportedRun, Notes
+from analysis.exchange.tables.batches import open_batches
 from analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from search_spaces.load import parse_experiment, read_yaml
 from search_spaces.problems import InputError
@@ -26,7 +29,6 @@ from search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 Format = Literal["csv", "parquet"]
 COLUMNS = "columns.json"
-_TYPES = {"string": pa.string(), "int64": pa.int64(), "double": pa.float64(), "bool": pa.bool_()}
 
 
 def export_tables(folder: RunFolder, out: str, kind: Format) -> dict[str, int]:
@@ -82,8 +84,7 @@ def _described(table: Table, schema: pa.Schema) -> list[dict[str, str]]:
     found = []
     for field in schema:
         column = known.get(field.name)
-        kind = "double" if pa.types.is_null(field.type) else str(field.type)
-        entry = {"name": field.name, "type": kind}
+        entry = {"name": field.name, "type": type_name(field.type)}
         if column is not None:
             entry |= {"unit": column.unit, "description": column.description}
         else:
@@ -93,7 +94,7 @@ def _described(table: Table, schema: pa.Schema) -> list[dict[str, str]]:
 
 
 def import_tables(source: str, kind: Format) -> ImportedRun:
-    """Read what `export_tables` wrote. Both tables are read whole.
+    """Read what `export_tables` wrote; the measurements are read piece by piece, while the run is written.
 
     Args:
         source: the folder.
@@ -111,8 +112,7 @@ def import_tables(source: str, kind: Format) -> ImportedRun:
         rule = f"it must be a folder that `bcrit export {kind}` wrote, but it has no {', '.join(missing)}"
         raise InputError(source, [f"{rule}; tables from elsewhere are read by `bcrit import table`"])
     experiment = parse_experiment(read_yaml((place / EXPERIMENT).read_text(encoding="utf-8"), source), source)
-    trials = _read(place, TRIALS, kind, source)
-    measurements = _read(place, MEASUREMENTS, kind, source)
+    trials = pa.concat_tables(_Pieces(place, TRIALS, kind, source))
     sessions: list[Mapping[str, Any]] = []
     if (place / ENVIRONMENT).is_file():
         try:
@@ -120,29 +120,65 @@ def import_tables(source: str, kind: Format) -> ImportedRun:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(source, [f"{ENVIRONMENT} is damaged: {error}"]) from error
     return ImportedRun(
-        kind, source, experiment, lambda: trials, [measurements], Notes(), recorded=True, sessions=sessions
+        kind,
+        source,
+        experiment,
+        lambda: trials,
+        _Pieces(place, MEASUREMENTS, kind, source),
+        Notes(),
+        recorded=True,
+        sessions=sessions,
     )
 
 
-def _read(place: Path, table: Table, kind: Format, source: str) -> pa.Table:
-    path = place / f"{table.name}.{kind}"
-    try:
-        if kind == "parquet":
-            return pq.read_table(path)
-        described = json.loads((place / COLUMNS).read_text(encoding="utf-8"))[table.name]
-        types = {column["name"]: _TYPES[column["type"]] for column in described}
-        data = arrow_csv.read_csv(
-            path,
-            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-            ),
+@dataclass(frozen=True)
+class _Pieces:
+    """The rows of a table that `export_tables` wrote; every iteration reads the file anew."""
+
+    place: Path
+    table: Table
+    kind: Format
+    source: str
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Read.
+
+        Yields:
+            At least one table, with all columns.
+
+        Raises:
+            InputError: the file is damaged, or it has columns that nothing describes.
+        """
+        convert = None if self.kind == "parquet" else self._convert()
+        try:
+            schema, batches = open_batches(self._path, convert)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        if unknown := [name for name in schema.names if convert is not None and name not in convert.column_types]:
+            raise InputError(self.source, [f"{COLUMNS} does not describe {', '.join(unknown)} of {self._path.name}"])
+        yield schema.empty_table()
+        try:
+            for batch in batches:
+                yield pa.Table.from_batches([batch])
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    @property
+    def _path(self) -> Path:
+        return self.place / f"{self.table.name}.{self.kind}"
+
+    def _damaged(self, error: Exception) -> InputError:
+        return InputError(self.source, [f"{self._path.name} cannot be read: {error}"])
+
+    def _convert(self) -> arrow_csv.ConvertOptions:
+        try:
+            described = json.loads((self.place / COLUMNS).read_text(encoding="utf-8"))[self.table.name]
+            types = {column["name"]: TYPES[column["type"]] for column in described}
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(self.source, [f"{COLUMNS} cannot be read: {error}"]) from error
+        return arrow_csv.ConvertOptions(
+            column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         )
-    except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-        raise InputError(source, [f"{path.name} cannot be read: {error}"]) from error
-    if unknown := [name for name in data.column_names if name not in types]:
-        raise InputError(source, [f"{COLUMNS} does not describe {', '.join(unknown)} of {path.name}"])
-    return data
 
 
 __all__ = ["COLUMNS", "Format", "export_tables", "import_tables", "measurement_schema"]

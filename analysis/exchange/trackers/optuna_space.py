@@ -6,15 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from analysis.exchange.imported_run import Notes
-from analysis.exchange.settings import one_type
+from analysis.exchange.settings import one_type, our_names
 from analysis.exchange.spaces import Axis, interval
+from analysis.exchange.tried_space import box_scale
 from search_spaces.dimensions import Choice
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-
-# Numeric options that span this factor lie on a logarithmic scale. Chosen, not studied.
-_LOG_FACTOR = 10.0
 
 
 def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: Notes) -> dict[str, Axis]:
@@ -28,9 +26,11 @@ def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: Not
         Dimensions by parameter. A choice among numbers is a box on their range, since numbers have an order.
     """
     forms: dict[str, list[tuple[str, list[Any]]]] = {}
+    distributions = list(distributions)
+    ours = our_names(name for of_trial in distributions for name in of_trial)
     for of_trial in distributions:
         for name, distribution in of_trial.items():
-            form = _form(distribution)
+            form = _form(ours[name], distribution)
             if form not in forms.setdefault(name, []):
                 forms[name].append(form)
     found: dict[str, Axis] = {}
@@ -47,7 +47,7 @@ def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: Not
     return found
 
 
-def _form(distribution: BaseDistribution) -> tuple[str, list[Any]]:
+def _form(name: str, distribution: BaseDistribution) -> tuple[str, list[Any]]:
     """(scale, ends or options)."""
     choices = getattr(distribution, "choices", None)
     if choices is None:
@@ -56,7 +56,7 @@ def _form(distribution: BaseDistribution) -> tuple[str, list[Any]]:
         return "log" if log else "integer" if whole else "linear", [low, high]
     if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
         low, high = min(choices), max(choices)
-        return "log" if low > 0 and high / low >= _LOG_FACTOR else "linear", [low, high]
+        return box_scale(name, low, high, whole=all(isinstance(choice, int) for choice in choices)), [low, high]
     return "choice", one_type([parameter_value(choice) for choice in choices])
 
 

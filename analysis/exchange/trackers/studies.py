@@ -1,23 +1,22 @@
-"""From the logged runs of a tracker to an imported run: studies, repeats of one point, outcomes, search space."""
+"""From the logged runs of a tracker to an imported run: which runs count, their studies and search space."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 
 from analysis.arrow_tables import to_arrow
 from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
-from analysis.exchange.names import metric_names, renamed
+from analysis.exchange.imported_run import ImportedRun, Notes
+from analysis.exchange.names import renamed
 from analysis.exchange.settings import our_names, setting_columns
 from analysis.exchange.spaces import Axis, common_space, fitted
-from analysis.exchange.trackers.curves import curve, ending
+from analysis.exchange.trackers.curves import curve
 from analysis.exchange.trackers.names import Names, Reading, find_names
-from analysis.exchange.trackers.run import SECONDS, LoggedRun
+from analysis.exchange.trackers.rows import measurements_of, trial_rows
+from analysis.exchange.trackers.run import LoggedRun
 from analysis.exchange.tried_space import tried_in_study, tried_space
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
@@ -47,7 +46,7 @@ def import_logged(
         name: of the experiment; None = the last part of the source.
 
     Returns:
-        The run. Runs that agree in all settings but the seed are repeats of one point (`stages`).
+        The run. Runs that agree in all settings but the seed are repeats of one point (`rows.stages`).
 
     Raises:
         InputError: batch size, counter or metric cannot be found or used, or no run can.
@@ -56,13 +55,16 @@ def import_logged(
         raise InputError(source, ["there is no run in it"])
     names = find_names(runs, reading, source)
     runs = _usable(runs, names, reading, notes)
+    if not runs:
+        rule = f"no run can be used: each lacks '{names.batch_size}', or reports of '{reading.target.metric}'"
+        raise InputError(source, [f"{rule}; name the batch size, or another metric in --target"])
     sizes = batch_sizes(runs, names.batch_size, source)
     curves = [curve(run, names, reading, size, notes) for run, size in zip(runs, sizes, strict=True)]
     _refuse_easy_target(curves, reading, source)
     there = setting_columns([_hyperparameters(run, names) for run in runs], notes)
     here = our_names(there)
     columns = {here[name]: values for name, values in there.items()}
-    rows = _rows(runs, sizes, curves, columns, names, reading, notes)
+    rows = trial_rows(runs, sizes, curves, columns, names, reading, notes)
     notes.add(f"'{names.counter}' counts progress, one count being {reading.factor}")
     notes.add("Times are the tracker's, with evaluation in them", sum(row["train_seconds"] > 0 for row in rows))
     boxes, studies = _spaces(
@@ -78,12 +80,13 @@ def import_logged(
             "batch_sizes": sorted(set(sizes)),
             "target": reading.target,
             "space": boxes,
-            "budget": {"steps": max(1, *(int(of["step"].max()) for of in curves if len(of)))},
+            # Where nothing finite was reported, no step is known: every run diverged or failed.
+            "budget": {"steps": max([1, *(int(of["step"].max()) for of in curves if len(of))])},
             "unit": reading.unit,
         }
     )
     trials = to_arrow(TRIALS, rows)
-    return ImportedRun(format_name, source, experiment, lambda: trials, _measurements(rows, curves), notes)
+    return ImportedRun(format_name, source, experiment, lambda: trials, measurements_of(rows, curves), notes)
 
 
 def _refuse_easy_target(curves: Sequence[pd.DataFrame], reading: Reading, source: str) -> None:
@@ -171,85 +174,4 @@ def _hyperparameters(run: LoggedRun, names: Names) -> dict[str, Any]:
     return {name: value for name, value in run.settings.items() if name not in (names.batch_size, names.seed)}
 
 
-def _rows(
-    runs: Sequence[LoggedRun],
-    sizes: Sequence[int],
-    curves: Sequence[pd.DataFrame],
-    columns: Mapping[str, Sequence[Any]],
-    names: Names,
-    reading: Reading,
-    notes: Notes,
-) -> list[dict[str, Any]]:
-    points = [(size, *(values[i] for values in columns.values())) for i, size in enumerate(sizes)]
-    staged = stages(points)
-    repeated = sum(stage == "confirm" for stage, _ in staged)
-    notes.add("Runs that repeat another's settings are read as repeats on other seeds", repeated)
-    numbers: Counter[tuple[int, str]] = Counter()
-    rows = []
-    for i, (run, (stage, first)) in enumerate(zip(runs, staged, strict=True)):
-        number = numbers[sizes[i], stage]
-        numbers[sizes[i], stage] += 1
-        seconds = curves[i][SECONDS].max()
-        known = {
-            "stage": stage,
-            "repeats": None if first is None else runs[first].name,
-            "seed": _seed(run.known.get(names.seed) if names.seed else None, number),
-            **ending(run, curves[i], reading.target, notes),
-            "train_seconds": 0.0 if pd.isna(seconds) else float(seconds),
-            "started_at": run.started_at,
-            "ended_at": run.ended_at,
-        }
-        rows.append(imported_trial(run.name, sizes[i], number, **known, **{n: v[i] for n, v in columns.items()}))
-    return rows
-
-
-def stages(points: Sequence[tuple[Any, ...]]) -> list[tuple[str, int | None]]:
-    """Tell the search from its repeats.
-
-    In a study of several points the first run of each is the search, and the others, on other seeds, confirm it; a
-    study of one point that was run several times has nothing but repeats.
-
-    Args:
-        points: (batch size, hyperparameters ...) of each run.
-
-    Returns:
-        (stage, index of the run whose point it repeats) of each run.
-    """
-    first: dict[tuple[Any, ...], int] = {}
-    for i, point in enumerate(points):
-        first.setdefault(point, i)
-    times, in_study = Counter(points), Counter(point[0] for point in first)
-    return [
-        ("confirm", first[point])
-        if first[point] != i or (in_study[point[0]] == 1 and times[point] > 1)
-        else ("search", None)
-        for i, point in enumerate(points)
-    ]
-
-
-def _seed(value: Any, number: int) -> int:
-    """The seed that was logged; the run's number where none was, or one that is no whole number."""
-    try:
-        return int(str(value)) if abs(int(str(value))) < 2**63 else number
-    except ValueError:
-        return number
-
-
-def _measurements(rows: Sequence[Mapping[str, Any]], curves: Sequence[pd.DataFrame]) -> list[pa.Table]:
-    """All curves as one table, so that its columns are the same for all."""
-    parts = []
-    for row, of in zip(rows, curves, strict=True):
-        metrics = [name for name in of.columns if name not in ("step", SECONDS)]
-        own = {"trial_id": row["trial_id"], "step": of["step"], "examples": of["step"] * row["batch_size"]}
-        parts.append(pd.DataFrame({**own, SECONDS: of[SECONDS], **of[metrics].rename(columns=metric_names(metrics))}))
-    frame = pd.concat([part for part in parts if len(part)], ignore_index=True) if any(map(len, parts)) else None
-    if frame is None:
-        return []
-    # A NaN here is a value that was not finite or not known, not an empty cell.
-    fields = [pa.field("trial_id", pa.string()), *(pa.field(name, pa.int64()) for name in ("step", "examples"))]
-    fields += [pa.field(str(name), pa.float64()) for name in frame.columns[3:]]
-    arrays = [pa.array(frame[field.name].to_numpy(), field.type) for field in fields]
-    return [pa.table(arrays, schema=pa.schema(fields))]
-
-
-__all__ = ["batch_sizes", "import_logged", "stages"]
+__all__ = ["batch_sizes", "import_logged"]

@@ -70,7 +70,8 @@ def batch_size_table(rows: Sequence[AtBatchSize]) -> Table:
     """One row a pair and batch size."""
     found = []
     for row in rows:
-        between = "–" if row.high is None else interval_text(row.ratio, row.low, row.high)
+        known = row.low is not None or row.high is not None
+        between = interval_text(row.ratio, row.low, row.high) if known else "–"
         found.append(
             {
                 "run / baseline": f"{row.run} / {row.baseline}",

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from analysis.budgets.resources import Resource
-from analysis.budgets.tables import BudgetTables, Status, amount
+from analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
 from analysis.curve_answers import budgets_of_run
+from analysis.measured import measured
+from search_spaces.tables import MEASUREMENTS, TRIALS
+from search_spaces.target import Target
 from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.targets.test_grid import cut
 
@@ -117,3 +120,21 @@ def test_amounts_are_read_by_people() -> None:
     assert amount(Resource.EXAMPLES, 1100, "tokens") == "1,100 tokens"
     assert amount(Resource.HOURS, 0.05, "tokens") == "3 min"
     assert all(status.sentence.endswith(".") for status in Status)
+
+
+def test_of_another_metric_the_studies_that_reached_are_those_that_did(tmp_path: Path) -> None:
+    spec = experiment([16, 64], "loss < 0.01")
+    runs = {f"b64-{n}": Run(64, cut(list(falling(64, 1 + 0.1 * n).curve), spec)) for n in range(3)}
+    runs |= {f"b16-{n}": falling(16, 9 + n) for n in range(3)}
+    folder = write_run(tmp_path / "run", spec, runs)
+    rows = folder.read(MEASUREMENTS).to_pylist()
+    folder.append(
+        MEASUREMENTS, [row | {"loss": None, "error": row["loss"], "step": row["step"] + 1000} for row in rows], 1
+    )
+    trials = folder.read(TRIALS).to_pandas()
+    trials[["steps", "steps_to_target"]] += 1000
+    error = Target.model_validate("error < 0.001")
+    _, best = measured(folder, trials, error, [error], {Resource.STEPS: (1050.0,)})
+    found = budget_tables(trials, spec.model_copy(update={"target": error}), best, spec.target).verdicts[0]
+    assert found.winner is None
+    assert "batch size 64 reaches loss < 0.01 and stops there; which has the best error is not known" in found.sentence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ TARGET = Target.model_validate("loss < 1")
 
 
 def study(best: float, status: Status = Status.COVERED, unfinished: bool = False, n: int = 10) -> Compared:
-    return Compared(status, np.asarray(best + 0.01 * np.arange(n)), unfinished)
+    return Compared(status, np.asarray(best + 0.01 * np.arange(n)), unfinished, n_reached=2 * TARGET.reached(best))
 
 
 def judged(**studies: Compared) -> BudgetVerdict:
@@ -36,6 +38,13 @@ def test_a_lead_within_the_spread_of_the_trials_is_no_win() -> None:
 def test_reaching_the_target_beats_not_reaching_it() -> None:
     found = judged(b8=study(0.9, Status.STOPPED), b16=study(1.01))
     assert (found.winner, found.sentence) == (8, "Within 100 steps only batch size 8 reaches loss < 1.")
+
+
+def test_one_trial_that_reaches_the_target_may_be_luck() -> None:
+    lucky = replace(study(0.9, Status.STOPPED), n_reached=1)
+    found = judged(b8=lucky, b64=study(1.5))
+    assert (found.winner, found.leader) == (None, 8)
+    assert "in one trial: that may be luck" in found.sentence
 
 
 def test_two_that_stopped_at_the_target_cannot_be_told_apart() -> None:
@@ -75,6 +84,9 @@ def test_one_study_is_nothing_to_compare() -> None:
     assert "nothing to compare" in judged(b8=study(2.0), b16=study(1.0, Status.MISSING)).sentence
 
 
-def test_of_another_metric_the_target_says_nothing() -> None:
+def test_of_another_metric_only_those_that_stopped_at_the_target_are_named_and_none_wins() -> None:
     studies = {8: study(0.9, Status.STOPPED), 16: study(3.0)}
-    assert verdict_on(ASKED, studies, TARGET, "accuracy")[0].winner is None
+    found, _ = verdict_on(ASKED, studies, TARGET, "accuracy")
+    assert found.winner is None
+    wanted = "batch size 8 reaches loss < 1 and stops there; which has the best accuracy is not known."
+    assert found.sentence == f"Within 100 steps {wanted}"

@@ -63,3 +63,17 @@ def test_shares_sum_to_one(values: list[list[float]]) -> None:
     shares = win_shares({2**k: np.array(mine) for k, mine in enumerate(values)})
     assert sum(shares.values()) == pytest.approx(1)
     assert all(-1e-12 <= share <= 1 + 1e-12 for share in shares.values())
+
+
+def test_of_thousands_of_trials_those_that_are_never_best_change_nothing() -> None:
+    rng = np.random.default_rng(3)
+    values = {b: rng.normal(0.001 * b, 1, 3000) for b in range(4)}
+    m = 1500
+    whole = {}
+    for b, mine in values.items():
+        mine = np.sort(mine)
+        tail = ((len(mine) - np.arange(len(mine) + 1)) / len(mine)) ** m
+        worse = [(1 - np.searchsorted(np.sort(v), mine) / len(v)) ** m for other, v in values.items() if other != b]
+        whole[b] = float(((tail[:-1] - tail[1:]) * np.prod(worse, axis=0)).sum())
+    total = sum(whole.values())
+    assert win_shares(values) == pytest.approx({b: share / total for b, share in whole.items()}, abs=1e-12)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.comparison.cautions import cautions
+from analysis.comparison.source import Run
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled
 
@@ -28,9 +29,9 @@ def test_runs_that_differ_in_nothing_else_need_no_caution() -> None:
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"trials": 4}, "not searched equally hard (search trials a batch size: a 2, b 4)"),
+        ({"trials": 4}, "not searched equally hard (search trials a batch size: a: 2; b: 4)"),
         ({"confirm": False}, "Steps of b are partly those of the search's best trial"),
-        ({"workload": "other"}, "The workloads differ (a toy, b other)"),
+        ({"workload": "other"}, "The workloads differ (a: toy; b: other)"),
         ({"workload": {"name": "toy", "width": 8}}, "different options"),
         ({"search": {"protocol": "random"}}, "The experiments differ in search.protocol too"),
         ({"budget": {"steps": 9}, "resolution": 0.1}, "differ in budget and resolution too"),
@@ -43,6 +44,26 @@ def test_runs_that_differ_in_nothing_else_need_no_caution() -> None:
 def test_a_difference_beside_the_compared_one_is_told(more: dict[str, Any], words: str) -> None:
     (told,) = with_b(**more)
     assert words in told
+
+
+def test_labels_and_values_with_commas_can_be_told_apart() -> None:
+    commas = [
+        replace(labelled("x", made_up.run(**PLAIN, trials=n)), label=name) for name, n in (("t, 12", 2), ("d", 4))
+    ]
+    assert "(search trials a batch size: t, 12: 2; d: 4)" in cautions(commas)[0]
+
+
+def test_a_run_that_reached_nothing_is_not_called_confirmed() -> None:
+    def told(*runs: Run) -> str:
+        (found,) = [caution for caution in cautions(runs) if "the search's best trial" in caution]
+        return found
+
+    searched = labelled("b", made_up.run("b", **PLAIN, seed=1, confirm=False))
+    assert A.analysis is not None
+    studies = A.analysis.studies.assign(steps=float("nan"))
+    nothing = replace(A, label="nothing", analysis=replace(A.analysis, studies=studies))
+    assert told(searched, nothing).endswith("by the luck of the search.")
+    assert told(searched, A, nothing).endswith("by the luck of the search; those of a are medians over fresh seeds.")
 
 
 def test_a_bend_is_told() -> None:
@@ -63,7 +84,7 @@ def test_targets_compared_on_request_are_told() -> None:
     other = labelled("b", made_up.run("b", **PLAIN, seed=1, target="loss < 0.5"))
     assert cautions([A, other]) == ()  # not divided, so nothing is to be taken with care
     (told,) = cautions([A, other], across_targets=True)
-    assert "The targets differ (a loss < 1, b loss < 0.5)" in told
+    assert "The targets differ (a: loss < 1; b: loss < 0.5)" in told
 
 
 def test_hours_of_two_machines_are_told() -> None:
@@ -89,4 +110,4 @@ def test_points_on_an_edge_are_told() -> None:
     boundary = A.analysis.boundary.iloc[:0].copy()
     boundary.loc[0] = {**edge, "optimum": 9.9, "widened_to": float("nan")}
     touched = replace(A, analysis=replace(A.analysis, boundary=boundary, trials=trials))
-    assert "edge of their box, so fewer steps may be possible there: a at batch size 8." in cautions([touched])[0]
+    assert "edge of their box, so fewer steps may be possible there: a: at batch size 8." in cautions([touched])[0]

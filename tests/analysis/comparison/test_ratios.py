@@ -6,11 +6,14 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from analysis.comparison.b_crit_ratio import Squared, p_value
+from analysis.comparison.b_crit_ratio import p_value, squared
 from analysis.comparison.ratios import Ratio, Verdict, obstacle, ratios
 from analysis.comparison.source import NUMBERS, Run
+from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from analysis.fit.p_norm import PNorm
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled, table
 
@@ -50,13 +53,38 @@ def test_intervals_cover_and_equal_numbers_are_seldom_called_different() -> None
         sizes = np.geomspace(4, 1024, n)
         a = made_up.fit(100, 64, noise, 2 * seed, sizes=sizes)
         b = made_up.fit(50, 120, noise, 2 * seed + 1, sizes=sizes)
-        covered["b_crit"] += p_value(Squared.of(a), Squared.of(b), math.log(truth["b_crit"])) >= 0.05
+        covered["b_crit"] += p_value(squared(a), squared(b), math.log(truth["b_crit"])) >= 0.05
         for ratio in ratios([replace(SGD, fit=b), replace(NESTEROV, fit=a)]):
             if ratio.quantity != "b_crit":
                 low, high = ratio.low or 0.0, ratio.high or math.inf
                 covered[ratio.quantity] += low <= truth[ratio.quantity] <= high
     for name in NUMBERS:
         assert 0.90 <= covered[name] / len(cells) <= 0.995, (name, covered)
+
+
+def sharp(b_crit: float, noise: float = 0.0, seed: int = 0) -> HyperbolaFit:
+    """The hyperbola through eight points of a knee with p = 2."""
+    sizes = np.geomspace(4, 1024, 8)
+    scatter = np.random.default_rng(seed).normal(0, noise, 8) if noise else np.zeros(8)
+    steps = PNorm(100, b_crit, 2.0, 0).steps(sizes) * np.exp(scatter)
+    return fit_hyperbola(pd.DataFrame({"batch_size": sizes, "steps": steps}))
+
+
+def test_fits_of_a_sharp_knee_whose_own_intervals_are_disjoint_are_told_apart() -> None:
+    truth = math.log(sharp(100).b_crit / sharp(140).b_crit)
+    disjoint, told, covered = 0, 0, 0
+    for seed in range(40):
+        a, b = sharp(100, 0.03, 2 * seed), sharp(140, 0.03, 2 * seed + 1)
+        found = of(ratios([replace(SGD, fit=b), replace(NESTEROV, fit=a)]), "b_crit")
+        low, high = math.log(found.low or 0.0), math.log(found.high or 0.0)
+        if a.b_crit_high < b.b_crit_low:
+            disjoint += 1
+            told += found.excludes_one
+        own = math.hypot(*(math.log(fit.b_crit_high / fit.b_crit_low) for fit in (a, b)))
+        assert 0.8 < (high - low) / own < 1.02  # Student's t of 5 to 10 degrees of freedom over that of 5: 0.87 to 1
+        covered += low <= truth <= high
+    assert disjoint > 20 and told == disjoint
+    assert covered >= 34  # of 40; 0.95 less four standard errors of 0.034 is 32.5
 
 
 def test_a_family_of_equal_runs_has_few_false_alarms() -> None:

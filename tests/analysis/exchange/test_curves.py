@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from analysis.exchange.curves import in_order, summarize
 from search_spaces.target import Target
 
-VALUES = st.sampled_from([0.0, -0.0, 0.5, 1.0, math.nextafter(1.0, 0.0), 1.5, math.nan, math.inf, -math.inf])
+VALUES = st.sampled_from([0.0, -0.0, 0.5, 1.0, math.nextafter(1.0, 0.0), 1.5, math.nan, math.inf, -math.inf, None])
+Row = tuple[str, int, float | None]
 ROWS = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.integers(0, 6), VALUES), min_size=1, max_size=40)
 
 
-def table(rows: list[tuple[str, int, float]], encoded: bool = False) -> pa.Table:
+def table(rows: Sequence[Row], encoded: bool = False) -> pa.Table:
     ids, steps, values = (list(column) for column in zip(*rows, strict=True))
     names = pa.array(ids)
     return pa.table(
@@ -31,7 +33,7 @@ def table(rows: list[tuple[str, int, float]], encoded: bool = False) -> pa.Table
 
 @pytest.mark.parametrize("sentence", ["m < 1", "m > 1"], ids=["minimize", "maximize"])
 @given(rows=ROWS)
-def test_any_rows_give_the_crossings_of_the_slow_rule(sentence: str, rows: list[tuple[str, int, float]]) -> None:
+def test_any_rows_give_the_crossings_of_the_slow_rule(sentence: str, rows: list[Row]) -> None:
     target = Target.model_validate(sentence)
     curves = in_order(table(rows), target)
     summary = summarize(curves, target)
@@ -39,18 +41,20 @@ def test_any_rows_give_the_crossings_of_the_slow_rule(sentence: str, rows: list[
     assert summary.trial_ids == list(dict.fromkeys(name for name, _, _ in rows))
     for place, name in enumerate(summary.trial_ids):
         own = sorted(((step, value) for n, step, value in rows if n == name), key=lambda row: row[0])
-        crossing = target.first_crossing(own)
-        before = [step for step, _ in own if crossing is not None and step < crossing.steps]
-        assert summary.steps[place] == (0 if crossing is None else crossing.steps)
-        assert summary.steps_low[place] == max(before, default=0)
-        assert summary.last_step[place] == own[-1][0]
         sign = 1 if sentence == "m < 1" else -1
-        kept: dict[int, float] = {}
+        kept: dict[int, float | None] = {}
         for step, value in own:
-            kept[step] = min([kept.get(step, math.nan), value], key=lambda v: (math.isnan(v), sign * v))
-        finite = [value for value in kept.values() if math.isfinite(value)]
-        best = sign * min((sign * value for value in finite), default=math.nan)
-        assert summary.best[place] == pytest.approx(best, nan_ok=True)
+            kept[step] = min(
+                [kept.get(step), value], key=lambda v: (v is None, v is None or math.isnan(v), sign * (v or 0))
+            )
+        crossing, best = target.first_crossing(kept.items()), target.best(kept.items())
+        assert (summary.steps[place], summary.steps_low[place]) == (
+            (0, 0) if crossing is None else (crossing.steps, crossing.steps_low)
+        )
+        assert summary.last_step[place] == own[-1][0]
+        assert summary.best[place] == pytest.approx(math.nan if best is None else best, nan_ok=True)
+        values = [value for value in kept.values() if value is not None]
+        assert summary.broken[place] == (bool(values) and not math.isfinite(values[-1]))
 
 
 def test_rows_in_order_are_not_copied() -> None:

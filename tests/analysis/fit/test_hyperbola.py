@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize
 
 from analysis.fit.hyperbola import Hyperbola
 
@@ -25,20 +23,12 @@ def test_at_b_crit_steps_and_examples_are_twice_their_minimum() -> None:
 def test_the_closed_forms_give_the_numbers_worked_by_hand() -> None:
     assert GOLDEN.batch_size_for_steps(1250) == 400  # 100 / (1.25 - 1)
     assert GOLDEN.batch_size_for_examples(125_000) == 25  # 100 (1.25 - 1)
-    assert GOLDEN.batch_size_for_efficiency(0.8) == pytest.approx(25)
-    assert GOLDEN.batch_size_for_efficiency(0.5) == 100
     assert GOLDEN.efficiency(25) == pytest.approx(0.8)
-    assert GOLDEN.cheapest_for_exchange(25) == pytest.approx((50, (math.sqrt(1e5) + math.sqrt(25e3)) ** 2))
-    assert GOLDEN.fastest_for_step_time(4e-3, 1e-4) == pytest.approx(math.sqrt(40 * 100))
 
 
 def test_budgets_at_or_below_the_minimum_are_infeasible() -> None:
     assert GOLDEN.batch_size_for_steps(1000) is None
     assert GOLDEN.batch_size_for_examples(100_000) is None
-
-
-def test_a_flat_step_time_makes_the_largest_batch_the_fastest() -> None:
-    assert GOLDEN.fastest_for_step_time(1e-3, 0) == math.inf
 
 
 def test_the_limits_of_the_curve_are_ordinary_curves() -> None:
@@ -69,18 +59,3 @@ def test_a_budget_is_spent_exactly_at_its_batch_size(s_min: float, e_min: float,
     assert by_steps is not None and by_examples is not None
     assert curve.steps(by_steps) == pytest.approx(curve.steps(batch) * 1.5)
     assert curve.examples(by_examples) == pytest.approx(curve.examples(batch) * 1.5)
-
-
-@given(st.floats(1, 1e3), st.floats(1, 1e3), st.floats(0.01, 100))
-def test_closed_form_optima_agree_with_a_numeric_search(s_min: float, e_min: float, rate: float) -> None:
-    curve = Hyperbola(s_min, e_min)
-
-    def cost(log_batch: float) -> float:
-        batch = math.exp(log_batch)
-        return float(curve.examples(batch) + rate * curve.steps(batch))
-
-    found = optimize.minimize_scalar(cost, bounds=(-20, 20), method="bounded", options={"xatol": 1e-9})
-    batch, least = curve.cheapest_for_exchange(rate)
-    assert least == pytest.approx(found.fun, rel=1e-9)
-    assert np.log(batch) == pytest.approx(found.x, abs=1e-3)
-    assert curve.fastest_for_step_time(rate, 1) == pytest.approx(batch)

@@ -90,3 +90,13 @@ def test_the_interval_holds_the_true_optimum() -> None:
         found, _ = near_optimal_sets(*tables(trials, experiment))
         covered += [s.ranges[name].low <= 0.5 / (1 + 64 / s.batch_size) <= s.ranges[name].high for s in found]
     assert sum(covered) >= 5
+
+
+def test_no_end_of_a_range_passes_the_values_themselves_by_rounding() -> None:
+    """exp(log(0.1)) is 0.10000000000000002, above the best point itself."""
+    values = [0.1, 0.2, 0.3, 0.7, 1.1, 3.3, 0.05]
+    for value in values:
+        only = sets([row(0, value, 100), row(1, value, 101)]).ranges["lr"]
+        assert only.low <= only.best <= only.high and only.seen_low == only.best == only.seen_high == only.centre
+    found = sets([row(n, value, 100 + n) for n, value in enumerate(values)]).ranges["lr"]
+    assert (found.seen_low, found.seen_high) == (min(values), max(values))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.recommendation.recommend import Recommendation, recommend
-from tests.analysis.recommendation.offers import ALL, EXACT, H100, H100_8
+from tests.analysis.recommendation.offers import A100, ALL, EXACT, H100, H100_8
 
 
 def at_price(kind: str, price: float, **limits: Any) -> Recommendation:
@@ -39,3 +39,10 @@ def test_without_prices_or_another_kind_there_is_no_such_price() -> None:
     assert recommend(EXACT, [replace(item, price_per_device_hour=None) for item in ALL]).break_even == ()
     assert recommend(EXACT, [H100, H100_8]).break_even == ()
     assert recommend(EXACT, [H100]).break_even == ()
+
+
+def test_nothing_can_be_cheaper_than_a_choice_that_costs_nothing() -> None:
+    found = recommend(EXACT, [replace(H100, price_per_device_hour=0.0), A100])
+    (entry,) = found.break_even
+    assert (entry.device, entry.chosen_below) == ("a100", None)
+    assert "No price makes a100 the choice: what is chosen costs nothing." in found.paragraph

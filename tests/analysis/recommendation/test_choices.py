@@ -54,12 +54,10 @@ def test_every_choice_is_that_of_the_slow_search(limits: dict[str, float]) -> No
 def test_time_and_money_at_the_best_batch_size_are_the_closed_form() -> None:
     """E + r S, r = c0 / c1, is least, (sqrt(e_min) + sqrt(r s_min))^2, at B = sqrt(r b_crit); cost = p c1 times it."""
     c0, c1, price = 5.0, 0.012, 3.0
-    size, least = EXACT.curve.cheapest_for_exchange(c0 / c1)
-    assert size == pytest.approx(np.sqrt(c0 / c1 * B_CRIT))
+    size, least = np.sqrt(c0 / c1 * B_CRIT), (np.sqrt(S_MIN * B_CRIT) + np.sqrt(c0 / c1 * S_MIN)) ** 2
     point = recommend(EXACT, [H100]).choices["cheapest"]
     assert point.batch_size == pytest.approx(size, abs=0.51)
     assert point.cost == pytest.approx(price * c1 * least / 3600, rel=1e-5)
-    assert least == pytest.approx((np.sqrt(S_MIN * B_CRIT) + np.sqrt(c0 / c1 * S_MIN)) ** 2)
 
 
 def test_a_step_time_that_grows_as_the_batch_makes_the_smallest_the_fastest() -> None:
@@ -68,6 +66,20 @@ def test_a_step_time_that_grows_as_the_batch_makes_the_smallest_the_fastest() ->
     found = recommend(EXACT, times)
     assert found.choices["fastest"].batch_size == found.choices["cheapest"].batch_size == 8
     assert "a step's time grows nearly as fast as the batch" in found.paragraph
+
+
+def test_limits_that_exclude_the_same_alternative_decide_together() -> None:
+    """On the slow device only batch size 8 was timed: cheap, but too long for the deadline and too many steps."""
+    slow_times = fit_step_times(pd.DataFrame({"batch_size": [8], "step_seconds": [1.0]}), fewest=1)
+    fast_times = fit_step_times(pd.DataFrame({"batch_size": [512], "step_seconds": [1.0]}), fewest=1)
+    offers = [Hardware(slow_times, "slow", 1, 0.01), Hardware(fast_times, "fast", 1, 3.0)]
+    both = recommend(EXACT, offers, max_hours=1.0, max_steps=1000)
+    assert both.choices["best"].device == "fast" and both.binding == ("max_hours", "max_steps")
+    assert both.unbound == both.choices["cheapest"] and both.unbound.device == "slow"
+    told = "What decides is the deadline of 1 h and the limit of 1,000 steps together: without them, batch size 8 on"
+    assert told in both.paragraph and "lifting fewer of them gains nothing" in both.paragraph
+    assert recommend(EXACT, offers, max_hours=1.0, max_steps=1e6).binding == ("max_hours",)
+    assert recommend(EXACT, offers, max_hours=100.0, max_steps=1e6).binding == ()
 
 
 def test_a_limit_that_one_batch_size_alone_keeps_is_found() -> None:

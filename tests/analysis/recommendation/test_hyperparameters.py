@@ -80,3 +80,18 @@ def test_without_a_law_that_passes_the_value_is_interpolated_with_the_neighbours
     assert (found.source, found.values) == ("interpolated", plain.values)
     assert found.low["lr"] < found.values["lr"] < found.high["lr"]
     assert hyperparameters_at(5000.0, best, none).source == "extrapolated"
+
+
+def test_a_width_stays_whole_by_a_law_and_at_the_ends_of_its_interval() -> None:
+    _, laws = measured()
+    best = {b: {"lr": 2**k, "momentum": 0.9} for k, b in enumerate((4.0, 8.0, 512.0))}  # lr is made up to be whole
+    found = hyperparameters_at(45.0, best, laws)
+    assert "lr" in found.sources and found.sources["lr"] == "law"
+    for numbers in (found.values, found.low, found.high):
+        assert isinstance(numbers["lr"], int)
+    assert found.low["lr"] <= found.values["lr"] <= found.high["lr"]
+
+
+def test_a_number_that_is_whole_in_one_study_only_is_no_whole_number() -> None:
+    found = hyperparameters_at(32.0, {16.0: {"lr": 1}, 64.0: {"lr": 0.25}})
+    assert found.values["lr"] == pytest.approx(0.5)

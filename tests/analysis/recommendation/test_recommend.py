@@ -36,7 +36,7 @@ def test_without_step_times_and_limits_the_choices_are_the_ends_and_b_crit() -> 
         "balanced": 200,
     }
     assert found.choices["balanced"].steps == pytest.approx(1000)
-    assert (found.feasible, found.binding, found.cost_unit) == (True, None, None)
+    assert (found.feasible, found.binding, found.cost_unit) == (True, (), None)
     assert found.choices["fastest"].hours is None
     assert "Train at batch size 200: about 1,000 steps" in found.sentences[0]
 
@@ -55,7 +55,7 @@ def test_without_step_times_and_limits_the_choices_are_the_ends_and_b_crit() -> 
 def test_budgets_are_kept_as_the_closed_forms_say(limits: dict[str, float], best: int, binding: str | None) -> None:
     found = recommend(EXACT, **limits)  # type: ignore[arg-type]  # only limits are given
     assert found.choices["best"].batch_size == best
-    assert found.binding == binding
+    assert found.binding == (() if binding is None else (binding,))
     assert found.choices["best"] in found.frontier
 
 
@@ -114,7 +114,7 @@ def test_the_frontier_is_within_the_measured_range_and_has_all_measured_batch_si
 
 def test_an_impossible_limit_is_told_with_what_it_would_take() -> None:
     found = recommend(EXACT, TIMES, max_steps=500)
-    assert (found.feasible, found.binding) == (False, None)
+    assert (found.feasible, found.binding) == (False, ())
     assert "best" not in found.choices
     (missed,) = found.infeasible
     assert (missed.limit, missed.given) == ("max_steps", 500)

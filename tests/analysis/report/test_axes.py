@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.report.axes import log_axis, round_numbers, thinned, tick_text
+from analysis.report.axes import log_axis, round_numbers, thinned, tick_text, value_axis
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,18 @@ def test_an_axis_without_values_still_has_a_range(values: list[float]) -> None:
 )
 def test_ticks_are_written_exactly(value: float, text: str) -> None:
     assert tick_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1.0, 3.1], "log"),
+        ([1.0, 2.9], None),
+        ([0.0, 3.0], None),
+        ([-1.0, 9.0], None),
+        ([1.0, 2.0, math.inf, math.nan], None),
+        ([], None),
+    ],
+)
+def test_a_metric_is_drawn_logarithmically_where_it_spans_a_factor_of_three(values: list[float], kind: str) -> None:
+    assert value_axis("loss", values).get("type") == kind

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.studies.boundary import SearchedPoint, after_round, touches
+from analysis.studies import boundary
+from analysis.studies.boundary import Touch, Verdict
+from analysis.studies.searched import SearchedPoint, SearchedTrials
 from search_spaces.options import BoundaryRule
 from search_spaces.space import SearchSpace
 
@@ -33,6 +35,16 @@ def trials(
             value = round(value * math.exp(noise * rng.normal()))
         found.append(SearchedPoint(point, value, feasible=value is not None))
     return found
+
+
+def touches(at: SearchSpace, found: list[SearchedPoint], rule: BoundaryRule) -> list[Touch]:
+    return boundary.touches(at, SearchedTrials.of(found), rule)
+
+
+def after_round(
+    at: SearchSpace, found: list[SearchedPoint], rule: BoundaryRule, number: int
+) -> tuple[SearchSpace, list[Verdict]]:
+    return boundary.after_round(at, SearchedTrials.of(found), rule, number)
 
 
 def bowl(centre: float) -> Callable[[dict[str, Any]], float]:

@@ -149,3 +149,12 @@ def test_verdicts_are_given_on_complete_rounds_only() -> None:
     assert boundary_table(to_arrow(TRIALS, at_edge[:2]).to_pandas(), EXPERIMENT).empty
     (edge,) = boundary_table(to_arrow(TRIALS, at_edge).to_pandas(), EXPERIMENT).to_dict("records")
     assert (edge["dimension"], edge["side"], edge["kind"]) == ("lr", "high", "box") and edge["widened_to"] > 1
+
+
+def test_trials_that_diverged_do_not_show_that_more_steps_are_needed() -> None:
+    diverged = [row(i, None, outcome="diverged", trained=300) for i in range(3)]
+    studies = steps_to_target(pd.DataFrame(diverged), EXPERIMENT)
+    assert studies["max_steps"].tolist() == [0]
+    assert studies["steps"].isna().all()
+    both = steps_to_target(pd.DataFrame([*diverged, row(3, None, trained=120)]), EXPERIMENT)
+    assert both["max_steps"].tolist() == [120]

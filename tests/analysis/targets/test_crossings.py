@@ -16,7 +16,7 @@ from analysis.targets.crossings import Crossings, crossings, in_order
 from search_spaces.target import Direction, Target
 from tests.analysis.folders import Run, experiment, write_run
 
-VALUES = st.one_of(st.integers(0, 6).map(float), st.just(math.nan), st.just(math.inf), st.just(-math.inf))
+VALUES = st.one_of(st.integers(0, 6).map(float), st.sampled_from([None, math.nan, math.inf, -math.inf]))
 CURVES = st.lists(st.lists(VALUES, min_size=1, max_size=12), min_size=1, max_size=5)
 
 
@@ -24,26 +24,28 @@ def targets(direction: Direction, *thresholds: float) -> list[Target]:
     return [Target(metric="loss", threshold=threshold, direction=direction) for threshold in thresholds]
 
 
-def chunks(curves: list[list[float]], first_step: int, cut: int) -> list[Chunk]:
-    """Every curve's first `cut` evaluations, then the rest."""
+def chunks(curves: list[list[float | None]], first_step: int, cut: int) -> list[Chunk]:
+    """Every curve's first `cut` rows, then the rest; rows without a value are in no chunk."""
     found = []
     for part in (slice(0, cut), slice(cut, None)):
-        rows = [
-            (trial, first_step + 3 * place, 0 if place == 0 else first_step + 3 * (place - 1), value)
-            for trial, curve in enumerate(curves)
-            for place, value in list(enumerate(curve))[part]
-        ]
+        rows = []
+        for trial, curve in enumerate(curves):
+            known = [first_step + 3 * place for place, value in enumerate(curve) if value is not None]
+            for place, value in list(enumerate(curve))[part]:
+                step = first_step + 3 * place
+                if value is not None:
+                    rows.append((trial, step, max((other for other in known if other < step), default=0), value))
         if rows:
-            trial, step, before, value = (np.array(column) for column in zip(*rows, strict=True))
-            starts = np.concatenate([[0], np.flatnonzero(np.diff(trial)) + 1])
-            found.append(Chunk(trial, starts, step, before, value.astype(float), None))
+            trials, steps, before, values = (np.array(column) for column in zip(*rows, strict=True))
+            starts = np.concatenate([[0], np.flatnonzero(np.diff(trials)) + 1])
+            found.append(Chunk(trials, starts, steps, before, values.astype(float), None))
     return found
 
 
 @settings(max_examples=300, deadline=None)
 @given(CURVES, st.sampled_from(list(Direction)), st.sampled_from([0, 3]), st.integers(0, 12))
 def test_the_one_rule_is_the_naive_twin(
-    curves: list[list[float]], direction: Direction, first_step: int, cut: int
+    curves: list[list[float | None]], direction: Direction, first_step: int, cut: int
 ) -> None:
     found = Crossings.of(targets(direction, 2.0, 3.0, 3.5, 5.0), len(curves))
     for chunk in chunks(curves, first_step, cut):
@@ -54,9 +56,8 @@ def test_the_one_rule_is_the_naive_twin(
             twin = target.first_crossing(evaluations)
             expected = (math.nan, math.nan) if twin is None else (twin.steps, twin.steps_low)
             assert (found.steps[trial, column], found.steps_low[trial, column]) == pytest.approx(expected, nan_ok=True)
-        counted = [value for step, value in evaluations if step > 0 and not math.isnan(value)]
-        best = (min if direction is Direction.MINIMIZE else max)(counted, default=math.nan)
-        assert found.best[trial] == pytest.approx(best, nan_ok=True)
+        best = found.targets[0].best(evaluations)
+        assert found.best[trial] == pytest.approx(math.nan if best is None else best, nan_ok=True)
 
 
 def test_targets_stand_in_order_of_strictness_without_repeats() -> None:
@@ -97,3 +98,19 @@ def test_rows_that_come_in_the_wrong_order_make_no_difference(tmp_path: Path) ->
     np.testing.assert_array_equal(one.steps, two.steps)
     np.testing.assert_array_equal(one.steps_low, two.steps_low)
     np.testing.assert_array_equal(one.best, two.best)
+
+
+def test_a_metric_that_is_measured_more_rarely_than_another_is_bounded_by_its_own_evaluations(tmp_path: Path) -> None:
+    """train_loss every 2 steps, loss every 20: the loss crosses at 220 after 200, not after 218."""
+    spec = experiment([8])
+    folder = write_run(tmp_path / "run", spec, {"a": Run(8, [(1, 9.0)])})
+    from search_spaces.tables import MEASUREMENTS
+
+    rows = [
+        {"trial_id": "a", "step": s, "examples": 8 * s, "train_seconds": 0.0, "train_loss": 1.0}
+        | ({"loss": 0.5 if s > 200 else 2.0} if s % 20 == 0 else {})
+        for s in range(2, 302, 2)
+    ]
+    folder.append(MEASUREMENTS, rows, 1)
+    found = crossings(folder, pd.DataFrame({"trial_id": ["a"]}), targets(Direction.MINIMIZE, 1.0))
+    assert (found.steps.item(), found.steps_low.item()) == (220, 200)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.analyze import analyze
 from analysis.curve_answers import targets_of_run
 from analysis.targets.grid import TargetGrid
 from search_spaces.experiment import Experiment
@@ -191,3 +193,21 @@ def test_the_grid_is_one_json_object_of_finite_numbers(tmp_path: Path) -> None:
     assert [target["own"] for target in answer["targets"]] == [False] * (len(found.curves) - 1) + [True]
     assert {cell["batch_size"] for cell in answer["targets"][0]["cells"]} == set(SIZES)
     assert len(found.sentences) == 2 and "b_crit is identified at" in found.sentences[0]
+
+
+def test_at_the_own_target_the_grid_and_the_analysis_give_one_fit(tmp_path: Path) -> None:
+    """Exact curves seen now and then: what the evaluations leave open is in both intervals."""
+    spec = experiment(SIZES, "loss < 1")
+    runs = {name: replace(run, curve=coarse(run)) for name, run in stopping(spec).items()}
+    found = analyze(write_run(tmp_path / "run", spec, runs))
+    assert found.fit is not None and found.targets is not None
+    own = found.targets.curves[-1].fit
+    assert own is not None and found.targets.curves[-1].target == spec.target
+    numbers = [(fit.b_crit, fit.b_crit_low, fit.b_crit_high, fit.s_min, fit.sigma) for fit in (found.fit, own)]
+    assert numbers[0] == pytest.approx(numbers[1])
+    assert own.b_crit_high > 1.01 * own.b_crit_low
+
+
+def coarse(run: Run) -> list[tuple[int, float]]:
+    """Every fifth evaluation, and the last."""
+    return [*run.curve[:-1][::5], run.curve[-1]]

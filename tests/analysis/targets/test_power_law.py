@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from analysis.targets.power_law import PowerLaw, fit_power_law
@@ -98,4 +99,6 @@ def test_the_interval_is_no_smaller_than_the_curves_own_intervals_say() -> None:
     found = fit_power_law(list(zip(targets(*thresholds), wide, strict=True)))
     assert isinstance(found, PowerLaw) and found.rms_log_residual == pytest.approx(0, abs=1e-9)
     spread = np.std(np.log(thresholds)) * math.sqrt(len(thresholds))
-    assert found.exponent_high - found.exponent > math.log(2) / wide[0].t / spread
+    # b_crit of ten studies has an interval with 10 - 3 degrees of freedom, the law of four targets one with 4 - 2.
+    error = math.log(2) / stats.t.ppf(0.975, 7) / spread
+    assert found.exponent_high - found.exponent == pytest.approx(stats.t.ppf(0.975, 2) * error)

@@ -41,6 +41,14 @@ def test_what_cannot_be_read_is_refused(given: list[str], message: str) -> None:
         read_targets(given, OWN)
 
 
+def test_a_target_in_the_wrong_direction_is_refused() -> None:
+    own = Target.model_validate("loss < 1")
+    with pytest.raises(
+        InputError, match="'loss' improves by minimizing, but the target is 'loss > 0.5'; write 'loss < 0.5'"
+    ):
+        read_targets(["loss > 0.5"], own)
+
+
 def test_where_runs_stop_at_their_target_it_is_the_strictest() -> None:
     found = thresholds(default_targets(OWN, {8: falling(400, 0.99), 64: falling(80, 0.9)}, stops=True))
     assert len(found) == N_TARGETS and found[-1] == 1
@@ -86,3 +94,36 @@ def test_curves_that_say_nothing_leave_the_own_target() -> None:
 
 def test_a_curve_of_one_evaluation_is_enough() -> None:
     assert thresholds(default_targets(OWN, {8: falling(1, 0.5), 16: falling(1, 0.6)}, stops=True)) == [1]
+
+
+@pytest.mark.parametrize("sentence", ["err < 0.1", "err < 0.0001"])
+def test_an_error_that_falls_to_zero_gives_no_target_below_it(sentence: str) -> None:
+    own, at = Target.model_validate(sentence), np.arange(1, 61)
+    curves: dict[int, Curve] = {b: (at, np.maximum(0.0, 1 - at / last)) for b, last in ((8, 50), (64, 40))}
+    found = thresholds(default_targets(own, curves, stops=False))
+    assert min(found) > 0 and len(found) > 3
+    assert all((values < min(found)).any() for _, values in curves.values())
+
+
+def test_an_error_that_is_zero_throughout_leaves_the_own_target() -> None:
+    at = np.arange(1, 9)
+    found = thresholds(default_targets(Target.model_validate("err < 0.1"), {8: (at, np.zeros(8))}, stops=False))
+    assert found == [0.1]
+
+
+def test_two_targets_are_crossed_with_different_evaluations_by_most_studies() -> None:
+    """Losses that jump to a plateau: thresholds on the jump are all crossed at once."""
+    curves: dict[int, Curve] = {}
+    for b in (8, 16, 32):
+        values = np.concatenate([np.full(4, 0.51), [0.4805, 0.4802, 0.4799]])
+        curves[b] = np.arange(1, 8), values
+    own = Target.model_validate("loss < 0.48")
+    found = thresholds(default_targets(own, curves, stops=True))
+    counts = [[int(np.argmax(values < t)) for _, values in curves.values()] for t in found]
+    assert found[-1] == 0.48 and len(set(map(tuple, counts))) == len(found)
+
+
+def test_values_before_the_first_finite_one_choose_nothing() -> None:
+    at = np.arange(1, 41)
+    values = np.where(at < 10, np.inf, 10.0 / at)
+    assert np.isfinite(thresholds(default_targets(OWN, {8: (at, values), 16: (at, values)}, stops=True))).all()

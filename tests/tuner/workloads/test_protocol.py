@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from search_spaces.dimensions import Value
-from search_spaces.presets import OPTIMIZERS
 from tests.scripted import ExactHyperbola
+from tests.tuner.workloads.files import write_idx, write_text
 from tuner.training.settings import Settings
+from tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tuner.workloads.protocol import Workload
 from tuner.workloads.registry import WORKLOADS, load_workload
 
+_FOLDER = tempfile.TemporaryDirectory()  # gone at the end of the process
+_PLACE = Path(_FOLDER.name)
+write_idx(_PLACE / "pictures", n=80)
+write_text(_PLACE / "words.txt", lines=60)
+_PICTURES, _WORDS = (
+    {"source": str(_PLACE / name), "cache": str(_PLACE / "cache")} for name in ("pictures", "words.txt")
+)
+
 MADE = {
+    "image_classifier": load_workload("image_classifier", {"data": _PICTURES, "model": "fc_8"}),
+    "language_model": load_workload(
+        "language_model",
+        {"data": _WORDS, "model": {"name": "lstm", "embedding": 4, "hidden": 8}, "sequence_length": 8},
+    ),
+    "autoencoder": load_workload(
+        "autoencoder",
+        {"data": _PICTURES, "model": {"name": "vae", "filters": [2], "hidden": 4, "code": 2}},
+    ),
     "digits_mlp": load_workload("digits_mlp", {}),
     "noisy_quadratic": load_workload("noisy_quadratic", {"dimensions": 20, "evaluation_noise": 0.1, "seed_noise": 0.1}),
     "scripted": load_workload("tests.scripted:ExactHyperbola", {}),
@@ -25,7 +45,7 @@ def test_every_built_in_workload_is_checked_here() -> None:
     assert set(WORKLOADS) < set(MADE)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", NoisyQuadratic.optimizers)
 @pytest.mark.parametrize("workload", MADE.values(), ids=MADE)
 class TestContract:
     def settings(self, optimizer: str, seed: int = 1) -> Settings:

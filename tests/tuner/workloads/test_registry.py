@@ -63,7 +63,8 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
     "unknown name": (
         "digits_mpl",
         {},
-        "no workload 'digits_mpl'; did you mean 'digits_mlp'? the built-in ones are digits_mlp, noisy_quadratic, "
+        "no workload 'digits_mpl'; did you mean 'digits_mlp'? the built-in ones are digits_mlp, "
+        "image_classifier, language_model, autoencoder, noisy_quadratic, "
         "and a class of your own is written module:Class",
     ),
     "no class": ("mine:", {}, "there is no workload 'mine:'"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.presets import OPTIMIZERS
+from tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tuner.workloads.second_moments import MOMENTS, Vector
 
 
@@ -30,8 +30,8 @@ def update(optimizer: str, x: Vector, v: Vector, g: Vector, lr: float, momentum:
     return x - lr * (v if optimizer == "momentum" else g + momentum * v), v
 
 
-def test_every_optimizer_of_the_presets_has_moments_and_no_other() -> None:
-    assert set(MOMENTS) == set(OPTIMIZERS)
+def test_the_noisy_quadratic_names_the_optimizers_that_have_moments_and_no_other() -> None:
+    assert NoisyQuadratic.optimizers == tuple(MOMENTS)
 
 
 rates = st.lists(st.floats(0.01, 1.9), min_size=1, max_size=30)

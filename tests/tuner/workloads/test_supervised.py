@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -103,3 +103,44 @@ def test_a_diverged_run_evaluates_to_a_number_that_is_not_finite() -> None:
 def test_inputs_without_targets_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Uneven\.train_data must return as many .* 2 inputs and 3 targets"):
         Uneven().begin(settings())
+
+
+def test_data_that_do_not_fit_on_the_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (190, 1000))  # 8 examples of 2 floats and a whole number
+    with pytest.raises(ValueError, match=r"Parity\.train_data needs 0\.0 GiB, and half of what is free there"):
+        Parity().begin(settings())
+
+
+class Sized(Parity):
+    """A batch counts pairs of rows, and training minimises ten times the loss by which runs are judged."""
+
+    def rows(self, batch_size: int) -> int:
+        return 2 * batch_size
+
+    def training_loss(self, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
+        return lambda outputs, targets: 10 * self.loss(outputs, targets)
+
+
+def test_rows_and_the_training_loss_may_differ_from_batch_size_and_loss() -> None:
+    sized = Sized().begin(Settings(2, 0, "sgd", {"lr": 0.02}))
+    plain = Parity().begin(Settings(4, 0, "sgd", {"lr": 0.2}))
+    assert sized.evaluate() == plain.evaluate()
+    sized.train(5)
+    plain.train(5)
+    assert sized.evaluate()["val_loss"] == pytest.approx(plain.evaluate()["val_loss"], rel=1e-5)
+
+
+class Watched(Parity):
+    metrics = {**Parity.metrics, "train_loss": Direction.MINIMIZE}
+    train_loss_examples = 3
+
+
+def test_train_loss_looks_at_the_same_examples_each_time_and_changes_no_other_metric() -> None:
+    watched, plain = Watched().begin(settings()), Parity().begin(settings())
+    metrics = watched.evaluate()
+    assert set(metrics) == set(Watched.metrics)
+    assert {name: metrics[name] for name in Parity.metrics} == plain.evaluate()
+    assert Watched().begin(settings()).evaluate() == metrics
+    watched.train(100)
+    assert watched.evaluate()["train_loss"] < metrics["train_loss"]

@@ -89,7 +89,7 @@ def test_planted_first_crossings_come_out_of_a_random_tree(tmp_path: Path) -> No
         (f"{HEADER},phase\n10,1,0.02,warmup\n20,1,0.001,decay\n", 20, 10),
         (f",{HEADER}\n0,10,1,0.02\n1,20,1,0.001\n", 20, 10),
         (f"{HEADER}\n10,1,0.02\n20,1,0.001\n30,1\n", 20, 10),
-        (f"{HEADER}\n10,1,oops\n20,1,0.001\n", 20, 10),
+        (f"{HEADER}\n10,1,oops\n20,1,0.001\n", 20, 0),
         ("step,val/classification_error\n10,0.02\n20,0.001\n", 20, 10),
         ('"step","val/classification_error"\n"10","0.02"\n"20","0.001"\n', 20, 10),
         (f"{HEADER}\n 10 , 1 , 0.02\n20,1,0.001\n", 20, 10),

@@ -62,6 +62,18 @@ def test_what_was_guessed_and_left_out_is_said(tmp_path: Path) -> None:
     assert experiment.imported and experiment.imported.names == {"lr": "learning_rate"}
 
 
+def test_rows_of_one_point_without_seeds_are_repeats_and_said_to_be(tmp_path: Path) -> None:
+    steps = {8: (900, 1000, 1300), 16: (500, 520, 600), 32: (300, 310, 400)}
+    text = "bs,steps_to_target\n" + "".join(f"{size},{n}\n" for size, several in steps.items() for n in several)
+    trials, census, folder = imported(tmp_path, text)
+    assert list(trials["seed"]) == [0, 1, 2] * 3 and set(trials["stage"]) == {"confirm"}
+    studies = analyze(folder).studies.set_index("batch_size")
+    assert studies["steps"].to_dict() == {size: several[1] for size, several in steps.items()}
+    (note,) = [note for note in census.notes if "no seed tells apart" in note]
+    assert "--columns NAME=COLUMN" in note and "(3)" in note
+    assert not any("several seeds" in note for note in census.notes)
+
+
 def test_curves_tell_the_steps_and_names_of_trials_are_words(tmp_path: Path) -> None:
     trials = "trial_id,batch_size,lr\n00012,8,0.1\n12,8,0.2\n7,16,0.1\n"
     curves = "trial_id,step,loss,acc,phase\n00012,20,0.5,,a\n00012,10,1.0,1,b\n12,0,3,,\n12,5,0.9,,\n7,5,2,0,\n"
@@ -102,6 +114,7 @@ def test_the_user_says_which_column_is_what(tmp_path: Path) -> None:
         ("bs,steps_to_target\n8,1\n", "lr=B", "there is no column 'B'; the columns are bs"),
         ("bs,steps_to_target\n8,1\n", "lr", "'lr' has no '='"),
         ("bs,steps_to_target\n8,1.5\n0,2\n", None, "must be a whole number, but it is 1.5 .row 2."),
+        ("bs,steps_to_target\n8,1\n16,0\n", None, "'steps_to_target' must be at least 1, or an empty cell .*row 3."),
         ("bs,steps_to_target,state\n8,1,exploded\n", None, "'exploded' is no known outcome"),
         ("bs,steps_to_target,trial\n8,1,a\n8,2,a\n", None, "different names, but a stand more than once"),
         ("bs,steps_to_target\n", None, "it has no row"),
@@ -109,8 +122,8 @@ def test_the_user_says_which_column_is_what(tmp_path: Path) -> None:
         ("bs,steps_to_target\n8,1\n", "map.yaml", "the mapping cannot be read"),
     ],
     ids=[
-        *("no batch size", "no steps", "wrong column", "wrong hyperparameter", "no sign", "fraction", "unknown word"),
-        *("doubled trial", "no row", "empty", "no file"),
+        *("no batch size", "no steps", "wrong column", "wrong hyperparameter", "no sign", "fraction", "no step"),
+        *("unknown word", "doubled trial", "no row", "empty", "no file"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(tmp_path: Path, trials: str, columns: str | None, message: str) -> None:

@@ -6,8 +6,9 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -143,6 +144,36 @@ def test_what_goes_out_comes_back(
     types = {field.name: field.type for field in folder.read(TRIALS).schema if field.type != pa.null()}
     assert types == {name: back.read(TRIALS).schema.field(name).type for name in types}
     assert back.read_experiment() == folder.read_experiment()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_measurements_come_back_piece_by_piece_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["csv", "parquet"]
+) -> None:
+    monkeypatch.setattr("analysis.exchange.tables.batches.BLOCK", 1 << 12)
+    monkeypatch.setattr("analysis.exchange.tables.batches.ROWS", 50)
+    values = np.random.default_rng(0).standard_normal(900)
+    special = [None, math.nan, -math.inf, -0.0, 5e-324]
+    trials = [{**ONE[0][0], "trial_id": f"b4-{i}", "number": i} for i in range(3)]
+    measured = [
+        {
+            "trial_id": f"b4-{i % 3}",
+            "step": i // 3,
+            "examples": 4 * (i // 3),
+            "train_seconds": 0.1 * i,
+            "val/m": special[i % 5] if i % 7 == 0 else float(value),
+        }
+        for i, value in enumerate(values)
+    ]
+    folder = written(tmp_path / "run", experiment(), trials, measured)
+    export_tables(folder, str(tmp_path / "out"), kind)
+    run = import_tables(str(tmp_path / "out"), kind)
+    sizes = [part.num_rows for part in run.measurements]
+    assert sum(sizes) == 900 and max(sizes) < 200
+    back = RunFolder.at(tmp_path / "back")
+    write_run(run, back)
+    assert content(back, MEASUREMENTS) == content(folder, MEASUREMENTS)
+    assert [p.name for p in (tmp_path / "back" / "measurements").iterdir()] == ["000000-000000.parquet"]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)

@@ -8,12 +8,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from analysis.exchange.imported_run import Notes
 from analysis.exchange.trackers.run import LoggedRun
-from analysis.exchange.trackers.studies import import_logged, stages
+from analysis.exchange.trackers.studies import import_logged
 from search_spaces.outcome import Outcome
 from search_spaces.problems import InputError
 from search_spaces.target import Target
@@ -57,26 +55,6 @@ def test_one_point_a_study_has_only_repeats(tmp_path: Path) -> None:
     runs = [r for r in grid(4) if r.settings["lr"] == 0.1]
     _, analysis = written(import_logged(runs, READING, "test", "there", Notes()), tmp_path / "run")
     assert set(analysis.trials["stage"]) == {"confirm"} and (analysis.studies["n_seeds"] == 4).all()
-
-
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2)), max_size=12))
-def test_every_repeat_names_the_first_run_of_its_point(points: list[tuple[int, int]]) -> None:
-    found = stages(points)
-    for i, (stage, first) in enumerate(found):
-        assert first is None or (points[first] == points[i] and points.index(points[i]) == first)
-        assert (stage == "confirm") == (first is not None)
-        alone = {point for point in points if point[0] == points[i][0]} == {points[i]}
-        if stage == "search":
-            assert points.index(points[i]) == i
-        if alone and points.count(points[i]) > 1:
-            assert stage == "confirm"
-
-
-def test_seeds_that_are_no_whole_numbers_are_numbered(tmp_path: Path) -> None:
-    runs = [logged(str(i), 16, lr=0.1, seed=seed) for i, seed in enumerate([7, "8", "x", None, 2.5, 10**30])]
-    trials = import_logged(runs, READING, "test", "there", Notes()).trials()
-    assert trials["seed"].to_pylist() == [7, 8, 2, 3, 4, 5]
 
 
 def test_batch_sizes_must_be_whole_and_every_bad_one_is_named() -> None:
@@ -127,3 +105,21 @@ def test_unchanged_settings_of_a_large_configuration_are_left_out() -> None:
     run = import_logged(runs, READING, "test", "there", Notes())
     assert "Settings that are the same in every run were left out (150; the first: s0)" in run.notes.sentences()
     assert run.trials().column_names[-1] == "lr"
+
+
+def test_runs_that_reported_nothing_finite_are_diverged(tmp_path: Path) -> None:
+    log = pd.DataFrame({"step": [10.0], "val_loss": [float("nan")]})
+    runs = [
+        LoggedRun(f"{size}", {"batch_size": size, "lr": 9.0}, log, broken=frozenset({"val_loss"})) for size in SIZES
+    ]
+    run = import_logged(runs, READING, "test", "there", Notes())
+    assert run.experiment.budget.steps == 1
+    _, analysis = written(run, tmp_path / "run")
+    assert set(analysis.trials["outcome"]) == {Outcome.DIVERGED} and analysis.fit is None
+
+
+def test_runs_of_which_none_can_be_used_are_refused() -> None:
+    without_size = LoggedRun("a", {"lr": 0.1}, pd.DataFrame({"step": [], "val_loss": []}))
+    silent = LoggedRun("b", {"batch_size": 16}, pd.DataFrame({"step": [1.0]}))
+    with pytest.raises(InputError, match="no run can be used: each lacks 'batch_size', or reports of 'val_loss'; name"):
+        import_logged([without_size, silent], READING, "test", "there", Notes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from analysis.comparison import compare
 from analysis.comparison.source import Estimate
 from analysis.report.comparison import tables
@@ -38,6 +40,12 @@ def test_batch_sizes_and_stretches_have_a_row_each() -> None:
     shown = tables.advantage_table(FOUND.advantages)
     assert len(shown.rows) == len(FOUND.advantages[0].stretches)
     assert shown.rows[-1][2] == "momentum"
+
+
+def test_a_run_that_did_not_reach_keeps_the_bound_on_its_ratio() -> None:
+    lower = replace(FOUND.at_batch_sizes[0], ratio=None, low=2.5, high=None)
+    (row,) = tables.batch_size_table([lower]).rows
+    assert row[4] == "above 2.5"
 
 
 def test_the_fastest_come_first() -> None:

@@ -1,0 +1,74 @@
+"""What a search space must hold and must not: the rules of schedules and of optimizers that extrapolate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from search_spaces.dimensions import Box, Choice, Fixed
+from search_spaces.presets import AVERAGING, EXTRAPOLATIONS, SCHEDULES, WARMUP
+from search_spaces.space import SearchSpace, hyperparameter
+
+
+def with_default_boxes(schedules: Mapping[str, Mapping[str, Any] | None], given: set[str]) -> dict[str, dict[str, Any]]:
+    """Give every schedule its default box for those of its parameters that are not named.
+
+    Args:
+        schedules: parameters that the user named, by schedule.
+        given: the names in the space itself.
+
+    Returns:
+        All parameters by schedule. A warm-up of the user's own, in the space or in steps, takes the default's place.
+    """
+    named = {str(schedule): dict(inner or {}) for schedule, inner in schedules.items()}
+    own = bool(given & set(WARMUP)) or any("warmup_steps" in inner for inner in named.values())
+    found = {}
+    for schedule, inner in named.items():
+        boxes = {k: box for k, box in SCHEDULES.get(schedule, {}).items() if not (own and k in WARMUP)}
+        found[schedule] = {**boxes, **inner}
+    return found
+
+
+def missing_names(space: SearchSpace, needed: Iterable[str]) -> list[str]:
+    """Those of the needed hyperparameters that some point of the space would lack."""
+    always = set(space.root)
+    for dimension in space.root.values():
+        if isinstance(dimension, Choice):
+            always |= set.intersection(*(set(inner) for inner in dimension.options.values()))
+    return sorted(set(needed) - always)
+
+
+def schedule_problems(space: SearchSpace) -> list[str]:
+    """Schedules and parameters of theirs that do not exist, and what must not depend on an option."""
+    problems = []
+    schedule = space.root.get("schedule")
+    for option, inner in (schedule.options if isinstance(schedule, Choice) else {}).items():
+        if option not in SCHEDULES:
+            problems.append(f"there is no schedule '{option}'; the schedules are {', '.join(SCHEDULES)}")
+        elif unknown := sorted(set(inner) - set(SCHEDULES[option]) - set(WARMUP)):
+            needs = ", ".join(SCHEDULES[option]) or "no parameters"
+            problems.append(f"schedule '{option}' has {needs}, but the space names {', '.join(unknown)}")
+    for address in space.addresses:
+        if hyperparameter(address) in AVERAGING and "." in address:
+            problems.append(f"'{address}' must stand in the space itself: every trial needs the same metrics; move it")
+    return problems
+
+
+def extrapolation_problems(optimizer: str, space: SearchSpace, batch_sizes: Iterable[int]) -> list[str]:
+    """Kinds of extrapolation that do not exist or do not fit, and local batches that do not divide the batch."""
+    problems = []
+    kind, local = space.root.get("extrapolation"), space.root.get("local_batch_size")
+    kinds = list(kind.options) if isinstance(kind, Choice) else [kind.value] if isinstance(kind, Fixed) else []
+    if unknown := [str(k) for k in kinds if k not in EXTRAPOLATIONS] + (["a number"] if isinstance(kind, Box) else []):
+        problems.append(f"'extrapolation' is one of {', '.join(EXTRAPOLATIONS)}, but it is {', '.join(unknown)}")
+    if "velocity" in kinds and optimizer != "extrap_momentum":
+        problems.append("extrapolation 'velocity' is along the heavy ball's velocity; use optimizer extrap_momentum")
+    if isinstance(local, Fixed) and isinstance(local.value, int):
+        if uneven := [b for b in batch_sizes if b > local.value and b % local.value]:
+            problems.append(
+                f"'local_batch_size' must divide the batch sizes above it, but {local.value} does not divide "
+                f"{', '.join(map(str, uneven))}; change either"
+            )
+    elif local is not None:
+        problems.append("'local_batch_size' must be one whole number, the same at every batch size; write 32, say")
+    return problems

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from analysis.recommendation.sentences import hours_up, rounded_up
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.0123456, 1.0, 46.21, 99.99, 4500.2])
+def test_a_limit_that_is_rounded_up_is_enough_and_hardly_more(value: float) -> None:
+    assert value <= rounded_up(value) * (1 + 1e-9) and rounded_up(value) <= 1.02 * value
+    assert value <= hours_up(value) * (1 + 1e-9)
+
+
+def test_nothing_is_rounded_up_to_nothing() -> None:
+    assert rounded_up(0.0) == hours_up(0.0) == 0.0

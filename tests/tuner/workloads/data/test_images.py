@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tuner.workloads.files import write_idx
+from tuner.workloads.data.choice import ImageChoice
+from tuner.workloads.data.images import ImageSet, load_images
+
+
+def load(source: Path, cache: Path, **options: Any) -> ImageSet:
+    return load_images(ImageChoice(source=str(source), cache=str(cache), **options))
+
+
+def test_a_share_is_held_out_of_the_training_files(tmp_path: Path) -> None:
+    images, labels = write_idx(tmp_path / "data", n=60)
+    data = load(tmp_path / "data", tmp_path / "cache")
+    assert data.shape == (1, 8, 8)
+    assert data.n_classes == 3
+    assert (len(data.train_labels), len(data.validation_labels)) == (55, 5)
+    # Every image is in exactly one part, with its own label.
+    known = {image.tobytes(): label for image, label in zip(images, labels, strict=True)}
+    both = [
+        *zip(data.train_images, data.train_labels, strict=True),
+        *zip(data.validation_images, data.validation_labels, strict=True),
+    ]
+    assert {image.tobytes() for image, _ in both} == set(known)
+    assert all(known[image.tobytes()] == label for image, label in both)
+
+
+def test_the_test_files_are_used_only_where_they_are_named(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", n=30)
+    tests, _ = write_idx(tmp_path / "data", n=12, prefix="t10k", seed=9)
+    inside = {image.tobytes() for image in tests}
+    data = load(tmp_path / "data", tmp_path / "cache", validation=10)
+    assert not inside & {image.tobytes() for image in (*data.train_images, *data.validation_images)}
+    named = load(tmp_path / "data", tmp_path / "cache", validation="test")
+    np.testing.assert_array_equal(named.validation_images, tests)
+    assert len(named.train_images) == 30
+
+
+def test_an_official_validation_split_is_taken_unless_a_number_is_given(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", n=30)
+    official, _ = write_idx(tmp_path / "data", n=6, prefix="validation", seed=9)
+    np.testing.assert_array_equal(load(tmp_path / "data", tmp_path / "cache").validation_images, official)
+    assert len(load(tmp_path / "data", tmp_path / "cache", validation=0.5).validation_images) == 15
+
+
+def test_only_the_first_examples(tmp_path: Path) -> None:
+    images, _ = write_idx(tmp_path / "data", n=30)
+    write_idx(tmp_path / "data", n=6, prefix="validation", seed=9)
+    np.testing.assert_array_equal(load(tmp_path / "data", tmp_path / "cache", examples=7).train_images, images[:7])
+
+
+def test_moments_are_those_of_the_training_part(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data")
+    data = load(tmp_path / "data", tmp_path / "cache")
+    assert data.mean == pytest.approx([data.train_images.mean()])
+    assert data.deviation == pytest.approx([data.train_images.std()])
+
+
+def test_the_second_use_reads_no_source_and_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_idx(tmp_path / "data")
+    first = load(tmp_path / "data", tmp_path / "cache")
+    monkeypatch.setattr("tuner.workloads.data.images.read_pair", None)
+    again = load(tmp_path / "data", tmp_path / "cache")
+    np.testing.assert_array_equal(again.train_images, first.train_images)
+    assert isinstance(again.train_images, np.memmap)
+
+
+def test_a_changed_file_is_converted_anew(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", n=30)
+    load(tmp_path / "data", tmp_path / "cache")
+    write_idx(tmp_path / "data", n=36)
+    assert len(load(tmp_path / "data", tmp_path / "cache").train_images) == 33
+
+
+def test_an_unknown_split_is_refused(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data")
+    with pytest.raises(ValueError, match="has no split 'dev'; its splits are train"):
+        load(tmp_path / "data", tmp_path / "cache", validation="dev")
+
+
+def test_a_broken_file_leaves_no_converted_data(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data")
+    path = tmp_path / "data" / "train-images-idx3-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz' is broken"):
+        load(tmp_path / "data", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("*/contents.json"))

@@ -1,0 +1,6 @@
+"""The optimizers by name: those of `search_spaces.presets.OPTIMIZERS` and every other class of `torch.optim`."""
+
+from tuner.training.optimizers.build import build_optimizer
+from tuner.training.optimizers.classes import parameters_of
+
+__all__ = ["build_optimizer", "parameters_of"]

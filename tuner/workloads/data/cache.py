@@ -1,0 +1,178 @@
+"""Converted data on disk: raw arrays that every process maps into memory, so that a machine holds them once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT: Final = 1
+"""Part of every key: raised when the same source is to be converted differently."""
+
+_CONTENTS = "contents.json"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Data in their converted form.
+
+    Attributes:
+        arrays: by name, mapped into memory: nothing is read before it is used, and processes share what is. They can be
+            written to, which changes this process' copy of a page and never the file.
+        facts: what else is known of the data, as plain JSON data.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    facts: Mapping[str, Any]
+
+
+@dataclass
+class Writer:
+    """Writes arrays piece by piece, so that what is converted need not fit into memory."""
+
+    folder: Path
+    _files: dict[str, BinaryIO] = field(default_factory=dict)
+    _contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def append(self, name: str, rows: NDArray[Any]) -> None:
+        """Add rows, shape (n, ...), to an array; all of an array's rows have one shape and type."""
+        if name not in self._files:
+            self._files[name] = open(self.folder / f"{name}.bin", "wb")
+            self._contents[name] = {"dtype": rows.dtype.str, "shape": [0, *rows.shape[1:]]}
+        about = self._contents[name]
+        assert about["dtype"] == rows.dtype.str and about["shape"][1:] == list(rows.shape[1:])
+        self._files[name].write(np.ascontiguousarray(rows).data)
+        about["shape"][0] += len(rows)
+
+    def written(self, name: str) -> NDArray[Any]:
+        """What was appended to an array so far, mapped into memory; empty where nothing was."""
+        if name not in self._files:
+            return np.empty(0, dtype=np.uint8)
+        self._files[name].flush()
+        return _mapped(self.folder, name, self._contents[name])
+
+    def drop(self, name: str) -> None:
+        """Remove an array that was needed on the way only."""
+        self._files.pop(name).close()
+        del self._contents[name]
+        (self.folder / f"{name}.bin").unlink()
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a finished array another name; an array that had this name goes."""
+        if new in self._files:
+            self.drop(new)
+        self._files[new], self._contents[new] = self._files.pop(old), self._contents.pop(old)
+        os.rename(self.folder / f"{old}.bin", self.folder / f"{new}.bin")
+
+    def finish(self, key: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Close the arrays and say what they are."""
+        self.close()
+        contents = {"key": key, "arrays": self._contents, "facts": facts}
+        (self.folder / _CONTENTS).write_text(json.dumps(contents, indent=1))
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
+
+
+def converted(cache: str | None, key: Mapping[str, Any], convert: Callable[[Writer], Mapping[str, Any]]) -> Converted:
+    """Data from the cache; converted first where they are not there yet.
+
+    Any number of processes may ask at once: one converts while the others wait, and what it made appears whole or not
+    at all. A process that is killed while it converts leaves nothing that another would use.
+
+    Args:
+        cache: the cache's folder; None = the user's.
+        key: all that decides what the converted data are, as plain JSON data.
+        convert: writes the arrays and returns the facts.
+
+    Returns:
+        The data, mapped into memory.
+
+    Raises:
+        ValueError: the cache's folder cannot be written to, or what is in it was changed.
+    """
+    key = {"format": FORMAT, **key}
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    folder = cache_folder(cache)
+    if not (folder / name).exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder / f"{name}.lock"):
+                if not (folder / name).exists():
+                    _make(folder, name, key, convert)
+        except OSError as error:
+            raise ValueError(
+                f"the converted data must be kept in a folder, but '{folder}' fails with {error}; choose one with the "
+                "option 'cache' of 'data'"
+            ) from error
+    return _read(folder / name)
+
+
+def cache_folder(cache: str | None) -> Path:
+    """Where converted data are kept: the folder given, or the user's by the XDG base directory specification."""
+    if cache is not None:
+        return Path(cache).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "bcrit"
+
+
+def _make(folder: Path, name: str, key: Mapping[str, Any], convert: Callable[[Writer], Mapping[str, Any]]) -> None:
+    for left in folder.glob(
+        f"{name}.*.partial"
+    ):  # of a process that was killed: no other works on it, we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".partial", dir=folder))
+    writer = Writer(partial)
+    try:
+        writer.finish(key, convert(writer))
+        partial.chmod(0o755)  # made for its owner alone, but a cache may be shared
+        try:
+            os.rename(partial, folder / name)
+        except OSError:
+            if not (folder / name).exists():
+                raise
+            # Locks do nothing on some network file systems: another process was faster, and made the same.
+    finally:
+        writer.close()
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the lock, then hold it; the system lets go of it if this process dies."""
+    with open(lock, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read(folder: Path) -> Converted:
+    try:
+        contents = json.loads((folder / _CONTENTS).read_text())
+        arrays = {name: _mapped(folder, name, about) for name, about in contents["arrays"].items()}
+        return Converted(arrays, contents["facts"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"the converted data in '{folder}' were changed ({error}); remove that folder") from error
+
+
+def _mapped(folder: Path, name: str, about: Mapping[str, Any]) -> NDArray[Any]:
+    path, dtype, shape = folder / f"{name}.bin", np.dtype(about["dtype"]), tuple(about["shape"])
+    expected = dtype.itemsize * int(np.prod(shape, dtype=object))
+    if path.stat().st_size != expected:
+        raise ValueError(f"'{path.name}' has {path.stat().st_size} bytes instead of {expected}")
+    if expected == 0:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    # Copy on write: PyTorch has no tensors that are read-only, and warns of arrays that are.
+    return np.memmap(path, dtype=dtype, mode="c", shape=shape)

@@ -1,0 +1,180 @@
+"""Images with classes: any source brought into two memory-mapped arrays, one to train and one to validate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.workloads.data.cache import Writer, converted
+from tuner.workloads.data.choice import ImageChoice
+from tuner.workloads.data.columns import USUAL
+from tuner.workloads.data.holdout import held_out, split_at_random
+from tuner.workloads.data.idx import IdxPair, idx_splits, read_pair
+from tuner.workloads.data.image_rows import PIECE, Pieces, image_pieces
+from tuner.workloads.data.library import Rows, open_splits
+from tuner.workloads.data.source import HubName, LocalFiles, find_source
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A training and a validation set of images.
+
+    Attributes:
+        train_images: shape (n, channels, height, width), unsigned bytes; mapped into memory.
+        train_labels: shape (n,).
+        validation_images: in the form of `train_images`.
+        validation_labels: in the form of `train_labels`.
+        n_classes: how many classes there are.
+        mean: of all pixels of a channel in the training set, shape (channels,), on the scale 0 to 255.
+        deviation: standard deviation, likewise.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    validation_images: NDArray[np.uint8]
+    validation_labels: NDArray[np.int64]
+    n_classes: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        _, channels, height, width = self.train_images.shape
+        return channels, height, width
+
+
+def load_images(choice: ImageChoice) -> ImageSet:
+    """The images that a choice names; converted at the first use on a machine, mapped into memory ever after.
+
+    Args:
+        choice: what to load.
+
+    Returns:
+        The images. Where they are missing, broken or not what the choice says, a ValueError says what to do.
+    """
+    source = find_source(choice)
+    about = source.key if isinstance(source, LocalFiles) else vars(source)
+    key = {"kind": "images", "source": about, **choice.model_dump(exclude={"source", "cache", "streaming"})}
+    data = converted(choice.cache, key, lambda writer: _convert(source, choice, writer))
+    facts = data.facts
+    return ImageSet(
+        **data.arrays, n_classes=facts["n_classes"], mean=tuple(facts["mean"]), deviation=tuple(facts["deviation"])
+    )
+
+
+def _convert(source: LocalFiles | HubName, choice: ImageChoice, writer: Writer) -> dict[str, Any]:
+    pairs = idx_splits(source.path) if isinstance(source, LocalFiles) and source.path.is_dir() else {}
+    splits: Mapping[str, IdxPair | Rows] = pairs or open_splits(source, choice)
+    train = _split(splits, choice.train, choice)
+    validation, count = _validation(splits, choice)
+    n_classes = _write(writer, "train", _pieces(train, choice, choice.examples), choice)
+    if validation is None:
+        _hold_out(writer, count, choice)
+    else:
+        n_classes = max(n_classes, _write(writer, "validation", _pieces(validation, choice, None), choice))
+    shapes = {writer.written(f"{part}_images").shape[1:] for part in ("train", "validation")}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"'{choice.source}' has images of the shapes {sorted(shapes)}; set 'image_size' and 'channels'"
+        )
+    n_classes = max(n_classes, _declared_classes(train, choice))
+    mean, deviation = _moments(writer.written("train_images"))
+    return {"n_classes": n_classes, "mean": mean, "deviation": deviation, "source": choice.source}
+
+
+def _declared_classes(split: IdxPair | Rows, choice: ImageChoice) -> int:
+    """The number of classes that the data set declares, some of which no image here may have; 0 if it does not."""
+    classes = split.classes if isinstance(split, Rows) else {}
+    names = [choice.columns["label"]] if "label" in choice.columns else USUAL["label"]
+    return next((classes[name] for name in names if name in classes), 0)
+
+
+def _split(splits: Mapping[str, IdxPair | Rows], name: str, choice: ImageChoice) -> IdxPair | Rows:
+    if name not in splits:
+        raise ValueError(f"'{choice.source}' has no split '{name}'; its splits are {', '.join(splits)}")
+    return splits[name]
+
+
+def _validation(
+    splits: Mapping[str, IdxPair | Rows], choice: ImageChoice
+) -> tuple[IdxPair | Rows | None, int | float | None]:
+    """The split that validates, or else how many examples are held out."""
+    wanted = choice.validation
+    if isinstance(wanted, str):
+        return _split(splits, wanted, choice), None
+    if wanted is None and "validation" in splits:
+        return splits["validation"], None
+    return None, wanted
+
+
+def _pieces(split: IdxPair | Rows, choice: ImageChoice, limit: int | None) -> Pieces:
+    if isinstance(split, IdxPair):
+        images, labels = read_pair(split)
+        images, labels = images[:limit], labels[:limit]
+        if choice.image_size is None and choice.channels in (None, 1):
+            yield images, labels
+            return
+        rows = [{"image": image[0], "label": int(label)} for image, label in zip(images, labels, strict=True)]
+        split = Rows(str(split.images), rows, {})
+    yield from image_pieces(split.limited(limit), choice)
+
+
+def _write(writer: Writer, part: str, pieces: Pieces, choice: ImageChoice) -> int:
+    """Write one part.
+
+    Args:
+        writer: writes `{part}_images` and `{part}_labels`.
+        part: train or validation.
+        pieces: what to write.
+        choice: where it is from, for messages.
+
+    Returns:
+        The number of classes, from the largest label.
+
+    Raises:
+        ValueError: there are no images, or labels below 0.
+    """
+    n_classes = 0
+    for images, labels in pieces:
+        if labels.size and labels.min() < 0:
+            raise ValueError(f"'{choice.source}' has labels below 0, which say that the class is unknown ('{part}')")
+        writer.append(f"{part}_images", images)
+        writer.append(f"{part}_labels", labels)
+        n_classes = max(n_classes, int(labels.max(initial=-1)) + 1)
+    if n_classes == 0:
+        raise ValueError(f"'{choice.source}' has no images for the part '{part}'")
+    return n_classes
+
+
+def _hold_out(writer: Writer, wanted: int | float | None, choice: ImageChoice) -> None:
+    """Divide what was written as `train`, through copies, because a part of a file cannot be mapped in a new order."""
+    n_examples = len(writer.written("train_labels"))
+    parts = split_at_random(n_examples, held_out(n_examples, wanted, choice.source))
+    for kind in ("images", "labels"):
+        whole = writer.written(f"train_{kind}")
+        for part, positions in zip(("kept", "validation"), parts, strict=True):
+            for piece in _parts_of(positions):
+                writer.append(f"{part}_{kind}", whole[piece])
+        writer.rename(f"kept_{kind}", f"train_{kind}")
+
+
+def _parts_of(positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(positions), PIECE):
+        yield positions[start : start + PIECE]
+
+
+def _moments(images: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, from the histogram of its bytes: exact, and in one pass."""
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for start in range(0, len(images), PIECE):
+        for channel, pixels in enumerate(images[start : start + PIECE].swapaxes(0, 1)):
+            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
+    share, level = counts / counts.sum(axis=1, keepdims=True), np.arange(256.0)
+    mean = share @ level
+    deviation = np.sqrt(np.maximum(share @ level**2 - mean**2, 0.0))
+    return mean.tolist(), np.where(deviation > 0, deviation, 1.0).tolist()  # a channel of one value is left as it is

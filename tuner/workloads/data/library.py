@@ -1,0 +1,122 @@
+"""Everything that is read through the library `datasets`: the hub, Parquet, Arrow, folders of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from tuner.workloads.data.choice import DataChoice
+from tuner.workloads.data.source import HubName, LocalFiles
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One split.
+
+    Attributes:
+        name: what was opened, for messages.
+        rows: its rows; every iteration reads them anew.
+        classes: by column, the number of classes, where the data say so.
+    """
+
+    name: str
+    rows: Iterable[Row]
+    classes: Mapping[str, int]
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows one by one.
+
+        Yields:
+            A row, as the library decodes it.
+
+        Raises:
+            ValueError: whatever went wrong in the library.
+        """
+        rows = iter(self.rows)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except Exception as error:  # whatever decoders and file systems raise
+                raise ValueError(_unreadable(self.name, error)) from error
+            yield row
+
+    def limited(self, count: int | None) -> Rows:
+        """Only the first rows."""
+        return self if count is None else Rows(self.name, _First(self.rows, count), self.classes)
+
+
+@dataclass(frozen=True)
+class _First:
+    rows: Iterable[Row]
+    count: int
+
+    def __iter__(self) -> Iterator[Row]:
+        return islice(self.rows, self.count)
+
+
+def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str, Rows]:
+    """Open a data set; rows are read as they are asked for.
+
+    Local files are never copied by the library, and data on the hub are first saved in the library's own cache unless
+    `streaming` is set. No code that comes with a data set is ever run.
+
+    Args:
+        source: files or a name on the hub.
+        choice: `streaming`.
+
+    Returns:
+        Its splits by name.
+
+    Raises:
+        ValueError: the library is missing, or cannot open it.
+    """
+    try:
+        import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError as error:
+        raise ValueError(
+            f"data '{choice.source}' are read with the library 'datasets', which is not installed; "
+            "pip install 'bcrit[data]'"
+        ) from error
+    name = str(source.path) if isinstance(source, LocalFiles) else source.repository
+    try:
+        if isinstance(source, HubName):
+            splits = datasets.load_dataset(
+                source.repository, source.configuration, revision=source.revision, streaming=choice.streaming
+            )
+        elif source.with_suffix("state.json") and source.with_suffix(".arrow"):
+            splits = datasets.load_from_disk(str(source.path))
+        elif source.path.is_dir():
+            splits = datasets.load_dataset(str(source.path), streaming=True)
+        else:
+            kind = {"pq": "parquet", "txt": "text", "jsonl": "json"}.get(ending := source.path.suffix[1:], ending)
+            splits = datasets.load_dataset(kind, data_files={choice.train: str(source.path)}, streaming=True)
+    except Exception as error:  # whatever the library, its network and its file systems raise
+        raise ValueError(_unreadable(name, error)) from error
+    if not isinstance(splits, dict):  # saved without splits
+        splits = {choice.train: splits}
+    return {split: Rows(f"{name} ({split})", rows, _classes(rows)) for split, rows in splits.items()}
+
+
+def _classes(rows: Any) -> dict[str, int]:
+    features = rows.features or {}
+    return {column: feature.num_classes for column, feature in features.items() if hasattr(feature, "num_classes")}
+
+
+def _unreadable(name: str, error: BaseException) -> str:
+    cause = error
+    while cause.__cause__ is not None:  # the library wraps what happened in what it was doing
+        cause = cause.__cause__
+    said = " ".join(str(cause).split())[:300]
+    remedy = "fetch it again"
+    if not os.path.isabs(name):
+        remedy = (
+            f"it is no path in '{os.getcwd()}' either; correct the name or path, or see that the hub can be reached"
+        )
+    return f"the data set '{name}' cannot be read: {type(cause).__name__}: {said}; {remedy}"

@@ -1,0 +1,1 @@
+"""The models of the papers, freshly initialised by PyTorch's defaults unless a file says otherwise."""

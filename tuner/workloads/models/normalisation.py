@@ -1,0 +1,27 @@
+"""How a model gets its normalisation layers: from a factory, so that the statistics' batch is chosen in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+
+Normalisation = Callable[[int], nn.Module]
+"""Makes the layer that follows a convolution of this many channels."""
+
+
+def batch_normalisation(ghost_batch_size: int | None) -> Normalisation:
+    """Batch normalisation of two-dimensional maps.
+
+    Args:
+        ghost_batch_size: examples that are normalised together; None = the whole batch (or micro-batch), in which case
+            the model's objective changes with the batch size.
+
+    Returns:
+        The factory.
+    """
+    if ghost_batch_size is None:
+        return nn.BatchNorm2d
+    return lambda channels: GhostBatchNorm(channels, ghost_batch_size)
