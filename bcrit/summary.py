@@ -8,6 +8,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from analysis.analyze import RunAnalysis
@@ -22,7 +23,7 @@ from bcrit.say import say
 from search_spaces.presets import STEPS_OF
 from search_spaces.space import hyperparameter
 
-_COLUMNS = 6  # hyperparameters beside each other: more would not fit on a line
+_UNBOUNDED = 10_000  # columns: wide enough for any table, so that it is measured as it is
 
 
 def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
@@ -33,7 +34,7 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
         analysis: of the run.
         recommendation: None where nothing could be fitted.
     """
-    console.print(study_table(analysis))
+    console.print(study_table(analysis, console))
     if analysis.fit is None:
         say(console, f"No curve: {analysis.no_fit}")
     else:
@@ -47,16 +48,35 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
             say(console, sentence, style="bold")
 
 
-def study_table(analysis: RunAnalysis) -> Table:
-    """One row a study: steps with their interval, examples, the best point, the edges it lies on."""
+def study_table(analysis: RunAnalysis, console: Console) -> Table:
+    """One row a study: steps with their interval, examples, the best point, the edges it lies on.
+
+    Hyperparameters that are the same everywhere come last, and as many columns are left out as do not fit on a line:
+    a cut number would be a wrong one. `--json` and the report have them all.
+
+    Args:
+        analysis: of the run.
+        console: that it is to fit on.
+    """
+    points = list(analysis.hyperparameters.values())
+    names = list(dict.fromkeys(name for point in points for name in point if name not in STEPS_OF))
+    names.sort(key=lambda name: len({str(point.get(name)) for point in points}) == 1)
+    unbounded = console.options.update(width=_UNBOUNDED)
+    for shown in range(len(names), -1, -1):
+        table = _study_table(analysis, names[:shown])
+        if shown < len(names):
+            table.caption = escape(f"not shown: {', '.join(names[shown:])}")
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
+            break
+    return table
+
+
+def _study_table(analysis: RunAnalysis, names: list[str]) -> Table:
     target = str(analysis.experiment.target)
     table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
     points = analysis.hyperparameters
-    names = list(dict.fromkeys(name for point in points.values() for name in point if name not in STEPS_OF))
-    names = _worth_a_column(names, list(points.values()))
     for heading in ("batch size", "steps (interval)", "seeds", analysis.experiment.unit, *names, "edge"):
-        # The last column may wrap: on a narrow terminal it gives way, and not the numbers.
-        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=heading != "edge", overflow="fold")
+        table.add_column(escape(heading.replace("_", " ")), justify="right", no_wrap=True)
     for row in analysis.studies.to_dict("records"):
         batch_size = int(row["batch_size"])
         point = points.get(float(batch_size), {})
@@ -74,15 +94,9 @@ def study_table(analysis: RunAnalysis) -> Table:
             f"{row['n_reached']}/{row['n_seeds']}" if row["n_seeds"] else "search only",
             examples,
             *(escape(_value(point.get(name))) for name in names),
-            escape(", ".join(binding)) or "-",
+            escape("\n".join(binding)) or "-",
         )
     return table
-
-
-def _worth_a_column(names: list[str], points: list[dict[str, Any]]) -> list[str]:
-    """The hyperparameters that differ between studies, at most so many; `--json` and the report have them all."""
-    differ = [name for name in names if len({str(point.get(name)) for point in points}) > 1]
-    return (differ or names)[:_COLUMNS]
 
 
 def fit_lines(

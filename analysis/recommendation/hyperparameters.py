@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from analysis.fit.identify import WIDEST
 from analysis.optimum.coordinates import EFFECTIVE
 from analysis.optimum.law_fit import Estimate
 from analysis.optimum.optimum import OptimumLaws
 from search_spaces.presets import DOMAINS
 
 Source = Literal["measured", "interpolated", "nearest", "law", "extrapolated"]
+
+_NEAR = 2.0  # factor within which a law must agree with its neighbours; chosen, not studied
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def hyperparameters_at(
     A law is used between studies that chose the same options and outside of all; between studies that did not, the
     nearest one's point stays whole. On the digits, re-run with 15 fresh seeds between their studies, a law took 0.91 to
     1.12 (median 0.92) times the steps of interpolation, but with another study's schedule 0.76 to 1.6 (median 1.4)
-    times those of that study's own point: a learning rate belongs to its schedule.
+    times those of that study's own point: a learning rate belongs to its schedule. A law whose interval spans more
+    than a decade, or that lies more than a factor of 2 from what its neighbours found, is not used at all.
 
     Args:
         batch_size: inside or outside of the studies; outside, without a law, the nearest is taken.
@@ -85,9 +89,11 @@ def _at(
     sources: dict[str, Source] = dict.fromkeys(found.values, base)
     values = dict(found.values)
     low, high = ({}, {}) if outside else _between_sets(batch_size, found.studies, laws)
+    effective = laws.by_law(EFFECTIVE, batch_size)
+    if not _trusted(by_law, effective, found.values, outside):
+        return replace(found, source=base, sources=sources, low=low, high=high)
     if "momentum" in by_law:
         values["momentum"] = by_law["momentum"].value
-    effective = laws.by_law(EFFECTIVE, batch_size)
     if effective is not None and "lr" in values and "momentum" in values:
         rest = 1 - float(values["momentum"])
         by_law["lr"] = Estimate(effective.value * rest, effective.low * rest, effective.high * rest)
@@ -96,6 +102,26 @@ def _at(
         low[name], high[name] = law.low, law.high
     source: Source = "extrapolated" if outside else "law" if by_law else base
     return replace(found, values=values, source=source, sources=sources, low=low, high=high)
+
+
+def _trusted(
+    by_law: Mapping[str, Estimate], effective: Estimate | None, found: Mapping[str, Any], outside: bool
+) -> bool:
+    """Whether every law is known well enough, and does not contradict the studies on either side.
+
+    Args:
+        by_law: estimates by hyperparameter.
+        effective: of lr / (1 - momentum).
+        found: the values between the studies.
+        outside: whether there is a study on one side only, which contradicts nothing.
+    """
+    pairs = [(law, found[name]) for name, law in by_law.items() if name != "momentum"]
+    if effective is not None and {"lr", "momentum"} <= set(found):
+        # What matters is lr / (1 - momentum): along it either may move far without harm, so neither is judged alone.
+        pairs = [(law, value) for law, value in pairs if law is not by_law.get("lr")]
+        pairs.append((effective, float(found["lr"]) / (1 - float(found["momentum"]))))
+    known = all(law.low > 0 and law.high <= WIDEST * law.low for law, _ in pairs)
+    return known and (outside or all(value / _NEAR <= law.value <= value * _NEAR for law, value in pairs))
 
 
 def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:

@@ -20,3 +20,8 @@ def test_durations_come_in_the_unit_a_person_would_use(hours: float, text: str) 
 @pytest.mark.parametrize(("parts", "text"), [("a", "a"), ("ab", "a and b"), ("abc", "a, b and c")])
 def test_the_last_of_several_parts_is_joined_by_and(parts: str, text: str) -> None:
     assert enumeration(list(parts)) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(0.9999, "0.9999"), (0.99995, "0.99995"), (0.995, "0.995"), (0.5, "0.5")])
+def test_a_number_below_one_is_never_shown_as_one(number: float, text: str) -> None:
+    assert readable(number) == text

@@ -57,6 +57,10 @@ def import_table(
     _say(notes, guessed, names if mapped.hyperparameters is None else {}, table.column_names, roles, names)
     rows = trial_rows(table, roles, names, mapped, trials, with_curves=measurements is not None)
     find_repeats(rows, list(names.values()), notes)
+    if measurements is None:
+        lost = sum(row["steps_to_target"] is None and not row["steps"] and row["outcome"] is None for row in rows)
+        rule = "Rows without steps to target that do not say how far they were trained: they bound nothing"
+        notes.add(f"{rule}; a column max_steps would (--columns max_steps=COLUMN)", lost)
     counted: Counter[tuple[int, str]] = Counter()
     for row in rows:
         row["number"] = counted[row["batch_size"], row["stage"]]

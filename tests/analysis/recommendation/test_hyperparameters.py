@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.optimum.law_fit import Estimate
 from analysis.optimum.optimum import OptimumLaws, optimum_laws
 from analysis.recommendation.hyperparameters import hyperparameters_at
 from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
@@ -82,14 +83,33 @@ def test_without_a_law_that_passes_the_value_is_interpolated_with_the_neighbours
     assert hyperparameters_at(5000.0, best, none).source == "extrapolated"
 
 
-def test_a_width_stays_whole_by_a_law_and_at_the_ends_of_its_interval() -> None:
+class Wide(OptimumLaws):
+    """Laws as they are, but known to a factor of 20 only."""
+
+    def by_law(self, coordinate: str, batch_size: float) -> Estimate | None:
+        law = super().by_law(coordinate, batch_size)
+        return law and Estimate(law.value, law.value / 5, law.value * 4)
+
+
+def test_a_law_that_contradicts_both_neighbours_is_not_used() -> None:
+    best, laws = measured()
+    elsewhere = {batch_size: {**point, "lr": 8 * point["lr"]} for batch_size, point in best.items()}
+    found = hyperparameters_at(45.0, elsewhere, laws)
+    assert (found.source, found.values) == ("interpolated", hyperparameters_at(45.0, elsewhere).values)
+
+
+def test_a_law_that_is_known_to_no_decade_is_not_used() -> None:
+    best, laws = measured()
+    wide = Wide(**vars(laws))
+    assert hyperparameters_at(45.0, best, wide).source == "interpolated"
+
+
+def test_a_width_stays_whole_at_the_ends_of_its_interval() -> None:
     _, laws = measured()
     best = {b: {"lr": 2**k, "momentum": 0.9} for k, b in enumerate((4.0, 8.0, 512.0))}  # lr is made up to be whole
     found = hyperparameters_at(45.0, best, laws)
-    assert "lr" in found.sources and found.sources["lr"] == "law"
     for numbers in (found.values, found.low, found.high):
         assert isinstance(numbers["lr"], int)
-    assert found.low["lr"] <= found.values["lr"] <= found.high["lr"]
 
 
 def test_a_number_that_is_whole_in_one_study_only_is_no_whole_number() -> None:

@@ -40,6 +40,11 @@ def imported(
     return folder.read(TRIALS).to_pandas().set_index("trial_id"), census, folder
 
 
+def test_a_row_that_bounds_nothing_is_told(tmp_path: Path) -> None:
+    _, census, _ = imported(tmp_path, "batch_size,lr,steps_to_target\n8,0.1,\n16,0.1,300\n")
+    assert [note for note in census.notes if "they bound nothing; a column max_steps would" in note]
+
+
 def test_steps_to_target_are_taken_as_they_are(tmp_path: Path) -> None:
     trials, census, folder = imported(tmp_path, STEPS)
     assert list(trials["outcome"]) == ["reached", "reached", "diverged", "reached", "reached", "exhausted"]
