@@ -86,9 +86,9 @@ class Recommendation:
         return len({(point.device, point.devices) for point in self.frontier}) > 1
 
     def to_json(self) -> dict[str, Any]:
-        """The object of `bcrit recommend --json`: finite numbers or null."""
+        """The object of `bcrit recommend --json`: finite numbers or null; limits that bind together are joined."""
         found: dict[str, Any] = plain(self)
-        return found
+        return {**found, "binding": " and ".join(self.binding) or None}
 
 
 __all__ = ["Recommendation"]
