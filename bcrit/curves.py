@@ -32,8 +32,8 @@ def targets(
 ) -> None:
     """Read steps to other targets from the curves of a run, and how b_crit changes with the target.
 
-    A plain number is known: nothing that might have been faster was stopped before. '<= 55': a trial that was stopped
-    earlier was ahead, so 55 is an upper bound. '> 300': not reached.
+    A plain number is known: nothing that might have been faster was stopped before. '55*': trials were stopped earlier,
+    all of them behind. '<= 55': one that was stopped was ahead, so 55 is an upper bound. '> 300': not reached.
     """
     from analysis.curve_answers import targets_of_run
     from analysis.run_folder import RunFolder

@@ -23,6 +23,7 @@ from bcrit.say import say
 from search_spaces.presets import STEPS_OF
 from search_spaces.space import hyperparameter
 
+_SHOWN = 5  # rows that were set aside; `--json` has them all
 _UNBOUNDED = 10_000  # columns: wide enough for any table, so that it is measured as it is
 
 
@@ -116,6 +117,7 @@ def fit_lines(
         meaning = number.meaning[0].lower() + number.meaning[1:]
         lines.append(f"{number.symbol:>7} = {number.value} ({number.interval}): {meaning}")
     lines += [f"  note: {note}" for note in fit.notes]
+    lines += [f"  set aside: row {aside.row}: {aside.reason}" for aside in fit.rows_set_aside[:_SHOWN]]
     follows = {
         "regimes": regimes_sentence(fit.regimes()),
         "next": next_sentence(fit.next_batch_size(step_seconds), fit.unit),

@@ -50,7 +50,7 @@ def law_sentence(verdict: LawVerdict, name: str, laws: Sequence[Law]) -> str:
         exponent = _exponent(verdict)
         return f"Laws for the best {what} cannot be told apart with {n} studies: {others}.{exponent}"
     rejected = [f.law.name for f in verdict.laws if f.rejected]
-    out = f" Rejected: {', '.join(rejected)}." if rejected else ""
+    out = f" Rejected: {', '.join('no change' if name == 'none' else name for name in rejected)}." if rejected else ""
     return f"The best {what} {LAW_WORDS[best.law.name]}: {parameters(best)}, from {n} studies.{out}{_exponent(verdict)}"
 
 

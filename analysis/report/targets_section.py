@@ -167,11 +167,15 @@ def _cells_table(grid: TargetGrid) -> Table:
 
 
 def cell_text(row: dict[Any, Any]) -> str:
-    """The steps of a cell as tables write them: `55`, `≤ 55` (an upper bound that enters no fit), `> 300`, a dash."""
+    """The steps of a cell as tables write them: `55`, `≤ 55` (an upper bound that enters no fit), `> 300`, a dash.
+
+    `55*`: trials were stopped before 55 steps, all of them behind the fastest one then.
+    """
     if row["status"] == Status.MISSING or pd.isna(row["steps"]):
         return "–"
     mark = "> " if row["status"] == Status.LOWER else "≤ " if row["status"] == Status.UPPER and not row["fits"] else ""
-    return mark + value_text(float(row["steps"]))
+    behind = "*" if row["status"] == Status.UPPER and row["fits"] else ""
+    return mark + value_text(float(row["steps"])) + behind
 
 
 __all__ = ["cell_text", "targets_section"]

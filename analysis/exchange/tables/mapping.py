@@ -15,7 +15,7 @@ from search_spaces.problems import InputError
 # Spellings that are recognised, in lower case. Chosen from what trackers and papers use, not studied.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "batch_size": ("batch_size", "bs", "train_batch_size", "global_batch_size", "batchsize", "batch"),
-    "steps_to_target": ("steps_to_target", "steps_to_result", "steps_to_goal"),
+    "steps_to_target": ("steps_to_target", "steps_to_result", "steps_to_goal", "steps"),
     "trial_id": ("trial_id", "trial", "run_id", "run", "id"),
     "step": ("step", "steps", "global_step", "iteration", "iter"),
     "seed": ("seed", "random_seed", "rng_seed"),

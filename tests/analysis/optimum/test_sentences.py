@@ -21,7 +21,7 @@ def test_the_sentence_names_the_law_its_numbers_and_what_is_rejected() -> None:
     found = verdict(TRUTH["saturating"] * np.exp(0.05 * np.random.default_rng(0).normal(size=8)))
     text = law_sentence(found, "effective_lr", LAWS)
     assert "levels off" in text and "B_n = " in text and "from 8 studies" in text
-    assert "Rejected: none" in text
+    assert "Rejected: no change" in text
 
 
 def test_the_sentence_of_no_law_says_what_was_missed_and_what_is_done_instead() -> None:

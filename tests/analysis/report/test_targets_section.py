@@ -72,7 +72,7 @@ def test_without_measurements_or_with_one_target_there_is_no_section(tmp_path: P
     ("row", "text"),
     [
         ({"status": "valid", "steps": 55.0, "fits": True}, "55"),
-        ({"status": "upper", "steps": 55.0, "fits": True}, "55"),
+        ({"status": "upper", "steps": 55.0, "fits": True}, "55*"),
         ({"status": "upper", "steps": 55.0, "fits": False}, "≤ 55"),
         ({"status": "lower", "steps": 3000.0, "fits": True}, "> 3,000"),
         ({"status": "missing", "steps": float("nan"), "fits": False}, "–"),
