@@ -21,8 +21,14 @@ def report(
         yield found
 
 
-def finite(trace: dict[str, Any]) -> int:
-    return sum(x is not None and y is not None for x, y in zip(trace["x"], trace["y"], strict=True))
+def there(trace: dict[str, Any]) -> list[bool]:
+    return [x is not None and y is not None for x, y in zip(trace["x"], trace["y"], strict=True)]
+
+
+def joined(trace: dict[str, Any]) -> bool:
+    """Whether a line has anything to draw: two points beside each other, without a gap between them."""
+    points = there(trace)
+    return any(a and b for a, b in zip(points, points[1:], strict=False))
 
 
 def test_every_figure_is_drawn_with_all_its_marks(report: Opened) -> None:
@@ -32,8 +38,8 @@ def test_every_figure_is_drawn_with_all_its_marks(report: Opened) -> None:
         # A trace that waits in the legend to be asked for is not drawn.
         traces = [t for t in figures[place["name"]]["data"] if t.get("visible", True) is True]
         scatter = [trace for trace in traces if trace["type"] == "scatter"]
-        points = sum(finite(trace) for trace in scatter if "markers" in trace["mode"])
-        lines = sum(finite(trace) > 1 for trace in scatter if "lines" in trace["mode"])
+        points = sum(sum(there(trace)) for trace in scatter if "markers" in trace["mode"])
+        lines = sum(joined(trace) for trace in scatter if "lines" in trace["mode"])
         assert (place["points"], place["lines"]) == (points, lines), place["name"]
         assert bool(place["others"]) == (len(scatter) < len(traces)), place["name"]
 
