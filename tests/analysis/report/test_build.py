@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -193,3 +194,11 @@ def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:
     code = "import sys, analysis.report; print(*({'plotly', 'jinja2', 'ray', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_run_without_a_search_shows_none() -> None:
+    usual = runs.usual()
+    repeats = usual.trials[usual.trials["stage"] == "confirm"]
+    page = build_report(replace(usual, trials=repeats))
+    assert 'id="search"' in build_report(usual) and 'id="search"' not in page
+    assert "How the search trials ended" not in page
