@@ -1,0 +1,153 @@
+"""One-step line searches: on a data set whose noise scale is exact, and that they leave no trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tuner.training.noise_scale import LineSearch, fit_line_search, line_search
+
+N, H = 512, torch.tensor([1.0, 0.3, 0.1, 0.03], dtype=torch.float64)
+
+
+class Quadratic(nn.Module):
+    """Example k has the loss 1/2 x'Hx + a_k'x, and the a_k have mean 0 exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor([1.0, -2.0, 1.0, 3.0], dtype=torch.float64))
+        a = torch.randn(N, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 * H.sqrt()
+        self.a = a - a.mean(0)
+
+    def loss(self, rows: Tensor) -> Tensor:
+        return 0.5 * H @ self.x.square() + self.a[rows].mean(0) @ self.x
+
+    def gradient(self, rows: Tensor) -> None:
+        self.zero_grad()
+        self.loss(rows).backward()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def whole(self) -> float:
+        return float(self.loss(torch.arange(N)))
+
+    def search(self, n_samples: int = 24, seed: int = 0) -> LineSearch:
+        lrs = [0.01 * 1.6**k for k in range(14)]
+        return line_search(
+            self, self.gradient, self.whole, N, [2, 8, 32, 128, 512], lrs, n_samples=n_samples, seed=seed
+        )
+
+    @property
+    def exact(self) -> tuple[float, float, float]:
+        """b_noise, lr_max and gain_max of the data set."""
+        g, sigma = H * self.x.detach(), self.a.T @ self.a / (N - 1)
+        g_h_g, g_sq = float(g @ (H * g)), float(g @ g)
+        return float((H * sigma.diag()).sum()) / g_h_g, g_sq / g_h_g, g_sq**2 / (2 * g_h_g)
+
+
+def test_the_fit_has_the_exact_noise_scale_of_the_data_set() -> None:
+    model = Quadratic()
+    b_noise, lr_max, gain_max = model.exact
+    found = fit_line_search(model.search(n_samples=100))
+    assert found.low is not None and found.high is not None and found.b_noise is not None
+    assert found.low < b_noise < found.high < 2 * found.low
+    assert found.lr_max == pytest.approx(lr_max, rel=0.05)
+    assert found.gain_max == pytest.approx(gain_max, rel=0.05)
+    # Without noise, in a batch of all examples, the parabola is exact.
+    assert found.lr_opt[-1] == pytest.approx(lr_max, rel=1e-9)
+    assert found.gain_opt[-1] == pytest.approx(gain_max, rel=1e-9)
+    assert not found.set_aside and max(map(abs, found.lr_residuals[1:] + found.gain_residuals[1:])) < 0.1
+
+
+def test_the_interval_covers_92_to_98_of_100() -> None:
+    model = Quadratic()
+    found = [fit_line_search(model.search(seed=seed)) for seed in range(120)]
+    assert all(f.b_noise is not None for f in found)
+    covered = [f.low <= model.exact[0] <= f.high for f in found if f.low is not None and f.high is not None]
+    assert 0.92 < np.mean(covered) < 0.98
+    assert np.median([f.b_noise or np.nan for f in found]) == pytest.approx(model.exact[0], rel=0.1)
+
+
+def normalised() -> tuple[nn.Sequential, Callable[[Tensor], None], Callable[[], float]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Dropout(0.2), nn.Linear(8, 1))
+    x, y = torch.randn(64, 3), torch.randn(64, 1)
+
+    def gradient(rows: Tensor) -> None:
+        model.zero_grad()
+        nn.functional.mse_loss(model(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def loss() -> float:
+        model.eval()
+        value = float(nn.functional.mse_loss(model(x), y))
+        model.train()
+        return value
+
+    return model, gradient, loss
+
+
+def test_the_model_is_what_it_was_bit_for_bit_and_the_same_seed_gives_the_same_bits() -> None:
+    model, gradient, loss = normalised()
+    gradient(torch.arange(10))
+    gradients = [p.grad for p in model.parameters()]
+    values = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model[2].eval()
+    state, modes, stream = (
+        copy.deepcopy(model.state_dict()),
+        [m.training for m in model.modules()],
+        torch.get_rng_state(),
+    )
+    a, b, c = (
+        line_search(model, gradient, loss, 64, [4, 16], [0.01, 0.1, 1.0], n_samples=3, seed=seed) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(a.gains, b.gains) and not np.array_equal(a.gains, c.gains)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is before for p, before in zip(model.parameters(), gradients, strict=True))
+    assert all(torch.equal(p.grad, v) for p, v in zip(model.parameters(), values, strict=True) if p.grad is not None)
+    assert [m.training for m in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), stream)
+
+
+def test_it_is_undone_even_when_the_loss_fails() -> None:
+    model, gradient, loss = normalised()
+    state, calls = copy.deepcopy(model.state_dict()), iter(range(3))
+
+    def failing() -> float:
+        if next(calls) == 2:
+            raise RuntimeError("out of memory")
+        return loss()
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        line_search(model, gradient, failing, 64, [4], [0.1, 0.2, 0.3])
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_gain_is_the_loss_before_minus_the_loss_after_one_step() -> None:
+    model = Quadratic()
+    found = line_search(model, model.gradient, model.whole, N, [N], [0.1, 0.2, 0.4], n_samples=1)
+    twin = Quadratic()
+    twin.gradient(torch.arange(N))
+    assert twin.x.grad is not None
+    with torch.no_grad():
+        twin.x.sub_(twin.x.grad, alpha=0.2)
+    assert found.gains[0, 0, 1] == pytest.approx(found.loss - twin.whole(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lrs", "message"),
+    [
+        ([4, N + 1], [0.1, 0.2, 0.3], "1 <= batch size <= n_train must hold"),
+        ([4], [0.1, 0.2], "three or more learning rates"),
+        ([4], [0.0, 0.1, 0.2], "three or more learning rates above 0"),
+    ],
+    ids=["too large", "too few", "zero"],
+)
+def test_impossible_grids_are_refused(sizes: list[int], lrs: list[float], message: str) -> None:
+    model = Quadratic()
+    with pytest.raises(ValueError, match=message):
+        line_search(model, model.gradient, model.whole, N, sizes, lrs)

@@ -1,0 +1,250 @@
+"""The noise scale in a training loop: against naive twins, closed forms, and the same loop without it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
+from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from tuner.workloads.noisy_quadratic import NoisyQuadratic
+
+
+def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6, dtype=dtype), nn.Tanh(), nn.Linear(6, 2, dtype=dtype))
+
+
+def data(n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return tuple(torch.randn(n, k, generator=generator, dtype=dtype) for k in (4, 2))  # type: ignore[return-value]
+
+
+def backward(model: nn.Module, part: Tensor, share: float, dtype: torch.dtype = torch.float64) -> None:
+    x, y = data(200, dtype)
+    (nn.functional.mse_loss(model(x[part]), y[part]) * share).backward()  # type: ignore[no-untyped-call]
+
+
+def one_step(model: nn.Module, noise: NoiseScale, sizes: Sequence[int], first: int = 0, scale: float = 1.0) -> None:
+    for part in torch.split(torch.arange(first, first + sum(sizes)), list(sizes)):
+        backward(model, part, scale * len(part) / sum(sizes))
+        noise.micro_batch(len(part))
+    noise.step(scale)
+
+
+def naive(model: nn.Module, sizes: Sequence[int], first: int = 0) -> tuple[float, float]:
+    """The pair from gradients that are computed one by one and kept."""
+    twin, gradients = copy.deepcopy(model), []
+    for part in torch.split(torch.arange(first, first + sum(sizes)), list(sizes)):
+        twin.zero_grad()
+        backward(twin, part, 1.0)
+        gradients.append(torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]).numpy())
+    weights, table = np.array(sizes), np.array(gradients)
+    mean = weights @ table / weights.sum()
+    return unbiased_pair(float(weights @ (table**2).sum(1)), float(mean @ mean), int(weights.sum()), len(sizes))
+
+
+@pytest.mark.parametrize("sizes", [[8, 8], [4, 4, 4, 4], [10, 3, 7]], ids=str)
+@pytest.mark.parametrize("scale", [1.0, 1024.0])
+def test_a_step_is_the_pair_of_its_micro_batches_gradients(sizes: list[int], scale: float) -> None:
+    model = network()
+    noise = NoiseScale(model.parameters())
+    one_step(model, noise, sizes, scale=scale)
+    np.testing.assert_allclose(noise.series()["total"][0], naive(model, sizes), rtol=1e-9)
+    assert noise.estimate().rows == sum(sizes)
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_training_computes_the_same_bits_with_and_without(set_to_none: bool) -> None:
+    weights = []
+    for probed in (False, True):
+        model = network(torch.float32)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        noise = NoiseScale(model.parameters()) if probed else None
+        for step in range(20):
+            for part in torch.split(torch.arange(8 * step, 8 * step + 8), 4):
+                backward(model, part, 0.5, torch.float32)
+                if noise is not None:
+                    noise.micro_batch(4)
+            if noise is not None:
+                noise.step()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none)
+        if noise is not None:
+            assert np.isfinite(noise.series()["total"]).all()
+        weights.append([p.detach().clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+def test_groups_have_estimates_of_their_own_that_add_up_to_the_total() -> None:
+    model = network()
+    noise = NoiseScale({name: child.parameters() for name, child in model.named_children()})
+    alone = NoiseScale(model[2].parameters())
+    for step in range(12):
+        model.zero_grad()
+        for part in torch.split(torch.arange(16 * step, 16 * step + 16), 8):
+            backward(model, part, 0.5)
+            noise.micro_batch(8)
+            alone.micro_batch(8)
+        noise.step()
+        alone.step()
+    found = noise.estimate()
+    assert list(found.groups) == ["0", "1", "2"]
+    for side in ("numerator", "denominator"):
+        parts = [getattr(group, side) for group in found.groups.values()]
+        assert sum(parts) == pytest.approx(getattr(found.total, side), rel=1e-12)
+    assert found.groups["2"] == alone.estimate().total
+    assert not found.groups["1"].resolved  # a layer without parameters
+
+
+def test_linear_regression_has_the_closed_form() -> None:
+    # x ~ N(0, C), y = noise of variance s, weights w: G = C w and Sigma = (w'Cw + s) C + G G' (fourth moments of x).
+    c, w, s = torch.tensor([2.0, 0.5, 0.1]), torch.tensor([0.5, -1.0, 0.3]), 0.4
+    model = nn.Linear(3, 1, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(w)
+    noise, generator = NoiseScale(model.parameters(), window=1000), torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        model.zero_grad()
+        for _ in range(2):
+            x = torch.randn(8, 3, generator=generator) * c.sqrt()
+            y = torch.randn(8, generator=generator) * s**0.5
+            (0.25 * (model(x)[:, 0] - y).square().mean()).backward()
+            noise.micro_batch(8)
+        noise.step()
+    g_sq = float((c * w).square().sum())
+    tr_sigma = float(c.sum() * (w @ (c * w) + s) + g_sq)
+    found = noise.estimate().total
+    assert abs(found.numerator - tr_sigma) < 4 * found.numerator_error < 0.3 * tr_sigma
+    assert abs(found.denominator - g_sq) < 4 * found.denominator_error < 0.3 * g_sq
+    assert found.high is not None and found.low < tr_sigma / g_sq < found.high
+
+
+def test_along_a_run_on_the_noisy_quadratic_it_is_the_scale_of_the_exact_moments() -> None:
+    workload = NoisyQuadratic(dimensions=20, start=1.0)
+    h, c = torch.from_numpy(workload.spectrum), torch.from_numpy(workload.noise)
+    generator, lr, n_runs, steps = torch.Generator().manual_seed(0), 0.3, 60, 20
+    pairs = []
+    for _ in range(n_runs):
+        x = nn.Parameter(torch.randn(20, generator=generator, dtype=torch.float64))
+        optimizer, noise = torch.optim.SGD([x], lr), NoiseScale([x])
+        for _ in range(steps):
+            optimizer.zero_grad()
+            for _ in range(2):  # two micro-batches of 4 rows
+                xi = torch.randn(20, generator=generator, dtype=torch.float64) * (c / 4).sqrt()
+                (0.5 * (0.5 * h @ x.square() + xi @ x)).backward()  # type: ignore[no-untyped-call]
+                noise.micro_batch(4)
+            noise.step()
+            optimizer.step()
+        pairs.append(noise.series()["total"])
+    means, errors = np.mean(pairs, axis=0), np.std(pairs, axis=0) / n_runs**0.5  # (steps, 2)
+    m = workload.start.copy()
+    for t in range(steps):
+        exact = of_quadratic(workload.spectrum, workload.noise, m)
+        assert np.all(np.abs(means[t] - [exact.tr_sigma, exact.g_sq]) < 4.5 * errors[t]), t
+        m = (1 - lr * workload.spectrum) ** 2 * m + lr**2 * workload.noise / 8
+
+
+def test_the_data_set_has_the_scale_of_its_own_gradients() -> None:
+    model, n = network(), 64
+    noise, generator = NoiseScale(model.parameters(), n_examples=n, window=800), torch.Generator().manual_seed(0)
+    for _ in range(800):
+        model.zero_grad()
+        for part in torch.split(torch.randperm(n, generator=generator)[:32], 16):
+            backward(model, part, 0.5)
+            noise.micro_batch(16)
+        noise.step()
+    model.zero_grad()
+    noise.close()
+    backward(model, torch.arange(n), 1.0)
+    g_sq = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
+    found = noise.estimate().total
+    assert abs(found.denominator - g_sq) < 4 * found.denominator_error < 0.3 * g_sq
+
+
+def test_the_window_keeps_the_last_steps_in_order() -> None:
+    model = network()
+    noise = NoiseScale(model.parameters(), window=5)
+    for step in range(8):
+        model.zero_grad()
+        one_step(model, noise, [4, 4], first=8 * step)
+    expected = [naive(model, [4, 4], first=8 * step) for step in range(3, 8)]
+    np.testing.assert_allclose(noise.series()["total"], expected, rtol=1e-9)
+    assert noise.smoothed(0.5)[0] == pytest.approx(expected[0])
+    noise.forget()
+    assert noise.series()["total"].shape == (0, 2)
+    assert "0 blocks are too few" in str(noise.estimate())
+
+
+def test_a_step_that_overflowed_is_set_aside() -> None:
+    model = network()
+    noise = NoiseScale(model.parameters())
+    for step in range(12):
+        model.zero_grad()
+        one_step(model, noise, [4, 4], first=8 * step, scale=float("inf") if step == 5 else 1.0)
+    assert noise.estimate().total.n_set_aside == 1
+    assert np.isfinite(noise.estimate().total.numerator)
+
+
+def test_a_parameter_that_had_no_gradient_adds_nothing_and_tied_weights_are_seen_once() -> None:
+    model = network()
+    unused = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    tied = nn.Sequential(nn.Linear(4, 4, bias=False, dtype=torch.float64), nn.Tanh(), model[0], model[2])
+    tied.append(nn.Linear(2, 2, bias=False, dtype=torch.float64)).append(nn.Linear(2, 2, bias=False))
+    tied[5].weight = tied[4].weight
+    noise = NoiseScale({"used": tied.parameters(), "unused": [unused]})
+    one_step(tied, noise, [5, 7])
+    np.testing.assert_allclose(noise.series()["used"][0], naive(tied, [5, 7]), rtol=1e-9)
+    assert (noise.series()["unused"] == 0).all()
+
+
+def test_half_precision_gradients_have_norms_in_single_precision() -> None:
+    model = network(torch.bfloat16)
+    noise = NoiseScale(model.parameters())
+    for part in torch.split(torch.arange(16), 8):
+        backward(model, part, 0.5, torch.bfloat16)
+        noise.micro_batch(8)
+    noise.step()
+    assert noise._pairs is not None and noise._pairs.dtype == torch.float32
+
+
+def test_ghost_batch_norm_is_fine_with_micro_batches_of_whole_ghost_batches() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), GhostBatchNorm(6, ghost_size=8), nn.Linear(6, 2))
+    noise = NoiseScale(model.parameters())
+    for part in torch.split(torch.arange(64), 16):
+        backward(model, part, 0.25, torch.float32)
+        noise.micro_batch(16)
+    noise.step()
+    assert noise.estimate().total.numerator > 0
+
+
+def test_a_step_without_a_micro_batch_is_an_error() -> None:
+    with pytest.raises(ValueError, match="a step has no micro-batch"):
+        NoiseScale(network().parameters()).step()
+
+
+def test_one_micro_batch_a_step_is_an_error() -> None:
+    model = network()
+    with pytest.raises(ValueError, match="at least 2 micro-batches or ranks, but it has 1"):
+        one_step(model, NoiseScale(model.parameters()), [8])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda m: NoiseScale([]), "no parameter needs a gradient"),
+        (lambda m: NoiseScale({"a": m.parameters(), "b": m[0].parameters()}), "a parameter is in two groups"),
+        (lambda m: NoiseScale(m.parameters(), window=0), "window >= 1 must hold, but window=0"),
+        (lambda m: NoiseScale(m.parameters()).micro_batch(0), "rows >= 1 must hold, but rows=0"),
+    ],
+    ids=["nothing to train", "twice", "empty window", "no rows"],
+)
+def test_impossible_arguments_are_refused(build, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=message):
+        build(network())
