@@ -1,0 +1,124 @@
+"""The loss along a line or a curve between two trained networks (the parametric plots of Keskar et al. 2016)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tuner.training.landscape.batch_statistics import has_batch_statistics, recompute_batch_statistics
+
+Kind = Literal["line", "curve"]
+
+ALPHAS = tuple(-1 + i / 8 for i in range(25))
+"""From -1 to 2 in 25 points, the paper's; 0 and 1, the two networks themselves, are among them."""
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """One point of a path.
+
+    Attributes:
+        alpha: 0 at the first network, 1 at the second.
+        metrics: what `evaluate` returned there; a loss far out may be infinite.
+    """
+
+    alpha: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Path:
+    """A path between two networks.
+
+    Attributes:
+        kind: `line`: (1 - alpha) x_0 + alpha x_1. `curve`: cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D).
+        points: in the order of the alphas.
+        distance: |x_1 - x_0| over all weights.
+        batch_statistics: whether the model has running statistics, which were then computed anew at every point.
+    """
+
+    kind: Kind
+    points: tuple[PathPoint, ...]
+    distance: float
+    batch_statistics: bool
+
+
+def interpolate(
+    first: nn.Module,
+    second: nn.Module,
+    evaluate: Callable[[nn.Module], Mapping[str, float]],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    kind: Kind = "line",
+    train_inputs: Tensor | None = None,
+) -> Path:
+    """Evaluate the networks between two, and beyond them.
+
+    At alpha = 0 and 1 the weights are those of the two networks to the bit, so `evaluate` returns what it returns for
+    them. Running statistics of batch norm are the exception: they belong to the weights that they were gathered with,
+    there is no line between two variances that stays positive beyond its ends, and one network's would favour its end.
+    Where there are any, every point gets its own, the ends too, from one pass over `train_inputs`; Keskar et al.'s code
+    interpolates the trained weights alone. Other buffers are the first network's.
+
+    Args:
+        first: x_0; in the paper the network of the small batch size.
+        second: x_1, the same architecture: that of the large one.
+        evaluate: metrics of a model that it gets in evaluation mode; it must not change it.
+        alphas: where.
+        kind: `line` or `curve`.
+        train_inputs: the training set's inputs, shape (N, ...); needed where there are running statistics.
+
+    Returns:
+        The path. Neither network is changed.
+
+    Raises:
+        ValueError: the architectures differ, or the inputs for running statistics are missing.
+    """
+    ends = [dict(model.named_parameters()) for model in (first, second)]
+    shapes: list[dict[str, Any]] = [{name: p.shape for name, p in end.items()} for end in ends]
+    if shapes[0] != shapes[1]:
+        differing = sorted(
+            name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name)
+        )
+        raise ValueError(
+            f"the two networks must have the same architecture, but they differ in {', '.join(differing[:5])}; a path "
+            "is between runs of one workload with the same settings of the model"
+        )
+    model = copy.deepcopy(first).eval().requires_grad_(False)
+    statistics = has_batch_statistics(model)
+    if statistics and train_inputs is None:
+        raise ValueError("running statistics must be computed anew along the path; give 'train_inputs'")
+    points = []
+    for alpha in alphas:
+        _stand_at(model, ends[0], ends[1], _shares(alpha, kind))
+        if statistics and train_inputs is not None:
+            recompute_batch_statistics(model, train_inputs)
+        with torch.no_grad():
+            points.append(PathPoint(float(alpha), dict(evaluate(model))))
+    gaps = [(p - ends[1][name]).detach().double().norm() for name, p in ends[0].items()]
+    return Path(kind, tuple(points), float(torch.stack(gaps).norm()), statistics)
+
+
+def _shares(alpha: float, kind: Kind) -> tuple[float, float]:
+    """How much of either network is in the point; exactly (1, 0) and (0, 1) at the ends of both kinds."""
+    if kind == "line":
+        return 1.0 - alpha, alpha
+    # cos(alpha pi/2) written as a sine: the cosine of a rounded pi/2 is not 0.
+    return math.sin((1.0 - alpha) * math.pi / 2), math.sin(alpha * math.pi / 2)
+
+
+@torch.no_grad()
+def _stand_at(
+    model: nn.Module, first: Mapping[str, Tensor], second: Mapping[str, Tensor], shares: tuple[float, float]
+) -> None:
+    for name, weight in model.named_parameters():
+        weight.copy_(shares[0] * first[name].double() + shares[1] * second[name].double())
+
+
+__all__ = ["ALPHAS", "Kind", "Path", "PathPoint", "interpolate"]
