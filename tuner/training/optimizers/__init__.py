@@ -2,5 +2,6 @@
 
 from tuner.training.optimizers.build import build_optimizer
 from tuner.training.optimizers.classes import parameters_of
+from tuner.training.optimizers.step import bare_step
 
-__all__ = ["build_optimizer", "parameters_of"]
+__all__ = ["bare_step", "build_optimizer", "parameters_of"]

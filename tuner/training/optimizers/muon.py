@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tuner.training.optimizers.step import bare_step
+
 
 def groups(model: nn.Module | Iterable[nn.Parameter]) -> list[dict[str, Any]]:
     """The parameters that Muon takes and those that it leaves to AdamW.
@@ -74,9 +76,10 @@ class Muon(torch.optim.Optimizer):
         if rest:
             self._parts.append(torch.optim.AdamW(rest, **shared, betas=betas, eps=eps, fused=True))
         self.param_groups = [group for part in self._parts for group in part.param_groups]
+        self._updates = [bare_step(part) for part in self._parts]
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
-        for part in self._parts:
-            part.step()
+        for update in self._updates:
+            update()

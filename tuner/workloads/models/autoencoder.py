@@ -99,7 +99,7 @@ class Autoencoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Bytes, shape (n, channels, height, width), to (reconstruction, divergence) of each, shape (n, 2)."""
         targets = images.float() / 255.0
-        code = self.encoder(targets)
+        code = self.encoder(targets).float()
         divergence = code.new_zeros(len(code))
         if self.size.variational:
             mean, log_variance = code.chunk(2, dim=1)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from tuner.workloads.models.pooling import HalvingMaxPool
+
 
 def simple_cnn(
     shape: Sequence[int], n_classes: int, filters: Sequence[int], hidden: int, dropout: float = 0.0
@@ -27,7 +29,7 @@ def simple_cnn(
     channels, height, width = shape
     layers: list[nn.Module] = []
     for n_filters in filters:
-        layers += [nn.Conv2d(channels, n_filters, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [nn.Conv2d(channels, n_filters, 5, padding=2), nn.ReLU(), HalvingMaxPool()]
         channels, height, width = n_filters, height // 2, width // 2
     layers += [nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU()]
     if dropout:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from tuner.workloads.models.normalisation import Normalisation
+from tuner.workloads.models.pooling import HalvingMaxPool
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
@@ -37,7 +38,7 @@ def vgg_11(shape: Sequence[int], n_classes: int, norm: Normalisation, dropout: f
         for channels in stage:
             layers += [nn.Conv2d(before, channels, 3, padding=1), norm(channels), nn.ReLU()]
             before = channels
-        layers.append(nn.MaxPool2d(2))
+        layers.append(HalvingMaxPool())
     layers.append(nn.Flatten())
     inputs = before * (height // 32) * (width // 32)
     for size in (inputs, 4096):
