@@ -93,7 +93,8 @@ def column_violations(table: Table, data: pa.Table) -> list[str]:
     found = []
     for column in table.columns:
         if column.name not in data.column_names:
-            found.append(f"table '{table.name}' needs the column '{column.name}' ({column.description})")
+            if not column.nullable:  # a table written before there was such a column lacks it
+                found.append(f"table '{table.name}' needs the column '{column.name}' ({column.description})")
             continue
         values, wanted = data[column.name], _ARROW[column.kind]
         if values.type != wanted and not (values.type == pa.null() and column.nullable):

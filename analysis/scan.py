@@ -112,8 +112,11 @@ def _may_hold(content: pq.ParquetFile, group: int, wanted: pa.Array) -> bool:
 def _violations(table: Table, part: str, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
     """What is wrong with a part's columns, from its schema alone; further columns must be numbers."""
     found = []
+    nullable = {column.name for column in table.columns if column.nullable}
     for field in arrow_schema(table):
         if field.name not in schema.names:
+            if field.name in nullable:
+                continue
             found.append(f"table '{table.name}' needs the column '{field.name}', but {part} lacks it")
         elif field.name != _TRIAL and schema.field(field.name).type != field.type:
             kind = schema.field(field.name).type

@@ -116,7 +116,9 @@ def workloads(as_json: AsJson = False) -> None:
             name, entry.description, entry.data, entry.model, ", ".join(entry.metrics), entry.target, entry.unit
         )
     wide_console().print(table)
-    print("A class of your own is named by its import path, my_module:MyWorkload; the README shows one.")
+    print(
+        "A class or a training function of your own is named by its import path, my_module:name; the README shows both."
+    )
 
 
 def _print_json(content: dict[str, Any]) -> None:

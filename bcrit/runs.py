@@ -26,6 +26,13 @@ Address = Annotated[
     typer.Option(help="Address of a running Ray cluster ('auto' on its head node). Default: this machine alone."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at once. Default: as many as there are cores.")]
+# What `--plan` says of search trials, by stopping rule.
+_STOPPING = {
+    "asha": "Early stopping ('asha') usually leaves a small part of that.",
+    "cap": "Early stopping ('cap') usually leaves a part of that.",
+    "none": "Only the target ends a trial earlier.",
+    "full": "Search trials use all of it, also beyond the target.",
+}
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
 
@@ -48,6 +55,9 @@ def tune(
 
     For every batch size: search the space, widen it where the optimum lies on its edge, re-run the best points on fresh
     seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently; `bcrit resume` goes on.
+
+    What is trained may be built in (`bcrit workloads`), a class of yours, or a function `def train(config, report)`
+    with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
     from analysis.run_folder import RunFolder
     from tuner.check import check_experiment
@@ -153,5 +163,5 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
         f"At most {experiment.search.parallel_per_study * len(plans)} trials run at once.\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
-        f"Early stopping ('{experiment.search.stopping.rule}') usually leaves a small part of that. Nothing was run.",
+        f"{_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
     )

@@ -5,8 +5,8 @@ from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
 
 from search_spaces import Direction
+from tuner.training.placement import Examples
 from tuner.training.settings import Settings
-from tuner.training.supervised import Examples
 from tuner.workloads.supervised import SupervisedWorkload
 
 

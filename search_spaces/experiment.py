@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_va
 
 from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
 from search_spaces.imported import Imported
-from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Frozen, Resources, Search
-from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, STEPS_OF, WARMUP
+from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Execution, Frozen, Resources, Search
+from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP
 from search_spaces.space import SearchSpace, hyperparameter
 from search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
 from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
@@ -76,7 +76,8 @@ class Experiment(Frozen):
         name: name of the run folder unless another is given.
         imported: where the run came from if it was not made here; such an experiment describes and cannot be run.
         workload: what is trained.
-        optimizer: one of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case.
+        optimizer: one of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case; `own` where a
+            training function of the user's makes the updates.
         batch_sizes: one study for each.
         target: what "reached" means.
         space: what is searched at each batch size.
@@ -88,6 +89,7 @@ class Experiment(Frozen):
         resolution: evaluations stand at most this share of the current step apart, so that steps-to-target is known to
             this relative error.
         resources: what one trial occupies.
+        execution: how our training loop computes an update.
         unit: what a batch counts (examples, tokens, frames); filled in from the workload.
         seed: everything random is derived from it.
     """
@@ -106,6 +108,7 @@ class Experiment(Frozen):
     centre: Centre = Centre()
     resolution: float = Field(default=0.02, ge=1e-6, le=0.5)
     resources: Resources = Resources()
+    execution: Execution = Execution()
     unit: str = "examples"
     seed: StrictInt = Field(default=0, ge=0, lt=2**32)
 
@@ -174,12 +177,15 @@ class Experiment(Frozen):
         if self.imported:
             return self
         known = OPTIMIZERS.get(self.optimizer)
-        if missing := missing_names(self.space, known.needed if known else ("lr",)):
+        needed = known.needed if known else () if self.optimizer == OWN else ("lr",)
+        if missing := missing_names(self.space, needed):
             raise ValueError(
                 f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; add it, searched or fixed"
             )
         if problems := extrapolation_problems(self.optimizer, self.space, self.batch_sizes):
             raise ValueError("; ".join(problems))
+        if self.centre.rule != "none" and not isinstance(self.space.root.get("lr"), Box):
+            raise ValueError("'centre' moves the box of lr, but lr has none; write 'log from LOW to HIGH', say")
         for batch_size in self.batch_sizes:
             try:
                 self.space_at(batch_size)

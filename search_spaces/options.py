@@ -1,16 +1,29 @@
-"""The parts of an experiment: budget, search and stopping, boundary rule, confirmation, centre, resources."""
+"""The parts of an experiment: budget, search, stopping, boundary, confirmation, centre, resources, execution."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 
 class Frozen(BaseModel):
     """A part of an experiment: immutable, without unknown keys, without infinite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is meant, which pydantic would read as 1 and 0.
+
+        Raises:
+            ValueError: that is so.
+        """
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and float in (kind, *get_args(kind)) and bool not in get_args(kind):
+            raise ValueError(f"a number is needed here, but it is {str(value).lower()}")
+        return value
 
 
 class Budget(Frozen):
@@ -19,37 +32,86 @@ class Budget(Frozen):
     The same step budget at every batch size favours large batches, the same example (epoch) budget probes only perfect
     scaling (Shallue et al. 2018, section 4.8); their sum has the shape of the curve itself. Either may be 0.
 
+    Regime adaptation (Hoffer et al. 2017) takes the number of updates from a small reference batch size instead:
+    `steps + examples / regime_adaptation` at every batch size, so that the examples grow with the batch. The lengths of
+    a schedule are shares of this number (`decay_fraction`, `warmup_fraction`), so they stay the same in updates too.
+
     Attributes:
         steps: optimizer updates, the same at every batch size.
         examples: training items, the same at every batch size.
+        epochs: another way to write `examples`, which it is turned into once the workload is known (`resolved`): passes
+            over the training set, of which an epoch of batches may leave out the last few.
+        regime_adaptation: the reference batch size; None = every batch size has its own number of updates.
     """
 
     steps: StrictInt = Field(default=0, ge=0, le=10**12)
     examples: StrictInt = Field(default=0, ge=0, le=10**18)
+    epochs: float | None = Field(default=None, gt=0, le=10**9)
+    regime_adaptation: StrictInt | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
-        if self.steps == 0 and self.examples == 0:
-            raise ValueError("a budget needs 'steps', 'examples' or both, greater than 0")
+        if self.steps == 0 and self.examples == 0 and self.epochs is None:
+            raise ValueError("a budget needs 'steps', 'examples' or 'epochs', greater than 0")
+        if self.regime_adaptation and self.examples == 0 and self.epochs is None:
+            raise ValueError(
+                "'regime_adaptation' keeps the updates that 'epochs' or 'examples' are at that batch size, but there "
+                "are only 'steps', which are the same at every batch size already; remove it, or give epochs"
+            )
         return self
 
+    def resolved(self, n_examples: int) -> Budget:
+        """The budget with `epochs` as `examples` too.
+
+        Args:
+            n_examples: size of the training set, in the unit of a batch.
+
+        Returns:
+            The budget; itself where it has no epochs.
+
+        Raises:
+            ValueError: `examples` stands beside `epochs` and is another number.
+        """
+        if self.epochs is None:
+            return self
+        examples = max(1, round(self.epochs * n_examples))
+        if self.examples not in (0, examples):
+            raise ValueError(
+                f"'epochs' and 'examples' are one thing, but {self.epochs:g} epochs of {n_examples} are {examples} "
+                f"and examples={self.examples}; keep one"
+            )
+        return self.model_copy(update={"examples": examples})
+
     def max_steps(self, batch_size: int) -> int:
-        """Optimizer updates that a search trial at this batch size may use."""
-        return max(1, self.steps + self.examples // batch_size)
+        """Optimizer updates that a search trial at this batch size may use.
+
+        Args:
+            batch_size: the study.
+
+        Returns:
+            At least 1.
+
+        Raises:
+            ValueError: the budget is in epochs and the workload has not been asked how long one is.
+        """
+        if self.epochs is not None and self.examples == 0:
+            raise ValueError("a budget in epochs has no steps before `resolved` knows the size of the training set")
+        return max(1, self.steps + self.examples // (self.regime_adaptation or batch_size))
 
 
 class Stopping(Frozen):
     """When a search trial ends before its budget. All of it happens inside one study, never across batch sizes.
 
     Attributes:
-        rule: `asha` (rungs and the cap), `cap` (the cap alone), `none` (full budget: Shallue et al. 2018).
+        rule: `asha` (rungs and the cap), `cap` (the cap alone), `none` (the target or the full budget) or `full` (the
+            full budget, also beyond the target: Shallue et al. 2018; what a comparison under budgets needs).
         eta: at each rung the best 1/eta of the study's trials go on; rungs are a factor eta apart.
         grace: first rung, as a share of the incumbent's steps-to-target (0.45 or more keeps the winner alive: measured
             on the noisy quadratic model, where a first rung at 0.15 killed it in 17 to 59 % of studies).
         slack: a trial ends as capped when it has passed (1 + slack) x the incumbent's steps.
     """
 
-    rule: Literal["asha", "cap", "none"] = "asha"
+    rule: Literal["asha", "cap", "none", "full"] = "asha"
     eta: float = Field(default=3.0, gt=1)
     grace: float = Field(default=0.45, gt=0, le=1)
     slack: float = Field(default=0.1, ge=0)
@@ -146,7 +208,26 @@ class Resources(Frozen):
     Attributes:
         cpus: cores; also PyTorch's thread count.
         gpus: devices, or a share of one.
+        silence_seconds: a training function that reports nothing for so long is taken to hang. Chosen, not studied.
     """
 
     cpus: float = Field(default=1, gt=0)
     gpus: float = Field(default=0, ge=0)
+    silence_seconds: float = Field(default=1800, gt=0)
+
+
+class Execution(Frozen):
+    """How our own training loop computes an update; the batch size is none of its business.
+
+    Attributes:
+        micro_batch: rows of the training set (examples; whole sequences where a batch counts tokens) that a gradient is
+            computed over at a time, and then summed to the batch's; None = the whole batch. It is halved where memory
+            gives out.
+        precision: of the model in training. `bfloat16` is autocast: weights, their gradients and updates, the loss and
+            evaluation stay in float32.
+        compile: whether training runs the model through `torch.compile`.
+    """
+
+    micro_batch: StrictInt | None = Field(default=None, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False

@@ -39,7 +39,7 @@ _SENTENCES = {
     Outcome.CAPPED: "Stopped: already slower than the best trial of its study.",
     Outcome.DIVERGED: "The loss became infinite, NaN, or far worse than at the start.",
     Outcome.OUT_OF_MEMORY: "The batch did not fit into memory.",
-    Outcome.FAILED: "The training code raised an error.",
+    Outcome.FAILED: "The training code failed; the message says how.",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 
 class InputError(ValueError):
@@ -40,7 +41,7 @@ def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list
         One sentence a problem, each beginning with the key's address.
     """
     sentences = []
-    for item in error.errors():
+    for item in _merged(error.errors()):
         steps = [str(step) for step in item["loc"] if step not in _TAGS]
         key = ".".join(steps) or "experiment"
         if item["type"] == "extra_forbidden":
@@ -53,9 +54,65 @@ def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list
             scales = item["ctx"]["expected_tags"]
             sentences.append(f"'{key}': there is no scale {item['ctx']['tag']!r}; the scales are {scales}")
         else:
-            rule = item["msg"][0].lower() + item["msg"][1:]
-            sentences.append(f"'{key}': {rule}, but it is {_short(item['input'])}")
+            sentences.append(f"'{key}' {_rule(item)}, but it is {_short(item['input'])}")
     return sentences
+
+
+_RULES: Final = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys",
+    "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
+    "string_type": "must be a word",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have {min_length} or more entries",
+    "string_too_long": "must have at most {max_length} characters",
+    "literal_error": "must be {expected}",
+    "enum": "must be {expected}",
+}
+"""The rule behind each of pydantic's types of error, with the context that it comes with in braces."""
+
+_PLAIN_TYPES = {"float", "int", "str", "bool", "constrained-int", "constrained-float", "constrained-str"}
+
+
+def _rule(item: ErrorDetails) -> str:
+    if "any_of" in item.get("ctx", {}):
+        return "must be " + ", or ".join(dict.fromkeys(item["ctx"]["any_of"]))
+    known = _RULES.get(item["type"])
+    context = {key: f"{v:g}" if isinstance(v, float) else v for key, v in item.get("ctx", {}).items()}
+    return known.format(**context) if known else item["msg"][0].lower() + item["msg"][1:]
+
+
+def _merged(items: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Pydantic's errors without its echoes: one for a value of several possible types, none for a list's bad entries.
+
+    It tries every type of `float | str` and complains of each, and it counts a list's entries without the bad ones.
+    """
+    found: dict[tuple[int | str, ...], list[ErrorDetails]] = {}
+    for item in items:
+        loc = item["loc"]
+        found.setdefault(loc[:-1] if loc and loc[-1] in _PLAIN_TYPES else loc, []).append(item)
+    kept = []
+    for loc, same in found.items():
+        if len(same) > 1:
+            whole = same[0].copy()
+            whole["loc"], whole["ctx"] = loc, {"any_of": [_rule(item).removeprefix("must be ") for item in same]}
+            kept.append(whole)
+        elif same[0]["type"] != "too_short" or not any(len(o) > len(loc) and o[: len(loc)] == loc for o in found):
+            kept.append(same[0])
+    return kept
 
 
 _TAGS = {"linear", "log", "reverse_log", "integer", "fixed", "choice"}
@@ -81,5 +138,6 @@ def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """The value as the file has it."""
+    text = str(value).lower() if isinstance(value, bool) else "empty" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

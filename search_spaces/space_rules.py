@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from search_spaces.dimensions import Box, Choice, Fixed
-from search_spaces.presets import AVERAGING, EXTRAPOLATIONS, SCHEDULES, WARMUP
+from search_spaces.presets import AVERAGING, EXTRAPOLATIONS, OWN, SCHEDULES, WARMUP
 from search_spaces.space import SearchSpace, hyperparameter
+
+_SUMMED: Final = {"momentum", "nesterov", "lars", "rmsprop", "extrap_momentum", OWN}
+
+
+def has_effective_lr(optimizer: str) -> bool:
+    """Whether lr / (1 - momentum) is what matters where steps are small: the velocity is a sum, v = momentum v + g.
+
+    So it is for the heavy ball and Nesterov, for LARS, whose ratio stands inside the sum, and for RMSprop, whose
+    velocity sums normalised gradients. A velocity that is a mean, v = momentum v + (1 - momentum) g, as Adam's, does
+    not grow with momentum, and Muon's update has the same norm whatever its velocity's is. What a training function
+    of the user's calls momentum is taken for SGD's.
+
+    Args:
+        optimizer: its name.
+
+    Returns:
+        False also where nobody knows.
+    """
+    return optimizer in _SUMMED
 
 
 def with_default_boxes(schedules: Mapping[str, Mapping[str, Any] | None], given: set[str]) -> dict[str, dict[str, Any]]:

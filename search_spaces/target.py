@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Direction(StrEnum):
@@ -31,6 +31,14 @@ class Direction(StrEnum):
 _SENTENCE = re.compile(r"^\s*([A-Za-z_][\w/.-]*)\s*([<>])\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*$")
 
 
+def _number(text: str) -> float | str:
+    """The number in a sentence; what is none, like `1.2.3`, stays as it is for the schema to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 class Target(BaseModel):
     """What "reached" means: a metric, a threshold, a direction.
 
@@ -40,7 +48,7 @@ class Target(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: str
-    threshold: FiniteFloat
+    threshold: Annotated[float, Field(strict=True, allow_inf_nan=False)]
     direction: Direction
 
     @model_validator(mode="before")
@@ -53,7 +61,7 @@ class Target(BaseModel):
             raise ValueError("a target reads 'METRIC < NUMBER' or 'METRIC > NUMBER', for example 'val_loss < 0.15'")
         metric, sign, threshold = match.groups()
         direction = Direction.MINIMIZE if sign == "<" else Direction.MAXIMIZE
-        return {"metric": metric, "threshold": threshold, "direction": direction}
+        return {"metric": metric, "threshold": _number(threshold), "direction": direction}
 
     def __str__(self) -> str:
         sign = "<" if self.direction is Direction.MINIMIZE else ">"

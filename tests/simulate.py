@@ -17,7 +17,7 @@ from tuner.workloads.protocol import Workload
 def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) -> TrialRecord:
     settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
     rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-    limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution)
+    limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, proposal.stop_at_target)
     trial = Trial(lambda: workload.begin(settings), experiment.target, limits)
     curve: list[tuple[int, float]] = []
     while trial.ending is None:

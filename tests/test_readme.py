@@ -53,7 +53,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
         elif branch:
             yield prefix + name, "see below"
         else:
-            default = field.default
+            default = str(field.default).lower() if isinstance(field.default, bool) else field.default
             yield prefix + name, f"`{'null' if default is None else default:{'g' if type(default) is float else ''}}`"
         if branch and inner is not SearchSpace:
             assert isinstance(inner, type)

@@ -9,13 +9,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.experiment import Experiment, WorkloadChoice
 from search_spaces.load import parse_experiment
+from search_spaces.options import Budget
 from search_spaces.presets import AVERAGED, AVERAGING
 from search_spaces.problems import InputError
 from search_spaces.tables import MEASUREMENTS
 from search_spaces.target import Direction, Target
+from tuner.check_execution import execution_problems
+from tuner.check_function import function_problems, with_own_optimizer
 from tuner.check_optimizer import averages, optimizer_problems
+from tuner.workloads.function.workload import TrainingFunction
+from tuner.workloads.policy_gradient import PolicyGradient
 from tuner.workloads.protocol import Workload
-from tuner.workloads.registry import load_workload
+from tuner.workloads.registry import load_training
 from tuner.workloads.supervised import SupervisedWorkload
 
 
@@ -27,7 +32,7 @@ def check_experiment(data: Any, where: str) -> Experiment:
         where: the file's name, for messages.
 
     Returns:
-        The experiment, with the unit of a batch filled in from the workload.
+        The experiment, with what only the workload knows filled in: the unit of a batch, epochs as examples.
 
     Raises:
         InputError: names every problem at once, those of the schema and those that only the workload shows.
@@ -36,33 +41,48 @@ def check_experiment(data: Any, where: str) -> Experiment:
         raise InputError(where, ["an imported run describes trials of elsewhere and cannot be run; remove 'imported'"])
     problems: list[str] = []
     experiment = None
+    choice = _read(WorkloadChoice, data, "workload")
+    workload, unloaded = _load(choice)
     try:
-        experiment = parse_experiment(data, where)
+        experiment = parse_experiment(with_own_optimizer(data, workload), where)
     except InputError as error:
         problems += error.problems
-    workload = None
-    choice = _read(WorkloadChoice, data, "workload")
-    if choice is not None:
+    problems += unloaded
+    if choice is not None and workload is not None:
         try:
-            workload = load_workload(choice.name, choice.options)
             problems += _misfits(workload, choice.name, data)
-            if experiment is not None:
+            if experiment is not None and isinstance(workload, TrainingFunction):
+                problems += function_problems(workload, experiment)
+            elif experiment is not None and not isinstance(workload, TrainingFunction):
                 problems += optimizer_problems(workload, choice.name, experiment)
-        except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported or asked
-            problems.append(f"'workload': {error}" if isinstance(error, ValueError) else _raised(choice.name, error))
+            if experiment is not None:
+                problems += execution_problems(workload, choice.name, experiment)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything when it is asked
+            problems.append(_raised(choice.name, error))
     if problems or experiment is None or workload is None:
         raise InputError(where, problems)
-    return experiment.model_copy(update={"unit": workload.unit})
+    budget = experiment.budget.resolved(workload.n_examples or 0)
+    return experiment.model_copy(update={"unit": workload.unit, "budget": budget})
 
 
-def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str]:
+def _load(choice: WorkloadChoice | None) -> tuple[Workload | TrainingFunction | None, list[str]]:
+    """What is trained, or why it cannot be had."""
+    if choice is None:
+        return None, []
+    try:
+        return load_training(choice.name, choice.options), []
+    except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported
+        return None, [_raised(choice.name, error)]
+
+
+def _misfits(workload: Workload | TrainingFunction, name: str, data: Mapping[str, Any]) -> list[str]:
     """Where target and batch sizes contradict the workload; each is read on its own, so that all problems show."""
     taken = sorted(set(workload.metrics) & set(MEASUREMENTS.names))
     problems = [f"'workload': the metric '{m}' of '{name}' is a column of our own; name it otherwise" for m in taken]
     if "unit" in data and data["unit"] != workload.unit:
         problems.append(f"'unit': workload '{name}' counts {workload.unit}, not {data['unit']!r}; remove the key")
     target = _read(Target, data, "target")
-    if target is not None:
+    if target is not None and not (isinstance(workload, TrainingFunction) and not workload.metrics):
         metrics = _metrics(workload, data)
         direction = metrics.get(target.metric)
         if direction is None:
@@ -74,6 +94,9 @@ def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str
                 f"'target': {target.metric} improves by {direction.replace('ize', 'izing')}, but the target is "
                 f"'{target}'; write '{target.metric} {sign} {target.threshold:g}'"
             )
+    budget = _read(Budget, data, "budget")
+    if budget is not None and budget.epochs is not None:
+        problems += _epoch_problems(budget, workload, name)
     sizes = _read(tuple[int, ...], data, "batch_sizes")
     if sizes is not None and workload.n_examples is not None:
         if too_large := [b for b in sizes if b > workload.n_examples]:
@@ -81,13 +104,24 @@ def _misfits(workload: Workload, name: str, data: Mapping[str, Any]) -> list[str
                 f"'batch_sizes': a batch is at most the training set of {workload.n_examples} {workload.unit}, but "
                 f"{', '.join(map(str, too_large))} {'is' if len(too_large) == 1 else 'are'} larger; remove them"
             )
-    if sizes is not None and isinstance(workload, SupervisedWorkload):
+    if sizes is not None and isinstance(workload, SupervisedWorkload | PolicyGradient):
         problems += list(dict.fromkeys(p for b in sizes if (p := _unfit(workload, b)) is not None))
     return problems
 
 
-def _unfit(workload: SupervisedWorkload, batch_size: int) -> str | None:
-    """Why a workload cannot make batches of this size (a ghost batch that does not divide it); None where it can."""
+def _epoch_problems(budget: Budget, workload: Workload | TrainingFunction, name: str) -> list[str]:
+    """Why this workload's epochs are no number of examples."""
+    if workload.n_examples is None:
+        return [f"'budget.epochs': workload '{name}' has no training set to pass over; write 'examples' or 'steps'"]
+    try:
+        budget.resolved(workload.n_examples)
+    except ValueError as error:
+        return [f"'budget': {error}"]
+    return []
+
+
+def _unfit(workload: SupervisedWorkload | PolicyGradient, batch_size: int) -> str | None:
+    """Why a workload cannot make batches of this size (a ghost batch or a rollout does not divide it), or None."""
     try:
         workload.rows(batch_size)
     except ValueError as error:
@@ -95,7 +129,7 @@ def _unfit(workload: SupervisedWorkload, batch_size: int) -> str | None:
     return None
 
 
-def _metrics(workload: Workload, data: Mapping[str, Any]) -> Mapping[str, Direction]:
+def _metrics(workload: Workload | TrainingFunction, data: Mapping[str, Any]) -> Mapping[str, Direction]:
     """What the workload measures with this space: where weights are averaged, each metric at the average too."""
     found, space = dict(workload.metrics), data.get("space")
     if isinstance(space, Mapping) and set(AVERAGING) & set(space) and averages(workload):
@@ -114,4 +148,6 @@ def _read(kind: Any, data: Any, key: str) -> Any:
 
 
 def _raised(name: str, error: BaseException) -> str:
+    if isinstance(error, ValueError):
+        return f"'workload': {error}"
     return f"'workload': making '{name}' raised {type(error).__name__}: {error}; mend the class or its options"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from search_spaces.dimensions import Fixed
 from search_spaces.experiment import Experiment
-from search_spaces.presets import AVERAGING, OPTIMIZERS, SCHEDULES, STEPS_OF, WARMUP, Parameters
+from search_spaces.presets import AVERAGING, OPTIMIZERS, OWN, SCHEDULES, STEPS_OF, WARMUP, Parameters
 from search_spaces.space import hyperparameter
 from search_spaces.space_rules import missing_names
 from tuner.workloads.protocol import Workload
@@ -25,11 +26,15 @@ def optimizer_problems(workload: Workload, name: str, experiment: Experiment) ->
     own: tuple[str, ...] | None = getattr(workload, "optimizers", None)
     if own is not None and optimizer not in own:
         return [f"'optimizer': workload '{name}' knows {', '.join(own)}, but not {optimizer}; choose one of them"]
+    if own is None and optimizer == OWN:
+        names = ", ".join(OPTIMIZERS)
+        return [f"'optimizer': own is for a training function of yours, which '{name}' is not; choose one of {names}"]
     try:
         parameters = _parameters(optimizer, own)
     except ValueError as error:
         return [f"'optimizer': {error}"]
     problems = _unknown_hyperparameters(workload, name, experiment, parameters)
+    problems += _local_batch_problems(workload, experiment)
     if missing := missing_names(experiment.space, parameters.needed):
         problems.append(f"'space': optimizer '{optimizer}' needs {', '.join(missing)}; add it, searched or fixed")
     if not problems and own is None:
@@ -37,11 +42,12 @@ def optimizer_problems(workload: Workload, name: str, experiment: Experiment) ->
     return problems
 
 
-def averages(workload: Workload) -> bool:
-    """Whether the workload's runs also measure averaged weights: those of our own training loop do."""
-    from tuner.workloads.supervised import SupervisedWorkload  # it loads PyTorch
+def averages(workload: object) -> bool:
+    """Whether the workload's runs also measure averaged weights: those of our own training loops do."""
+    from tuner.workloads.policy_gradient import PolicyGradient  # they load PyTorch
+    from tuner.workloads.supervised import SupervisedWorkload
 
-    return isinstance(workload, SupervisedWorkload)
+    return isinstance(workload, SupervisedWorkload | PolicyGradient)
 
 
 def _parameters(optimizer: str, own: tuple[str, ...] | None) -> Parameters:
@@ -66,6 +72,22 @@ def _unknown_hyperparameters(
         f"those it can have are {', '.join(sorted(known))}"
         for unknown in sorted(names - known)
     ]
+
+
+def _local_batch_problems(workload: Workload, experiment: Experiment) -> list[str]:
+    """Why the workload cannot make local batches of this size (part of a sequence, or of a ghost batch)."""
+    from tuner.workloads.supervised import SupervisedWorkload  # it loads PyTorch
+
+    local = experiment.space.root.get("local_batch_size")
+    if not isinstance(local, Fixed) or not isinstance(workload, SupervisedWorkload):
+        return []
+    if int(local.value) >= max(experiment.batch_sizes):
+        return []
+    try:
+        workload.rows(int(local.value))
+    except ValueError as error:
+        return [f"'space.local_batch_size': {error}"]
+    return []
 
 
 def _refused_values(experiment: Experiment) -> list[str]:

@@ -222,10 +222,14 @@ def _tune(
 
     from tuner.searcher import LedgerSearcher, StopWhenAsked
     from tuner.trainable import TrialTrainable
+    from tuner.workloads.registry import is_function
 
     searcher = LedgerSearcher(protocol, ledger, notice=lambda running: watch(ledger, running))
     resources = {"cpu": experiment.resources.cpus, "gpu": experiment.resources.gpus}
-    trainable = tune.with_parameters(TrialTrainable, experiment=experiment.to_dict(), folder=os.getcwd())
+    function = is_function(experiment.workload.name)
+    trainable = tune.with_parameters(
+        TrialTrainable, experiment=experiment.to_dict(), folder=os.getcwd(), function=function
+    )
     with tempfile.TemporaryDirectory(prefix="bcrit-") as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources),

@@ -15,13 +15,18 @@ from ray import tune
 from search_spaces.load import parse_experiment
 from search_spaces.outcome import Stage
 from tuner.protocol.proposal import Proposal, Rung
+from tuner.training.gpu import prepare_gpu
+from tuner.training.reported import Reported
 from tuner.training.settings import Settings
 from tuner.training.trial import Limits, Trial, as_row
-from tuner.workloads.protocol import Workload
+from tuner.workloads.function.workload import TrainingFunction, start
+from tuner.workloads.protocol import Run, Workload
 from tuner.workloads.registry import load_workload
 
 # One Ray step is at least this long (or one evaluation): below it Ray's own cost per report (1 ms of the driver) shows.
 _REPORT_SECONDS = 0.2
+# The same for a training function: longer, because the time is up also where there is nothing to report yet.
+_FUNCTION_SECONDS = 1.0
 
 
 def to_config(proposal: Proposal) -> dict[str, Any]:
@@ -47,40 +52,63 @@ def _workload(name: str, options: str, folder: str) -> Workload:
 class TrialTrainable(tune.Trainable):
     """Runs one trial after the other. A step is a chunk of optimizer updates with their evaluations."""
 
-    def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "") -> None:
+    def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "", function: bool = False) -> None:
         """Prepare the process for its trials, and the first of them.
 
         Args:
             config: the first trial, as `to_config` made it.
             experiment: the resolved experiment as plain data.
             folder: where a user's own workload is found.
+            function: whether that is a training function, which this process then never imports.
         """
         self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder
+        self._function = function
+        self._trial: Trial | None = None
         torch.set_num_threads(max(1, int(self._experiment.resources.cpus)))
+        if self._experiment.resources.gpus and not function:
+            prepare_gpu(self._experiment.resources.gpus)
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Make the actor ready for another trial; nothing of the last one is kept but the workload's data."""
-        experiment, folder = self._experiment, self._folder
+        self.cleanup()
         proposal = from_config(new_config)
-        settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
-        choice = experiment.workload
-        options = json.dumps(choice.options, sort_keys=True)
         rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
+        resolution, stop = self._experiment.resolution, proposal.stop_at_target
+        limits = Limits(proposal.max_steps, proposal.capped, rungs, resolution, stop)
         self._proposal = proposal
-        self._trial = Trial(
-            begin=lambda: _workload(choice.name, options, folder).begin(settings),
-            target=experiment.target,
-            limits=Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution),
-        )
+        self._trial = Trial(lambda: self._begin(proposal, limits), self._experiment.target, limits)
         return True
+
+    def _begin(self, proposal: Proposal, limits: Limits) -> Run | Reported:
+        """Start the training run of a proposal."""
+        experiment = self._experiment
+        settings = Settings(
+            proposal.batch_size,
+            proposal.seed,
+            experiment.optimizer,
+            proposal.hyperparameters,
+            experiment.execution,
+            experiment.resources.gpus,
+        )
+        choice, resources = experiment.workload, experiment.resources
+        if self._function:
+            function = TrainingFunction(choice.name, choice.options)
+            return start(function, self._folder, settings, experiment.target.metric, limits, resources)
+        return _workload(choice.name, json.dumps(choice.options, sort_keys=True), self._folder).begin(settings)
 
     def step(self) -> dict[str, Any]:
         """Train for a while and report the measurements, and the ending once there is one."""
-        made = self._trial.advance(_REPORT_SECONDS)
+        assert self._trial is not None
+        made = self._trial.advance(_FUNCTION_SECONDS if self._function else _REPORT_SECONDS)
         rows = [as_row(m, self._proposal.trial_id, self._proposal.batch_size) for m in made]
         ending = self._trial.ending
         return {"rows": rows, "ending": ending, "step": made[-1].step if made else 0, "done": ending is not None}
+
+    def cleanup(self) -> None:
+        """Leave nothing running: a trial may be stopped before its end."""
+        if self._trial is not None:
+            self._trial.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing is saved: a trial that is cut off is run again, and makes the same curve."""

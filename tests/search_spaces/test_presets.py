@@ -38,7 +38,7 @@ def test_names_with_a_meaning_of_ours_have_a_domain() -> None:
         ({"warmup_steps": 5}, set()),
         ({"warmup_fraction": 0.0, "warmup_steps": 0, "decay_fraction": 0.5}, {"warmup_steps", "decay_steps"}),
     ],
-    ids=str,
+    ids=lambda value: str(value if isinstance(value, dict) else sorted(value)),
 )
 def test_what_was_computed_from_a_share_is_no_hyperparameter_of_its_own(
     point: dict[str, float | None], found: set[str]

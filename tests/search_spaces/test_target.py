@@ -52,3 +52,15 @@ def test_a_trial_that_broke_or_diverged_is_infeasible_and_only_the_former_says_n
     infeasible = {outcome for outcome in Outcome if not outcome.feasible}
     assert infeasible == {Outcome.DIVERGED, Outcome.OUT_OF_MEMORY, Outcome.FAILED}
     assert {outcome for outcome in Outcome if outcome.broken} == infeasible - {Outcome.DIVERGED}
+
+
+@pytest.mark.parametrize("threshold", [True, "0.1", None, math.nan, math.inf], ids=str)
+def test_a_threshold_is_a_number_and_nothing_that_could_be_read_as_one(threshold: object) -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        Target.model_validate({"metric": "loss", "threshold": threshold, "direction": "minimize"})
+
+
+def test_a_whole_threshold_is_a_number_and_a_number_with_two_dots_is_none() -> None:
+    assert Target.model_validate({"metric": "loss", "threshold": 1, "direction": "minimize"}) == LOSS
+    with pytest.raises(ValueError, match="threshold"):
+        Target.model_validate("loss < 1.2.3")

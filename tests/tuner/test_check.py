@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from search_spaces.problems import InputError
 from tuner.check import check_experiment
 from tuner.plan import plan
@@ -68,6 +69,33 @@ def test_the_plan_bounds_what_a_run_may_cost() -> None:
     assert small.steps == 10 * 500 + 2 * 4 * 500
     assert small.most_steps == 4 * (10 + 2 * 5) * 500 + 2 * 4 * 500
     assert small.examples == 16 * small.steps
+
+
+def test_epochs_are_examples_in_the_frozen_experiment_which_can_be_run_again() -> None:
+    experiment = check_experiment({**GOOD, "budget": {"epochs": 2, "regime_adaptation": 32}}, "x")
+    assert experiment.budget.examples == 2 * 1437
+    assert [study.max_steps for study in plan(experiment)] == [2 * 1437 // 32] * 2
+    frozen = read_yaml(dump_experiment(experiment), "frozen")
+    assert frozen["budget"] == {"steps": 0, "examples": 2874, "epochs": 2.0, "regime_adaptation": 32}
+    assert check_experiment(frozen, "frozen") == experiment == parse_experiment(frozen, "frozen")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": {"epochs": 2, "examples": 100}}, "2 epochs of 1437 are 2874 and examples=100; keep one"),
+        (
+            {"workload": "noisy_quadratic", "target": "risk < 1", "budget": {"epochs": 2}},
+            "'noisy_quadratic' has no training set to pass over; write 'examples' or 'steps'",
+        ),
+        ({"budget": {"epochs": -1}}, "'budget.epochs' must be greater than 0"),
+    ],
+    ids=str,
+)
+def test_epochs_that_are_no_number_of_examples_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_experiment({**GOOD, **changes}, "x")
+    assert message in str(caught.value)
 
 
 def test_an_imported_run_is_not_continued() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,15 @@ def test_a_finished_trial_is_read_back_as_it_was(folder: RunFolder) -> None:
 def test_the_trial_row_has_every_column_of_the_schema_and_the_hyperparameters() -> None:
     row = trial_row(proposal(0), ending(9))
     assert list(row) == [*TRIALS.names, *proposal(0).hyperparameters]
+
+
+def test_how_a_batch_was_computed_is_recorded(folder: RunFolder) -> None:
+    ledger = Ledger.open(folder, EXPERIMENT)
+    divided = replace(ending(9), gradients_per_example=2, micro_batch=4)
+    for number, end in enumerate((ending(9), divided)):
+        ledger.finished(trial_row(proposal(number), end))
+    trials = Ledger.open(folder, EXPERIMENT).folder.read(TRIALS)
+    assert trials["gradients_per_example"].to_pylist() == [None, 2] and trials["micro_batch"].to_pylist() == [None, 4]
 
 
 def test_a_finished_trial_is_on_disk_at_once(folder: RunFolder) -> None:

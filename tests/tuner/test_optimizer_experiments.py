@@ -123,12 +123,11 @@ def test_every_optimizer_trains_and_repeats_itself(optimizer: str) -> None:
     assert ends[0]["val_loss"] < begun
 
 
-@pytest.mark.parametrize(("kind", "per_step"), [("past", 64), ("fresh", 128)])
-def test_a_run_counts_the_examples_of_its_gradients(kind: str, per_step: int) -> None:
+@pytest.mark.parametrize(("kind", "gradients"), [("past", 1), ("fresh", 2)])
+def test_a_run_says_how_many_gradients_of_each_example_an_update_takes(kind: str, gradients: int) -> None:
     run = DIGITS.begin(Settings(64, 1, "extrap_sgd", {"lr": 0.1, "extrapolation_lr": 0.1, "extrapolation": kind}))
     assert isinstance(run, SupervisedRun)
-    run.train(3)
-    assert run.gradient_examples == 3 * per_step
+    assert run.gradients_per_example == gradients
 
 
 def test_averaging_changes_no_other_metric() -> None:

@@ -8,12 +8,13 @@ quadratic model with a searched schedule, 60 trials, from 64 to 38 % of the best
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from search_spaces.dimensions import Box, Choice
 from search_spaces.space import Point, SearchSpace, hyperparameter
-from tuner.protocol.coordinates import couples, shift
+from tuner.protocol.coordinates import shift
 
 # Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Of four pairs tried
 # on the scripted study the best, though the others were close.
@@ -27,16 +28,31 @@ _TIED = 0.5
 _DRAWS = 16
 
 
-def local_point(space: SearchSpace, best: Point, spent: float, progress: float, rng: np.random.Generator) -> Point:
+@dataclass(frozen=True)
+class Incumbent:
+    """The best trial of a study.
+
+    Attributes:
+        point: its hyperparameters.
+        steps: its steps-to-target.
+        budget_steps: the study's step budget, which `decay_fraction` and `warmup_fraction` are shares of.
+    """
+
+    point: Point
+    steps: int
+    budget_steps: int
+
+
+def local_point(space: SearchSpace, best: Incumbent, coupled: bool, progress: float, rng: np.random.Generator) -> Point:
     """Draw a point near the best one, nearer the further the search has come.
 
-    The step is Gaussian in the scaled coordinates, with the effective learning rate lr/(1 - momentum) in the place of
-    lr; choices stay as they are.
+    The step is Gaussian in the scaled coordinates, where lr and momentum belong together with the effective learning
+    rate lr/(1 - momentum) in the place of lr; choices stay as they are.
 
     Args:
         space: the study's search space.
-        best: the incumbent's point.
-        spent: the best point's steps-to-target as a share of the step budget.
+        best: the incumbent.
+        coupled: whether lr and momentum belong together (`tuner.protocol.coordinates.couples`).
         progress: number of the trial as a share of the first round's trials, in [0, 1]; 1 in later rounds (starting
             wide again in each round was worse on the scripted study: 5.1 against 3.1 % mean regret).
         rng: source of randomness.
@@ -44,8 +60,8 @@ def local_point(space: SearchSpace, best: Point, spent: float, progress: float, 
     Returns:
         A point inside the space.
     """
-    point = _switched(space, best, rng)
-    width = _FIRST * (_LAST / _FIRST) ** progress if point == best else _FIRST
+    point = _switched(space, best.point, rng)
+    width = _FIRST * (_LAST / _FIRST) ** progress if point == best.point else _FIRST
     boxes = {address: d for address, d in space.active(point).items() if isinstance(d, Box)}
     tied = rng.random() < _TIED and any(hyperparameter(address) == "decay_fraction" for address in boxes)
     for _ in range(_DRAWS):
@@ -56,12 +72,18 @@ def local_point(space: SearchSpace, best: Point, spent: float, progress: float, 
             step = rng.normal(0.0, width) * (end - start)
             moved[name] = box.unscaled(box.scaled(float(point[name])) + step)
         if tied:
-            moved["decay_fraction"] = spent * rng.uniform(0.75, 1.0)
-        if couples(space):  # the step was meant in lr/(1 - momentum)
-            moved["lr"] = float(moved["lr"]) * math.exp(shift(space, "lr", moved) - shift(space, "lr", point))
+            ends = rng.uniform(0.75, 1.0) * best.steps / best.budget_steps
+            moved["decay_fraction"] = ends - _warmup_share(moved, best.budget_steps)  # which the decay comes after
+        if coupled:  # the step was meant in lr/(1 - momentum)
+            moved["lr"] = float(moved["lr"]) * math.exp(shift("lr", moved, True) - shift("lr", point, True))
         if space.contains(moved):
             return moved
     return space.clip(moved)
+
+
+def _warmup_share(point: Point, budget_steps: int) -> float:
+    """The length of a point's warm-up as a share of the step budget."""
+    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
 
 
 def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Point:

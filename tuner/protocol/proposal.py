@@ -38,6 +38,7 @@ class Proposal:
         max_steps: its horizon in optimizer updates.
         capped: whether the horizon is the incumbent's and not the budget's.
         rungs: where it may be pruned, in order of steps.
+        stop_at_target: whether it ends at the target or goes on to its horizon.
     """
 
     trial_id: str
@@ -52,6 +53,7 @@ class Proposal:
     max_steps: int
     capped: bool = False
     rungs: tuple[Rung, ...] = ()
+    stop_at_target: bool = True
 
     @property
     def hyperparameters(self) -> Point:

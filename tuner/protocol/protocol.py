@@ -85,6 +85,7 @@ class PerStudyProtocol:
         budget_steps = experiment.budget.max_steps(batch_size)
         question = Question(
             space=state.space,
+            optimizer=experiment.optimizer,
             known=known,
             number=number,
             batch_size=batch_size,
@@ -108,6 +109,7 @@ class PerStudyProtocol:
             max_steps=plan.max_steps,
             capped=plan.capped,
             rungs=plan.rungs,
+            stop_at_target=plan.stop_at_target,
         )
 
     def _confirm(

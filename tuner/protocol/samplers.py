@@ -10,7 +10,8 @@ from scipy.stats import qmc
 
 from search_spaces.space import Point, SearchSpace
 from search_spaces.target import Target
-from tuner.protocol.local import local_point
+from tuner.protocol.coordinates import couples
+from tuner.protocol.local import Incumbent, local_point
 from tuner.protocol.proposal import TrialRecord
 from tuner.protocol.response import merit
 from tuner.protocol.tpe import tpe_point
@@ -22,6 +23,7 @@ class Question:
 
     Attributes:
         space: the study's search space as it is now.
+        optimizer: what makes the updates.
         known: finished search trials of the study that the proposal may depend on.
         number: place of the new trial in its study.
         batch_size: the study.
@@ -33,6 +35,7 @@ class Question:
     """
 
     space: SearchSpace
+    optimizer: str
     known: Sequence[TrialRecord]
     number: int
     batch_size: int
@@ -67,10 +70,11 @@ def tpe(question: Question) -> Point:
     best = min(question.known, key=lambda record: merit(record, question.target))
     if best.steps_to_target is not None and question.number % 2:
         progress = min(1.0, (question.number - question.start) / max(1, question.trials - question.start))
-        return local_point(
-            question.space, question.space.clip(best.point), best.steps_to_target / question.budget_steps, progress, rng
-        )
-    return tpe_point(question.space, question.known, question.target, seed=int(rng.integers(2**31)))
+        incumbent = Incumbent(question.space.clip(best.point), best.steps_to_target, question.budget_steps)
+        coupled = couples(question.space, question.optimizer)
+        return local_point(question.space, incumbent, coupled, progress, rng)
+    seed = int(rng.integers(2**31))
+    return tpe_point(question.space, question.optimizer, question.known, question.target, seed)
 
 
 SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}

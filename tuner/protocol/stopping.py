@@ -21,11 +21,12 @@ from tuner.training.evaluation import at_or_after
 
 @dataclass(frozen=True)
 class StoppingPlan:
-    """A trial's horizon in optimizer updates, whether it is the incumbent's, and its rungs."""
+    """A trial's horizon in optimizer updates, whether it is the incumbent's, its rungs, whether the target ends it."""
 
     max_steps: int
     capped: bool
     rungs: tuple[Rung, ...]
+    stop_at_target: bool = True
 
 
 def plan_stopping(
@@ -47,8 +48,8 @@ def plan_stopping(
     Returns:
         Horizon and rungs.
     """
-    if stopping.rule == "none":
-        return StoppingPlan(budget_steps, capped=False, rungs=())
+    if stopping.rule in ("none", "full"):
+        return StoppingPlan(budget_steps, capped=False, rungs=(), stop_at_target=stopping.rule == "none")
     crossings = [record.steps_to_target for record in known if record.steps_to_target is not None]
     incumbent = min(crossings, default=None)
     max_steps = budget_steps

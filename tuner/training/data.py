@@ -41,5 +41,8 @@ def _without_end(n_examples: int, batch_size: int, seed: int, device: torch.devi
     for epoch in itertools.count():
         # A generator for each epoch, keyed by numbers that it mixes: neighbouring seeds give unrelated orders.
         order = np.random.default_rng((seed, epoch)).permutation(n_examples)[:kept]
+        indices = torch.from_numpy(order)
+        if device.type == "cuda":
+            indices = indices.pin_memory()  # or the host would wait for the copy, and with it for the updates before it
         # Once an epoch, not once a step, indices are drawn and moved; a step only takes its slice.
-        yield from torch.split(torch.from_numpy(order).to(device), batch_size)
+        yield from torch.split(indices.to(device, non_blocking=True), batch_size)

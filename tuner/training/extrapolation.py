@@ -38,6 +38,7 @@ from torch import Tensor
 
 from search_spaces.presets import EXTRAPOLATIONS
 from tuner.training.gradient import Gradient
+from tuner.training.optimizers import bare_step
 from tuner.training.settings import Settings
 
 # Added to the run's seed for the stream of `gaussian`, so that it is not that of the initial weights.
@@ -49,6 +50,7 @@ class Extrapolated:
 
     Attributes:
         gradients: how many gradients of each example one update takes.
+        local_batch: a worker's share of the batch, in examples.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, settings: Settings) -> None:
@@ -69,18 +71,19 @@ class Extrapolated:
             raise ValueError(
                 "extrapolation 'velocity' is along the heavy ball's velocity; use optimizer extrap_momentum"
             )
-        self._local = min(settings.batch_size, int(settings.number("local_batch_size", settings.batch_size)))
-        if settings.batch_size % self._local:
+        self.local_batch = min(settings.batch_size, int(settings.number("local_batch_size", settings.batch_size)))
+        if settings.batch_size % self.local_batch:
             raise ValueError(
-                f"'local_batch_size' must divide the batch, but local_batch_size={self._local} and "
+                f"'local_batch_size' must divide the batch, but local_batch_size={self.local_batch} and "
                 f"batch_size={settings.batch_size}; change either"
             )
         self.gradients = 2 if self._kind == "fresh" else 1
         self._optimizer = optimizer
+        self._update = bare_step(optimizer)
         self._settings = settings
         self._weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._start = [torch.empty_like(p) for p in self._weights]
-        self._past: list[list[Tensor] | None] = [None] * (settings.batch_size // self._local)
+        self._past: list[list[Tensor] | None] = [None] * (settings.batch_size // self.local_batch)
         self._generator = torch.Generator(self._weights[0].device).manual_seed(settings.seed + _STREAM)
 
     def step(self, lr: float, batch: Tensor, gradient: Gradient) -> None:
@@ -94,7 +97,7 @@ class Extrapolated:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         length = self._settings.number("extrapolation_lr") * (lr / self._settings.number("lr"))
-        workers = torch.split(batch, self._local)
+        workers = torch.split(batch, self.local_batch)
         with torch.no_grad():
             torch._foreach_copy_(self._start, self._weights)
         total: list[Tensor] = []
@@ -114,7 +117,7 @@ class Extrapolated:
             # New tensors also for one worker: the base optimizer may work in them, and `past` keeps the old.
             for p, mean in zip(self._weights, torch._foreach_div(total, len(workers)), strict=True):
                 p.grad = mean
-        self._optimizer.step()
+        self._update()
 
     def _direction(self, worker: int, examples: Tensor, gradient: Gradient) -> list[Tensor] | None:
         """The worker's z, of the weights' shapes; None where it is 0."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search_spaces.dimensions import Value
+from search_spaces.options import Execution
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,16 @@ class Settings:
         optimizer: a name from `search_spaces.presets.OPTIMIZERS`.
         hyperparameters: `lr`, `momentum` (where the optimizer has it), `schedule`, `end_factor`, `decay_steps`
             (optimizer updates; the last two only where the schedule has them), and the workload's own.
+        execution: how an update is computed.
+        gpus: the GPUs that the run was given, or its share of one; 0 keeps it on the CPU whatever the machine has.
     """
 
     batch_size: int
     seed: int
     optimizer: str
     hyperparameters: Mapping[str, Value]
+    execution: Execution = Execution()
+    gpus: float = 0.0
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A numeric hyperparameter, or the default where it is not set."""

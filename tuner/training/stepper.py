@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from search_spaces.presets import EXTRAPOLATED
 from tuner.training.extrapolation import Extrapolated
 from tuner.training.gradient import Gradient
-from tuner.training.optimizers import build_optimizer
+from tuner.training.optimizers import bare_step, build_optimizer
 from tuner.training.settings import Settings
 
 
@@ -19,9 +19,11 @@ class Stepper(Protocol):
 
     Attributes:
         gradients: how many gradients of each example of a batch one update takes.
+        local_batch: over how many examples each of them is the mean.
     """
 
     gradients: int
+    local_batch: int
 
     def step(self, lr: float, batch: Tensor, gradient: Gradient) -> None:
         """Make one update.
@@ -39,20 +41,22 @@ class Plain:
 
     gradients = 1
 
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, batch_size: int) -> None:
         """Wrap a PyTorch optimizer.
 
         Args:
             optimizer: it updates the model.
+            batch_size: examples of a batch.
         """
-        self._optimizer = optimizer
+        self._optimizer, self.local_batch = optimizer, batch_size
+        self._update = bare_step(optimizer)
 
     def step(self, lr: float, batch: Tensor, gradient: Gradient) -> None:
         """As `Stepper`."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         gradient(batch)
-        self._optimizer.step()
+        self._update()
 
 
 def build_stepper(model: nn.Module, settings: Settings) -> Stepper:
@@ -70,4 +74,4 @@ def build_stepper(model: nn.Module, settings: Settings) -> Stepper:
     optimizer = build_optimizer(model, settings)
     if settings.optimizer in EXTRAPOLATED and settings.number("extrapolation_lr") > 0:
         return Extrapolated(optimizer, settings)
-    return Plain(optimizer)
+    return Plain(optimizer, settings.batch_size)

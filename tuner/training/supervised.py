@@ -11,18 +11,23 @@ from torch import Tensor, nn
 from search_spaces.presets import AVERAGED
 from tuner.training.averaging import build_average
 from tuner.training.data import batches
+from tuner.training.forward import build_forward
+from tuner.training.memory import is_out_of_memory, release
+from tuner.training.micro_batches import MicroBatches
+from tuner.training.placement import Examples as Examples
+from tuner.training.placement import device_for, picker
 from tuner.training.schedule import learning_rate
 from tuner.training.settings import Settings
 from tuner.training.stepper import build_stepper
-
-Examples = tuple[Tensor, Tensor]
-"""Inputs and targets, with the examples along the first axis of both."""
 
 _EVALUATION_BATCH = 4096  # examples; chosen, not studied: bounds the memory of a large validation set's activations
 
 
 class SupervisedRun:
     """A training run that depends on its settings alone, bit for bit on one device and thread count.
+
+    The one exception: where memory gives out, batches are computed in smaller pieces (`MicroBatches`), and the curve
+    differs by rounding and by the random draws of a model that makes any.
 
     How updates are divided into calls of `train`, when `evaluate` is called, and what else runs in the process between
     the calls make no difference: the run has its own stream of PyTorch's random numbers (initialisation, dropout) from
@@ -37,6 +42,7 @@ class SupervisedRun:
         score: Callable[[Tensor, Tensor], Mapping[str, float]],
         train: Examples,
         validation: Examples,
+        divisible: bool = True,
     ) -> None:
         """Initialise the model and stand before the first update.
 
@@ -45,37 +51,50 @@ class SupervisedRun:
             build_model: makes the model, on the CPU so that its numbers are the same for every device.
             loss: of a batch's (outputs, targets): the mean over examples, a scalar.
             score: of the validation set's (outputs, targets): the metrics.
-            train: the training set, on the device to train on.
-            validation: the validation set, on the same device.
+            train: the training set, on the device to train on or on the host.
+            validation: the validation set, likewise.
+            divisible: whether loss and model treat every example by itself, so that a batch may be computed in pieces.
         """
         self._settings = settings
         self._loss = loss
         self._score = score
-        self._inputs, self._targets = train
+        self._device = device = device_for(settings.gpus)
+        self._pick = picker(train, device)
         self._validation = validation
-        device = self._inputs.device
-        self._batches = batches(len(self._inputs), settings.batch_size, settings.seed, device)
+        self._evaluation_batch = _EVALUATION_BATCH
+        self._batches = batches(len(train[0]), settings.batch_size, settings.seed, train[0].device)
         self._randomness = _Randomness(device, settings.seed)
         with self._randomness.in_use():
             self._model = build_model(settings).to(device)
         self._model.train()
-        self._parameters = list(self._model.parameters())
         self._stepper = build_stepper(self._model, settings)
         self._average = build_average(self._model, settings)
         self._step = 0
+        self._forward = build_forward(self._model, settings.execution, device)
+        n, rows = self._stepper.local_batch, settings.execution.micro_batch
+        self._gradient = MicroBatches(self._model, self._mean_loss, device, n, rows, divisible)
+        if settings.execution.compile:
+            # Compiled here, so that the seconds of the first update do not hold the compiler's.
+            with self._randomness.in_use(advance=False):
+                self._gradient.rehearse(torch.arange(n, device=train[0].device))
 
     @property
-    def gradient_examples(self) -> int:
-        """Gradients of single examples taken so far: batch_size x step, or more where an update takes several."""
-        return self._stepper.gradients * self._settings.batch_size * self._step
+    def gradients_per_example(self) -> int:
+        """Gradients of each example that one update takes."""
+        return self._stepper.gradients
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Examples computed at a time where a batch is divided; None where it is whole."""
+        return self._gradient.micro_batch
 
     def train(self, steps: int) -> None:
         """Make this many optimizer updates; the device is waited for once, after the last."""
         with self._randomness.in_use():
             for _ in range(steps):
                 self._update()
-        if self._inputs.is_cuda:
-            torch.cuda.synchronize(self._inputs.device)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def _update(self) -> None:
         lr = learning_rate(self._settings.hyperparameters, self._step)
@@ -84,13 +103,10 @@ class SupervisedRun:
             self._average.update()
         self._step += 1
 
-    def _gradient(self, examples: Tensor) -> None:
-        """The mean gradient over these examples (see `tuner.training.gradient`)."""
-        outputs = self._model(self._inputs.index_select(0, examples))
-        loss = self._loss(outputs, self._targets.index_select(0, examples))
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+    def _mean_loss(self, examples: Tensor) -> Tensor:
+        """The loss over these examples."""
+        inputs, targets = self._pick(examples)
+        return self._loss(self._forward(inputs), targets)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -110,30 +126,49 @@ class SupervisedRun:
         inputs, targets = self._validation
         # A model that is random even in evaluation draws from a copy of the run's stream, which training never sees.
         with self._randomness.in_use(advance=False):
-            outputs = torch.cat([model(part) for part in torch.split(inputs, _EVALUATION_BATCH)])
-            return self._score(outputs, targets)
+            parts = self._outputs(model, inputs)
+            return self._score(parts[0] if len(parts) == 1 else torch.cat(parts), targets.to(self._device))
+
+    def _outputs(self, model: nn.Module, inputs: Tensor) -> list[Tensor]:
+        """A model's outputs, part by part; where memory gives out, the whole again with parts of half the size."""
+        while True:
+            try:
+                parts = torch.split(inputs, self._evaluation_batch)
+                return [model(part.to(self._device, non_blocking=True)) for part in parts]
+            except Exception as error:
+                size = min(self._evaluation_batch, len(inputs))
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                self._evaluation_batch = size // 2
+            release(self._device)
+            self._randomness.rewind()
 
 
 class _Randomness:
     """A run's own stream of PyTorch's random numbers, for layers that can only draw from the global one (dropout)."""
 
     def __init__(self, device: torch.device, seed: int) -> None:
-        self._devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=self._devices):
-            torch.manual_seed(seed)
-            self._keep()
-
-    def _keep(self) -> None:
-        self._cpu = torch.get_rng_state()
-        self._cuda = [torch.cuda.get_rng_state(device) for device in self._devices]
+        self._places = [torch.default_generator]
+        if device.type == "cuda":
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+            self._places.append(torch.cuda.default_generators[device.index])
+        # Not by `torch.manual_seed`: it takes 0.1 ms or more, and reseeds devices that this run does not use.
+        self._states = [torch.Generator(place.device).manual_seed(seed).get_state() for place in self._places]
 
     @contextmanager
     def in_use(self, advance: bool = True) -> Iterator[None]:
         """Put the run's stream in the global one's place; costs 5 us. `advance=False` forgets what was drawn."""
-        with torch.random.fork_rng(devices=self._devices):
-            torch.set_rng_state(self._cpu)
-            for device, state in zip(self._devices, self._cuda, strict=True):
-                torch.cuda.set_rng_state(state, device)
+        outside = [place.get_state() for place in self._places]
+        try:
+            self.rewind()
             yield
             if advance:
-                self._keep()
+                self._states = [place.get_state() for place in self._places]
+        finally:
+            for place, state in zip(self._places, outside, strict=True):
+                place.set_state(state)
+
+    def rewind(self) -> None:
+        """Go back to where the stream was when it was put in place."""
+        for place, state in zip(self._places, self._states, strict=True):
+            place.set_state(state)

@@ -11,6 +11,8 @@ from typing import Any
 from search_spaces.outcome import Outcome
 from search_spaces.target import Crossing, Direction, Target
 from tuner.training.evaluation import next_evaluation
+from tuner.training.memory import is_out_of_memory
+from tuner.training.reported import Ended, Reported
 from tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
@@ -19,11 +21,15 @@ _DIVERGED_FACTOR = 10.0
 
 @dataclass(frozen=True)
 class Measurement:
-    """One evaluation: step in optimizer updates, seconds in updates by then, the workload's metrics."""
+    """One evaluation: step in optimizer updates, seconds in updates by then, the workload's metrics.
+
+    `examples` is what a training function counted itself; None = step x batch_size.
+    """
 
     step: int
     train_seconds: float
     metrics: Mapping[str, float]
+    examples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,12 +41,20 @@ class Limits:
         capped: whether the horizon is the incumbent's: then passing it is `capped` and not `exhausted`.
         rungs: (step, cutoff) pairs in order; not being at least as good as the cutoff by then is `pruned`.
         resolution: of the evaluation grid.
+        stop_at_target: whether reaching the target ends the trial; otherwise it goes on to its horizon, and has reached
+            the target however that ends.
     """
 
     max_steps: int
     capped: bool
     rungs: tuple[tuple[int, float], ...]
     resolution: float
+    stop_at_target: bool = True
+
+    @property
+    def at_horizon(self) -> Outcome:
+        """What it is called to come to the horizon."""
+        return Outcome.CAPPED if self.capped else Outcome.EXHAUSTED
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class Ending:
         evaluate_seconds: time in evaluation.
         started_at: seconds since 1970.
         ended_at: seconds since 1970.
+        gradients_per_example: gradients of each example that an update takes; None where the run does not say.
+        micro_batch: rows computed at a time where a batch was divided; None where it was whole or the run does not say.
     """
 
     outcome: Outcome
@@ -68,6 +84,8 @@ class Ending:
     evaluate_seconds: float
     started_at: float
     ended_at: float
+    gradients_per_example: int | None = None
+    micro_batch: int | None = None
 
 
 @dataclass
@@ -75,27 +93,28 @@ class Trial:
     """A trial in progress; `advance` moves it on and returns what it measured.
 
     Attributes:
-        begin: starts the training run (its errors are outcomes too).
+        begin: starts the training run, ours or one that reports (its errors are outcomes too).
         target: what it should reach.
         limits: how far it may go.
         ending: how it ended; None while it goes on.
     """
 
-    begin: Callable[[], Run]
+    begin: Callable[[], Run | Reported]
     target: Target
     limits: Limits
     ending: Ending | None = None
-    _run: Run | None = None
+    _run: Run | Reported | None = None
     _step: int = 0
     _last_step: int = 0
     _first: float | None = None
     _best: float | None = None
+    _crossing: Crossing | None = None
     _train_seconds: float = 0.0
     _evaluate_seconds: float = 0.0
     _started_at: float = field(default_factory=time.time)
 
     def advance(self, seconds: float) -> list[Measurement]:
-        """Go on for at least this long, at least one evaluation, or to the end.
+        """Go on for at least this long, at least one evaluation (of a run that does not report), or to the end.
 
         Args:
             seconds: wall-clock time after which to return.
@@ -110,28 +129,51 @@ class Trial:
         until, made = time.perf_counter() + seconds, []
         while self.ending is None:
             try:
-                made.append(self._next_evaluation())
+                measurement = self._next_measurement(until - time.perf_counter())
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # a user's code may raise anything, and it is an outcome
-                self._end(*_blame(error))
+            except Ended as ended:
+                self._end(ended.outcome, ended.message)
                 break
-            self._judge(made[-1])
+            except BaseException as error:  # a user's code may raise anything, and it is an outcome
+                self._end(*blame(error))
+                break
+            if measurement is not None:
+                made.append(measurement)
+                self._judge(measurement)
             if time.perf_counter() >= until:
                 break
         return made
 
-    def _next_evaluation(self) -> Measurement:
+    def close(self) -> None:
+        """Let go of the training run, wherever it is; a training function is stopped."""
+        run, self._run = self._run, None
+        if isinstance(run, Reported):
+            run.close()
+
+    def _next_measurement(self, seconds: float) -> Measurement | None:
+        """The next evaluation; None where the training function has none to report within this time."""
+        started = self._run is not None
         if self._run is None:
             self._run = self.begin()
-        else:
+        if not isinstance(self._run, Reported):
+            return self._next_evaluation(self._run, started)
+        report = self._run.next(seconds)
+        if report is None:
+            return None
+        self._step, self._train_seconds = report.step, report.train_seconds
+        self._evaluate_seconds = report.evaluate_seconds
+        return Measurement(report.step, report.train_seconds, report.metrics, report.examples)
+
+    def _next_evaluation(self, run: Run, started: bool) -> Measurement:
+        if started:
             step = min(next_evaluation(self._step, self.limits.resolution), self.limits.max_steps)
             begun = time.perf_counter()
-            self._run.train(step - self._step)
+            run.train(step - self._step)
             self._train_seconds += time.perf_counter() - begun
             self._step = step
         begun = time.perf_counter()
-        metrics = {name: float(value) for name, value in self._run.evaluate().items()}
+        metrics = {name: float(value) for name, value in run.evaluate().items()}
         self._evaluate_seconds += time.perf_counter() - begun
         if self.target.metric not in metrics:
             raise KeyError(f"the workload's evaluation has no metric '{self.target.metric}', only {sorted(metrics)}")
@@ -152,38 +194,51 @@ class Trial:
             self._first = value
         if self._best is None or target.direction.better(value, self._best):
             self._best = value
-        if target.crosses(step, value):
-            return self._end(Outcome.REACHED, None, Crossing(steps=step, steps_low=previous))
+        if self._crossing is None and target.crosses(step, value):
+            self._crossing = Crossing(steps=step, steps_low=previous)
+            if self.limits.stop_at_target:
+                return self._end(Outcome.REACHED, None)
         if target.direction is Direction.MINIMIZE and 0 < self._first * _DIVERGED_FACTOR < value:
             message = f"{target.metric} was {value:.3g} at step {step}, {self._first:.3g} at the start"
             return self._end(Outcome.DIVERGED, message)
         for rung, cutoff in self.limits.rungs:
             if previous < rung <= step and target.direction.better(cutoff, self._best):
-                message = f"at step {rung} the best {target.metric} was {self._best:.4g}; going on needed {cutoff:.4g}"
+                message = f"at step {step} the best {target.metric} was {self._best:.4g}; going on needed {cutoff:.4g}"
                 return self._end(Outcome.PRUNED, message)
         if step >= self.limits.max_steps:
-            return self._end(Outcome.CAPPED if self.limits.capped else Outcome.EXHAUSTED, None)
+            return self._end(self.limits.at_horizon, None)
         return None
 
-    def _end(self, outcome: Outcome, message: str | None, crossing: Crossing | None = None) -> None:
+    def _end(self, outcome: Outcome, message: str | None) -> None:
         self.ending = Ending(
-            outcome=outcome,
+            outcome=outcome if self._crossing is None else Outcome.REACHED,
             message=message,
             steps=self._step,
-            crossing=crossing,
+            crossing=self._crossing,
             best_value=self._best,
             train_seconds=self._train_seconds,
             evaluate_seconds=self._evaluate_seconds,
             started_at=self._started_at,
             ended_at=time.time(),
+            gradients_per_example=_count(self._run, "gradients_per_example"),
+            micro_batch=_count(self._run, "micro_batch"),
         )
-        self._run = None
+        self.close()
 
 
-def _blame(error: BaseException) -> tuple[Outcome, str]:
+def _count(run: Run | Reported | None, name: str) -> int | None:
+    """A number that our own loop tells beside the protocol; a user's run may have something else by its name."""
+    try:
+        value = getattr(run, name, None)
+    except Exception:
+        return None
+    return value if type(value) is int else None
+
+
+def blame(error: BaseException) -> tuple[Outcome, str]:
     """Tell running out of memory from other errors of the training code."""
     name, text = type(error).__name__, str(error)
-    memory = isinstance(error, MemoryError) or name == "OutOfMemoryError" or "can't allocate memory" in text.lower()
+    memory = is_out_of_memory(error) or name == "OutOfMemoryError"
     outcome = Outcome.OUT_OF_MEMORY if memory else Outcome.FAILED
     return outcome, f"{name}: {text}"[:500]
 
@@ -194,6 +249,6 @@ def as_row(measurement: Measurement, trial_id: str, batch_size: int) -> dict[str
         **measurement.metrics,
         "trial_id": trial_id,
         "step": measurement.step,
-        "examples": measurement.step * batch_size,
+        "examples": measurement.step * batch_size if measurement.examples is None else measurement.examples,
         "train_seconds": measurement.train_seconds,
     }

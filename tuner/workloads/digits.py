@@ -7,8 +7,8 @@ from functools import cached_property
 import torch
 from torch import nn
 
+from tuner.training.placement import Examples
 from tuner.training.settings import Settings
-from tuner.training.supervised import Examples
 from tuner.workloads.supervised import SupervisedWorkload
 
 

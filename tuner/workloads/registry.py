@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tuner.workloads.function.workload import TrainingFunction, declared
 from tuner.workloads.protocol import Workload
 
 
@@ -74,6 +75,15 @@ WORKLOADS: Final = {
         target="val_loss < 300",
         unit="examples",
     ),
+    "policy_gradient": Entry(
+        path="tuner.workloads.policy_gradient:PolicyGradient",
+        description="An actor and a critic learn (A2C) in an environment of gymnasium; batch = environments x steps.",
+        data="option environment: an id (CartPole-v1, ALE/Pong-v5, my_module:MyEnvironment-v0); its own frames",
+        model="option model: mlp, cnn, or {name: ..., sizes}",
+        metrics=("val_return",),
+        target="val_return > 150",
+        unit="frames",
+    ),
     "noisy_quadratic": Entry(
         path="tuner.workloads.noisy_quadratic:NoisyQuadratic",
         description="Noisy quadratic model: exact expected risk, nothing sampled, milliseconds a run.",
@@ -87,20 +97,47 @@ WORKLOADS: Final = {
 """By the name that an experiment gives."""
 
 
-def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
-    """Make a workload.
+def load_training(name: str, options: Mapping[str, Any]) -> Workload | TrainingFunction:
+    """Find what an experiment trains: a workload, or a training function of the user's.
 
     Args:
-        name: one of `WORKLOADS`, or `module:Class` for a class of the user's, found from the current directory.
+        name: one of `WORKLOADS`, or `module:name` for a class or a function of the user's, found from the current
+            directory.
+        options: keyword arguments of the class, or settings that the function is given.
+
+    Returns:
+        The workload, or what is known of the function; nothing is loaded or trained yet. Where it cannot be found or
+        made, a ValueError says why.
+    """
+    found = _find(name)
+    return _made(found, name, options) if isinstance(found, type) else declared(found, name, options)
+
+
+def is_function(name: str) -> bool:
+    """Whether a name is that of a training function."""
+    return name not in WORKLOADS and not isinstance(_find(name), type)
+
+
+def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
+    """Make a workload; as `load_training`, but of classes only.
+
+    Args:
+        name: one of `WORKLOADS`, or `module:Class`.
         options: keyword arguments of the class.
 
     Returns:
-        The workload; nothing is loaded or trained yet.
+        The workload.
 
     Raises:
         ValueError: it cannot be found, its options are wrong, or it lacks a part of the protocol.
     """
-    workload_class = _find_class(name)
+    found = load_training(name, options)
+    if isinstance(found, TrainingFunction):
+        raise ValueError(f"'{name}' is a function, but a class is needed here")
+    return found
+
+
+def _made(workload_class: type[Any], name: str, options: Mapping[str, Any]) -> Workload:
     try:
         workload: Workload = workload_class(**options)
     except TypeError as error:
@@ -121,12 +158,23 @@ def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
     return workload
 
 
-def _find_class(name: str) -> type[Any]:
+def _find(name: str) -> Any:
+    """The class or function behind a name.
+
+    Args:
+        name: as for `load_training`.
+
+    Returns:
+        It.
+
+    Raises:
+        ValueError: there is none, or importing its module failed.
+    """
     module_name, _, class_name = (WORKLOADS[name].path if name in WORKLOADS else name).partition(":")
     if not (module_name and class_name):
         raise ValueError(
             f"there is no workload '{name}'; {_did_you_mean(name, WORKLOADS)}the built-in ones are "
-            f"{', '.join(WORKLOADS)}, and a class of your own is written module:Class"
+            f"{', '.join(WORKLOADS)}, and a class or function of your own is written module:name"
         )
     # Stays there: the module may import its neighbours later, and Ray gives its workers the path of this process.
     if name not in WORKLOADS and os.getcwd() not in sys.path:
@@ -144,13 +192,15 @@ def _find_class(name: str) -> type[Any]:
             f"{type(error).__name__}: {error}; mend the module, or install what it needs"
         ) from error
     found = getattr(module, class_name, None)
-    if not isinstance(found, type):
+    if not callable(found):
         own = [
-            key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module_name
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module_name
         ]
         raise ValueError(
-            f"workload '{name}': the module '{module_name}' has no class '{class_name}'; "
-            f"{_did_you_mean(class_name, own)}its classes are {', '.join(own) or 'none'}"
+            f"workload '{name}': the module '{module_name}' has no class or function '{class_name}'; "
+            f"{_did_you_mean(class_name, own)}it has {', '.join(own) or 'none'}"
         )
     return found
 

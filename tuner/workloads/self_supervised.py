@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.target import Direction
-from tuner.training.supervised import Examples
+from tuner.training.placement import Examples
 from tuner.workloads.supervised import SupervisedWorkload
 
 

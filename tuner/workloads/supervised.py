@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from search_spaces.target import Direction
+from tuner.training.placement import Examples, device_for, free_memory, placed
 from tuner.training.settings import Settings
-from tuner.training.supervised import Examples, SupervisedRun
+from tuner.training.supervised import SupervisedRun
 
 
 class SupervisedWorkload(ABC):
@@ -22,7 +23,8 @@ class SupervisedWorkload(ABC):
     A subclass gives `model`, `train_data` and `validation_data`; a classifier needs no more. For anything else it
     overrides `loss`, and `metrics` together with `score`: these are defaults, not steps of an algorithm, so overriding
     them changes nothing that this class promises; `training_loss` and `rows` are defaults of the same kind. Data are
-    loaded once and live on the GPU if there is one.
+    loaded once. A trial that was given a GPU, or a share of one, trains there; the data lie there too if they take at
+    most half of what is free, and otherwise batches are fetched from the host.
 
     Example:
         >>> class Line(SupervisedWorkload):
@@ -56,12 +58,15 @@ class SupervisedWorkload(ABC):
         hyperparameters: names of the workload's own that a search space may hold; `model` reads them from its settings.
         train_loss_examples: evaluate the loss on this many of the training set too, always the same ones, as the metric
             `train_loss` (goals on training data, McCandlish et al. 2018); `metrics` must then have it.
+        divisible: whether loss and model treat every example by itself, so that a batch may be computed in pieces where
+            memory asks for it. Say no for a contrastive loss, say. Batch normalisation is seen without being told.
     """
 
     unit: str = "examples"
     metrics: Mapping[str, Direction] = {"val_loss": Direction.MINIMIZE, "val_accuracy": Direction.MAXIMIZE}
     hyperparameters: tuple[str, ...] = ()
     train_loss_examples: int = 0
+    divisible: bool = True
 
     @abstractmethod
     def model(self, settings: Settings) -> nn.Module:
@@ -89,8 +94,8 @@ class SupervisedWorkload(ABC):
         Returns:
             One number for each of `metrics`.
         """
-        accuracy = (outputs.argmax(dim=1) == targets).double().mean()
-        return {"val_loss": self.loss(outputs, targets).item(), "val_accuracy": accuracy.item()}
+        right = (outputs.argmax(dim=1) == targets).sum().item()
+        return {"val_loss": self.loss(outputs, targets).item(), "val_accuracy": right / targets.numel()}
 
     def training_loss(self, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss that training minimises where it is another than `loss`, by which runs are judged."""
@@ -107,8 +112,20 @@ class SupervisedWorkload(ABC):
 
     def begin(self, settings: Settings) -> SupervisedRun:
         """Start a run."""
-        rows = replace(settings, batch_size=self.rows(settings.batch_size))
-        return SupervisedRun(rows, self.model, self.training_loss(settings), self._judge, self._train, self._judged)
+        rows = self._in_rows(settings)
+        train, judged = self._placed(settings.gpus)
+        loss = self.training_loss(settings)
+        return SupervisedRun(rows, self.model, loss, self._judge, train, judged, self.divisible)
+
+    def _in_rows(self, settings: Settings) -> Settings:
+        """The settings with all that counts what a batch counts (tokens, say) as rows of the training set instead."""
+        batch_size, given = settings.batch_size, dict(settings.hyperparameters)
+        rows = self.rows(batch_size)
+        if "ema_examples" in given:
+            given["ema_examples"] = float(given["ema_examples"]) * (rows / batch_size)
+        if "local_batch_size" in given:  # above the batch size it means the whole batch
+            given["local_batch_size"] = self.rows(min(batch_size, int(given["local_batch_size"])))
+        return replace(settings, batch_size=rows, hyperparameters=given)
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         n = len(self._validation[0])
@@ -130,26 +147,29 @@ class SupervisedWorkload(ABC):
 
     @cached_property
     def _train(self) -> Examples:
-        return self._placed("train_data", self.train_data())
+        return self._loaded("train_data", self.train_data())
 
     @cached_property
     def _validation(self) -> Examples:
-        return self._placed("validation_data", self.validation_data())
+        return self._loaded("validation_data", self.validation_data())
 
-    def _placed(self, name: str, data: Examples) -> Examples:
+    def _loaded(self, name: str, data: Examples) -> Examples:
         inputs, targets = data
         if not len(inputs) == len(targets) > 0:
             raise ValueError(
                 f"{type(self).__name__}.{name} must return as many inputs as targets, and some, but returned "
                 f"{len(inputs)} inputs and {len(targets)} targets; put the examples along the first axis of both"
             )
-        if not torch.cuda.is_available():
-            return inputs, targets
-        free, _ = torch.cuda.mem_get_info()
-        needed = sum(part.numel() * part.element_size() for part in data)
-        if needed > free // 2:  # the other half is for the model and its activations; chosen, not studied
-            raise ValueError(
-                f"the data live on the GPU, but {type(self).__name__}.{name} needs {needed / 2**30:.1f} GiB, and half "
-                f"of what is free there is {free / 2**31:.1f} GiB; use fewer or smaller examples, or more of a GPU"
-            )
-        return inputs.to("cuda"), targets.to("cuda")
+        return inputs, targets
+
+    @cached_property
+    def _places(self) -> dict[torch.device, tuple[Examples, Examples]]:
+        """Training set and what is judged, by the device that uses them: copied there once."""
+        return {}
+
+    def _placed(self, gpus: float) -> tuple[Examples, Examples]:
+        device = device_for(gpus)
+        if device not in self._places:
+            train, judged = (placed(data, device, partial(free_memory, gpus)) for data in (self._train, self._judged))
+            self._places[device] = train, judged
+        return self._places[device]

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.dimensions import Value
+from search_spaces.options import Execution
+from tuner.training import supervised
 from tuner.training.data import batches
 from tuner.training.schedule import learning_rate
 from tuner.training.settings import Settings
 from tuner.training.supervised import SupervisedRun
+from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 CPU = torch.device("cpu")
 
@@ -146,3 +149,95 @@ def test_a_run_equals_the_loop_written_out() -> None:
 def test_a_batch_larger_than_the_training_set_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size=101 and n_examples=100"):
         begin(batch_size=101)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: whether the host waits for it")
+@pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lars", "lamb", "muon", "extrap_adam"])
+def test_updates_do_not_wait_for_the_gpu(optimizer: str) -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    train, validation = ((x.to(device), y.to(device)) for x, y in (TRAIN, VALIDATION))
+    hyperparameters: dict[str, Value] = {"lr": 0.01, "momentum": 0.9, "extrapolation_lr": 0.01, "ema_decay": 0.9}
+    settings = Settings(16, 3, optimizer, hyperparameters, gpus=1)
+    run = SupervisedRun(settings, model, nn.functional.cross_entropy, score, train, validation)
+    run.train(2)  # the first updates make the optimizer's state
+    torch.cuda.set_sync_debug_mode("error")  # any wait inside an update is an error, the one after the last is not
+    try:
+        run.train(20)  # three epochs
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def undivided(settings: Settings) -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 16), GhostBatchNorm(16, 2), nn.ReLU(), nn.Linear(16, 2))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "more"),
+    [
+        ("momentum", {"ema_decay": 0.8}),
+        ("adamw", {"lr": 0.005, "eps": 1e-3}),
+        ("extrap_momentum", {"extrapolation_lr": 0.05}),
+        ("extrap_sgd", {"extrapolation_lr": 0.05, "extrapolation": "fresh", "local_batch_size": 8}),
+        ("extrap_sgd", {"extrapolation_lr": 0.05, "extrapolation": "gaussian", "local_batch_size": 4}),
+    ],
+    ids=str,
+)
+def test_a_run_in_pieces_is_the_run_up_to_rounding(optimizer: str, more: dict[str, Value]) -> None:
+    def run(micro_batch: int | None) -> SupervisedRun:
+        hyperparameters: dict[str, Value] = {"lr": 0.05, "momentum": 0.9, **more}
+        settings = Settings(16, 0, optimizer, hyperparameters, Execution(micro_batch=micro_batch))
+        return SupervisedRun(settings, undivided, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+
+    whole, pieces = run(None), run(6)
+    assert (whole.micro_batch, pieces.micro_batch) == (None, 6 if more.get("local_batch_size") != 4 else None)
+    for _ in range(4):
+        whole.train(3)
+        pieces.train(3)
+        expected, found = whole.evaluate(), pieces.evaluate()
+        assert found == pytest.approx(dict(expected), rel=1e-4)
+        assert found.keys() == expected.keys()
+
+
+class Hungry(nn.Module):
+    """Fits into memory up to `limit` rows, and is random in evaluation too."""
+
+    limit = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 2)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        noise = 0.01 * torch.randn(2)
+        if len(inputs) > self.limit:
+            raise MemoryError("too many rows")
+        outputs: Tensor = self.layer(inputs) + noise
+        return outputs
+
+
+def hungry() -> SupervisedRun:
+    settings = Settings(16, 0, "sgd", {"lr": 0.1})
+    return SupervisedRun(settings, lambda _: Hungry(), nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+
+
+def test_an_evaluation_that_runs_out_of_memory_is_made_again_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    halved = hungry().evaluate()
+    monkeypatch.setattr(supervised, "_EVALUATION_BATCH", 7)  # 30 rows do not fit, nor 15
+    assert hungry().evaluate() == halved
+
+
+def test_a_small_piece_is_kept_for_the_run_and_forgotten_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = hungry()
+    run.train(2)
+    monkeypatch.setattr(Hungry, "limit", 100)
+    run.train(2)
+    assert run.micro_batch == 8
+    again = hungry()
+    again.train(1)
+    assert again.micro_batch is None, "a worker that ran out of memory begins its next trial as a fresh one does"
+
+
+def test_an_evaluation_of_which_not_one_row_fits_is_out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hungry, "limit", 0)
+    with pytest.raises(MemoryError, match="too many rows"):
+        hungry().evaluate()

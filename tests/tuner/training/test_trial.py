@@ -161,3 +161,26 @@ def test_the_evaluation_grid_resolves_every_crossing(resolution: float, max_step
 def test_at_or_after_is_a_point_of_the_grid() -> None:
     grid = set(evaluation_steps(10_000, 0.02))
     assert all(at_or_after(s, 0.02) in grid and at_or_after(s, 0.02) >= s for s in (0, 1, 50.5, 99, 1234.5))
+
+
+class Telling(Falling):
+    """Tells how a batch was computed, or has something else by the names."""
+
+    def __init__(self, gradients_per_example: Any, micro_batch: Any) -> None:
+        super().__init__(0.1)
+        self.gradients_per_example, self.micro_batch = gradients_per_example, micro_batch
+
+
+@pytest.mark.parametrize(
+    ("told", "recorded"), [((2, 16), (2, 16)), ((1, None), (1, None)), (("auto", [8]), (None, None))], ids=str
+)
+def test_the_ending_tells_how_a_batch_was_computed(told: tuple[Any, Any], recorded: tuple[Any, Any]) -> None:
+    trial = Trial(lambda: Telling(*told), TARGET, LIMITS)
+    trial.advance(60)
+    assert trial.ending is not None
+    assert (trial.ending.gradients_per_example, trial.ending.micro_batch) == recorded
+
+
+def test_a_run_that_tells_nothing_has_nothing_recorded() -> None:
+    ending, _ = run(0.1)
+    assert ending.gradients_per_example is None and ending.micro_batch is None

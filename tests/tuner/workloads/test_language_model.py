@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from search_spaces.dimensions import Value
+from search_spaces.problems import InputError
 from tests.tuner.workloads.files import write_text
+from tuner.check import check_experiment
 from tuner.training.settings import Settings
 from tuner.workloads.language_model import LanguageModel, NextToken
 
@@ -85,6 +87,54 @@ def test_a_batch_of_tokens_is_a_batch_of_so_many_sequences(source: dict[str, Any
     assert curves[0] == curves[1]
     with pytest.raises(ValueError, match="30 tokens are no multiple of sequence_length=8; choose batch sizes that are"):
         by_tokens.begin(settings(30))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "in_sequences", "in_tokens"),
+    [
+        ("momentum", {"ema_examples": 20.0}, {"ema_examples": 160.0}),
+        ("extrap_momentum", {"local_batch_size": 2}, {"local_batch_size": 16}),
+        ("extrap_momentum", {"local_batch_size": 6}, {"local_batch_size": 50}),  # above the batch: all of it
+    ],
+    ids=["average", "local batch", "large local batch"],
+)
+def test_with_batches_of_tokens_all_that_counts_like_the_batch_counts_tokens(
+    source: dict[str, Any], optimizer: str, in_sequences: dict[str, Value], in_tokens: dict[str, Value]
+) -> None:
+    more: dict[str, Value] = {"lr": 0.3, "momentum": 0.9, "extrapolation_lr": 0.1}
+    curves = []
+    for unit, batch_size, own in (("sequences", 4, in_sequences), ("tokens", 32, in_tokens)):
+        workload = LanguageModel(source, LSTM, sequence_length=8, unit=unit)
+        run = workload.begin(Settings(batch_size, 0, optimizer, {**more, **own}))
+        run.train(5)
+        curves.append(run.evaluate())
+    assert curves[0] == curves[1]
+
+
+def test_a_local_batch_that_cuts_a_sequence_is_refused_before_anything_runs(source: dict[str, Any]) -> None:
+    def problems(local: int) -> str:
+        experiment = {
+            "workload": {
+                "name": "language_model",
+                "data": source,
+                "model": LSTM,
+                "sequence_length": 8,
+                "unit": "tokens",
+            },
+            "optimizer": "extrap_sgd",
+            "batch_sizes": [24, 48],
+            "target": "val_loss < 2",
+            "space": {"lr": 1, "extrapolation_lr": 0.1, "local_batch_size": local},
+            "budget": {"epochs": 1},
+        }
+        try:
+            check_experiment(experiment, "x")
+        except InputError as error:
+            return str(error)
+        return ""
+
+    assert "'space.local_batch_size': a batch of tokens must be whole sequences, but 12 tokens" in problems(12)
+    assert problems(24) == problems(8) == problems(50) == ""
 
 
 def test_label_smoothing_and_dropout_change_training_only(source: dict[str, Any]) -> None:

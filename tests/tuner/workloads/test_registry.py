@@ -64,8 +64,8 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
         "digits_mpl",
         {},
         "no workload 'digits_mpl'; did you mean 'digits_mlp'? the built-in ones are digits_mlp, "
-        "image_classifier, language_model, autoencoder, noisy_quadratic, "
-        "and a class of your own is written module:Class",
+        "image_classifier, language_model, autoencoder, policy_gradient, noisy_quadratic, "
+        "and a class or function of your own is written module:name",
     ),
     "no class": ("mine:", {}, "there is no workload 'mine:'"),
     "no module": ("yours:Good", {}, "needs the module 'yours', which is neither installed nor in"),
@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
         {},
         "needs the module 'broken', but importing it failed with ModuleNotFoundError: No module named 'not_there'",
     ),
-    "unknown class": ("mine:Goob", {}, "has no class 'Goob'; did you mean 'Good'? its classes are Good, Half"),
+    "unknown class": ("mine:Goob", {}, "has no class or function 'Goob'; did you mean 'Good'? it has Good, Half"),
     "unknown option": ("mine:Good", {"width": 1}, "unexpected keyword argument 'width'; its options are size"),
     "no options": ("digits_mlp", {"width": 1}, "it has no options, remove them"),
     "bad value": ("noisy_quadratic", {"dimensions": 0}, "'dimensions' must be a whole number"),

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from search_spaces.options import Execution
 from search_spaces.target import Direction
+from tuner.training.placement import Examples
 from tuner.training.settings import Settings
-from tuner.training.supervised import Examples
 from tuner.workloads.supervised import SupervisedWorkload
 
 
@@ -105,11 +107,25 @@ def test_inputs_without_targets_are_refused() -> None:
         Uneven().begin(settings())
 
 
-def test_data_that_do_not_fit_on_the_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_that_was_given_no_gpu_touches_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> tuple[int, int]:
+        raise AssertionError
+
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (190, 1000))  # 8 examples of 2 floats and a whole number
-    with pytest.raises(ValueError, match=r"Parity\.train_data needs 0\.0 GiB, and half of what is free there"):
-        Parity().begin(settings())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", asked)
+    Parity().begin(settings()).train(1)
+
+
+class Contrastive(Parity):
+    divisible = False
+
+
+def test_a_loss_over_the_whole_batch_is_not_computed_in_pieces() -> None:
+    with pytest.raises(
+        ValueError, match="4 rows cannot be computed 2 at a time, because the workload says that its loss"
+    ):
+        Contrastive().begin(replace(settings(), execution=Execution(micro_batch=2)))
+    assert Parity().begin(replace(settings(), execution=Execution(micro_batch=2))).micro_batch == 2
 
 
 class Sized(Parity):

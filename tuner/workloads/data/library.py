@@ -13,6 +13,8 @@ from tuner.workloads.data.source import HubName, LocalFiles
 
 Row = Mapping[str, Any]
 
+_PATIENCE = 4.0  # seconds for the hub to answer whether it has a data set; chosen, not studied
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -44,7 +46,7 @@ class Rows:
             except StopIteration:
                 return
             except Exception as error:  # whatever decoders and file systems raise
-                raise ValueError(_unreadable(self.name, error)) from error
+                raise ValueError(f"{_unreadable(self.name, error)}; fetch it again") from error
             yield row
 
     def limited(self, count: int | None) -> Rows:
@@ -87,9 +89,7 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
     name = str(source.path) if isinstance(source, LocalFiles) else source.repository
     try:
         if isinstance(source, HubName):
-            splits = datasets.load_dataset(
-                source.repository, source.configuration, revision=source.revision, streaming=choice.streaming
-            )
+            splits = _from_hub(source, choice.streaming)
         elif source.with_suffix("state.json") and source.with_suffix(".arrow"):
             splits = datasets.load_from_disk(str(source.path))
         elif source.path.is_dir():
@@ -98,10 +98,43 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
             kind = {"pq": "parquet", "txt": "text", "jsonl": "json"}.get(ending := source.path.suffix[1:], ending)
             splits = datasets.load_dataset(kind, data_files={choice.train: str(source.path)}, streaming=True)
     except Exception as error:  # whatever the library, its network and its file systems raise
-        raise ValueError(_unreadable(name, error)) from error
+        if isinstance(source, LocalFiles):
+            raise ValueError(f"{_unreadable(name, error)}; fetch it again") from error
+        raise ValueError(
+            f"there is no file or folder '{choice.source}' in '{os.getcwd()}', and as a name on the hub, "
+            f"{_unreadable(name, error)}; correct the path or the name, or see that the hub can be reached"
+        ) from error
     if not isinstance(splits, dict):  # saved without splits
         splits = {choice.train: splits}
     return {split: Rows(f"{name} ({split})", rows, _classes(rows)) for split, rows in splits.items()}
+
+
+def _from_hub(source: HubName, streaming: bool) -> Any:
+    """A data set of the hub, or where that does not answer, what the library has kept of it.
+
+    Left to itself, the library asks a hub that is out of reach six times, with pauses of 23 s in all.
+    """
+    import datasets
+    import huggingface_hub
+
+    config, unanswered = datasets.config, None
+    offline = config.HF_HUB_OFFLINE
+    if not offline:
+        try:
+            huggingface_hub.HfApi(endpoint=config.HF_ENDPOINT).dataset_info(
+                source.repository, revision=source.revision, timeout=_PATIENCE
+            )
+        except Exception as error:  # whatever its network raises: unknown, private, out of reach
+            unanswered = error
+    config.HF_HUB_OFFLINE = offline or unanswered is not None
+    try:
+        return datasets.load_dataset(
+            source.repository, source.configuration, revision=source.revision, streaming=streaming
+        )
+    except Exception as error:
+        raise (unanswered or error) from None
+    finally:
+        config.HF_HUB_OFFLINE = offline
 
 
 def _classes(rows: Any) -> dict[str, int]:
@@ -114,9 +147,4 @@ def _unreadable(name: str, error: BaseException) -> str:
     while cause.__cause__ is not None:  # the library wraps what happened in what it was doing
         cause = cause.__cause__
     said = " ".join(str(cause).split())[:300]
-    remedy = "fetch it again"
-    if not os.path.isabs(name):
-        remedy = (
-            f"it is no path in '{os.getcwd()}' either; correct the name or path, or see that the hub can be reached"
-        )
-    return f"the data set '{name}' cannot be read: {type(cause).__name__}: {said}; {remedy}"
+    return f"the data set '{name}' cannot be read: {type(cause).__name__}: {said}"

@@ -73,7 +73,7 @@ def find_source(choice: DataChoice) -> LocalFiles | HubName:
     Raises:
         ValueError: it looks like a path and nothing is there, or there are no files in it.
     """
-    path = Path(choice.source).expanduser().absolute()
+    path = Path(os.path.expanduser(choice.source)).absolute()  # Path's own raises where there is no such user
     if path.exists():
         files = [path] if path.is_file() else sorted(_inside(path))
         if not files:
@@ -82,22 +82,34 @@ def find_source(choice: DataChoice) -> LocalFiles | HubName:
             if getattr(choice, name) is not None:
                 raise ValueError(f"'{name}' is for data sets of the hub, but '{choice.source}' is a path; remove it")
         return LocalFiles(path, tuple(files))
-    if _looks_like_a_path(choice.source):
+    if _looks_like_a_path(choice.source, path):
         raise ValueError(f"there is no file or folder '{path}'; put the data there, or correct 'data'")
     known = KNOWN.get(choice.source, HubName(choice.source))
     return HubName(known.repository, choice.configuration or known.configuration, choice.revision or known.revision)
 
 
 def _inside(folder: Path) -> list[Path]:
-    found = []
+    found: list[Path] = []
+    seen: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
     return found
 
 
-def _looks_like_a_path(source: str) -> bool:
-    """A name on the hub is `name` or `owner/name`, without a suffix of a data file."""
+_ENDINGS: Final = (".parquet", ".pq", ".arrow", ".txt", ".gz", ".csv", ".json", ".jsonl", ".zip", ".tar", "-ubyte")
+
+
+def _looks_like_a_path(source: str, path: Path) -> bool:
+    """A name on the hub is `name` or `owner/name`, without a suffix of a data file.
+
+    `data/mnist` could be one too, but not where there is a folder `data`.
+    """
     parts = source.split("/")
-    endings = (".parquet", ".arrow", ".txt", ".gz", ".csv", ".json", ".jsonl")
-    return len(parts) > 2 or parts[0] in ("", ".", "..", "~") or source.lower().endswith(endings)
+    if len(parts) == 2 and path.parent.is_dir():
+        return True
+    return len(parts) > 2 or parts[0][:1] in ("", ".", "~") or source.lower().endswith(_ENDINGS)

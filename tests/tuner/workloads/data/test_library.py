@@ -19,6 +19,7 @@ if not os.environ.get("REQUIRE_ALL_DEPS"):
     pytest.importorskip("datasets", reason="the extra 'data' is not installed")
     pytest.importorskip("PIL", reason="the extra 'data' is not installed")
 import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: E402
+import huggingface_hub  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
 from PIL import Image  # noqa: E402
 
 
@@ -167,9 +168,52 @@ def test_a_script_beside_the_data_is_not_run(tmp_path: Path) -> None:
 def test_the_hub_out_of_reach_is_one_message() -> None:
     with pytest.raises(
         ValueError,
-        match="the data set 'nobody/nothing' cannot be read: .*; it is no path in '/.*' either; correct the name",
+        match="no file or folder 'mnist' in '/.*', and as a name on the hub, the data set 'ylecun/mnist' cannot be "
+        "read: .*; correct the path or the name, or see",
     ):
-        load_images(ImageChoice(source="nobody/nothing"))
+        load_images(ImageChoice(source="mnist"))
+
+
+class Hub:
+    """Stands for the hub and for what the library makes of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Exception | None) -> None:
+        self.answer, self.asked = answer, 0
+        self.loaded_offline: list[bool] = []
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", self.dataset_info)
+        monkeypatch.setattr(datasets, "load_dataset", self.load_dataset)
+
+    def dataset_info(self, *args: Any, timeout: float, **kwargs: Any) -> None:
+        assert timeout < 5
+        self.asked += 1
+        if self.answer is not None:
+            raise self.answer
+
+    def load_dataset(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        self.loaded_offline.append(datasets.config.HF_HUB_OFFLINE)
+        if name == "nobody/nothing":
+            raise FileNotFoundError("it is not kept here")
+        return {"train": datasets.Dataset.from_dict({"text": ["to be"] * 20})}
+
+
+@pytest.mark.parametrize("answer", [None, ConnectionError("no route")], ids=["answers", "out of reach"])
+def test_a_hub_that_does_not_answer_is_asked_once_and_what_was_kept_is_taken(
+    answer: Exception | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(monkeypatch, answer)
+    assert len(load_tokens(TextChoice(source="somebody/something")).train) > 20
+    assert (hub.asked, hub.loaded_offline) == (1, [answer is not None])
+    assert datasets.config.HF_HUB_OFFLINE is False
+
+
+def test_what_the_hub_answered_is_told_and_not_that_nothing_was_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    Hub(monkeypatch, ConnectionError("no route"))
+    with pytest.raises(
+        ValueError, match="'nobody/nothing' cannot be read: ConnectionError: no route; correct the path"
+    ):
+        load_tokens(TextChoice(source="nobody/nothing"))
+    assert datasets.config.HF_HUB_OFFLINE is False
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

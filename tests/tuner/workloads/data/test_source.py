@@ -44,10 +44,30 @@ def test_the_key_changes_with_name_size_and_time_of_a_file(tmp_path: Path) -> No
     assert local(tmp_path).key == keys[-1]
 
 
-@pytest.mark.parametrize("source", ["/not/there", "./not", "not/there/now", "words.txt", "a.parquet", "~/not-there"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("/not/there", "./not", "not/there/now", "words.txt", "a.parquet", "~/not-there"),
+        *("~somebody/data", ".data/mnist", "train-images-idx3-ubyte", "Images.ZIP"),
+    ],
+)
 def test_a_path_where_nothing_is_is_refused(source: str) -> None:
     with pytest.raises(ValueError, match="there is no file or folder '/.*'; put the data there, or correct 'data'"):
         find_source(DataChoice(source=source))
+
+
+def test_what_would_lie_in_a_folder_that_is_here_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_source(DataChoice(source="data/mnist")) == HubName("data/mnist")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match="there is no file or folder '/.*/data/mnist'; put the data there"):
+        find_source(DataChoice(source="data/mnist"))
+
+
+def test_a_link_that_leads_back_into_its_folder_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "again").symlink_to(tmp_path)
+    assert [file.name for file in local(tmp_path).files] == ["a.txt"]
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

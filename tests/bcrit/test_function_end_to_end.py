@@ -1,0 +1,72 @@
+"""A training function of a user's through the whole chain: real Ray, real training, real kills."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from search_spaces.load import read_yaml
+from tests.bcrit.test_end_to_end import ROOT, bcrit, descendants, n_finished, start, tables
+
+EXAMPLE = (ROOT / "examples/my_function.yaml").read_text()
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, with less to search."""
+    path = tmp_path_factory.mktemp("function") / "small.yaml"
+    data = read_yaml(EXAMPLE, "my_function.yaml")
+    small = {"batch_sizes": [32, 512], "search": {"trials": 5, "start": 3}, "confirm": {"points": 1, "seeds": 2}}
+    path.write_text(json.dumps({**data, **small}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(experiment: Path) -> Path:
+    folder = experiment.parent / "whole"
+    done = bcrit("tune", experiment, "--out", folder, "--json", "--workers", 2)
+    assert done.returncode in (0, 1), done.stderr  # so small a search may leave the curve undetermined
+    assert all(study["steps"] is not None for study in json.loads(done.stdout)["studies"]), done.stdout
+    return folder
+
+
+def test_every_command_answers_on_a_function_s_run(whole: Path) -> None:
+    assert "val_error" in bcrit("analyze", whole).stdout
+    assert bcrit("recommend", whole, "--json", "--max-steps", 10**6).stdout.startswith("{")
+    trials, curves = tables(whole)
+    assert set(trials["stage"]) == {"search", "confirm"}
+    assert {"pruned", "capped", "reached"} & set(trials["outcome"]) >= {"reached"}
+    assert set(trials["outcome"]) <= {"pruned", "capped", "reached", "exhausted", "diverged"}, trials["message"]
+    assert (curves.groupby("trial_id")["step"].min() == 0).all()
+
+
+def test_the_same_experiment_gives_the_same_rows_with_one_worker(whole: Path, experiment: Path) -> None:
+    folder = experiment.parent / "again"
+    assert bcrit("tune", experiment, "--out", folder, "--workers", 1).returncode in (0, 1)
+    for expected, found in zip(tables(whole), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])
+
+
+def test_a_killed_run_leaves_no_process_and_ends_where_an_uninterrupted_one_does(whole: Path, experiment: Path) -> None:
+    folder = experiment.parent / "killed"
+    process = start("tune", experiment, "--out", folder, "--workers", 2)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and (not (folder / "trials").exists() or n_finished(folder) < 4):
+        time.sleep(0.05)
+    below = descendants(process.pid)
+    process.kill()  # the driver alone: everything else must notice
+    process.wait()
+    left = below
+    while left and time.monotonic() < deadline:
+        listing = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
+        left = below & {int(line.split()[0]) for line in listing.splitlines() if "Z" not in line.split()[1]}
+        time.sleep(0.05)
+    assert not left
+    assert bcrit("resume", folder, "--workers", 2).returncode in (0, 1)
+    for expected, found in zip(tables(whole), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])

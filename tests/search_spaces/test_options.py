@@ -1,0 +1,68 @@
+"""The parts of an experiment: budgets in steps, examples and epochs, and numbers that are numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from search_spaces.load import parse_experiment
+from search_spaces.options import Budget
+from search_spaces.problems import InputError
+
+SIZES = (16, 100, 128, 1024)
+
+
+def steps(budget: Budget) -> list[int]:
+    return [budget.max_steps(batch_size) for batch_size in SIZES]
+
+
+def test_epochs_are_examples_once_the_training_set_is_known() -> None:
+    budget = Budget(steps=7, epochs=2.5).resolved(1000)
+    assert (budget.epochs, budget.examples) == (2.5, 2500)
+    assert steps(budget) == steps(Budget(steps=7, examples=2500)) == [7 + 156, 7 + 25, 7 + 19, 7 + 2]
+    assert budget.resolved(1000) == budget
+
+
+def test_a_budget_without_epochs_needs_no_training_set() -> None:
+    assert Budget(steps=3).resolved(1000) == Budget(steps=3)
+
+
+def test_epochs_are_no_number_of_steps_before_the_training_set_is_known() -> None:
+    with pytest.raises(ValueError, match="in epochs has no steps before `resolved`"):
+        Budget(epochs=3).max_steps(8)
+
+
+def test_epochs_and_examples_must_agree() -> None:
+    with pytest.raises(ValueError, match="2 epochs of 1000 are 2000 and examples=1999; keep one"):
+        Budget(epochs=2, examples=1999).resolved(1000)
+
+
+def test_with_regime_adaptation_every_batch_size_has_the_updates_of_the_reference() -> None:
+    budget = Budget(epochs=20, regime_adaptation=128).resolved(1437)
+    assert steps(budget) == [20 * 1437 // 128] * 4
+    # Hoffer et al. 2017 train ceil(B / 128) times the epochs at B: where 128 divides B, that is our number of updates.
+    hoffer = [
+        Budget(epochs=20 * (batch_size // 128)).resolved(1437).max_steps(batch_size) for batch_size in (128, 1024)
+    ]
+    assert hoffer == [budget.max_steps(128), budget.max_steps(1024)]
+    assert Budget(epochs=20).resolved(1437).max_steps(128) == budget.max_steps(128)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({}, "needs 'steps', 'examples' or 'epochs', greater than 0"),
+        ({"epochs": 0}, "'budget.epochs' must be greater than 0"),
+        ({"epochs": True}, "'budget.epochs': a number is needed here, but it is true"),
+        ({"epochs": "many"}, "'budget.epochs' must be a number, but it is 'many'"),
+        ({"steps": 100, "regime_adaptation": 128}, "the same at every batch size already; remove it, or give epochs"),
+        ({"epochs": 1, "regime_adaptation": 0}, "'budget.regime_adaptation' must be at least 1"),
+    ],
+    ids=str,
+)
+def test_an_impossible_budget_is_refused(budget: dict[str, Any], message: str) -> None:
+    experiment = {"workload": "a", "batch_sizes": [8], "target": "a < 1", "space": {"lr": 1, "momentum": 0}}
+    with pytest.raises(InputError, match=re.escape(message)):
+        parse_experiment({**experiment, "budget": budget}, "x")

@@ -1,0 +1,71 @@
+"""What is wrong with an experiment, in the words of its file and not of the library that reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from search_spaces.load import parse_experiment
+from search_spaces.options import Frozen
+from search_spaces.problems import InputError, describe
+
+GOOD: dict[str, Any] = {
+    "workload": "digits_mlp",
+    "batch_sizes": [16, 64],
+    "target": "val_loss < 0.15",
+    "space": {"lr": 0.1, "momentum": 0.9},
+    "budget": {"steps": 100},
+}
+TARGET = {"metric": "val_loss", "threshold": 1, "direction": "minimize"}
+
+CASES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"batch_sizes": 16}, ["'batch_sizes' must be a list, but it is 16"]),
+    ({"batch_sizes": []}, ["'batch_sizes' must have 1 or more entries, but it is []"]),
+    ({"batch_sizes": [16, 1.5]}, ["'batch_sizes.1' must be a whole number, but it is 1.5"]),
+    ({"batch_sizes": [True, "x"]}, [f"'batch_sizes.{i}' must be a whole number, but it is {v}" for i, v in
+                                    enumerate(("true", "'x'"))]),
+    ({"batch_sizes": [0]}, ["'batch_sizes.0' must be at least 1, but it is 0"]),
+    ({"budget": None}, ["'budget' must be a mapping of keys, but it is empty"]),
+    ({"search": 5}, ["'search' must be a mapping of keys, but it is 5"]),
+    ({"search": {"protocol": "grid"}}, ["'search.protocol' must be 'tpe', 'sobol' or 'random', but it is 'grid'"]),
+    ({"search": {"stopping": {"eta": 1}}}, ["'search.stopping.eta' must be greater than 1, but it is 1"]),
+    ({"search": {"stopping": {"eta": "x"}}}, ["'search.stopping.eta' must be a number, but it is 'x'"]),
+    ({"search": {"max_draws": True}}, ["'search.max_draws': a number is needed here, but it is true"]),
+    ({"confirm": {"horizon": float("inf")}}, ["'confirm.horizon' must be a finite number, but it is inf"]),
+    ({"boundary": {"margin": 0.7}}, ["'boundary.margin' must be less than 0.5, but it is 0.7"]),
+    ({"resolution": 0.7}, ["'resolution' must be at most 0.5, but it is 0.7"]),
+    ({"name": 5}, ["'name' must be a word, but it is 5"]),
+    ({"name": "a" * 101}, [f"'name' must have at most 100 characters, but it is '{'a' * 56}..."]),
+    ({"target": 5}, ["'target' must be a mapping of keys, but it is 5"]),
+    ({"target": {**TARGET, "threshold": True}}, ["'target.threshold' must be a number, but it is true"]),
+    ({"target": {**TARGET, "direction": 1}}, ["'target.direction' must be 'minimize' or 'maximize', but it is 1"]),
+    ({"space": {"lr": [0.1]}}, ["'space.lr' must be a mapping of keys, but it is [0.1]"]),
+    ({"space": {"lr": {"scale": "log", "low": "a", "high": 1}}}, ["'space.lr.low' must be a number, but it is 'a'"]),
+    (
+        {"space": {"lr": {"scale": "fixed", "value": [1]}}},
+        ["'space.lr.value' must be a number, or a whole number, or a word, or true or false, but it is [1]"],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "sentences"), CASES, ids=lambda case: str(case)[:60])
+def test_a_value_of_the_wrong_kind_is_told_by_its_rule(changes: dict[str, Any], sentences: list[str]) -> None:
+    with pytest.raises(InputError, match="x: . problem") as caught:
+        parse_experiment({**GOOD, **changes}, "x")
+    assert list(caught.value.problems) == sentences
+
+
+class Part(Frozen):
+    flag: bool = False
+    either: int | bool = 0
+
+
+def test_an_error_without_a_rule_of_ours_keeps_pydantics_words_and_a_flag_is_a_flag() -> None:
+    assert Part(flag=True, either=True) == Part.model_validate({"flag": True, "either": True})
+    with pytest.raises(ValidationError, match="flag") as caught:
+        Part.model_validate({"flag": "perhaps", "either": b"\xff"})
+    found = describe(caught.value, Part, {})
+    assert found[0] == "'flag' must be true or false, but it is 'perhaps'"
+    assert found[1].startswith("'either' must be a whole number, or true or false, but it is b")

@@ -1,0 +1,66 @@
+"""What a worker makes of an experiment: settings, device, the trial's row. Ray Tune's class, without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.load import parse_experiment
+from search_spaces.outcome import Outcome, Stage
+from tuner import trainable
+from tuner.ledger import trial_row
+from tuner.protocol.proposal import Proposal
+from tuner.trainable import TrialTrainable, to_config
+from tuner.training.trial import Ending
+
+EXPERIMENT: dict[str, Any] = {
+    "workload": "digits_mlp",
+    "optimizer": "sgd",
+    "batch_sizes": [16, 64],
+    "target": "val_loss < 0.01",
+    "space": {"lr": "log from 0.05 to 0.5"},
+    "budget": {"steps": 8},
+}
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def proposal(batch_size: int) -> Proposal:
+    return Proposal(f"b{batch_size}", batch_size, Stage.SEARCH, 0, 0, None, 7, {"lr": 0.1}, budget_steps=8, max_steps=8)
+
+
+def ended(batch_size: int, **more: Any) -> Ending:
+    experiment = parse_experiment({**EXPERIMENT, **more}, "test").to_dict()
+    worker = TrialTrainable.__new__(TrialTrainable)
+    worker.setup(to_config(proposal(batch_size)), experiment=experiment)
+    while True:
+        if (ending := worker.step()["ending"]) is not None:
+            assert isinstance(ending, Ending)
+            return ending
+
+
+def test_execution_reaches_the_run_and_its_trace_the_trial_s_row() -> None:
+    whole, divided = ended(64), ended(64, execution={"micro_batch": 24})
+    small = ended(16, execution={"micro_batch": 24})
+    rows = [trial_row(proposal(64), ending) for ending in (whole, divided, small)]
+    assert [(row["gradients_per_example"], row["micro_batch"]) for row in rows] == [(1, None), (1, 24), (1, None)]
+    assert divided.best_value == pytest.approx(whole.best_value, rel=1e-4)
+    assert ended(64, execution={"precision": "bfloat16"}).best_value != whole.best_value
+
+
+def test_a_trial_with_a_share_of_a_gpu_is_kept_to_it_and_trains_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(trainable, "prepare_gpu", asked.append)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    ending = ended(16, resources={"gpus": 0.25})
+    assert asked == [0.25]
+    assert ending.outcome is Outcome.FAILED and "'resources.gpus' is 0.25, but PyTorch" in (ending.message or "")
+    assert ended(16).outcome is Outcome.EXHAUSTED and asked == [0.25]

@@ -1,0 +1,124 @@
+"""The process of a function: what it reports, and that it ends however it must."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.training.reported import Ended, Report, Returned
+from tuner.workloads.function.child import Call
+from tuner.workloads.function.process import FunctionProcess
+
+ROOT = Path(__file__).parents[4]
+HERE = "tests.tuner.workloads.function"
+
+
+@contextmanager
+def process(function: str, silence_seconds: float = 100, **options: Any) -> Iterator[FunctionProcess]:
+    settings = {"seed": 1, "max_steps": 100, "batch_size": 1, **options}
+    made = FunctionProcess(Call(f"{HERE}.{function}", str(ROOT), settings, 0.02, 1, 0, True), silence_seconds)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def report(made: FunctionProcess) -> Report:
+    while (found := made.next(10)) is None:
+        continue
+    return found
+
+
+def gone(*pids: float, within: float = 30) -> bool:
+    """Whether none of the processes runs any more, or will not after a while."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if not any(running(int(pid)) for pid in pids):
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def running(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_function_waits_for_the_verdict_on_its_report() -> None:
+    with process("misbehaving:train", lr=1) as made:
+        assert report(made).step == 0
+        assert not made._connection.poll(0.3)
+        assert [report(made).step for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_function_that_is_stopped_cleans_up(tmp_path: Path) -> None:
+    with process("endings:cleans_up", file=str(tmp_path / "done")) as made:
+        report(made)
+    assert (tmp_path / "done").read_text() == "clean"
+
+
+def test_what_a_function_started_ends_with_it() -> None:
+    with process("endings:has_children") as made:
+        metrics = report(made).metrics
+        assert running(int(metrics["pid"])) and running(int(metrics["child"]))
+    assert gone(metrics["pid"], metrics["child"])
+
+
+def test_silence_ends_a_function_that_hangs_after_the_limit_and_not_before() -> None:
+    with process("endings:sleeps", silence_seconds=3) as made:
+        assert made.next(0.5) is None
+        begun = time.monotonic()
+        with pytest.raises(Ended, match="no report for 3 s before the first report.*raise resources.silence_seconds"):
+            report(made)
+        assert 1 < time.monotonic() - begun < 20
+
+
+def test_a_module_that_cannot_be_imported_is_the_outcome_of_every_trial() -> None:
+    for _ in range(2):
+        with process("no_such_module:train") as made, pytest.raises(Ended, match="ModuleNotFoundError: No module"):
+            report(made)
+
+
+def test_a_module_that_starts_threads_is_not_forked() -> None:
+    code = (
+        "from tests.tuner.workloads.function.test_process import *\n"
+        "with process('with_thread:train') as made: print(report(made).metrics, made._call.forked)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "{'loss': 1.0, 'answered': 1.0} False", done.stderr
+
+
+def test_a_function_that_returns_is_told_from_one_that_goes_on() -> None:
+    with process("misbehaving:never_reports") as made, pytest.raises(Returned):
+        report(made)
+
+
+@pytest.mark.parametrize("function", ["has_children", "has_children_and_sleeps", "holds_the_interpreter"])
+def test_nothing_outlives_the_process_that_asked_for_it(function: str) -> None:
+    code = (
+        "from tests.tuner.workloads.function.test_process import *\n"
+        f"with process('endings:{function}') as made:\n"
+        "    found = report(made).metrics\n"
+        "    made.next(0)\n"
+        "    print(int(found['pid']), int(found['child']), flush=True)\n"
+        "    time.sleep(1000)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pids = [int(word) for word in owner.stdout.readline().split()]
+    assert len(pids) == 2 and all(map(running, pids))
+    os.kill(owner.pid, signal.SIGKILL)
+    owner.wait()
+    owner.stdout.close()
+    assert gone(*pids)

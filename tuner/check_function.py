@@ -1,0 +1,42 @@
+"""Whether an experiment and its training function fit, as far as that can be known before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from search_spaces.experiment import Experiment
+from search_spaces.presets import OWN
+from search_spaces.space import hyperparameter
+from search_spaces.tables import MEASUREMENTS
+from tuner.workloads.function.workload import OF_THE_TRIAL, TrainingFunction
+from tuner.workloads.protocol import Workload
+
+
+def with_own_optimizer(data: Any, workload: Workload | TrainingFunction | None) -> Any:
+    """The experiment's data; where a training function has no optimizer named, it makes the updates itself."""
+    if isinstance(workload, TrainingFunction) and isinstance(data, Mapping) and "optimizer" not in data:
+        return {**data, "optimizer": OWN}
+    return data
+
+
+def function_problems(function: TrainingFunction, experiment: Experiment) -> list[str]:
+    """What cannot be meant.
+
+    Args:
+        function: what is trained.
+        experiment: valid but for this.
+
+    Returns:
+        One sentence a problem.
+    """
+    problems, given = [], {hyperparameter(address) for address in experiment.space.addresses}
+    if twice := sorted(given & set(function.options)):
+        problems.append(
+            f"'workload': {', '.join(twice)} stands among the options and in 'space'; keep one, which the function gets"
+        )
+    if taken := sorted(set(OF_THE_TRIAL) & set(function.options)):
+        problems.append(f"'workload': the options {', '.join(taken)} are what a trial decides; name them otherwise")
+    if experiment.target.metric in MEASUREMENTS.names:
+        problems.append(f"'target': '{experiment.target.metric}' is a column of our own; name the metric otherwise")
+    return problems

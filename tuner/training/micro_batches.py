@@ -1,0 +1,183 @@
+"""The gradient of a batch in as many pieces as memory asks for: the batch size is apart from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from tuner.training.memory import is_out_of_memory, release
+
+_WHOLE_BATCH: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_WHY_NOT: Final = (
+    "its batch normalisation takes statistics over all rows that it sees, so pieces would be another objective; set "
+    "the workload's 'ghost_batch_size', or use a model without batch normalisation"
+)
+
+
+class MicroBatches:
+    """Takes gradients (`tuner.training.gradient`) over pieces of at most `rows` examples, fewer if memory gives out.
+
+    The loss is a mean over examples. With the pieces b_1 ... b_K of a batch of n examples, in its order,
+
+        gradient = sum_k |b_k| / n gradient of the mean loss over b_k
+
+    which is the whole batch's up to rounding, and is what it is where K = 1. Layers that mix examples must be ghost
+    batch normalisation (or say how many consecutive ones they mix by an attribute `ghost_size`): a piece then holds
+    whole ghost batches, and running statistics move as they do in the whole batch. What does differ are a model's
+    random draws (dropout), because PyTorch draws a tensor at a time: other numbers of the same distribution.
+
+    Where memory gives out, the pieces are halved and the same gradient is taken again, from the same buffers and the
+    same state of the random numbers. A smaller piece is kept for the rest of the run, and forgotten with it: a run
+    starts as large as its settings say, whatever ran before. Memory that gives out elsewhere (the optimizer's own) ends
+    the run. Where nothing happens, this costs a copy of the buffers each time (1 us a buffer on the CPU), and of the
+    random state (2 us) for a model that drew anything in its first gradient; others are taken never to draw.
+
+    Attributes:
+        rows: examples in a piece, now.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor], Tensor],
+        device: torch.device,
+        n_examples: int,
+        micro_batch: int | None,
+        divisible: bool = True,
+    ) -> None:
+        """Take nothing yet.
+
+        Args:
+            model: its parameters get the gradient.
+            loss: the mean loss over the examples at these indices, a scalar.
+            device: where the model is.
+            n_examples: in what a gradient is taken over, at most.
+            micro_batch: examples in a piece; None = all.
+            divisible: whether the loss is a mean over examples, so that pieces add up.
+
+        Raises:
+            ValueError: the model cannot be computed in pieces of this size.
+        """
+        self.rows = min(n_examples, micro_batch or n_examples)
+        if problem := division_problem(model, n_examples, self.rows, divisible):
+            raise ValueError(problem)
+        self._n_examples = n_examples
+        self._least = smallest_piece(model) if divisible else None
+        self._loss, self._device = loss, device
+        self._parameters, self._buffers = list(model.parameters()), list(model.buffers())
+        self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
+        self._places = [torch.default_generator]
+        if device.type == "cuda":
+            self._places.append(torch.cuda.default_generators[device.index])
+        self._begun, self._draws = False, True
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Examples in a piece where a batch is divided; None where it is whole."""
+        return self.rows if self.rows < self._n_examples else None
+
+    def __call__(self, examples: Tensor) -> None:
+        """Leave the mean gradient over these examples in `.grad`.
+
+        Args:
+            examples: indices, shape (n,).
+
+        Raises:
+            MemoryError: not even the smallest piece fits.
+        """
+        states = self._keep()
+        while True:
+            try:
+                self._sum(examples)
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = self._half(min(self.rows, len(examples)))
+                if smaller is None:
+                    raise MemoryError(f"{self._stuck()}: {type(error).__name__}: {error}") from error
+            # Only here are the failed try's tensors gone, with the exception that held its frames.
+            self.rows = smaller
+            self._restore(states)
+        if not self._begun:
+            self._begun = True
+            self._draws = any(not torch.equal(p.get_state(), s) for p, s in zip(self._places, states, strict=True))
+
+    def rehearse(self, examples: Tensor) -> None:
+        """Take a gradient and forget it: what is compiled or tuned in the first call then is no part of an update."""
+        states = self._keep()
+        self(examples)
+        self._restore(states)
+
+    def _sum(self, examples: Tensor) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+        if len(examples) <= self.rows:
+            self._loss(examples).backward()  # type: ignore[no-untyped-call]
+            return
+        for piece in torch.split(examples, self.rows):
+            (self._loss(piece) * (len(piece) / len(examples))).backward()  # type: ignore[no-untyped-call]
+
+    def _half(self, rows: int) -> int | None:
+        """Half of a piece, in whole ghost batches; None where there is nothing left to halve."""
+        if self._least is None or rows <= self._least:
+            return None
+        return max(self._least, rows // 2 // self._least * self._least)
+
+    def _stuck(self) -> str:
+        if self._least is None:
+            return "the batch does not fit into memory, and this model or loss needs all of it at once"
+        return f"not even {self._least} {'row fits' if self._least == 1 else 'rows fit'} into memory"
+
+    def _keep(self) -> list[Tensor]:
+        """Copy what a gradient may change beside `.grad`: the buffers, and (returned) the states of the generators."""
+        if self._buffers:
+            torch._foreach_copy_(self._kept, self._buffers)
+        return [place.get_state() for place in self._places] if self._draws else []
+
+    def _restore(self, states: list[Tensor]) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
+        release(self._device)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._kept)
+        for place, state in zip(self._places, states, strict=False):  # none of a model that never draws
+            place.set_state(state)
+
+
+def smallest_piece(model: nn.Module) -> int | None:
+    """Examples that a piece of a batch must be a multiple of; None where the batch cannot be divided at all."""
+    layers = list(model.modules())
+    if any(isinstance(layer, _WHOLE_BATCH) for layer in layers):
+        return None
+    sizes = (getattr(layer, "ghost_size", 1) for layer in layers)
+    return math.lcm(*(size for size in sizes if isinstance(size, int)))
+
+
+def division_problem(model: nn.Module, n_examples: int, rows: int, divisible: bool = True) -> str | None:
+    """Why a model's gradient cannot be computed in pieces; None where it can, or need not.
+
+    Args:
+        model: freshly made.
+        n_examples: in the batch.
+        rows: in a piece.
+        divisible: whether the loss is a mean over examples.
+
+    Returns:
+        A sentence with its remedy.
+    """
+    if rows >= n_examples:
+        return None
+    cannot = f"a batch of {n_examples} rows cannot be computed {rows} at a time"
+    if not divisible:
+        return f"{cannot}, because the workload says that its loss or model mixes examples; remove 'micro_batch'"
+    least = smallest_piece(model)
+    if least is None:
+        return f"{cannot}: {_WHY_NOT}"
+    if rows % least:
+        return f"{cannot}, because ghost batches of {least} must stay whole; choose a 'micro_batch' that is a multiple"
+    return None

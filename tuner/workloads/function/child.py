@@ -1,0 +1,220 @@
+"""The process of one trial: it runs the user's function, sends its reports, and waits for each one's verdict.
+
+Only bytes of JSON pass between it and the process that asked for it. It is the leader of its own process group, so that
+whatever it starts (loaders of data) ends with it, and it ends when the process that asked for it is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import math
+import os
+import queue
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from tuner.training.gpu import prepare_gpu
+from tuner.training.trial import blame
+from tuner.workloads.function.config import Config
+
+GO: Final = b"go"
+STOP: Final = b"stop"
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+
+class StopTraining(BaseException):
+    """Raised by `report` once the trial is over. Let it pass: clean up in `finally`, catch nothing.
+
+    It is no `Exception`, so that a loop that survives errors does not survive its own end.
+    """
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a trial's process is to run, as plain data.
+
+    Attributes:
+        name: `module:function`.
+        folder: where the module is found.
+        settings: the facts of a `Config`.
+        resolution: of the evaluation grid.
+        threads: of PyTorch.
+        gpus: devices, or a share of one.
+        forked: whether the process was forked from one that has imported the module.
+    """
+
+    name: str
+    folder: str
+    settings: dict[str, Any]
+    resolution: float
+    threads: int
+    gpus: float
+    forked: bool
+
+
+def load(name: str, folder: str) -> Callable[[Config, Any], Any]:
+    """The function behind `module:function`; whatever its import raises is raised here."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    module, _, function = name.partition(":")
+    found: Callable[[Config, Any], Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def main(connection: Connection, call: Call) -> None:
+    """Run the function from beginning to end, and end the process: what is to be cleaned up, the function cleans up.
+
+    Args:
+        connection: to the process that asked for it.
+        call: what to run.
+    """
+    _run(connection, call)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # without waiting for threads and processes that the function left behind
+
+
+def _run(connection: Connection, call: Call) -> None:
+    os.setsid()
+    _end_with_parent()
+    verdicts: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(connection, verdicts), daemon=True).start()
+    if call.forked and _fork_is_unsafe():
+        connection.send_bytes(b'{"unsafe": true}')
+        return
+    os.environ["OMP_NUM_THREADS"] = str(call.threads)
+    torch.set_num_threads(call.threads)
+    if call.gpus:
+        prepare_gpu(call.gpus)
+    file = ""
+    try:
+        function = load(call.name, call.folder)
+        file = getattr(getattr(function, "__code__", None), "co_filename", "")
+        # A function that seeds nothing repeats itself all the same.
+        random.seed(call.settings["seed"])
+        np.random.seed(call.settings["seed"])
+        torch.manual_seed(call.settings["seed"])
+        function(Config(call.settings, call.resolution), Reporter(connection, verdicts))
+        end: dict[str, Any] = {"returned": True}
+    except StopTraining:
+        return
+    except BaseException as error:  # a user's code may raise anything, and it is an outcome
+        traceback.print_exc()
+        outcome, message = blame(error)
+        end = {"outcome": outcome.value, "message": message.removesuffix(": ") + _place(error, file)}
+    with suppress(OSError):  # the trial may be over, and nobody listens
+        connection.send_bytes(json.dumps(end).encode())
+
+
+class Reporter:
+    """The `report` of a training function: sends what was measured and waits until the trial is judged."""
+
+    def __init__(self, connection: Connection, verdicts: queue.SimpleQueue[bytes]) -> None:
+        """Begin to measure time.
+
+        Args:
+            connection: reports go there.
+            verdicts: they come from there.
+        """
+        self._connection, self._verdicts = connection, verdicts
+        self._one_at_a_time = threading.Lock()
+        self._stopped = False
+        self._seconds = 0.0
+        self._since = time.perf_counter()
+
+    def __call__(self, *, step: Any, examples: Any = None, train_seconds: Any = None, **metrics: Any) -> None:
+        """Report an evaluation.
+
+        Args:
+            step: optimizer updates made.
+            examples: training items used by then; without it step x batch_size.
+            train_seconds: time in training by then. Without it the time since the last report, evaluation included; a
+                report at step 0 starts the clock.
+            metrics: what was measured, among it the target's metric.
+
+        Raises:
+            StopTraining: the trial is over.
+        """
+        with self._one_at_a_time:
+            if not self._stopped:
+                self._seconds += time.perf_counter() - self._since
+                number = _number(step)
+                if number == 0:  # until then the function was getting ready
+                    self._seconds = 0.0
+                report = {
+                    "step": number,
+                    "examples": _number(examples),
+                    "train_seconds": _number(train_seconds),
+                    "seconds": self._seconds,
+                    "metrics": {name: _number(value) for name, value in metrics.items()},
+                }
+                self._connection.send_bytes(json.dumps({"report": report}).encode())
+                self._stopped = self._verdicts.get() == STOP
+                self._since = time.perf_counter()
+            if self._stopped:
+                raise StopTraining
+
+
+def _number(value: Any) -> Any:
+    """Anything as what JSON can carry: a number, None, or the words for something else."""
+    if value is None:
+        return None
+    if isinstance(value, str | bytes | bool):
+        return f"{value!r}"
+    with suppress(TypeError, ValueError, OverflowError, RuntimeError):
+        number = float(value)
+        return int(value) if math.isfinite(number) and number == int(number) else number
+    return f"{type(value).__name__} {value!r}"[:60]
+
+
+def _place(error: BaseException, file: str) -> str:
+    """Where in the function's own file an error came from."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (line {lines[-1]} of {os.path.basename(file)})" if lines else ""
+
+
+def _listen(connection: Connection, verdicts: queue.SimpleQueue[bytes]) -> None:
+    """Pass on verdicts until the other end is gone, and then end the whole group."""
+    with suppress(OSError, EOFError):
+        while True:
+            verdicts.put(connection.recv_bytes())
+    os.killpg(0, signal.SIGKILL)
+
+
+def _end_with_parent() -> None:
+    """Have Linux kill this process with its parent: the listener cannot where C code holds the interpreter for good.
+
+    The parent of a fork is multiprocessing's server, which ends when nobody holds its pipe any more; so this process,
+    to which it was handed too, lets go of it.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
+    if held is not None:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, held)
+        os.close(nothing)
+
+
+def _fork_is_unsafe() -> bool:
+    """Whether the module left threads or CUDA behind when it was imported, which do not survive a fork."""
+    from tuner.workloads.function import preload
+
+    cuda_was_used: Callable[[], bool] = getattr(torch.cuda, "_is_in_bad_fork", lambda: False)
+    return not preload.fork_is_safe or cuda_was_used()

@@ -1,0 +1,57 @@
+"""Reading a report: what a function said, as numbers, or one sentence on what cannot be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from search_spaces.outcome import Outcome
+from search_spaces.tables import MEASUREMENTS
+from tuner.training.reported import Ended, Report
+
+
+def read_report(said: Mapping[str, Any], train_seconds: float) -> Report:
+    """Check what a function reported.
+
+    Args:
+        said: `step`, `examples`, `train_seconds`, `metrics` as the function gave them, anything but a number as words
+            or None; and `seconds`, the time between reports so far.
+        train_seconds: of the report before.
+
+    Returns:
+        The report. Evaluation takes what the function's own `train_seconds` leaves of the time between reports.
+
+    Raises:
+        Ended: something cannot be; the message names it, its value and the remedy.
+    """
+    problem = _problem(said, train_seconds)
+    if problem is not None:
+        raise Ended(Outcome.FAILED, f"report(...): {problem}")
+    seconds, trained = said["seconds"], said["train_seconds"]
+    return Report(
+        step=said["step"],
+        examples=said["examples"],
+        train_seconds=float(seconds if trained is None else trained),
+        evaluate_seconds=0.0 if trained is None else max(0.0, seconds - trained),
+        metrics={name: float(value) for name, value in said["metrics"].items()},
+    )
+
+
+def _problem(said: Mapping[str, Any], train_seconds: float) -> str | None:
+    """The first thing that cannot be; None where all is well."""
+    step, examples, trained = said["step"], said["examples"], said["train_seconds"]
+    if not isinstance(step, int) or step < 0:
+        return f"'step' must be a whole number of optimizer updates, at least 0, but it is {step}"
+    if examples is not None and (not isinstance(examples, int) or examples < 0):
+        rule = "'examples' must be a whole number of training items, at least 0"
+        return f"{rule}, but it is {examples} at step {step}; or leave it out"
+    if trained is not None and not (isinstance(trained, int | float) and train_seconds <= trained < math.inf):
+        rule = f"'train_seconds' must be the seconds of training so far, at least {train_seconds:g} as before"
+        return f"{rule}, but it is {trained} at step {step}; or leave it out"
+    for name, value in said["metrics"].items():
+        if not isinstance(value, int | float):
+            return f"'{name}' must be a number, but it is {value} at step {step}"
+        if name in MEASUREMENTS.names:
+            return f"'{name}' is a column of the run folder's tables; give the metric another name"
+    return None

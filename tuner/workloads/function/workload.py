@@ -1,0 +1,115 @@
+"""What an experiment knows of a training function, and how a trial of it begins."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from search_spaces.options import Resources
+from search_spaces.target import Direction
+from tuner.training.reported import Reported
+from tuner.training.settings import Settings
+from tuner.training.trial import Limits
+
+OF_THE_TRIAL: Final = ("batch_size", "seed", "max_steps")
+"""Settings that every trial has, whatever the space and the options are."""
+
+
+@dataclass(frozen=True)
+class TrainingFunction:
+    """A function `train(config, report)` of the user's.
+
+    What it is trained on and what it measures only the function knows. It may say so in attributes, which are then
+    checked before anything runs: `train.unit = "tokens"`, `train.n_examples = 50_000`,
+    `train.metrics = {"val_loss": "minimize"}`.
+
+    Attributes:
+        name: `module:function`.
+        options: settings that are the same in all trials.
+        unit: what a batch is made of.
+        n_examples: size of the training set, the largest possible batch; None = unlimited, or not known.
+        metrics: the metrics and which way each improves; empty = not known.
+        hyperparameters: not known, and so any name in the space is one.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    unit: str = "examples"
+    n_examples: int | None = None
+    metrics: Mapping[str, Direction] = field(default_factory=dict)
+    hyperparameters: tuple[str, ...] = ()
+
+
+def declared(function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> TrainingFunction:
+    """Read what a function says of itself.
+
+    Args:
+        function: the user's.
+        name: `module:function`.
+        options: as the experiment gives them.
+
+    Returns:
+        What is known of it.
+
+    Raises:
+        ValueError: it cannot be called with a configuration and a report, or an attribute cannot be.
+    """
+    try:
+        inspect.signature(function).bind("config", "report")
+    except TypeError as error:
+        raise ValueError(
+            f"'{name}' is called as train(config, report), but its signature is {inspect.signature(function)}: "
+            f"{error}; give it these two arguments"
+        ) from error
+    unit, n_examples = getattr(function, "unit", "examples"), getattr(function, "n_examples", None)
+    if not isinstance(unit, str) or not (n_examples is None or (isinstance(n_examples, int) and n_examples > 0)):
+        raise ValueError(
+            f"the attributes of '{name}' are unit (a word) and n_examples (a whole number), but they are {unit!r} and "
+            f"{n_examples!r}"
+        )
+    try:
+        metrics = {str(metric): Direction(way) for metric, way in getattr(function, "metrics", {}).items()}
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the attribute 'metrics' of '{name}' says for each metric 'minimize' or 'maximize': {error}"
+        ) from error
+    return TrainingFunction(name, dict(options), unit, n_examples, metrics)
+
+
+def start(
+    function: TrainingFunction,
+    folder: str,
+    settings: Settings,
+    metric: str,
+    limits: Limits,
+    resources: Resources,
+) -> Reported:
+    """Start a trial of a function in a process of its own.
+
+    Args:
+        function: what to run.
+        folder: where its module is found.
+        settings: of the trial.
+        metric: the target's.
+        limits: of the trial.
+        resources: what the trial occupies. With GPUs the process begins afresh, because CUDA does not survive a fork.
+
+    Returns:
+        Its reports.
+    """
+    from tuner.workloads.function.child import Call  # it loads PyTorch
+    from tuner.workloads.function.config import settings_of
+    from tuner.workloads.function.process import FunctionProcess
+
+    call = Call(
+        name=function.name,
+        folder=folder,
+        settings=settings_of(settings, limits.max_steps, function.options),
+        resolution=limits.resolution,
+        threads=max(1, int(resources.cpus)),
+        gpus=resources.gpus,
+        forked=not resources.gpus,
+    )
+    return Reported(FunctionProcess(call, resources.silence_seconds), metric, limits.max_steps, limits.at_horizon)
