@@ -11,10 +11,14 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.budgets.tables import BudgetTables, budget_tables
+from analysis.diffusion.in_study import WeightMovement, weight_movement
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from analysis.json_values import plain
+from analysis.landscape.result import Landscape, read_landscape
 from analysis.measured import measured, refuse_unmeasured
+from analysis.noise_scale.summary import NoiseScales, noise_scales
 from analysis.optimum.whole_numbers import as_whole, whole_names
+from analysis.probed import probed
 from analysis.run_folder import (
     BOUNDARY_FILE,
     BUDGET_CELLS_FILE,
@@ -54,6 +58,9 @@ class RunAnalysis:
         targets: steps to other targets; None where the run has no measurements of the metric.
         budgets: best results within budgets; None likewise.
         notes: what to know of an analysis at another target than the run's own.
+        landscape: around the winners' weights; None where it was not measured, or at another target.
+        noise_scale: gradient noise along the confirming runs; None where it was not probed.
+        weight_distance: the weights' movement along them; None where it was not probed.
     """
 
     location: str
@@ -67,6 +74,9 @@ class RunAnalysis:
     targets: TargetGrid | None = None
     budgets: BudgetTables | None = None
     notes: tuple[str, ...] = ()
+    landscape: Landscape | None = None
+    noise_scale: NoiseScales | None = None
+    weight_distance: WeightMovement | None = None
 
     @property
     def hyperparameters(self) -> dict[float, dict[str, Any]]:
@@ -109,6 +119,8 @@ class RunAnalysis:
             "targets": None if self.targets is None else self.targets.to_json(),
             "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
+            "noise_scale": None if self.noise_scale is None else self.noise_scale.to_json(),
+            "weight_distance": None if self.weight_distance is None else self.weight_distance.to_json(),
         }
 
 
@@ -145,6 +157,7 @@ def analyze(folder: RunFolder, target: Target | None = None) -> RunAnalysis:
     except InputError as error:
         no_fit = _why_no_fit(studies, trials) or error.problems[0]
     grid = target_grid(folder, recorded, experiment, crossings, ran_to) if seen else None
+    on_the_side = probed(folder, trials, studies, experiment)
     return RunAnalysis(
         location=str(folder),
         experiment=experiment,
@@ -159,6 +172,9 @@ def analyze(folder: RunFolder, target: Target | None = None) -> RunAnalysis:
         notes=other_target_notes(grid.cells, experiment.target, ran_to)
         if grid is not None and target not in (None, ran_to)
         else (),
+        landscape=read_landscape(folder) if target is None else None,
+        noise_scale=None if on_the_side is None else noise_scales(on_the_side, experiment, fit),
+        weight_distance=None if on_the_side is None else weight_movement(on_the_side),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.budgets.best_within import BestWithin
-from analysis.budgets.resources import Budgets, Resource, default_budgets
+from analysis.budgets.resources import Budgets, Resource, default_budgets, that_count
 from analysis.one_pass import curves, read_measurements
 from analysis.run_folder import RunFolder
 from analysis.targets.crossings import Crossings
@@ -64,7 +64,7 @@ def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[T
     best = ordered.groupby("batch_size")["trial_id"].first()
     of_trial = {trial_id: int(batch_size) for batch_size, trial_id in best.items()}  # type: ignore[call-overload]
     found = {of_trial[name]: (steps, values) for name, steps, values in curves(folder, list(of_trial), target.metric)}
-    return default_targets(target, found, bool(stopped_at_target(trials).any()))
+    return default_targets(target, found, bool(stopped_at_target(trials)[that_count(trials)].any()))
 
 
 def refuse_unmeasured(folder: RunFolder, crossings: Crossings) -> None:
@@ -80,7 +80,7 @@ def refuse_unmeasured(folder: RunFolder, crossings: Crossings) -> None:
     if not np.isnan(crossings.best).all():
         return
     metric = crossings.targets[0].metric
-    known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.names]
+    known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.known]
     rule = f"no finished trial has measurements of '{metric}'"
     if metric in known:
         why = "every value after step 0 is empty, NaN or infinite"

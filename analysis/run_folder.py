@@ -36,7 +36,9 @@ FIT = "analysis/fit.json"
 TARGETS = "analysis/targets.json"
 BUDGETS = "analysis/budgets.json"
 RECOMMENDATION = "analysis/recommendation.json"
+LANDSCAPE = "analysis/landscape.json"
 REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
 RAY = "ray"
 LOCK = ".lock"
 
@@ -131,8 +133,12 @@ class RunFolder:
 
     def read_text(self, name: str) -> str:
         """Read a text file of the folder."""
+        return self.read_bytes(name).decode()
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read a file of the folder as it is."""
         with self.filesystem.open_input_stream(self.path(name)) as stream:
-            return bytes(stream.read()).decode()
+            return bytes(stream.read())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all: a temporary name, then a move."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bcrit import answers, compare, curves, exchange, hyperparameters, recommend, runs, trackers
+from bcrit import answers, compare, curves, exchange, hyperparameters, landscape, recommend, runs, trackers
 from bcrit.say import say
 from search_spaces.problems import InputError
 
@@ -39,6 +39,7 @@ app.command()(curves.targets)
 app.command()(curves.budgets)
 app.command()(hyperparameters.optimum)
 app.command()(hyperparameters.sensitivity)
+app.command()(landscape.landscape)
 app.command()(answers.report)
 app.command()(answers.workloads)
 exchange.imports.command("mlperf")(trackers.import_mlperf)

@@ -128,9 +128,10 @@ def parts(workload: SupervisedWorkload, batch_size: int, calls: int) -> dict[str
 
     run, rows = begin(workload, batch_size), []
     stepper: Any = run._stepper
+    mean_loss: Any = run._gradient._loss
     with (
-        mock.patch.object(run, "_pick", timed("batch", run._pick)),
-        mock.patch.object(run._gradient, "_loss", timed("loss", run._gradient._loss)),
+        mock.patch.object(mean_loss, "pick", timed("batch", mean_loss.pick)),
+        mock.patch.object(run._gradient, "_loss", timed("loss", mean_loss)),
         mock.patch.object(Tensor, "backward", timed("backward", Tensor.backward)),
         mock.patch.object(stepper, "_update", timed("update", stepper._update)),
     ):

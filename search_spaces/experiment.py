@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_va
 
 from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
 from search_spaces.imported import Imported
-from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Execution, Frozen, Resources, Search
+from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Execution, Frozen, Probes, Resources, Search
 from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP
 from search_spaces.space import SearchSpace, hyperparameter
 from search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
@@ -90,6 +90,7 @@ class Experiment(Frozen):
             this relative error.
         resources: what one trial occupies.
         execution: how our training loop computes an update.
+        probes: what is measured on the side along the confirming runs.
         unit: what a batch counts (examples, tokens, frames); filled in from the workload.
         seed: everything random is derived from it.
     """
@@ -109,6 +110,7 @@ class Experiment(Frozen):
     resolution: float = Field(default=0.02, ge=1e-6, le=0.5)
     resources: Resources = Resources()
     execution: Execution = Execution()
+    probes: Probes = Probes()
     unit: str = "examples"
     seed: StrictInt = Field(default=0, ge=0, lt=2**32)
 

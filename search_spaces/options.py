@@ -1,4 +1,4 @@
-"""The parts of an experiment: budget, search, stopping, boundary, confirmation, centre, resources, execution."""
+"""The parts of an experiment: budget, search, stopping, boundary, confirmation, resources, execution, probes."""
 
 from __future__ import annotations
 
@@ -231,3 +231,33 @@ class Execution(Frozen):
     micro_batch: StrictInt | None = Field(default=None, ge=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+
+
+class Probes(Frozen):
+    """What is measured on the side along the confirming runs, which train as they would without, bit for bit.
+
+    Attributes:
+        measure: `noise_scale` (the gradient noise scales of McCandlish et al. 2018, before the first update, at
+            evaluations evenly spaced in log step, and where the target is reached) and `weight_distance` (from the
+            start, at every evaluation; Hoffer et al. 2017).
+        examples: rows of the training set that a noise scale is measured on, drawn anew each time; all of them where
+            there are fewer. On digits one measurement of 512 rows took 0.2 s (0.6 ms an update) and knew b_simple to a
+            factor 1.2 to 1.9; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
+        per_decade: noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied.
+    """
+
+    measure: tuple[Literal["noise_scale", "weight_distance"], ...] = ()
+    examples: StrictInt = Field(default=512, ge=20)
+    per_decade: StrictInt = Field(default=4, ge=1, le=100)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"measure": value} if isinstance(value, list | tuple) else value
+
+    @field_validator("measure")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("each probe stands once; remove the repeated one")
+        return value

@@ -36,17 +36,25 @@ class Table:
         columns: the columns that must be there.
         key: the columns that together name a row; no two rows share them.
         others: what any further column is (hyperparameters, metrics).
+        optional: columns that stand only where something was measured for them, with empty cells elsewhere; they are
+            none of `others`.
     """
 
     name: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     others: str
+    optional: tuple[Column, ...] = ()
 
     @property
     def names(self) -> list[str]:
-        """The columns' names in order."""
+        """The columns' names in order, without the optional ones."""
         return [column.name for column in self.columns]
+
+    @property
+    def known(self) -> list[str]:
+        """The names of all columns that are none of `others`."""
+        return [column.name for column in (*self.columns, *self.optional)]
 
 
 TRIALS: Final = Table(
@@ -75,6 +83,7 @@ TRIALS: Final = Table(
         Column("best_value", "float", "metric", "Best value of the target's metric.", nullable=True),
         Column("train_seconds", "float", "s", "Time in optimizer updates, evaluation left out."),
         Column("evaluate_seconds", "float", "s", "Time in evaluation."),
+        Column("probe_seconds", "float", "s", "Time in probes, which is in neither of the two.", nullable=True),
         Column(
             "gradients_per_example",
             "int",
@@ -94,10 +103,35 @@ TRIALS: Final = Table(
     ),
 )
 
+NOISE_SCALE: Final = (
+    Column("b_simple", "float", "examples", "tr_sigma / g_sq; empty where g_sq is not significantly positive.", True),
+    Column("b_simple_low", "float", "examples", "Lower end of its 95 % interval, or the 95 % lower bound.", True),
+    Column("b_simple_high", "float", "examples", "Upper end; empty where b_simple is.", True),
+    Column("tr_sigma", "float", "loss^2 / weight^2", "tr(Sigma): variance of one example's gradient.", True),
+    Column("g_sq", "float", "loss^2 / weight^2", "|G|^2: squared norm of the mean gradient, unbiased.", True),
+    Column(
+        "b_noise", "float", "examples", "tr_h_sigma / g_h_g; empty where g_h_g is not significantly positive.", True
+    ),
+    Column("b_noise_low", "float", "examples", "Lower end of its 95 % interval, or the 95 % lower bound.", True),
+    Column("b_noise_high", "float", "examples", "Upper end; empty where b_noise is.", True),
+    Column("tr_h_sigma", "float", "loss^3 / weight^4", "tr(H Sigma), with the Hessian H of the mean loss.", True),
+    Column("g_h_g", "float", "loss^3 / weight^4", "G'HG, unbiased.", True),
+    Column("lr_max", "float", "", "g_sq / g_h_g: the best learning rate of one SGD step without noise.", True),
+    Column("lr_effective", "float", "", "lr / (1 - momentum) of the next update; SGD and its momenta only.", True),
+    Column("temperature", "float", "", "lr_effective over the best learning rate at the batch size.", True),
+)
+"""Columns of the probe `noise_scale` (McCandlish et al. 2018, eqs 2.5 to 2.9, app. C); in the batch's unit."""
+
+WEIGHT_DISTANCE: Final = (
+    Column("weight_distance", "float", "weight", "|w_t - w_0| over all weights that train (Hoffer et al. 2017).", True),
+)
+"""The column of the probe `weight_distance`."""
+
 MEASUREMENTS: Final = Table(
     name="measurements",
     key=("trial_id", "step"),
     others="metrics",
+    optional=(*NOISE_SCALE, *WEIGHT_DISTANCE),
     columns=(
         Column("trial_id", "string", "", "The trial."),
         Column("step", "int", "steps", "Optimizer updates made when it was evaluated."),

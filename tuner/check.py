@@ -17,6 +17,7 @@ from search_spaces.target import Direction, Target
 from tuner.check_execution import execution_problems
 from tuner.check_function import function_problems, with_own_optimizer
 from tuner.check_optimizer import averages, optimizer_problems
+from tuner.check_probes import probe_problems
 from tuner.workloads.function.workload import TrainingFunction
 from tuner.workloads.policy_gradient import PolicyGradient
 from tuner.workloads.protocol import Workload
@@ -57,6 +58,8 @@ def check_experiment(data: Any, where: str) -> Experiment:
                 problems += optimizer_problems(workload, choice.name, experiment)
             if experiment is not None:
                 problems += execution_problems(workload, choice.name, experiment)
+            if experiment is not None and not problems:
+                problems += probe_problems(workload, choice.name, experiment)
         except (Exception, SystemExit) as error:  # a user's module may raise anything when it is asked
             problems.append(_raised(choice.name, error))
     if problems or experiment is None or workload is None:

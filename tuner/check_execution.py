@@ -9,6 +9,7 @@ from search_spaces.options import Execution
 from search_spaces.presets import STEPS_OF
 from tuner.training.micro_batches import division_problem
 from tuner.training.settings import Settings
+from tuner.workloads.policy_gradient import PolicyGradient
 from tuner.workloads.supervised import SupervisedWorkload
 
 
@@ -25,24 +26,23 @@ def execution_problems(workload: object, name: str, experiment: Experiment) -> l
     Returns:
         One sentence a problem.
     """
-    execution = experiment.execution
-    if not _our_loop(workload):
-        said = [key for key, value in execution if value != getattr(Execution(), key)]
-        return [
-            f"'execution.{key}': workload '{name}' computes its updates itself and would not read it; remove it"
-            for key in said
-        ]
     problems = []
-    if experiment.resources.gpus > 1:
+    if experiment.resources.gpus > 1 and (our_loop(workload) or isinstance(workload, PolicyGradient)):
         problems.append(
             f"'resources.gpus': workload '{name}' trains on one GPU or a share of one, but gpus is "
             f"{experiment.resources.gpus:g}; write 1, and more trials run at once"
         )
-    assert isinstance(workload, SupervisedWorkload)  # says `_our_loop`
+    if not our_loop(workload):
+        said = [key for key, value in experiment.execution if value != getattr(Execution(), key)]
+        return problems + [
+            f"'execution.{key}': workload '{name}' computes its updates itself and would not read it; remove it"
+            for key in said
+        ]
+    assert isinstance(workload, SupervisedWorkload)  # says `our_loop`
     return problems + _division_problems(workload, experiment)
 
 
-def _our_loop(workload: object) -> bool:
+def our_loop(workload: object) -> bool:
     """Whether our own training loop makes the workload's updates."""
     return isinstance(workload, SupervisedWorkload) and type(workload).begin is SupervisedWorkload.begin
 

@@ -168,6 +168,7 @@ def trial_row(proposal: Proposal, ending: Ending) -> dict[str, Any]:
         "best_value": ending.best_value,
         "train_seconds": ending.train_seconds,
         "evaluate_seconds": ending.evaluate_seconds,
+        "probe_seconds": ending.probe_seconds,
         "gradients_per_example": ending.gradients_per_example,
         "micro_batch": ending.micro_batch,
         "started_at": ending.started_at,

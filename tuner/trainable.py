@@ -13,6 +13,7 @@ import torch
 from ray import tune
 
 from search_spaces.load import parse_experiment
+from search_spaces.options import Probes
 from search_spaces.outcome import Stage
 from tuner.protocol.proposal import Proposal, Rung
 from tuner.training.gpu import prepare_gpu
@@ -90,6 +91,7 @@ class TrialTrainable(tune.Trainable):
             proposal.hyperparameters,
             experiment.execution,
             experiment.resources.gpus,
+            experiment.probes if proposal.stage is Stage.CONFIRM else Probes(),
         )
         choice, resources = experiment.workload, experiment.resources
         if self._function:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis.one_pass import Floats
 from analysis.targets.validity import Flags
+from search_spaces.outcome import Outcome, Stage
 from search_spaces.problems import InputError
 
 N_BUDGETS = 6
@@ -34,6 +35,21 @@ class Resource(StrEnum):
             return np.asarray(np.where(seconds > 0, seconds / 3600, np.nan))
         column = "steps" if self is Resource.STEPS else "examples"
         return np.asarray(trials[column].to_numpy(dtype=float))
+
+
+def that_count(trials: pd.DataFrame) -> Flags:
+    """Which trials speak for their study: those of its search, or the re-runs of one without any; none that failed.
+
+    Args:
+        trials: the trials table.
+
+    Returns:
+        (n_trials,).
+    """
+    failed = trials["outcome"].isin([ending.value for ending in Outcome if ending.broken]).to_numpy(dtype=bool)
+    search = (trials["stage"] == Stage.SEARCH).to_numpy(dtype=bool) & ~failed
+    batch = trials["batch_size"].to_numpy()
+    return np.asarray(search | (~np.isin(batch, batch[search]) & ~failed))
 
 
 Budgets = Mapping[Resource, tuple[float, ...]]
@@ -66,8 +82,8 @@ def read_budgets(given: Mapping[Resource, Sequence[float]]) -> dict[Resource, tu
 def default_budgets(trials: pd.DataFrame, stopped: Flags) -> dict[Resource, tuple[float, ...]]:
     """Choose budgets by equal factors up to the largest under which all studies can still be compared.
 
-    That is the most that every study used; and where trials stop at the run's target, what the second study needs until
-    then: beyond, two have stopped.
+    That is the most that every study used, by the trials that count; and where those stop at the run's target, what the
+    second study needs until then: beyond, two have stopped.
 
     Args:
         trials: the trials table.
@@ -77,6 +93,8 @@ def default_budgets(trials: pd.DataFrame, stopped: Flags) -> dict[Resource, tupl
         At most `N_BUDGETS` a resource, rounded to two digits; none where fewer than two studies used any.
     """
     found = {}
+    counts = that_count(trials)
+    trials, stopped = trials[counts], stopped[counts]
     batch = trials["batch_size"].to_numpy()
     for resource in Resource:
         spent = pd.Series(resource.spent(trials))
@@ -98,4 +116,4 @@ def _rounded_down(value: float) -> float:
     return float(f"{math.floor(value / unit * (1 + 1e-12)) * unit:.2g}")
 
 
-__all__ = ["N_BUDGETS", "Budgets", "Resource", "default_budgets", "read_budgets"]
+__all__ = ["N_BUDGETS", "Budgets", "Resource", "default_budgets", "read_budgets", "that_count"]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.budgets.best_within import BestWithin
-from analysis.budgets.resources import Resource
+from analysis.budgets.resources import Resource, that_count
 from analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
 from analysis.json_values import plain
 from analysis.one_pass import Floats
@@ -19,7 +19,7 @@ from analysis.targets.study_trials import stopped_at_target
 from analysis.targets.validity import Flags
 from analysis.wording import duration, readable
 from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
+from search_spaces.outcome import Outcome
 from search_spaces.tables import BUDGET_CELLS
 from search_spaces.target import Direction, Target
 
@@ -99,8 +99,7 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
     metric, stopped = experiment.target.metric, stopped_at_target(trials)
     outcome = trials["outcome"].to_numpy(dtype=str)
     batch = trials["batch_size"].to_numpy()
-    search = (trials["stage"] == Stage.SEARCH).to_numpy(dtype=bool)
-    failed = np.isin(outcome, [ending.value for ending in Outcome if ending.broken])
+    counting = that_count(trials)
     judged = np.isin(outcome, [Outcome.PRUNED.value, Outcome.CAPPED.value])
     diverged = outcome == Outcome.DIVERGED.value
     names = trials["trial_id"].to_numpy()
@@ -112,8 +111,7 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
         for place, budget in enumerate(budgets):
             used, compared = [], {}
             for batch_size in experiment.batch_sizes:
-                mine = (batch == batch_size) & ~failed
-                mine &= search if (mine & search).any() else True
+                mine = (batch == batch_size) & counting
                 whole = spent >= budget
                 counts = mine & (~diverged | (whole & (experiment.imported is None)))
                 reached = until_reached[counts] <= budget
@@ -189,7 +187,7 @@ def _notes(cells: pd.DataFrame) -> tuple[str, ...]:
     if (status == Status.STOPPED).any():
         found.append(
             "Trials stop when they reach the run's target, so budgets beyond that do not say which batch size gives "
-            "the best result; a run with a target that is never reached and without early stopping would."
+            "the best result; a run with 'stopping: full' would."
         )
     if (status == Status.CUT).any():
         found.append(

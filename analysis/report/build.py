@@ -19,6 +19,8 @@ from analysis.report.fit_section import fit_section
 from analysis.report.frontier_plot import frontier_plot
 from analysis.report.glossary import glossary
 from analysis.report.headline import answer, caveats, key_numbers
+from analysis.report.landscape_section import landscape_section
+from analysis.report.noise_scale_section import noise_scale_section
 from analysis.report.optimum_section import optimum_section
 from analysis.report.palette import VIRIDIS
 from analysis.report.recommendation_section import closing_section, hardware_section
@@ -28,6 +30,7 @@ from analysis.report.steps_plot import steps_plot
 from analysis.report.targets_section import targets_section
 from analysis.report.template import render
 from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
+from analysis.report.weight_distance_section import weight_distance_section
 from analysis.sensitivity.sensitivity import sensitivity_of
 from search_spaces.load import dump_experiment
 
@@ -98,6 +101,9 @@ def sections(
         budgets_section(analysis),
         optimum_section(analysis, laws),
         sensitivity_section(analysis, sensitivity_of(laws.sets, laws.noise, analysis.experiment.target, laws.within)),
+        landscape_section(analysis),
+        noise_scale_section(analysis),
+        weight_distance_section(analysis),
         closing_section(analysis, recommendation),
     )
     return tuple(topic for topic in topics if topic is not None)

@@ -15,7 +15,8 @@ from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 from search_spaces.space import Point, SearchSpace
 
-# A study whose first draws all fail in the training code (not by divergence) is given up after this many. Chosen.
+# A study whose first draws all fail in the training code (not by divergence) is given up after this many, or after as
+# many as may run at once. Chosen.
 _HOPELESS = 10
 
 
@@ -99,14 +100,17 @@ def draws_needed(
         in_order: outcomes of the round's trials by number; None where one has not finished.
         wanted: feasible trials wanted.
         experiment: for the bound on draws.
-        optimistic: count unfinished trials as feasible ones.
+        optimistic: count unfinished trials as feasible ones: is it certain that another draw is needed? Whether the
+            first draws all fail is known only when they have ended, so the next one waits for them, and what is drawn
+            does not depend on which trial ends first.
 
     Returns:
         The number of draws; None while the finished ones do not settle it.
     """
     feasible, bound = 0, int(wanted * experiment.search.max_draws)
+    patience = max(_HOPELESS, experiment.search.parallel_per_study)
     for drawn, outcome in enumerate([*in_order, None]):
-        hopeless = drawn == _HOPELESS and all(before is not None and before.broken for before in in_order[:drawn])
+        hopeless = drawn == patience and all(before is None or before.broken for before in in_order[:drawn])
         if feasible >= wanted or drawn >= bound or hopeless:
             return drawn
         if drawn == len(in_order) or (outcome is None and not optimistic):

@@ -64,8 +64,9 @@ class Trials:
 def stopped_at_target(frame: pd.DataFrame) -> Flags:
     """Which trials ended because they reached the target that they were run to.
 
-    Imported trials may have gone on beyond it. If most of those that reached did, then one that reached it with its
-    last evaluation did not end because of that.
+    Trials may have gone on beyond it: imported ones, and those of a search with the stopping rule `full`, whose re-runs
+    stop. If most of a stage's trials that reached did, then one that reached it with its last evaluation did not end
+    because of that.
 
     Args:
         frame: the trials table as it was recorded.
@@ -76,7 +77,12 @@ def stopped_at_target(frame: pd.DataFrame) -> Flags:
     reached = frame["outcome"].to_numpy(dtype=str) == Outcome.REACHED.value
     own = frame["steps_to_target"].to_numpy(dtype=float)
     ended: Flags = reached & (frame["steps"].to_numpy(dtype=float) <= own)
-    return ended if 2 * int(ended.sum()) > int(reached.sum()) else np.zeros_like(ended)
+    stages = frame["stage"].to_numpy(dtype=str)
+    for stage in Stage:
+        mine = stages == stage.value
+        if 2 * int(ended[mine].sum()) <= int(reached[mine].sum()):
+            ended[mine] = False
+    return ended
 
 
 def trials_of(frame: pd.DataFrame, steps: Floats, steps_low: Floats, best: Floats, imported: bool) -> dict[int, Trials]:

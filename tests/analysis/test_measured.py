@@ -37,6 +37,22 @@ def test_the_own_target_ends_the_default_grid_and_agrees_with_the_trials_table(f
     assert set(best.budgets) == set(Resource)
 
 
+def test_a_search_that_goes_on_beyond_the_target_speaks_beyond_it_and_its_re_runs_that_stop_do_not(
+    tmp_path: Path,
+) -> None:
+    falling = [(step, 20 / step) for step in range(1, 101)]  # below 1 at step 21
+    runs = {f"b{b}-{n}": Run(b, falling) for b in SIZES for n in range(3)}
+    runs |= {f"b{b}-again-{n}": Run(b, falling[:21], repeats=f"b{b}-0") for b in SIZES for n in range(5)}
+    folder = write_run(tmp_path / "run", experiment(SIZES), runs)
+    trials = folder.read(TRIALS).to_pandas()
+    crossings, best = measured(folder, trials, folder.read_experiment().target)
+    assert best.budgets[Resource.STEPS][-1] == 100
+    strictest = crossings.targets[-1]
+    assert strictest.threshold < 0.25
+    cells = targets_of_run(folder, [str(strictest)]).cells
+    assert set(cells["source"]) == {"search"} and set(cells["status"]) == {"valid"}
+
+
 def test_a_target_that_must_be_there_is_there(folder: RunFolder) -> None:
     trials = folder.read(TRIALS).to_pandas()
     never = Target.model_validate("loss < 0.000001")

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("tune", "resume", "analyze", "targets", "budgets", "optimum", "sensitivity", "fit", "recommend", "compare"),
-    *("import", "export", "report", "workloads"),
+    *("import", "export", "landscape", "report", "workloads"),
 ]
 GOOD = """
 workload: digits_mlp

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from search_spaces.load import parse_experiment
-from search_spaces.options import Budget
+from search_spaces.options import Budget, Probes
 from search_spaces.problems import InputError
 
 SIZES = (16, 100, 128, 1024)
@@ -66,3 +66,13 @@ def test_an_impossible_budget_is_refused(budget: dict[str, Any], message: str) -
     experiment = {"workload": "a", "batch_sizes": [8], "target": "a < 1", "space": {"lr": 1, "momentum": 0}}
     with pytest.raises(InputError, match=re.escape(message)):
         parse_experiment({**experiment, "budget": budget}, "x")
+
+
+def test_a_list_of_probes_is_short_for_what_they_measure() -> None:
+    assert Probes.model_validate(["weight_distance"]) == Probes(measure=("weight_distance",))
+    assert Probes().measure == ()
+
+
+def test_a_probe_stands_once() -> None:
+    with pytest.raises(ValueError, match="each probe stands once; remove the repeated one"):
+        Probes.model_validate(["noise_scale", "noise_scale"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,3 +65,21 @@ def test_a_trial_with_a_share_of_a_gpu_is_kept_to_it_and_trains_there(monkeypatc
     assert asked == [0.25]
     assert ending.outcome is Outcome.FAILED and "'resources.gpus' is 0.25, but PyTorch" in (ending.message or "")
     assert ended(16).outcome is Outcome.EXHAUSTED and asked == [0.25]
+
+
+def test_confirming_runs_are_probed_and_searching_ones_are_not() -> None:
+    experiment = parse_experiment({**EXPERIMENT, "probes": ["weight_distance"]}, "test").to_dict()
+    found = {}
+    for stage in Stage:
+        worker = TrialTrainable.__new__(TrialTrainable)
+        worker.setup(to_config(replace(proposal(16), stage=stage)), experiment=experiment)
+        made: list[dict[str, Any]] = []
+        while (report := worker.step())["ending"] is None:
+            made += report["rows"]
+        made += report["rows"]
+        found[stage] = made
+        seconds = trial_row(proposal(16), report["ending"])["probe_seconds"]
+        assert (seconds is None) is (stage is Stage.SEARCH)
+    assert all("weight_distance" not in row for row in found[Stage.SEARCH])
+    assert all(row["weight_distance"] > 0 for row in found[Stage.CONFIRM] if row["step"] > 0)
+    assert [row["val_loss"] for row in found[Stage.SEARCH]] == [row["val_loss"] for row in found[Stage.CONFIRM]]

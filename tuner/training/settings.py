@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from search_spaces.dimensions import Value
-from search_spaces.options import Execution
+from search_spaces.options import Execution, Probes
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Settings:
             (optimizer updates; the last two only where the schedule has them), and the workload's own.
         execution: how an update is computed.
         gpus: the GPUs that the run was given, or its share of one; 0 keeps it on the CPU whatever the machine has.
+        probes: what is measured on the side; it does not influence the curve.
     """
 
     batch_size: int
@@ -29,6 +30,7 @@ class Settings:
     hyperparameters: Mapping[str, Value]
     execution: Execution = Execution()
     gpus: float = 0.0
+    probes: Probes = Probes()
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A numeric hyperparameter, or the default where it is not set."""

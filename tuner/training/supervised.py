@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from tuner.training.memory import is_out_of_memory, release
 from tuner.training.micro_batches import MicroBatches
 from tuner.training.placement import Examples as Examples
 from tuner.training.placement import device_for, picker
+from tuner.training.probes import RunProbes
 from tuner.training.schedule import learning_rate
 from tuner.training.settings import Settings
 from tuner.training.stepper import build_stepper
@@ -43,6 +45,7 @@ class SupervisedRun:
         train: Examples,
         validation: Examples,
         divisible: bool = True,
+        items_per_row: float = 1.0,
     ) -> None:
         """Initialise the model and stand before the first update.
 
@@ -54,12 +57,11 @@ class SupervisedRun:
             train: the training set, on the device to train on or on the host.
             validation: the validation set, likewise.
             divisible: whether loss and model treat every example by itself, so that a batch may be computed in pieces.
+            items_per_row: what a batch counts (tokens, say) in one row of the training set: the unit of probes.
         """
         self._settings = settings
-        self._loss = loss
         self._score = score
         self._device = device = device_for(settings.gpus)
-        self._pick = picker(train, device)
         self._validation = validation
         self._evaluation_batch = _EVALUATION_BATCH
         self._batches = batches(len(train[0]), settings.batch_size, settings.seed, train[0].device)
@@ -67,12 +69,14 @@ class SupervisedRun:
         with self._randomness.in_use():
             self._model = build_model(settings).to(device)
         self._model.train()
+        probes = settings.probes.measure
+        self._probes = RunProbes(settings, self._model, loss, train, items_per_row) if probes else None
         self._stepper = build_stepper(self._model, settings)
         self._average = build_average(self._model, settings)
         self._step = 0
-        self._forward = build_forward(self._model, settings.execution, device)
+        mean_loss = _MeanLoss(picker(train, device), build_forward(self._model, settings.execution, device), loss)
         n, rows = self._stepper.local_batch, settings.execution.micro_batch
-        self._gradient = MicroBatches(self._model, self._mean_loss, device, n, rows, divisible)
+        self._gradient = MicroBatches(self._model, mean_loss, device, n, rows, divisible)
         if settings.execution.compile:
             # Compiled here, so that the seconds of the first update do not hold the compiler's.
             with self._randomness.in_use(advance=False):
@@ -87,6 +91,16 @@ class SupervisedRun:
     def micro_batch(self) -> int | None:
         """Examples computed at a time where a batch is divided; None where it is whole."""
         return self._gradient.micro_batch
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained, with its weights as they are now; not to be changed."""
+        return self._model
+
+    @property
+    def average(self) -> nn.Module | None:
+        """The moving average of the weights; None where none is kept."""
+        return None if self._average is None else self._average.model
 
     def train(self, steps: int) -> None:
         """Make this many optimizer updates; the device is waited for once, after the last."""
@@ -103,11 +117,6 @@ class SupervisedRun:
             self._average.update()
         self._step += 1
 
-    def _mean_loss(self, examples: Tensor) -> Tensor:
-        """The loss over these examples."""
-        inputs, targets = self._pick(examples)
-        return self._loss(self._forward(inputs), targets)
-
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
         """The metrics on the whole validation set, with the model in evaluation mode.
@@ -121,6 +130,17 @@ class SupervisedRun:
             averaged = self._evaluated(self._average.model)
             metrics |= {f"{name}{AVERAGED}": value for name, value in averaged.items()}
         return metrics
+
+    def probe(self, last: bool) -> Mapping[str, float | None]:
+        """What the probes find at these weights; training goes on as if they had not been asked.
+
+        Args:
+            last: whether this is where the target is reached, or the end of the run.
+
+        Returns:
+            Columns of the measurements table beside the metrics; nothing where the settings have no probes.
+        """
+        return {} if self._probes is None else self._probes.measure(self._step, last)
 
     def _evaluated(self, model: nn.Module) -> Mapping[str, float]:
         inputs, targets = self._validation
@@ -142,6 +162,23 @@ class SupervisedRun:
                 self._evaluation_batch = size // 2
             release(self._device)
             self._randomness.rewind()
+
+
+@dataclass
+class _MeanLoss:
+    """The loss over some examples, by their indices.
+
+    It does not know the run: a circle of references would keep a finished run's memory on a GPU until Python looks for
+    circles, and the next run would go on in smaller pieces for want of it.
+    """
+
+    pick: Callable[[Tensor], Examples]
+    forward: Callable[[Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, examples: Tensor) -> Tensor:
+        inputs, targets = self.pick(examples)
+        return self.loss(self.forward(inputs), targets)
 
 
 class _Randomness:

@@ -13,6 +13,7 @@ from search_spaces.target import Crossing, Direction, Target
 from tuner.training.evaluation import next_evaluation
 from tuner.training.memory import is_out_of_memory
 from tuner.training.reported import Ended, Reported
+from tuner.training.supervised import SupervisedRun
 from tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
@@ -23,13 +24,15 @@ _DIVERGED_FACTOR = 10.0
 class Measurement:
     """One evaluation: step in optimizer updates, seconds in updates by then, the workload's metrics.
 
-    `examples` is what a training function counted itself; None = step x batch_size.
+    `examples` is what a training function counted itself; None = step x batch_size. `probes` are columns beside the
+    metrics, which decide nothing.
     """
 
     step: int
     train_seconds: float
     metrics: Mapping[str, float]
     examples: int | None = None
+    probes: Mapping[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Ending:
         ended_at: seconds since 1970.
         gradients_per_example: gradients of each example that an update takes; None where the run does not say.
         micro_batch: rows computed at a time where a batch was divided; None where it was whole or the run does not say.
+        probe_seconds: time in probes, which is in neither of the others; None where nothing was probed.
     """
 
     outcome: Outcome
@@ -86,6 +90,7 @@ class Ending:
     ended_at: float
     gradients_per_example: int | None = None
     micro_batch: int | None = None
+    probe_seconds: float | None = None
 
 
 @dataclass
@@ -111,6 +116,7 @@ class Trial:
     _crossing: Crossing | None = None
     _train_seconds: float = 0.0
     _evaluate_seconds: float = 0.0
+    _probe_seconds: float | None = None
     _started_at: float = field(default_factory=time.time)
 
     def advance(self, seconds: float) -> list[Measurement]:
@@ -173,11 +179,22 @@ class Trial:
             self._train_seconds += time.perf_counter() - begun
             self._step = step
         begun = time.perf_counter()
-        metrics = {name: float(value) for name, value in run.evaluate().items()}
+        metrics = {str(name): float(value) for name, value in run.evaluate().items()}
         self._evaluate_seconds += time.perf_counter() - begun
         if self.target.metric not in metrics:
             raise KeyError(f"the workload's evaluation has no metric '{self.target.metric}', only {sorted(metrics)}")
-        return Measurement(self._step, self._train_seconds, metrics)
+        return Measurement(self._step, self._train_seconds, metrics, probes=self._probed(run, metrics))
+
+    def _probed(self, run: Run, metrics: Mapping[str, float]) -> Mapping[str, float | None]:
+        """What our own loop measures on the side; nothing of weights that an evaluation found broken."""
+        if not isinstance(run, SupervisedRun) or any(math.isnan(value) for value in metrics.values()):
+            return {}
+        crosses = self._crossing is None and self.target.crosses(self._step, metrics[self.target.metric])
+        begun = time.perf_counter()
+        found = run.probe(last=crosses or self._step >= self.limits.max_steps)
+        if found:
+            self._probe_seconds = (self._probe_seconds or 0.0) + time.perf_counter() - begun
+        return found
 
     def _judge(self, measurement: Measurement) -> None:
         """Decide what one evaluation means. The evaluation before any step is recorded but decides nothing."""
@@ -212,7 +229,8 @@ class Trial:
     def _end(self, outcome: Outcome, message: str | None) -> None:
         self.ending = Ending(
             outcome=outcome if self._crossing is None else Outcome.REACHED,
-            message=message,
+            # An error may quote a file's name that is no text (`surrogateescape`), which no table could hold.
+            message=None if message is None else message.encode(errors="backslashreplace").decode(),
             steps=self._step,
             crossing=self._crossing,
             best_value=self._best,
@@ -222,6 +240,7 @@ class Trial:
             ended_at=time.time(),
             gradients_per_example=_count(self._run, "gradients_per_example"),
             micro_batch=_count(self._run, "micro_batch"),
+            probe_seconds=self._probe_seconds,
         )
         self.close()
 
@@ -247,6 +266,7 @@ def as_row(measurement: Measurement, trial_id: str, batch_size: int) -> dict[str
     """A measurement as a row of the measurements table."""
     return {
         **measurement.metrics,
+        **measurement.probes,
         "trial_id": trial_id,
         "step": measurement.step,
         "examples": measurement.step * batch_size if measurement.examples is None else measurement.examples,

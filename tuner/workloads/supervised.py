@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -110,12 +111,31 @@ class SupervisedWorkload(ABC):
         """Size of the training set; the first use loads the data."""
         return len(self._train[0])
 
+    def sample(self, part: Literal["train", "validation"], size: int, seed: int) -> Examples:
+        """Rows of a set drawn without replacement, in their own order; the whole set where it is no larger.
+
+        Args:
+            part: of which set.
+            size: how many rows.
+            seed: of the draw.
+
+        Returns:
+            Inputs and targets on the host.
+        """
+        inputs, targets = self._train if part == "train" else self._validation
+        if size >= len(inputs):
+            return inputs, targets
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(inputs))[:size])
+        rows = torch.from_numpy(drawn).to(inputs.device)
+        return inputs.index_select(0, rows), targets.index_select(0, rows)
+
     def begin(self, settings: Settings) -> SupervisedRun:
         """Start a run."""
         rows = self._in_rows(settings)
         train, judged = self._placed(settings.gpus)
         loss = self.training_loss(settings)
-        return SupervisedRun(rows, self.model, loss, self._judge, train, judged, self.divisible)
+        items_per_row = settings.batch_size / rows.batch_size
+        return SupervisedRun(rows, self.model, loss, self._judge, train, judged, self.divisible, items_per_row)
 
     def _in_rows(self, settings: Settings) -> Settings:
         """The settings with all that counts what a batch counts (tokens, say) as rows of the training set instead."""

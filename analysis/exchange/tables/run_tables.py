@@ -80,7 +80,7 @@ def _writer(path: Path, schema: pa.Schema) -> Any:
 
 
 def _described(table: Table, schema: pa.Schema) -> list[dict[str, str]]:
-    known = {column.name: column for column in table.columns}
+    known = {column.name: column for column in (*table.columns, *table.optional)}
     found = []
     for field in schema:
         column = known.get(field.name)

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budgets.resources import N_BUDGETS, Resource, default_budgets, read_budgets
+from analysis.budgets.resources import N_BUDGETS, Resource, default_budgets, read_budgets, that_count
 from search_spaces.problems import InputError
 
 
 def trials(*rows: tuple[int, int], seconds: float = 36.0) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=["batch_size", "steps"])
+    frame = pd.DataFrame(rows, columns=["batch_size", "steps"]).assign(stage="search", outcome="exhausted")
     return frame.assign(examples=frame["batch_size"] * frame["steps"], train_seconds=seconds * frame["steps"])
 
 
@@ -45,6 +45,19 @@ def test_where_trials_stop_at_the_target_the_second_study_to_reach_ends_the_grid
     assert found[Resource.STEPS][-1] == 400
     found = default_budgets(table, np.array([False, True, True, True]))
     assert found[Resource.STEPS][-1] == 400 and found[Resource.EXAMPLES][-1] == 8000
+
+
+def test_re_runs_count_only_where_nothing_was_searched() -> None:
+    table = trials((8, 1600), (8, 90), (16, 800), (16, 70), (32, 50))
+    table["stage"] = ["search", "confirm", "search", "confirm", "confirm"]
+    table["outcome"] = ["reached", "reached", "failed", "reached", "reached"]
+    assert that_count(table).tolist() == [True, False, False, True, True]
+
+
+def test_re_runs_that_stop_at_the_target_do_not_end_the_grid_of_a_search_that_goes_on() -> None:
+    table = trials((8, 1600), (8, 90), (16, 800), (16, 70))
+    table["stage"] = ["search", "confirm"] * 2
+    assert default_budgets(table, np.array([False, True] * 2))[Resource.STEPS][-1] == 800
 
 
 def test_one_study_or_no_time_has_no_budgets() -> None:

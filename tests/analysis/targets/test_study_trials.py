@@ -48,4 +48,9 @@ def test_the_earlier_trial_wins_a_tie() -> None:
 
 def test_runs_that_go_on_do_not_stop_at_their_target_even_if_one_reached_it_last() -> None:
     assert stopped_at_target(FRAME).tolist() == [True, False, False, True, False]
-    assert not stopped_at_target(FRAME.assign(steps=[90, 20, 5, 40, 90])).any()
+    imported = FRAME.assign(stage="confirm", steps=[90, 20, 5, 40, 90])
+    assert not stopped_at_target(imported).any()
+
+
+def test_a_search_that_goes_on_is_told_from_its_re_runs_which_stop() -> None:
+    assert stopped_at_target(FRAME.assign(steps=[90, 20, 5, 40, 90])).tolist() == [False, False, False, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,28 @@ from analysis.studies.rounds import study_state
 from search_spaces.experiment import Experiment
 from search_spaces.load import parse_experiment
 from search_spaces.outcome import Outcome, Stage
-from tests.scripted import ExactHyperbola
+from tests.scripted import ExactHyperbola, ScriptedRun
 from tests.simulate import searched, simulate
 from tuner.protocol.protocol import PerStudyProtocol, trial_seed
+from tuner.training.settings import Settings
 
 WORKLOAD = ExactHyperbola(s_min=50, b_crit=64)
+
+
+@dataclass(frozen=True)
+class Failing(ExactHyperbola):
+    """The first search trials of each study fail in the training code.
+
+    Attributes:
+        first: how many.
+    """
+
+    first: int = 0
+
+    def begin(self, settings: Settings) -> ScriptedRun:
+        if settings.seed in {trial_seed(0, Stage.SEARCH, number) for number in range(self.first)}:
+            raise ValueError("the data are broken")
+        return super().begin(settings)
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -44,6 +62,23 @@ REFERENCE = simulate(experiment(), WORKLOAD)
 @pytest.mark.parametrize("disorder", [1, 2])
 def test_the_ledger_does_not_depend_on_workers_or_their_timing(workers: int, disorder: int) -> None:
     assert ledger(simulate(experiment(), WORKLOAD, workers=workers, disorder=disorder)) == ledger(REFERENCE)
+
+
+@pytest.mark.parametrize("parallel", [1, 2, 4, 14])
+def test_a_study_that_always_fails_is_given_up_after_as_many_trials_whatever_ends_first(parallel: int) -> None:
+    search = {"trials": 12, "start": 6, "parallel_per_study": parallel}
+    spec, workload = experiment(batch_sizes=[8], search=search), Failing(first=40)
+    counts = [len(simulate(spec, workload, workers=w, disorder=d)[8]) for w in (1, 2, 5, 20) for d in (1, 2, 3)]
+    assert counts == [max(10, parallel)] * 12
+
+
+@pytest.mark.parametrize("disorder", range(4))
+@pytest.mark.parametrize(("first", "drawn"), [(9, 21), (10, 10)])
+def test_one_success_among_the_first_ten_keeps_a_study_alive(first: int, drawn: int, disorder: int) -> None:
+    spec, workload = experiment(batch_sizes=[8], boundary={"max_rounds": 0}), Failing(diverges_at=1e9, first=first)
+    found = simulate(spec, workload, workers=4, disorder=disorder)
+    assert len(searched(found, 8)) == drawn
+    assert ledger(found) == ledger(simulate(spec, workload))
 
 
 @pytest.mark.parametrize("killed_after", [1, 5, 17, 40])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -146,6 +148,19 @@ def test_a_run_equals_the_loop_written_out() -> None:
     assert value(run) == pytest.approx(score(twin(VALIDATION[0]), VALIDATION[1])["val_loss"], rel=1e-6)
 
 
+def test_the_memory_of_a_run_is_free_when_it_is_let_go_of() -> None:
+    run = begin()
+    curve(run, [2])
+    weights = [weakref.ref(parameter) for parameter in run._model.parameters()]
+    gc.collect()
+    gc.disable()  # only what no circle of references holds is free now
+    try:
+        del run
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
+
+
 def test_a_batch_larger_than_the_training_set_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size=101 and n_examples=100"):
         begin(batch_size=101)
@@ -241,3 +256,15 @@ def test_an_evaluation_of_which_not_one_row_fits_is_out_of_memory(monkeypatch: p
     monkeypatch.setattr(Hungry, "limit", 0)
     with pytest.raises(MemoryError, match="too many rows"):
         hungry().evaluate()
+
+
+def test_the_model_shows_the_weights_as_they_are_and_the_average_only_where_one_is_kept() -> None:
+    run = begin()
+    before = [p.detach().clone() for p in run.model.parameters()]
+    run.train(3)
+    assert not torch.equal(before[0], next(run.model.parameters())) and run.average is None
+    averaged = Settings(16, 3, "sgd", {"lr": 0.1, "ema_decay": 0.5})
+    run = SupervisedRun(averaged, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+    run.train(3)
+    assert run.average is not None
+    assert not torch.equal(next(run.average.parameters()), next(run.model.parameters()))

@@ -184,3 +184,8 @@ def test_the_ending_tells_how_a_batch_was_computed(told: tuple[Any, Any], record
 def test_a_run_that_tells_nothing_has_nothing_recorded() -> None:
     ending, _ = run(0.1)
     assert ending.gradients_per_example is None and ending.micro_batch is None
+
+
+def test_a_message_is_text_that_a_table_can_hold() -> None:
+    ending, _ = run(0.1, {5: ValueError("cannot read caf\udce9.png")})
+    assert ending.message == "ValueError: cannot read caf\\udce9.png"

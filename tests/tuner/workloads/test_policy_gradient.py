@@ -129,9 +129,10 @@ def test_an_experiment_with_it_is_valid_and_counts_frames() -> None:
         ({"target": "val_return < 10"}, "val_return improves by maximizing"),
         ({"budget": {"epochs": 2}}, "workload 'policy_gradient' has no training set to pass over"),
         ({"execution": {"micro_batch": 8}}, "'execution.micro_batch': workload 'policy_gradient' computes its updates"),
+        ({"resources": {"gpus": 2}}, "'resources.gpus': workload 'policy_gradient' trains on one GPU or a share"),
         ({"space": {"lr": 0.1, "discount": 0.9}}, "'space.discount': neither optimizer 'adam' nor workload"),
     ],
-    ids=["rollouts", "environment", "model", "target", "epochs", "micro-batch", "space"],
+    ids=["rollouts", "environment", "model", "target", "epochs", "micro-batch", "GPUs", "space"],
 )
 def test_what_does_not_fit_is_said_before_anything_runs(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):

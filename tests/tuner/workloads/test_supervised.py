@@ -107,6 +107,25 @@ def test_inputs_without_targets_are_refused() -> None:
         Uneven().begin(settings())
 
 
+def test_a_sample_is_some_rows_in_their_order_and_depends_on_the_seed_alone() -> None:
+    class Counting(Parity):
+        def train_data(self) -> Examples:
+            return torch.arange(100.0)[:, None], torch.arange(100)
+
+    workload = Counting()
+    inputs, targets = workload.sample("train", 30, seed=1)
+    assert torch.equal(inputs[:, 0].long(), targets) and len(targets) == 30
+    assert targets.tolist() == sorted(set(targets.tolist()))
+    assert torch.equal(targets, workload.sample("train", 30, seed=1)[1])
+    assert not torch.equal(targets, workload.sample("train", 30, seed=2)[1])
+
+
+def test_a_sample_as_large_as_the_set_is_the_set() -> None:
+    workload = Parity()
+    assert len(workload.sample("train", 8, seed=0)[0]) == 8
+    assert torch.equal(workload.sample("validation", 99, seed=0)[1], torch.tensor([0, 1]))
+
+
 def test_a_trial_that_was_given_no_gpu_touches_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def asked() -> tuple[int, int]:
         raise AssertionError

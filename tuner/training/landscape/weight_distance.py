@@ -65,11 +65,20 @@ class WeightDistance:
     @torch.no_grad()
     def measure(self, step: int) -> None:
         """Measure now, after `step` updates."""
+        self._norms.append(self._moved())
+        self._steps.append(step)
+
+    @torch.no_grad()
+    def now(self) -> float:
+        """|w_t - w_0| of all weights together, now; nothing is kept, and the device is waited for."""
+        return float(self._moved().double().norm())
+
+    def _moved(self) -> Tensor:
+        """The distance of each tensor."""
         moved = torch._foreach_sub(self._now, self._start)
         # In float32 at least: the squares of a large bfloat16 tensor do not sum up in bfloat16.
         wide = [m if m.element_size() >= 4 else m.float() for m in moved]
-        self._norms.append(torch.stack(torch._foreach_norm(wide)))
-        self._steps.append(step)
+        return torch.stack(torch._foreach_norm(wide))
 
     def read(self) -> WeightDistances:
         """All measurements so far; waits for the device once."""

@@ -19,7 +19,7 @@ rate of plain SGD. b_simple = tr(Sigma) / |G|^2 and b_noise = tr(H Sigma) / (G'H
 
 from tuner.training.noise_scale.curvature import CurvedScale, measure_b_noise
 from tuner.training.noise_scale.exact import ExactScale, of_quadratic
-from tuner.training.noise_scale.examples import example_loss, parameters_of
+from tuner.training.noise_scale.examples import example_loss, mixing_layer, parameters_of
 from tuner.training.noise_scale.line_fit import LineFit, fit_line_search
 from tuner.training.noise_scale.line_search import LineSearch, line_search
 from tuner.training.noise_scale.monitor import NoiseScale
@@ -33,6 +33,7 @@ __all__ = [
     "NoiseScale",
     # at one checkpoint: from single examples, and from one-step line searches
     "example_loss",
+    "mixing_layer",
     "parameters_of",
     "measure_b_simple",
     "measure_b_noise",

@@ -32,14 +32,12 @@ def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> 
     Raises:
         ValueError: a layer mixes examples, so that one example has no gradient of its own.
     """
-    for name, module in model.named_modules():
-        if _mixes(module):
-            raise ValueError(
-                f"layer {name!r} ({type(module).__name__}) normalises with the statistics of the batch, so one example "
-                "has no gradient of its own and estimators for independent examples do not hold; call model.eval() to "
-                "measure with running statistics, or replace it by ghost batch norm and measure from micro-batches "
-                "(NoiseScale) of whole ghost batches"
-            )
+    if layer := mixing_layer(model):
+        raise ValueError(
+            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own and "
+            "estimators for independent examples do not hold; call model.eval() to measure with running statistics, or "
+            "replace it by ghost batch norm and measure from micro-batches (NoiseScale) of whole ghost batches"
+        )
     buffers = {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def of(parameters: Parameters, inputs: Tensor, target: Tensor) -> Tensor:
@@ -47,6 +45,14 @@ def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> 
         return loss(outputs, target[None])
 
     return of
+
+
+def mixing_layer(model: nn.Module) -> str | None:
+    """The first layer that mixes examples in the model's present mode, in words; None where there is none."""
+    for name, module in model.named_modules():
+        if _mixes(module):
+            return f"layer {name!r} ({type(module).__name__})"
+    return None
 
 
 def _mixes(module: nn.Module) -> bool:

@@ -76,7 +76,8 @@ class FunctionProcess:
         assert self._process is not None, "the trial is over"
         if self._waiting:
             self._waiting, self._heard = False, time.monotonic()
-            self._connection.send_bytes(child.GO)
+            with suppress(OSError):  # it died while it waited, which is seen below
+                self._connection.send_bytes(child.GO)
         left = self._heard + self._silence_seconds - time.monotonic()
         ready = wait([self._connection, self._process.sentinel], max(0.0, min(seconds, left)))
         if self._connection in ready:
@@ -148,13 +149,18 @@ class FunctionProcess:
 
 @contextmanager
 def _environment(call: child.Call) -> Iterator[None]:
-    """What a child inherits: one order of sets for all, and no threads of libraries, which would not survive a fork."""
+    """What a child inherits: one order of sets for all, and neither threads of libraries nor GPUs that are not its own.
+
+    Threads would not survive a fork.
+    """
     changed = {
         "OMP_NUM_THREADS": "1",  # the child sets PyTorch's own number
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # the server of forks is not told
         preload.VARIABLE: json.dumps([call.name, call.folder]),
     }
+    if not call.gpus:  # a function that takes a GPU wherever it sees one must not share it with the next trial's
+        changed["CUDA_VISIBLE_DEVICES"] = ""
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:

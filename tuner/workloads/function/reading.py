@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from search_spaces.outcome import Outcome
 from search_spaces.tables import MEASUREMENTS
 from tuner.training.reported import Ended, Report
+
+_TOO_MANY: Final = 2**63  # for the tables' 64 bits
 
 
 def read_report(said: Mapping[str, Any], train_seconds: float) -> Report:
@@ -43,8 +45,8 @@ def _problem(said: Mapping[str, Any], train_seconds: float) -> str | None:
     step, examples, trained = said["step"], said["examples"], said["train_seconds"]
     if not isinstance(step, int) or step < 0:
         return f"'step' must be a whole number of optimizer updates, at least 0, but it is {step}"
-    if examples is not None and (not isinstance(examples, int) or examples < 0):
-        rule = "'examples' must be a whole number of training items, at least 0"
+    if examples is not None and not (isinstance(examples, int) and 0 <= examples < _TOO_MANY):
+        rule = "'examples' must be a whole number of training items, at least 0 and below 2^63"
         return f"{rule}, but it is {examples} at step {step}; or leave it out"
     if trained is not None and not (isinstance(trained, int | float) and train_seconds <= trained < math.inf):
         rule = f"'train_seconds' must be the seconds of training so far, at least {train_seconds:g} as before"
@@ -52,6 +54,8 @@ def _problem(said: Mapping[str, Any], train_seconds: float) -> str | None:
     for name, value in said["metrics"].items():
         if not isinstance(value, int | float):
             return f"'{name}' must be a number, but it is {value} at step {step}"
+        if not name.isprintable():
+            return f"the name of a metric must be text that can be printed, but it is {name!a}"
         if name in MEASUREMENTS.names:
             return f"'{name}' is a column of the run folder's tables; give the metric another name"
     return None

@@ -39,5 +39,9 @@ def holds_the_interpreter(config: Any, report: Report) -> None:
     ctypes.PyDLL(None).sleep(1000)
 
 
+def looks_for_gpus(config: Any, report: Report) -> None:
+    report(step=0, loss=1, hidden=float(os.environ.get("CUDA_VISIBLE_DEVICES") == ""))
+
+
 def sleeps(config: Any, report: Report) -> None:
     time.sleep(1000)

@@ -68,11 +68,29 @@ def test_a_function_that_is_stopped_cleans_up(tmp_path: Path) -> None:
     assert (tmp_path / "done").read_text() == "clean"
 
 
+def test_a_function_without_a_gpu_sees_none() -> None:
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    with process("endings:looks_for_gpus") as made:
+        assert report(made).metrics["hidden"] == 1
+    assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
+
+
 def test_what_a_function_started_ends_with_it() -> None:
     with process("endings:has_children") as made:
         metrics = report(made).metrics
         assert running(int(metrics["pid"])) and running(int(metrics["child"]))
     assert gone(metrics["pid"], metrics["child"])
+
+
+def test_a_process_that_dies_while_it_waits_for_a_verdict_says_how() -> None:
+    with process("endings:has_children") as made:
+        pid = int(report(made).metrics["pid"])
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        with pytest.raises(
+            Ended, match=r"was killed by signal 9 \(SIGKILL\), as .* runs out, after the report at step 0"
+        ):
+            report(made)
 
 
 def test_silence_ends_a_function_that_hangs_after_the_limit_and_not_before() -> None:

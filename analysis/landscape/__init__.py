@@ -1,0 +1,1 @@
+"""What was measured of the landscape around the winners of a run: as it is stored, and what it says."""

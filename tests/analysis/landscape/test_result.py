@@ -1,0 +1,50 @@
+"""The landscape as it is stored: written, read, refused where it is damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.landscape.result import read_landscape, write_landscape
+from analysis.run_folder import LANDSCAPE, RunFolder
+from search_spaces.problems import InputError
+from tests.analysis.landscape.made_up import landscape
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.at(tmp_path / "run")
+
+
+def test_what_is_written_is_read_again(folder: RunFolder) -> None:
+    write_landscape(folder, landscape())
+    assert read_landscape(folder) == landscape()
+
+
+def test_nothing_is_read_where_nothing_was_measured(folder: RunFolder) -> None:
+    assert read_landscape(folder) is None
+
+
+@pytest.mark.parametrize("spoil", [lambda text: text[:99], lambda text: text.replace('"networks"', '"nets"')])
+def test_a_damaged_file_is_refused_with_the_remedy(folder: RunFolder, spoil: object) -> None:
+    write_landscape(folder, landscape())
+    folder.write_bytes(LANDSCAPE, spoil(folder.read_text(LANDSCAPE)).encode())  # type: ignore[operator]
+    with pytest.raises(InputError, match="cannot be read.*`bcrit landscape` makes it again"):
+        read_landscape(folder)
+
+
+def test_a_file_of_another_version_is_refused(folder: RunFolder) -> None:
+    folder.write_json(LANDSCAPE, {**landscape().to_json(), "format": 99})
+    with pytest.raises(InputError, match="its format is 99, not 1"):
+        read_landscape(folder)
+
+
+def test_boxes_are_the_full_space_first_and_larger_ones_first() -> None:
+    assert landscape().boxes == [(1e-3, None), (5e-4, None), (1e-3, 100), (5e-4, 100)]
+
+
+def test_a_sharpness_is_found_by_its_box() -> None:
+    first = landscape().of(8, True)[0]
+    assert first.rise(5e-4, None) == 0.5 and first.rise(2e-3, None) is None
+    assert [n.number for n in landscape().of(256, False)] == [0, 1] and landscape().of(8, False) == []

@@ -1,0 +1,162 @@
+"""Measurements on the side of a supervised run: the gradient noise scale, and how far the weights have moved.
+
+They read the weights and draw from streams of their own, so the run trains as it would without, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from search_spaces.presets import EXTRAPOLATED
+from search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
+from tuner.training.landscape.weight_distance import WeightDistance
+from tuner.training.memory import is_out_of_memory, release
+from tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
+from tuner.training.noise_scale.examples import CHUNK
+from tuner.training.placement import Examples, picker
+from tuner.training.schedule import learning_rate
+from tuner.training.settings import Settings
+
+_STREAM = 1  # third word of the seed: a stream that no epoch's order has (`tuner.training.data`)
+
+
+class RunProbes:
+    """The probes of one run.
+
+    The noise scale is that of the training set (`n_examples` in `measure_b_noise`), at the weights that train and not
+    their average, in the model's training mode. Each measurement draws its examples anew, without replacement, by the
+    run's seed and the step. Where memory gives out, fewer of them are computed at a time, and below one at a time the
+    columns stay empty: a probe never ends a run for want of memory.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        train: Examples,
+        items_per_row: float,
+    ) -> None:
+        """Remember where the weights start.
+
+        Args:
+            settings: of the run, `batch_size` in rows of the training set; `probes` says what is measured.
+            model: on the device, before the first update.
+            loss: of a batch's (outputs, targets), the mean over examples.
+            train: the training set.
+            items_per_row: what a batch counts (tokens, say) in a row of it, the unit of the noise scale.
+        """
+        self._settings, self._model, self._loss = settings, model, loss
+        self._device = next(model.parameters()).device
+        self._pick, self._n_rows, self._data_device = picker(train, self._device), len(train[0]), train[0].device
+        self._items_per_row = items_per_row
+        measure = settings.probes.measure
+        self._distance = WeightDistance(model) if "weight_distance" in measure else None
+        self._scales = "noise_scale" in measure
+        self._last: int | None = None
+        self._chunk = CHUNK
+
+    def measure(self, step: int, last: bool) -> Mapping[str, float | None]:
+        """What is measured at an evaluation.
+
+        Args:
+            step: optimizer updates made.
+            last: whether the noise scale is wanted here in any case: at the target, or at the end.
+
+        Returns:
+            Columns of `NOISE_SCALE` and `WEIGHT_DISTANCE`; those that are not measured here are not there.
+        """
+        found: dict[str, float | None] = {}
+        if self._distance is not None:
+            found[WEIGHT_DISTANCE[0].name] = _finite(self._distance.now())
+        if self._scales and (last or is_due(step, self._last, self._settings.probes.per_decade)):
+            found |= self._noise_scale(step)
+        self._last = step
+        return found
+
+    def _noise_scale(self, step: int) -> Mapping[str, float | None]:
+        examples = self._examples(step)
+        loss, parameters = example_loss(self._model, self._loss), parameters_of(self._model)
+        while True:
+            try:
+                with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges, these end as empty cells
+                    scale = measure_b_noise(
+                        loss, parameters, examples, n_examples=self._n_rows, chunk=self._chunk, seed=self._settings.seed
+                    )
+                break
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self._chunk == 1:
+                    return {}
+            self._chunk //= 2
+            release(self._device)
+        lr, batch_size = effective_lr(self._settings, step), self._settings.batch_size
+        heat = None if lr is None else scale.temperature(lr, batch_size)
+        found = columns_of(scale, self._items_per_row) | {"lr_effective": lr, "temperature": heat}
+        return {column.name: _finite(found[column.name]) for column in NOISE_SCALE}
+
+    def _examples(self, step: int) -> Examples:
+        stream = np.random.default_rng((self._settings.seed, step, _STREAM))
+        n = min(self._settings.probes.examples, self._n_rows)
+        rows = torch.from_numpy(stream.choice(self._n_rows, n, replace=False))
+        return self._pick(rows.to(self._data_device))
+
+
+def is_due(step: int, last: int | None, per_decade: int) -> bool:
+    """Whether an evaluation is the first one at or after a point of the grid 0, 1, 10^(1/k), 10^(2/k), ...
+
+    Args:
+        step: of the evaluation.
+        last: of the evaluation before; None where there was none.
+        per_decade: k.
+
+    Returns:
+        A function of the steps alone, so that runs with one evaluation grid are measured at the same steps.
+    """
+    return last is None or _points(step, per_decade) > _points(last, per_decade)
+
+
+def _points(step: int, per_decade: int) -> int:
+    """Points of the grid up to a step; 1e-9 keeps a power of ten that rounding takes for slightly less."""
+    return 1 if step < 1 else 2 + math.floor(per_decade * math.log10(step) + 1e-9)
+
+
+def effective_lr(settings: Settings, step: int) -> float | None:
+    """The rate lr / (1 - momentum) of the update after `step`; None for optimizers that adapt: no SGD."""
+    base = EXTRAPOLATED.get(settings.optimizer, settings.optimizer)
+    if base not in ("sgd", "momentum", "nesterov"):
+        return None
+    momentum = 0.0 if base == "sgd" else settings.number("momentum")
+    return learning_rate(settings.hyperparameters, step) / (1.0 - momentum)
+
+
+def columns_of(scale: CurvedScale, items_per_row: float) -> dict[str, float | None]:
+    """A noise scale as columns of the measurements table; a row of several items is that many items of noise each.
+
+    Args:
+        scale: in rows.
+        items_per_row: examples, tokens or the like in a row.
+    """
+    simple, noise = scale.simple, scale.noise
+    in_items = {
+        "b_simple": simple.value,
+        "b_simple_low": simple.low,
+        "b_simple_high": simple.high,
+        "tr_sigma": simple.numerator,
+        "b_noise": noise.value,
+        "b_noise_low": noise.low,
+        "b_noise_high": noise.high,
+        "tr_h_sigma": noise.numerator,
+    }
+    found = {name: None if value is None else value * items_per_row for name, value in in_items.items()}
+    return found | {"g_sq": simple.denominator, "g_h_g": noise.denominator, "lr_max": scale.lr_max}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
