@@ -90,7 +90,7 @@ def _study(batch_size: int, trials: int) -> pd.DataFrame:
         "ended_at": 1.0,
         "schedule": "constant",
     }
-    return both.assign(**facts)[[*TRIALS.names, "lr", "momentum", "schedule"]]
+    return both.assign(**facts)
 
 
 def _measurements(trials: pd.DataFrame, evaluations: int) -> pa.Table:
@@ -110,11 +110,12 @@ def _measurements(trials: pd.DataFrame, evaluations: int) -> pa.Table:
 
 
 def _arrow(frame: pd.DataFrame, table: Table) -> pa.Table:
-    """The frame with the table's types; columns beyond them are metrics and hyperparameters."""
+    """The frame with all of the table's columns and their types; those beyond are metrics and hyperparameters."""
     own = arrow_schema(table)
     others = [str(name) for name in frame.columns if name not in table.names]
     kinds = [pa.field(name, pa.string() if name == "schedule" else pa.float64()) for name in others]
-    return pa.Table.from_pandas(frame, schema=pa.schema([*own, *kinds]), preserve_index=False)
+    whole = frame.reindex(columns=[*table.names, *others])  # what was not measured is null
+    return pa.Table.from_pandas(whole, schema=pa.schema([*own, *kinds]), preserve_index=False)
 
 
 __all__ = ["write_large_run"]

@@ -35,6 +35,9 @@ MADE = {
         {"data": _PICTURES, "model": {"name": "vae", "filters": [2], "hidden": 4, "code": 2}},
     ),
     "digits_mlp": load_workload("digits_mlp", {}),
+    "policy_gradient": load_workload(
+        "policy_gradient", {"rollout_length": 4, "evaluation_episodes": 2, "evaluation_steps": 50}
+    ),
     "noisy_quadratic": load_workload("noisy_quadratic", {"dimensions": 20, "evaluation_noise": 0.1, "seed_noise": 0.1}),
     "scripted": load_workload("tests.scripted:ExactHyperbola", {}),
 }

@@ -24,6 +24,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "2",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "0",  # a session of ours in this process turns them off
 }
 
 
