@@ -20,19 +20,25 @@ def noise_sentences(scales: NoiseScales, fit: HyperbolaFit | None) -> tuple[str,
     found = [_at_target(scales, fit)]
     if grown := _growth(scales):
         found.append(grown)
-    known = [point.temperature for point in scales.studies if point.temperature is not None]
-    if known:
-        between = readable(known[0]) if len(known) == 1 else f"{readable(min(known))} to {readable(max(known))}"
-        found.append(
-            f"It was measured at tuned settings; at the target their temperature, lr / (1 - momentum) over the best "
-            f"learning rate of one SGD step at the batch size, is {between}. Noise scales compare only at one "
-            "temperature: halving it about doubles them (McCandlish et al. 2018, app. C)."
-        )
+    found.append(_temperature(scales))
     found.append(
         "Noise scales are a hint at the order of magnitude of b_crit, which several runs at every batch size measure; "
         "McCandlish et al. 2018 (section 5) found them up to ten times apart."
     )
     return tuple(found)
+
+
+def _temperature(scales: NoiseScales) -> str:
+    heat = "lr / (1 - momentum) over the best learning rate of one SGD step at the batch size"
+    why = (
+        "Noise scales compare only at one temperature: halving it about doubles them (McCandlish et al. 2018, app. C)."
+    )
+    known = [point.temperature for point in scales.studies if point.temperature is not None]
+    if not known:
+        return f"At the target the temperature ({heat}) is not known, because it takes a resolved B_noise. {why}"
+    between = readable(known[0]) if len(known) == 1 else f"{readable(min(known))} to {readable(max(known))}"
+    where = f"at the {len(known)} of {len(scales.studies)} batch sizes where B_noise is resolved"
+    return f"The temperature of the tuned settings at the target ({heat}) is {between} {where}. {why}"
 
 
 def _at_target(scales: NoiseScales, fit: HyperbolaFit | None) -> str:

@@ -67,7 +67,8 @@ def test_sentences_have_the_numbers_and_the_caution(analysis: RunAnalysis) -> No
     assert first.startswith("At the target B_simple is ") and " times b_crit (" in first
     assert "Pooled over 16 runs of 4 batch sizes." in first
     assert grown.startswith("B_simple was ") and "times that at the target." in grown
-    assert "lr / (1 - momentum)" in heat
+    assert heat.startswith("The temperature of the tuned settings at the target (lr / (1 - momentum) over ")
+    assert "at the 4 of 4 batch sizes where B_noise is resolved." in heat
     assert caution.startswith("Noise scales are a hint at the order of magnitude of b_crit")
 
 
@@ -78,6 +79,14 @@ def test_what_is_not_resolved_is_said_with_the_reason(analysis: RunAnalysis) -> 
     first = noise_sentences(replace(scales, at_target=at, simple_over_b_crit=None), None)[0]
     assert first.startswith("At the target B_simple is not resolved: noise hides it; B_noise is ")
     assert first.endswith("There is no identified b_crit to compare with.")
+
+
+def test_a_temperature_that_is_not_known_is_said(analysis: RunAnalysis) -> None:
+    scales = analysis.noise_scale
+    assert scales is not None
+    cold = tuple(replace(point, temperature=None) for point in scales.studies)
+    heat = noise_sentences(replace(scales, studies=cold), analysis.fit)[2]
+    assert "is not known, because it takes a resolved B_noise" in heat
 
 
 def test_the_json_object_is_complete_and_plain(analysis: RunAnalysis) -> None:
