@@ -242,7 +242,7 @@ class Probes(Frozen):
             start, at every evaluation; Hoffer et al. 2017).
         examples: rows of the training set that a noise scale is measured on, drawn anew each time; all of them where
             there are fewer. On digits one measurement of 512 rows took 0.2 s (0.6 ms an update) and knew b_simple to a
-            factor 1.2 to 1.9; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
+            factor 1.2 to 2.5; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
         per_decade: noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied.
     """
 
