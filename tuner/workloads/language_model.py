@@ -122,7 +122,7 @@ class LanguageModel(SelfSupervisedWorkload):
         wanted, tokens = self._choice.validation, len(self._tokens.train)
         if isinstance(wanted, int):
             return min(tokens, wanted * self._length + 1)
-        return round(tokens * (wanted if isinstance(wanted, float) else _SHARE))
+        return max(1, round(tokens * (wanted if isinstance(wanted, float) else _SHARE)))  # [-0:] would be all
 
     def _cut(self, text: Any) -> Tensor:
         length, tokens = self._length, torch.from_numpy(text)

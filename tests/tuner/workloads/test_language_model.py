@@ -67,6 +67,8 @@ def test_the_end_of_the_text_validates_and_is_never_trained_on(source: dict[str,
     first = workload.validation_examples()
     assert first[0].tolist() == text[-held_out:][:9].tolist()
     assert len(workload.train_examples()) * 8 + 1 <= len(text) - held_out
+    with pytest.raises(ValueError, match="one part has 1; shorten the sequences"):  # and not the training text
+        LanguageModel({**source, "validation": 1e-9}, LSTM, sequence_length=8).validation_examples()
     counted = LanguageModel({**source, "validation": 5}, LSTM, sequence_length=8)
     assert counted.validation_examples().shape == (5, 9)
     few = LanguageModel(source, LSTM, sequence_length=8, validation_sequences=3).validation_examples()

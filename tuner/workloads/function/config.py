@@ -18,7 +18,8 @@ class Config(Mapping[str, Any]):
 
     - `batch_size`: training items an optimizer update must use,
     - `seed`: of initialisation and data order,
-    - `max_steps`: optimizer updates after which the trial is over; a report at this very step counts.
+    - `max_steps`: optimizer updates after which the trial is over; a report at this very step counts. It differs
+      between search and re-runs of one point, so no schedule may depend on it: use `lr_at`, or `decay_steps`.
 
     A name that a mapping's method has is found with brackets only.
     """
