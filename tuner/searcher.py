@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -28,6 +29,8 @@ class LedgerSearcher(Searcher):
     Attributes:
         running: proposals in flight by Ray's trial id.
         stopping: set to end the run after the trials in flight were stopped.
+        error: the first thing that went wrong in recording (a full disk, storage out of reach). It ends the run: Tune
+            passes over what a searcher raises here, and the trial without a row would be proposed again without end.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class LedgerSearcher(Searcher):
         self.running: dict[str, Proposal] = {}
         self._deaths: Counter[str] = Counter()
         self.stopping = False
+        self.error: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """Give Tune the next trial, `None` for "not now", or `FINISHED`."""
@@ -63,14 +67,26 @@ class LedgerSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record the measurements of a trial that goes on."""
-        if trial_id in self.running:
-            self._ledger.measured(result["rows"])
+        with self._recording():
+            if trial_id in self.running:
+                self._ledger.measured(result["rows"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Record a trial's last measurements and its end. A trial that was merely stopped leaves no row."""
         proposal = self.running.pop(trial_id, None)
-        if proposal is None:
-            return
+        if proposal is not None:
+            with self._recording():
+                self._record_end(proposal, result, error)
+                self._notice(self.running)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # raised again when Tune has ended: see `error`
+            self.error, self.stopping = self.error or error, True
+
+    def _record_end(self, proposal: Proposal, result: dict[str, Any] | None, error: bool) -> None:
         ending = None if error or result is None else result.get("ending")
         if ending is not None and result is not None:
             self._ledger.measured(result["rows"])
@@ -81,7 +97,6 @@ class LedgerSearcher(Searcher):
             # Otherwise no row is written, and so the protocol proposes the same trial again.
         if ending is not None:
             self._ledger.finished(trial_row(proposal, ending))
-        self._notice(self.running)
 
     def _lost(self, proposal: Proposal) -> Ending:
         """The ending of a trial whose worker process died again and again, after what it had reported."""

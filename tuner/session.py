@@ -250,6 +250,8 @@ def _tune(
         )
         with _gentle_interrupt(searcher):
             tuner.fit()
+    if searcher.error is not None:
+        raise searcher.error
 
 
 @contextmanager

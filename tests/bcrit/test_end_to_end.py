@@ -213,6 +213,38 @@ def test_a_killed_worker_costs_no_trial(run: tuple[Path, subprocess.CompletedPro
         pd.testing.assert_frame_equal(expected, found[expected.columns])
 
 
+def test_a_run_that_cannot_be_recorded_ends_and_can_be_resumed(
+    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
+) -> None:
+    whole, _ = run
+    folder = experiment.parent / "unwritable"
+    process = subprocess.Popen(
+        command("tune", experiment, "--out", folder),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 150
+        while n_finished(folder) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (folder / "in_the_way").touch()
+        (folder / "trials").rename(folder / "aside")
+        (folder / "in_the_way").rename(folder / "trials")  # a file: no part can be written into it
+        _, errors = process.communicate(timeout=120)
+    finally:
+        kill_tree(process)
+    assert process.returncode == 1
+    assert "bcrit failed: " in errors
+    assert "`bcrit resume` goes on" in errors
+    (folder / "trials").unlink()
+    (folder / "aside").rename(folder / "trials")
+    assert bcrit("resume", folder).returncode == 0
+    for expected, found in zip(tables(whole), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])
+
+
 def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
     folder = experiment.parent / "interrupted"
     process = subprocess.Popen(
