@@ -127,10 +127,7 @@ def fieller(
     low = min((r for r in roots if r > 0), default=0.0) if s > t * errors[0] else 0.0
     sign, remedy = "not significantly positive", "measure more steps or examples"
     if d < -t * errors[1]:
-        sign, remedy = (
-            "significantly negative",
-            "more data will not change that",
-        )
+        sign, remedy = "significantly negative", "more data will not change that"
     reason = f"{name} = {d:.3g} +- {errors[1]:.2g} is {sign}; {remedy}"
     return Ratio(*facts, None, low, None, level, n_blocks, n_set_aside, reason)
 
