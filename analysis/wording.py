@@ -16,11 +16,17 @@ def readable(number: float) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours in the unit that a person would use: 0.31 s, 4.2 min, 36 h."""
-    for unit, an_hour in (("h", 1), ("min", 60)):
-        if hours * an_hour >= 1:
-            return f"{readable(hours * an_hour)} {unit}"
-    return f"{readable(hours * 3600)} s"
+    """Hours in the unit that a person would use: 47 µs, 8.1 ms, 0.31 s, 4.2 min, 36 h."""
+    unit, an_hour = unit_of_duration(hours)
+    return f"{readable(hours * an_hour)} {unit}"
+
+
+def unit_of_duration(hours: float) -> tuple[str, float]:
+    """The unit in which `duration` shows so many hours, and how many of it are an hour."""
+    for unit, an_hour, least in (("h", 1.0, 1.0), ("min", 60.0, 1.0), ("s", 3600.0, 0.01), ("ms", 3.6e6, 0.1)):
+        if hours * an_hour >= least:
+            return unit, an_hour
+    return ("µs", 3.6e9) if hours > 0 else ("s", 3600.0)
 
 
 def enumeration(parts: Sequence[str]) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -60,14 +63,13 @@ def tune(
     with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
     from analysis.run_folder import RunFolder
-    from tuner.check import check_experiment
 
-    checked = check_experiment(read_yaml(_read_file(experiment), str(experiment)), str(experiment))
+    checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), str(experiment)), str(experiment))
     if plan:
-        _print_plan(checked, as_json)
+        _print_plan(checked, notes, as_json)
         return
     folder = RunFolder.at(out) if out is not None else _free_folder(checked.name)
-    _run(folder, checked, True, address, workers, as_json)
+    _run(folder, checked, notes, True, address, workers, as_json)
 
 
 def resume(
@@ -78,21 +80,36 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or killed; finished trials are not repeated."""
     from analysis.run_folder import RunFolder
-    from tuner.check import check_experiment
 
     folder = RunFolder.at(run)
-    experiment = check_experiment(folder.read_experiment().to_dict(), run)
-    _run(folder, experiment, False, address, workers, as_json)
+    experiment, _ = checked_experiment(folder.read_experiment().to_dict(), run)  # the notes were given when it began
+    _run(folder, experiment, [], False, address, workers, as_json)
+
+
+def checked_experiment(data: Any, where: str) -> tuple[Experiment, list[str]]:
+    """The experiment, and what should be known of it before it runs; what a user's module prints goes to stderr."""
+    from tuner.check import check_experiment
+
+    notes: list[str] = []
+    with redirect_stdout(sys.stderr):
+        return check_experiment(data, where, notes.append), notes
 
 
 def _run(
-    folder: RunFolder, experiment: Experiment, new: bool, address: str | None, workers: int | None, as_json: bool
+    folder: RunFolder,
+    experiment: Experiment,
+    notes: Sequence[str],
+    new: bool,
+    address: str | None,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
     from analysis.run_folder import REPORT
     from bcrit.display import Display
     from tuner.session import run
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
+    _say_notes(errors, notes)
     with Display(experiment, errors) as display:
         result = run(folder, experiment, new=new, address=address, workers=workers, watch=display)
     if not result.complete:
@@ -118,7 +135,8 @@ def _run(
         raise typer.Exit(1)
 
 
-def _read_file(path: Path) -> str:
+def read_experiment_file(path: Path) -> str:
+    """The text of an experiment's file, or one message why it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -137,7 +155,12 @@ def _free_folder(name: str) -> RunFolder:
     return folder
 
 
-def _print_plan(experiment: Experiment, as_json: bool) -> None:
+def _say_notes(console: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        say(console, f"note: {note}")
+
+
+def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> None:
     from tuner.plan import plan
 
     plans = plan(experiment)
@@ -146,7 +169,8 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
     if as_json:
         studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
         totals = {"steps": steps, "examples": examples, "most_steps": most, "most_examples": most_examples}
-        print(json.dumps({"experiment": experiment.to_dict(), "studies": studies, "totals": totals}, indent=2))
+        content = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals, "notes": notes}
+        print(json.dumps(content, indent=2))
         return
     console, unit = wide_console(), experiment.unit
     table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
@@ -165,3 +189,4 @@ def _print_plan(experiment: Experiment, as_json: bool) -> None:
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
         f"{_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
     )
+    _say_notes(console, notes)

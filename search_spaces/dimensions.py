@@ -148,8 +148,8 @@ class ReverseLog(Box):
         return math.log1p(-value)
 
     def unscaled(self, coordinate: float) -> float:
-        """1 - exp(coordinate)."""
-        return -math.expm1(coordinate)
+        """1 - exp(coordinate), and never 1, to which it rounds beyond a coordinate of -37."""
+        return min(-math.expm1(coordinate), math.nextafter(1.0, 0.0))
 
 
 class Integer(Box):

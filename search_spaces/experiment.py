@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
-from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
+from search_spaces.dimensions import Box, Choice, Fixed
 from search_spaces.imported import Imported
+from search_spaces.natural_limits import domain_problems, with_natural_limits
 from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Execution, Frozen, Probes, Resources, Search
-from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP
+from search_spaces.plain_values import unplain_values
+from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
 from search_spaces.space import SearchSpace, hyperparameter
 from search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
 from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
@@ -42,6 +43,13 @@ class WorkloadChoice(Frozen):
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, str) or not value:
             raise ValueError("a workload needs a name; `bcrit workloads` lists the built-in ones")
+        return value
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and (problems := unplain_values(value)):
+            raise ValueError("; ".join(problems))
         return value
 
 
@@ -143,9 +151,9 @@ class Experiment(Frozen):
     def _possible_values(cls, space: SearchSpace, info: ValidationInfo) -> SearchSpace:
         if info.data.get("imported"):
             return space  # what was, was possible
-        problems = []
+        problems, domains = [], domains_of(info.data.get("optimizer", ""))
         for name, dimension in space.root.items():
-            problems += _domain_problems(name, dimension)
+            problems += domain_problems(name, dimension, domains)
             if "." in name:
                 problems.append(f"the name '{name}' has a '.'; a hyperparameter is a plain word")
             if isinstance(dimension, Choice):
@@ -153,7 +161,7 @@ class Experiment(Frozen):
                     if "." in option:
                         problems.append(f"the option '{option}' of '{name}' has a '.'; an option is a plain word")
                     for leaf_name, leaf in inner.items():
-                        problems += _domain_problems(leaf_name, leaf)
+                        problems += domain_problems(leaf_name, leaf, domains)
                         if leaf_name in space.root:
                             problems.append(f"'{leaf_name}' stands both in the space and under {name}.{option}")
         names = {hyperparameter(address) for address in space.addresses}
@@ -172,7 +180,7 @@ class Experiment(Frozen):
                 problems.append(f"'{name}' stands under {' and '.join(sorted(choices))}; give them different names")
         if problems:
             raise ValueError("; ".join(problems))
-        return _with_natural_limits(space)
+        return with_natural_limits(space, domains)
 
     @model_validator(mode="after")
     def _space_fits_optimizer(self) -> Self:
@@ -186,8 +194,8 @@ class Experiment(Frozen):
             )
         if problems := extrapolation_problems(self.optimizer, self.space, self.batch_sizes):
             raise ValueError("; ".join(problems))
-        if self.centre.rule != "none" and not isinstance(self.space.root.get("lr"), Box):
-            raise ValueError("'centre' moves the box of lr, but lr has none; write 'log from LOW to HIGH', say")
+        if self.centre.rule != "none" and "lr" not in self.space.root:
+            raise ValueError("'centre' moves lr, but 'space' has none; add 'lr: log from LOW to HIGH', say")
         for batch_size in self.batch_sizes:
             try:
                 self.space_at(batch_size)
@@ -209,52 +217,16 @@ class Experiment(Frozen):
         return self.boundary.trials or max(1, self.search.trials // 2)
 
     def space_at(self, batch_size: int) -> SearchSpace:
-        """The search space that a study starts with: the learning rate's box centred by the rule."""
+        """The search space that a study starts with: the learning rate's box, or its one value, moved by the rule."""
         if self.imported:
             return self.imported.spaces.get(batch_size, self.space)
         lr = self.space.root.get("lr")
-        if self.centre.rule == "none" or not isinstance(lr, Box):
+        if self.centre.rule == "none" or not isinstance(lr, Box | Fixed):
             return self.space
-        return self.space.replace("lr", lr.shift(self.centre.factor(batch_size)))
+        factor = self.centre.factor(batch_size)
+        moved = lr.shift(factor) if isinstance(lr, Box) else Fixed(value=float(lr.value) * factor)
+        return self.space.replace("lr", moved)
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved experiment as plain data; `Experiment.model_validate` reads it back."""
         return self.model_dump(mode="json", exclude_none=True)
-
-
-def _domain_problems(name: str, dimension: Box | Choice | Fixed) -> list[str]:
-    domain = DOMAINS.get(name)
-    if domain is None:
-        return []
-    if isinstance(dimension, Choice):
-        return [f"'{name}' must be a number or a numeric dimension, but it is a choice"]
-    if isinstance(dimension, Box):
-        ends = {"low": dimension.low, "high": dimension.high}
-    else:
-        ends = {"value": dimension.value}  # type: ignore[dict-item]
-    problems = []
-    for end, value in ends.items():
-        if isinstance(value, str | bool) or not domain.contains(value):
-            problems.append(f"'{name}' lies in {domain}, but {end}={value}; choose a value inside")
-    return problems
-
-
-def _with_natural_limits(space: SearchSpace) -> SearchSpace:
-    """Give every box the hard limits of its natural domain, so that widening never leaves it.
-
-    Where the domain's end is itself impossible (lr 0, momentum 1), a linear box stops a hundredth of the way short of
-    it; scales that never reach it need no limit.
-    """
-    for address, dimension in space.axes.items():
-        domain = DOMAINS.get(hyperparameter(address))
-        if domain is None or not isinstance(dimension, Box):
-            continue
-        limits: dict[str, float] = {}
-        straight = isinstance(dimension, Linear | Integer)
-        if dimension.hard_low is None and (domain.includes_low or straight):
-            limits["hard_low"] = domain.low if domain.includes_low else domain.low + (dimension.low - domain.low) / 100
-        if dimension.hard_high is None and (domain.includes_high or (straight and math.isfinite(domain.high))):
-            room = domain.high - dimension.high
-            limits["hard_high"] = domain.high if domain.includes_high else domain.high - room / 100
-        space = space.replace(address, dimension.model_copy(update=limits))
-    return space

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import yaml
@@ -138,3 +138,8 @@ def read_target(sentence: str, where: str) -> Target:
 def dump_experiment(experiment: Experiment) -> str:
     """The resolved experiment as YAML; `parse_experiment(read_yaml(...))` gives it back."""
     return yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True, width=110)
+
+
+def dump_data(data: Mapping[str, Any]) -> str:
+    """An experiment's plain data as a person would write it: lists and small mappings on one line."""
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)

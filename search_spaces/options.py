@@ -171,19 +171,22 @@ class Confirm(Frozen):
         seeds: fresh seeds for each.
         horizon: a re-run may train this many times the point's steps-to-target (at least the budget), so that a slower
             seed still reaches.
+        beyond_target: whether a re-run that has reached the target trains on to its horizon: for `bcrit finals`, and
+            for probes of a whole run.
     """
 
     points: StrictInt = Field(default=3, ge=1, le=100)
     seeds: StrictInt = Field(default=5, ge=0, le=10_000)
     horizon: float = Field(default=4.0, ge=1)
+    beyond_target: bool = False
 
 
 class Centre(Frozen):
-    """Where the box of the learning rate stands at each batch size; a starting point only.
+    """Where the box of the learning rate stands at each batch size, a starting point only; or its value if it is fixed.
 
     Attributes:
         rule: `none` (the same box), `linear` (lr ~ B), `sqrt` (lr ~ sqrt B).
-        batch_size: where the box is as written.
+        batch_size: where the box, or the value, is as written.
     """
 
     rule: Literal["none", "linear", "sqrt"] = "none"
@@ -196,7 +199,7 @@ class Centre(Frozen):
         return self
 
     def factor(self, batch_size: int) -> float:
-        """What the box of the learning rate is multiplied by."""
+        """What the box of the learning rate, or its value, is multiplied by."""
         if self.rule == "none" or self.batch_size is None:
             return 1.0
         return float((batch_size / self.batch_size) ** (1.0 if self.rule == "linear" else 0.5))

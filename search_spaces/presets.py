@@ -31,9 +31,10 @@ class Domain:
 
 _INFINITY = float("inf")
 _POSITIVE = Domain(0.0, _INFINITY, includes_low=False, includes_high=False)
-_FROM_ZERO = Domain(0.0, _INFINITY, includes_low=True, includes_high=False)
+FROM_ZERO: Final = Domain(0.0, _INFINITY, includes_low=True, includes_high=False)
 _BELOW_ONE = Domain(0.0, 1.0, includes_low=True, includes_high=False)
-_SHARE = Domain(0.0, 1.0, includes_low=True, includes_high=True)
+_FROM_ONE = Domain(1.0, _INFINITY, includes_low=True, includes_high=False)
+SHARE: Final = Domain(0.0, 1.0, includes_low=True, includes_high=True)
 
 DOMAINS: Final = {
     "lr": _POSITIVE,
@@ -41,19 +42,19 @@ DOMAINS: Final = {
     "beta1": _BELOW_ONE,
     "beta2": _BELOW_ONE,
     "eps": _POSITIVE,
-    "weight_decay": _FROM_ZERO,
-    "decoupled_weight_decay": _FROM_ZERO,
+    "weight_decay": FROM_ZERO,
+    "decoupled_weight_decay": FROM_ZERO,
     "trust_coefficient": _POSITIVE,
-    "extrapolation_lr": _FROM_ZERO,
-    "local_batch_size": Domain(1.0, _INFINITY, includes_low=True, includes_high=False),
-    "end_factor": _SHARE,
+    "extrapolation_lr": FROM_ZERO,
+    "local_batch_size": _FROM_ONE,
+    "end_factor": SHARE,
     "decay_fraction": _POSITIVE,
-    "warmup_fraction": _SHARE,
-    "warmup_steps": _FROM_ZERO,
+    "warmup_fraction": SHARE,
+    "warmup_steps": FROM_ZERO,
     "stable_share": _BELOW_ONE,
-    "drop_factor": _SHARE,
-    "drops": Domain(1.0, _INFINITY, includes_low=True, includes_high=False),
-    "first_drop": _SHARE,
+    "drop_factor": SHARE,
+    "drops": _FROM_ONE,
+    "first_drop": SHARE,
     "ema_decay": _BELOW_ONE,
     "ema_examples": _POSITIVE,
     "label_smoothing": _BELOW_ONE,
@@ -102,8 +103,9 @@ _PLAIN: Final = {
 EXTRAPOLATED: Final = {f"extrap_{base}": base for base in ("sgd", "momentum", "adam", "adamw")}
 """The optimizers that take their gradient at an extrapolated point (Lin et al. 2020), and what each is built on."""
 
-EXTRAPOLATIONS: Final = ("past", "fresh", "gaussian", "velocity")
-"""Whereto a gradient is extrapolated; `tuner.training.extrapolation` has the formulas."""
+EXTRAPOLATIONS: Final = {"past": 1, "fresh": 2, "gaussian": 1, "velocity": 1}
+"""Whereto a gradient is extrapolated, and how many gradients of each example one update then takes;
+`tuner.training.extrapolation` has the formulas."""
 
 OPTIMIZERS: Final = _PLAIN | {
     name: Parameters(
@@ -118,6 +120,42 @@ OPTIMIZERS: Final = _PLAIN | {
 
 OWN: Final = "own"
 """The optimizer of an experiment whose training function has its own: any name in the space is the function's."""
+
+# What PyTorch's formulas need, which is sometimes more than its classes check: at alpha or rho of 1 or more the mean of
+# squares never moves, or its root does not exist.
+_OF_OPTIMIZER: Final = {
+    "rmsprop": {"alpha": _BELOW_ONE},
+    "adagrad": {"lr_decay": FROM_ZERO, "initial_accumulator_value": FROM_ZERO},
+    "adadelta": {"rho": _BELOW_ONE},
+    "nadam": {"momentum_decay": FROM_ZERO},
+    "muon": {"ns_steps": _FROM_ONE},
+    "asgd": {"lambd": FROM_ZERO, "alpha": FROM_ZERO, "t0": FROM_ZERO},
+    "rprop": {
+        "eta1": Domain(0.0, 1.0, includes_low=False, includes_high=False),
+        "eta2": Domain(1.0, _INFINITY, includes_low=False, includes_high=False),
+        "step_size1": _POSITIVE,
+        "step_size2": _POSITIVE,
+    },
+    "adafactor": {
+        "beta2_decay": Domain(-_INFINITY, 0.0, includes_low=False, includes_high=True),
+        "eps1": FROM_ZERO,
+        "eps2": FROM_ZERO,
+        "d": _FROM_ONE,
+    },
+}
+
+
+def domains_of(optimizer: str) -> dict[str, Domain]:
+    """The natural domains where this optimizer makes the updates: under another, `alpha` may be anything.
+
+    Args:
+        optimizer: its name, in lower case.
+
+    Returns:
+        `DOMAINS` and those of the hyperparameters that only it has.
+    """
+    return {**DOMAINS, **_OF_OPTIMIZER.get(optimizer, {})}
+
 
 # The end factor reaches down to 0 (a fixed 0.01 costs 4 to 110 % more steps) and the decay length is searched freely as
 # a share of the study's step budget: measured on the noisy quadratic model.

@@ -29,6 +29,11 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
         return {address: dimension for address, dimension in self._walk() if not isinstance(dimension, Fixed)}
 
     @property
+    def dimensions(self) -> dict[str, Box | Choice | Fixed]:
+        """All dimensions by address, fixed ones included."""
+        return dict(self._walk())
+
+    @property
     def addresses(self) -> list[str]:
         """All dimensions by address, fixed ones included."""
         return [address for address, _ in self._walk()]
@@ -99,8 +104,8 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
             raise KeyError(f"{address} is a choice; only numeric dimensions have a box")
         return dimension
 
-    def replace(self, address: str, box: Box) -> SearchSpace:
-        """The space with one numeric dimension exchanged."""
+    def replace(self, address: str, box: Box | Fixed) -> SearchSpace:
+        """The space with one numeric dimension, or one that is not searched, exchanged."""
         name, *inner = address.split(".")
         dimension: Any = box
         if inner:

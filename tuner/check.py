@@ -9,13 +9,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.experiment import Experiment, WorkloadChoice
 from search_spaces.load import parse_experiment
+from search_spaces.natural_limits import domain_problems, with_natural_limits
 from search_spaces.options import Budget
-from search_spaces.presets import AVERAGED, AVERAGING
+from search_spaces.presets import AVERAGED, AVERAGING, Domain
 from search_spaces.problems import InputError
+from search_spaces.space import hyperparameter
 from search_spaces.tables import MEASUREMENTS
 from search_spaces.target import Direction, Target
 from tuner.check_execution import execution_problems
 from tuner.check_function import function_problems, with_own_optimizer
+from tuner.check_model import Note, model_problems
 from tuner.check_optimizer import averages, optimizer_problems
 from tuner.check_probes import probe_problems
 from tuner.workloads.function.workload import TrainingFunction
@@ -25,12 +28,13 @@ from tuner.workloads.registry import load_training
 from tuner.workloads.supervised import SupervisedWorkload
 
 
-def check_experiment(data: Any, where: str) -> Experiment:
+def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) -> Experiment:
     """Validate plain data as an experiment whose workload exists and fits.
 
     Args:
         data: what `read_yaml` returned.
         where: the file's name, for messages.
+        note: is told what can be run, but hardly is what was meant.
 
     Returns:
         The experiment, with what only the workload knows filled in: the unit of a batch, epochs as examples.
@@ -45,7 +49,8 @@ def check_experiment(data: Any, where: str) -> Experiment:
     choice = _read(WorkloadChoice, data, "workload")
     workload, unloaded = _load(choice)
     try:
-        experiment = parse_experiment(with_own_optimizer(data, workload), where)
+        name = None if choice is None else choice.name
+        experiment = parse_experiment(with_own_optimizer(data, workload, name), where)
     except InputError as error:
         problems += error.problems
     problems += unloaded
@@ -58,6 +63,9 @@ def check_experiment(data: Any, where: str) -> Experiment:
                 problems += optimizer_problems(workload, choice.name, experiment)
             if experiment is not None:
                 problems += execution_problems(workload, choice.name, experiment)
+                problems += _impossible_values(workload, experiment)
+            if experiment is not None and not problems:
+                problems += model_problems(workload, choice.name, experiment, note)
             if experiment is not None and not problems:
                 problems += probe_problems(workload, choice.name, experiment)
         except (Exception, SystemExit) as error:  # a user's module may raise anything when it is asked
@@ -65,7 +73,8 @@ def check_experiment(data: Any, where: str) -> Experiment:
     if problems or experiment is None or workload is None:
         raise InputError(where, problems)
     budget = experiment.budget.resolved(workload.n_examples or 0)
-    return experiment.model_copy(update={"unit": workload.unit, "budget": budget})
+    space = with_natural_limits(experiment.space, _domains(workload))
+    return experiment.model_copy(update={"unit": workload.unit, "budget": budget, "space": space})
 
 
 def _load(choice: WorkloadChoice | None) -> tuple[Workload | TrainingFunction | None, list[str]]:
@@ -98,8 +107,8 @@ def _misfits(workload: Workload | TrainingFunction, name: str, data: Mapping[str
                 f"'{target}'; write '{target.metric} {sign} {target.threshold:g}'"
             )
     budget = _read(Budget, data, "budget")
-    if budget is not None and budget.epochs is not None:
-        problems += _epoch_problems(budget, workload, name)
+    if budget is not None:
+        problems += _budget_problems(budget, workload, name)
     sizes = _read(tuple[int, ...], data, "batch_sizes")
     if sizes is not None and workload.n_examples is not None:
         if too_large := [b for b in sizes if b > workload.n_examples]:
@@ -112,14 +121,42 @@ def _misfits(workload: Workload | TrainingFunction, name: str, data: Mapping[str
     return problems
 
 
-def _epoch_problems(budget: Budget, workload: Workload | TrainingFunction, name: str) -> list[str]:
-    """Why this workload's epochs are no number of examples."""
-    if workload.n_examples is None:
+def _domains(workload: Workload | TrainingFunction) -> Mapping[str, Domain]:
+    """The values that hyperparameters of the workload's own can have at all, where it says so in `domains`."""
+    return getattr(workload, "domains", {})
+
+
+def _impossible_values(workload: Workload | TrainingFunction, experiment: Experiment) -> list[str]:
+    named = ((hyperparameter(address), dimension) for address, dimension in experiment.space.dimensions.items())
+    found = [problem for name, dimension in named for problem in domain_problems(name, dimension, _domains(workload))]
+    return [f"'space': {problem}" for problem in found]
+
+
+def _budget_problems(budget: Budget, workload: Workload | TrainingFunction, name: str) -> list[str]:
+    """Why this workload's epochs are no number of examples, or its reference batch makes no updates."""
+    n_examples = workload.n_examples
+    if budget.epochs is not None and n_examples is None and isinstance(workload, TrainingFunction):
+        return [
+            f"'budget.epochs': the function '{name}' does not say how large its training set is; set its attribute, "
+            f"'{name.rpartition(':')[2]}.n_examples = ...' in its module, or write 'examples' or 'steps'"
+        ]
+    if budget.epochs is not None and n_examples is None:
         return [f"'budget.epochs': workload '{name}' has no training set to pass over; write 'examples' or 'steps'"]
+    reference = budget.regime_adaptation
+    if reference is not None and n_examples is not None and reference > n_examples:
+        return [
+            f"'budget.regime_adaptation' is a batch size, at most the training set of {n_examples} {workload.unit}, "
+            f"but it is {reference}; choose a smaller one, 128 for example"
+        ]
     try:
-        budget.resolved(workload.n_examples)
+        resolved = budget.resolved(n_examples or 0)
     except ValueError as error:
         return [f"'budget': {error}"]
+    if reference is not None and resolved.steps + resolved.examples // reference < 1:
+        return [
+            f"'budget.regime_adaptation': batches of {reference} make no whole update of {resolved.examples} "
+            f"{workload.unit}; choose a smaller one, or a larger budget"
+        ]
     return []
 
 

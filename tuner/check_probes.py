@@ -45,12 +45,18 @@ def probe_problems(workload: object, name: str, experiment: Experiment) -> list[
         return [
             "'probes': only confirming runs are probed, but 'confirm.seeds' is 0; give it seeds, or remove the probes"
         ]
-    why = _why_no_scale(workload, experiment) if "noise_scale" in probes.measure else None
+    why = why_no_scale(workload, experiment, "remove noise_scale") if "noise_scale" in probes.measure else None
     return [] if why is None else [f"'probes': noise_scale cannot be measured on workload '{name}': {why}"]
 
 
-def _why_no_scale(workload: SupervisedWorkload, experiment: Experiment) -> str | None:
-    remedy = "remove noise_scale"
+def why_no_scale(workload: SupervisedWorkload, experiment: Experiment, remedy: str) -> str | None:
+    """Why gradient noise cannot be measured on a workload; None where it can.
+
+    Args:
+        workload: what is trained.
+        experiment: valid; its first batch size and the low corner of its space are tried.
+        remedy: what to do without it.
+    """
     if not workload.divisible:
         return f"it says that its loss or model mixes examples, so one example has no gradient of its own; {remedy}"
     space, batch_size = experiment.space, experiment.batch_sizes[0]

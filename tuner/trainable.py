@@ -96,7 +96,8 @@ class TrialTrainable(tune.Trainable):
         choice, resources = experiment.workload, experiment.resources
         if self._function:
             function = TrainingFunction(choice.name, choice.options)
-            return start(function, self._folder, settings, experiment.target.metric, limits, resources)
+            metric, budget = experiment.target.metric, proposal.budget_steps
+            return start(function, self._folder, settings, metric, limits, resources, budget)
         return _workload(choice.name, json.dumps(choice.options, sort_keys=True), self._folder).begin(settings)
 
     def step(self) -> dict[str, Any]:

@@ -44,15 +44,20 @@ def _identification(fit: HyperbolaFit) -> list[str]:
         )
     if not fit.identified["e_min"]:
         bound = f" b_crit is below {readable(fit.b_crit_high)} {fit.unit}." if 0 < fit.b_crit_high < math.inf else ""
+        least = min(fit.reached)
+        remedy = " Measure smaller ones." if least > 1 else f" There are no smaller ones: single {fit.unit} do as well."
         found.append(
-            f"e_min is not identified: batch sizes down to {readable(min(fit.reached))} do not show where the steps "
-            f"fall as 1/B.{bound} Measure smaller ones."
+            f"e_min is not identified: batch sizes down to {readable(least)} do not show where the steps fall as "
+            f"1/B.{bound}{remedy}"
         )
     if not found:
         factor = readable(fit.b_crit_high / fit.b_crit_low)
         found.append(f"b_crit is not identified: its interval spans a factor {factor}. Measure more batch sizes.")
     if fit.e_min == 0:
-        found.append("The steps do not fall as the batch size grows, which tuning at every batch size should prevent.")
+        found.append(
+            "The steps do not fall as the batch size grows: either all batch sizes lie on the plateau, or the larger "
+            "ones were tuned less well than the small ones."
+        )
     return found
 
 

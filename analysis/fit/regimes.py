@@ -71,6 +71,10 @@ def regime(batch_size: float, first: Place, second: Place) -> Regime:
 def sentence(found: Regimes) -> str | None:
     """Where the regimes begin and end, for people; None where neither boundary is known on any side."""
     first, second = found.perfect_scaling_ends, found.plateau_begins
+    sizes = [size for size, _ in found.studies]
+    # A boundary below all that was measured, perhaps below a single example, is no place on this curve.
+    if sizes and second.high < min(sizes):
+        return f"All batch sizes lie on the plateau, from the smallest, {readable(min(sizes))}, on."
     if first.batch_size is not None and second.batch_size is not None:
         return (
             f"Perfect scaling up to batch size {_with_interval(first)}, plateau from {_with_interval(second)} on, "

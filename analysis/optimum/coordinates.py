@@ -13,7 +13,9 @@ import pandas as pd
 from analysis.tried_scale import Scale, tried_scale
 from search_spaces.dimensions import Box, Choice, Log, ReverseLog
 from search_spaces.experiment import Experiment
+from search_spaces.presets import OPTIMIZERS
 from search_spaces.space import SearchSpace, hyperparameter
+from search_spaces.space_rules import has_effective_lr
 from search_spaces.tables import TRIALS
 
 Floats = npt.NDArray[np.float64]
@@ -77,19 +79,21 @@ class StudyAxes:
         choices: options by name of the hyperparameter.
         parents: conditional hyperparameter -> (choice, options under which it exists).
         declared: whether a search space was; else the range of the trials stands for it.
+        summed: whether lr / (1 - momentum) is what matters, by the optimizer.
     """
 
     numeric: tuple[Coordinate, ...]
     choices: Mapping[str, tuple[str, ...]]
     parents: Mapping[str, tuple[str, tuple[str, ...]]]
     declared: bool
+    summed: bool = True
 
     @property
     def effective(self) -> Coordinate | None:
-        """Lr / (1 - momentum) where both are searched; its box is the span of the box's corners."""
+        """Lr / (1 - momentum) where both are searched and it matters; its box is the span of the box's corners."""
         by_name = {coordinate.name: coordinate for coordinate in self.numeric}
         lr, momentum = by_name.get("lr"), by_name.get("momentum")
-        if lr is None or momentum is None or momentum.high >= 1 or lr.low <= 0:
+        if not self.summed or lr is None or momentum is None or momentum.high >= 1 or lr.low <= 0:
             return None
         return Coordinate(EFFECTIVE, "log", lr.low / (1 - momentum.low), lr.high / (1 - momentum.high))
 
@@ -120,8 +124,11 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
         The axes; none where nothing varied.
     """
     space = _last(experiment.space_at(batch_size), boundary[boundary["batch_size"] == batch_size])
+    # An import may not say what made the updates, or in words of its own: then its momentum is taken for SGD's.
+    unknown = experiment.imported is not None and experiment.optimizer.lower() not in OPTIMIZERS
+    summed = unknown or has_effective_lr(experiment.optimizer.lower())
     if not space.axes:
-        return _observed(search)
+        return _observed(search, summed)
     numeric: dict[str, Coordinate] = {}
     parents: dict[str, tuple[str, tuple[str, ...]]] = {}
     for address, axis in space.axes.items():
@@ -141,7 +148,7 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
         for name, axis in space.axes.items()
         if isinstance(axis, Choice) and len(axis.options) > 1 and name in search.columns
     }
-    return StudyAxes(tuple(numeric.values()), choices, parents, declared=True)
+    return StudyAxes(tuple(numeric.values()), choices, parents, declared=True, summed=summed)
 
 
 def _last(space: SearchSpace, boundary: pd.DataFrame) -> SearchSpace:
@@ -151,7 +158,7 @@ def _last(space: SearchSpace, boundary: pd.DataFrame) -> SearchSpace:
     return space
 
 
-def _observed(search: pd.DataFrame) -> StudyAxes:
+def _observed(search: pd.DataFrame, summed: bool) -> StudyAxes:
     """What varied among the trials, on the scale that its name or its range suggests."""
     numeric, choices = [], {}
     for name in (column for column in search.columns if column not in TRIALS.names):
@@ -163,7 +170,7 @@ def _observed(search: pd.DataFrame) -> StudyAxes:
             numeric.append(Coordinate(name, tried_scale(name, low, high), low, high))
         else:
             choices[name] = tuple(sorted(map(str, values.unique())))
-    return StudyAxes(tuple(numeric), choices, {}, declared=False)
+    return StudyAxes(tuple(numeric), choices, {}, declared=False, summed=summed)
 
 
 def values_of(frame: pd.DataFrame | Mapping[str, Any], name: str) -> Floats:

@@ -13,6 +13,7 @@ from analysis.recommendation.result import Recommendation
 from analysis.recommendation.sentences import place
 from analysis.recommendation.terms import Terms
 from analysis.wording import readable
+from search_spaces.presets import EXTRAPOLATIONS
 
 
 def caveats(found: Recommendation, offers: Sequence[Terms], hardware: Sequence[Hardware]) -> tuple[str, ...]:
@@ -31,6 +32,7 @@ def caveats(found: Recommendation, offers: Sequence[Terms], hardware: Sequence[H
             *_left_out(offers, hardware),
             *_edge(found, offers),
             *_hyperparameters(found),
+            *_gradients(found),
         ]
     )
 
@@ -188,6 +190,19 @@ def _hyperparameters(found: Recommendation) -> list[str]:
     if point.source == "nearest":
         return [f"The hyperparameters are those of the nearest study, at batch size {between}; retune them."]
     return []
+
+
+def _gradients(found: Recommendation) -> list[str]:
+    """Steps and examples count updates; a gradient that is taken twice shows in neither."""
+    kinds = [str(point.values.get("extrapolation", "")) for point in found.hyperparameters.values()]
+    count = max((EXTRAPOLATIONS.get(kind, 1) for kind in kinds), default=1)
+    if count == 1:
+        return []
+    times = "twice" if count == 2 else f"{count} times"
+    return [
+        f"An update takes the gradient of each of its examples {times}, as the extrapolation needs one of its own: "
+        f"examples count data, and gradients are {count} times as many."
+    ]
 
 
 __all__ = ["bend", "beyond", "caveats", "edge"]

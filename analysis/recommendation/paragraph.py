@@ -85,6 +85,9 @@ def _not_yet(found: Recommendation, terms: Terms) -> str:
         why, first = far, f"batch sizes above {largest}"
     elif not fit.identified["e_min"]:
         why, first = near, f"batch sizes below {smallest}"
+        if sizes[0] <= 1:
+            why = f"the steps hardly fall from batch size {smallest} on, and there is no smaller one"
+            return f"Do not count on larger batches: {why}. Repeat the measurements with more seeds first."
     return f"Do not decide on this yet: {why}. Measure {found.next_measurement or first} first."
 
 

@@ -12,7 +12,7 @@ from analysis.recommendation.choices import LimitMissed
 from analysis.recommendation.frontier import FrontierPoint
 from analysis.recommendation.hardware import title
 from analysis.recommendation.result import Recommendation
-from analysis.wording import duration, readable
+from analysis.wording import duration, readable, unit_of_duration
 from search_spaces.presets import STEPS_OF
 
 
@@ -62,7 +62,7 @@ def rounded_up(value: float) -> float:
 
 def hours_up(hours: float) -> float:
     """`rounded_up` in the unit that `duration` shows."""
-    scale = next((scale for scale in (1, 60) if hours * scale >= 1), 3600)
+    _, scale = unit_of_duration(hours)
     return rounded_up(hours * scale) / scale
 
 

@@ -36,7 +36,7 @@ def hover(lines: Mapping[str, Any]) -> str:
 
 def interval_text(value: Any, low: Any, high: Any) -> str:
     """A number with its interval: `89.5 (70.2 to 114)`; open ends in words."""
-    open_low, open_high = low is None or not low > 0, high is None or not high < math.inf
+    open_low, open_high = low is None or not low > 0, high is None or not 0 < high < math.inf
     if open_low and open_high:
         between = "no interval"
     elif open_low:

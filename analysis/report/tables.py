@@ -11,7 +11,7 @@ from analysis.analyze import RunAnalysis
 from analysis.recommendation.frontier import FrontierPoint
 from analysis.recommendation.hardware import title
 from analysis.recommendation.recommend import Recommendation
-from analysis.report.choice_traces import CHOICES
+from analysis.report.choice_traces import choices_by_place
 from analysis.report.frontier_plot import time_unit
 from analysis.report.labels import interval_text, value_text
 from analysis.report.table import Table, table_of
@@ -84,14 +84,16 @@ def boundary_table(analysis: RunAnalysis) -> Table:
 
 
 def choice_table(recommendation: Recommendation, unit: str) -> Table:
-    """The choices with what they take."""
-    choices = recommendation.choices
-    return table_of([{"choice": n, **_taken(choices[n], unit, recommendation)} for n in CHOICES if n in choices])
+    """The choices with what they take; those that agree share a row."""
+    places = choices_by_place(recommendation).items()
+    return table_of([{"choice": ", ".join(names), **_taken(point, unit, recommendation)} for point, names in places])
 
 
 def advice_table(recommendation: Recommendation) -> Table:
     """The hyperparameters to train with at each choice, and where they come from."""
-    advised = {name: recommendation.hyperparameters[name] for name in CHOICES if name in recommendation.hyperparameters}
+    agreeing = choices_by_place(recommendation).values()
+    known = recommendation.hyperparameters
+    advised = {", ".join(names): known[names[0]] for names in agreeing if names[0] in known}
     names = list(dict.fromkeys(name for at in advised.values() for name in at.values))
     return table_of(
         [

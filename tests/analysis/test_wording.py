@@ -12,7 +12,18 @@ def test_numbers_have_three_digits_or_all_before_the_point(number: float, text: 
     assert readable(number) == text
 
 
-@pytest.mark.parametrize(("hours", "text"), [(36, "36 h"), (0.07, "4.2 min"), (0.0001, "0.36 s")])
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (36, "36 h"),
+        (0.07, "4.2 min"),
+        (0.0001, "0.36 s"),
+        (0.017 / 3600, "0.017 s"),
+        (0.0081 / 3600, "8.1 ms"),
+        (4.7e-5 / 3600, "47 µs"),
+        (0.0, "0 s"),
+    ],
+)
 def test_durations_come_in_the_unit_a_person_would_use(hours: float, text: str) -> None:
     assert duration(hours) == text
 

@@ -36,7 +36,7 @@ def problems(**changes: Any) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("examples/*.yaml")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("examples/**/*.yaml")), ids=lambda p: p.name)
 def test_every_example_is_read_and_survives_being_frozen(path: Path) -> None:
     experiment = parse_experiment(read_yaml(path.read_text(), path.name), path.name)
     assert parse_experiment(read_yaml(dump_experiment(experiment), "frozen"), "frozen") == experiment
@@ -69,6 +69,12 @@ def test_widening_never_leaves_the_natural_domain() -> None:
 def test_without_a_schedule_it_is_constant() -> None:
     space = {"lr": 0.1, "momentum": 0.9}
     assert parsed(space=space).space.sample(np.random.default_rng(0))["schedule"] == "constant"
+
+
+def test_a_fixed_learning_rate_is_scaled_by_the_rule() -> None:
+    experiment = parsed(centre={"rule": "sqrt", "batch_size": 16}, space={"lr": 0.1, "momentum": 0.9})
+    points = [experiment.space_at(batch_size).from_unit({"schedule": 0.5}) for batch_size in (16, 64)]
+    assert [point["lr"] for point in points] == pytest.approx([0.1, 0.2])
 
 
 def test_the_box_of_the_learning_rate_is_centred_by_the_rule() -> None:
@@ -118,8 +124,8 @@ def test_momentum_zero_is_a_natural_limit() -> None:
         ({"search": {"stopping": "hyperband"}}, "search.stopping.rule"),
         ({"centre": {"rule": "linear"}}, "needs 'batch_size'"),
         (
-            {"centre": {"rule": "sqrt", "batch_size": 16}, "space": {"lr": 0.1, "momentum": 0.9}},
-            "'centre' moves the box of lr, but lr has none",
+            {"centre": {"rule": "sqrt", "batch_size": 16}, "optimizer": "own", "space": {"momentum": 0.9}},
+            "'centre' moves lr, but 'space' has none",
         ),
         ({"boundary": {"margin": 0.7}}, "boundary.margin"),
         ({"space": [1, 2]}, "space"),

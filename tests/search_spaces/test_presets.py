@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.presets import AVERAGING, DOMAINS, EXTRAPOLATED, OPTIMIZERS, SCHEDULES, STEPS_OF, WARMUP, derived
+from search_spaces.presets import (
+    AVERAGING,
+    DOMAINS,
+    EXTRAPOLATED,
+    OPTIMIZERS,
+    SCHEDULES,
+    STEPS_OF,
+    WARMUP,
+    derived,
+    domains_of,
+)
 from search_spaces.space import SearchSpace
 
 
@@ -44,3 +54,9 @@ def test_what_was_computed_from_a_share_is_no_hyperparameter_of_its_own(
     point: dict[str, float | None], found: set[str]
 ) -> None:
     assert derived(point) == found
+
+
+def test_a_hyperparameter_of_one_optimizer_alone_has_a_domain_only_there() -> None:
+    assert not domains_of("rmsprop")["alpha"].contains(1.0) and domains_of("asgd")["alpha"].contains(1.0)
+    assert "alpha" not in domains_of("own") and domains_of("momentum") == DOMAINS
+    assert all(set(domains_of(name)) - set(DOMAINS) <= set(OPTIMIZERS[name].names) for name in OPTIMIZERS)

@@ -89,10 +89,19 @@ def test_epochs_are_examples_in_the_frozen_experiment_which_can_be_run_again() -
             "'noisy_quadratic' has no training set to pass over; write 'examples' or 'steps'",
         ),
         ({"budget": {"epochs": -1}}, "'budget.epochs' must be greater than 0"),
+        (
+            {"budget": {"epochs": 9, "regime_adaptation": 2000}},
+            "'budget.regime_adaptation' is a batch size, at most the training set of 1437 examples, but it is 2000",
+        ),
+        ({"budget": {"epochs": 0.5, "regime_adaptation": 1000}}, "of 1000 make no whole update of 718 examples"),
+        (
+            {"workload": "noisy_quadratic", "target": "risk < 1", "budget": {"examples": 99, "regime_adaptation": 100}},
+            "batches of 100 make no whole update of 99 examples; choose a smaller one",
+        ),
     ],
     ids=str,
 )
-def test_epochs_that_are_no_number_of_examples_are_refused(changes: dict[str, Any], message: str) -> None:
+def test_budgets_that_the_training_set_makes_no_sense_of_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
         check_experiment({**GOOD, **changes}, "x")
     assert message in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,6 +33,22 @@ declared.unit, declared.n_examples, declared.metrics = "tokens", 640, {"loss": "
 
 def one_argument(config: Any) -> None:
     pass
+
+
+async def asynchronous(config: Any, report: Any) -> None:
+    pass
+
+
+def generator(config: Any, report: Any) -> Iterator[int]:
+    yield 1
+
+
+class Callable:
+    async def __call__(self, config: Any, report: Any) -> None:
+        pass
+
+
+an_object = Callable()
 
 
 def wrongly_declared(config: Any, report: Any) -> None:
@@ -71,13 +88,17 @@ def test_what_a_function_says_of_itself_is_used() -> None:
     [
         ({"workload": f"{__name__}:one_argument"}, r"called as train\(config, report\), but its signature is \(config"),
         ({"workload": f"{__name__}:wrongly_declared"}, "'metrics' of .* says for each metric 'minimize' or 'maximize'"),
+        ({"workload": f"{__name__}:asynchronous"}, "called once and trains until .* it is 'async'; make"),
+        ({"workload": f"{__name__}:an_object"}, "but it is 'async'"),
+        ({"workload": f"{__name__}:generator"}, "but it is a generator, .* use report.* in the place of 'yield'"),
+        ({"space": {"lr": 0.1, "budget_steps": 3}}, "'space': budget_steps is what a trial decides"),
         ({"workload": f"{__name__}:trains"}, "has no class or function 'trains'; did you mean 'train'"),
         ({"workload": f"{__name__}:declared", "target": "loss > 1"}, "improves by minimizing"),
         ({"workload": f"{__name__}:declared", "target": "acc > 1"}, "has no metric 'acc'; its metrics are loss"),
         ({"workload": f"{__name__}:declared", "batch_sizes": [641]}, "at most the training set of 640 tokens"),
         ({"workload": {"name": f"{__name__}:train", "lr": 3}}, "lr stands among the options and in 'space'"),
         ({"workload": {"name": f"{__name__}:train", "seed": 3}}, "options seed are what a trial decides"),
-        ({"budget": {"epochs": 3}}, "has no training set to pass over"),
+        ({"budget": {"epochs": 3}}, "does not say how large .* set its attribute, 'train.n_examples = ...' in its"),
         ({"target": "step < 3"}, "'step' is a column of our own"),
         ({"optimizer": "momentum"}, "optimizer 'momentum' needs momentum"),
         ({"execution": {"micro_batch": 4}}, "computes its updates itself"),
@@ -90,3 +111,9 @@ def test_what_cannot_be_meant_is_refused(changes: dict[str, Any], message: str) 
     with pytest.raises(InputError) as caught:
         check_experiment({**GOOD, **changes}, "x")
     assert re.search(message, str(caught.value)), caught.value
+
+
+def test_a_function_that_cannot_be_loaded_is_one_problem() -> None:
+    with pytest.raises(InputError) as caught:
+        check_experiment({**GOOD, "workload": "no_such_module:train"}, "x")
+    assert len(caught.value.problems) == 1 and "no_such_module" in str(caught.value)

@@ -83,3 +83,19 @@ def test_confirming_runs_are_probed_and_searching_ones_are_not() -> None:
     assert all("weight_distance" not in row for row in found[Stage.SEARCH])
     assert all(row["weight_distance"] > 0 for row in found[Stage.CONFIRM] if row["step"] > 0)
     assert [row["val_loss"] for row in found[Stage.SEARCH]] == [row["val_loss"] for row in found[Stage.CONFIRM]]
+
+
+def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def made(call: Any, silence_seconds: float) -> Any:
+        given.update(call.settings)
+        raise RuntimeError("enough is known")
+
+    monkeypatch.setattr("tuner.workloads.function.process.FunctionProcess", made)
+    data = {**EXPERIMENT, "workload": "somewhere:train", "optimizer": "own"}
+    worker = TrialTrainable.__new__(TrialTrainable)
+    config = to_config(replace(proposal(16), stage=Stage.CONFIRM, max_steps=32))
+    worker.setup(config, experiment=parse_experiment(data, "test").to_dict(), function=True)
+    assert "enough is known" in worker.step()["ending"].message
+    assert (given["budget_steps"], given["max_steps"]) == (8, 32)

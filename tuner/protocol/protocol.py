@@ -140,6 +140,7 @@ class PerStudyProtocol:
                         point=dict(winner.point),
                         budget_steps=budget_steps,
                         max_steps=max(budget_steps, int(np.ceil(wanted.horizon * winner.steps_to_target))),
+                        stop_at_target=not wanted.beyond_target,
                     )
         return None
 

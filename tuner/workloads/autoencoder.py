@@ -57,4 +57,4 @@ class AutoencoderWorkload(SelfSupervisedWorkload):
 
     @cached_property
     def _images(self) -> ImageSet:
-        return load_images(self._choice)
+        return load_images(self._choice, labelled=False)

@@ -19,7 +19,7 @@ from tuner.workloads.models.classifiers import read_classifier
 from tuner.workloads.models.in_parts import InParts
 from tuner.workloads.models.normalisation import batch_normalisation
 from tuner.workloads.models.standardise import Standardise
-from tuner.workloads.options import read_choice, with_train_loss
+from tuner.workloads.options import read_choice, whole, with_train_loss
 from tuner.workloads.supervised import SupervisedWorkload
 
 # Images evaluated at a time. On one core, an image takes the small CNN of examples/fashion_mnist.yaml 0.032, 0.022 and
@@ -57,15 +57,13 @@ class ImageClassifier(SupervisedWorkload):
         """
         self._choice = read_choice(ImageChoice, data, "data", "source")
         self._model = read_classifier(model)
-        if label_smoothing_over not in DEFINITIONS:
+        if not isinstance(label_smoothing_over, str) or label_smoothing_over not in DEFINITIONS:
             said = "; ".join(f"{name}: {meaning}" for name, meaning in DEFINITIONS.items())
             raise ValueError(f"'label_smoothing_over' is {label_smoothing_over!r}, but must be one of {said}")
         self._smoothing_over = label_smoothing_over
         if ghost_batch_size is not None and not self._model.normalised:
             raise ValueError(f"model '{model}' has no batch normalisation; remove 'ghost_batch_size'")
-        if ghost_batch_size is not None and (isinstance(ghost_batch_size, bool) or not ghost_batch_size >= 1):
-            raise ValueError(f"'ghost_batch_size' must be a whole number from 1, but it is {ghost_batch_size!r}")
-        self._ghost_batch_size = ghost_batch_size
+        self._ghost_batch_size = None if ghost_batch_size is None else whole("ghost_batch_size", ghost_batch_size)
         self.hyperparameters = ("label_smoothing",) if self._model.dropout is None else ("label_smoothing", "dropout")
         self.train_loss_examples, self.metrics = with_train_loss(
             train_loss_examples,

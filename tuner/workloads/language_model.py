@@ -15,7 +15,7 @@ from tuner.workloads.data.tokens import TokenSet, load_tokens
 from tuner.workloads.losses import cross_entropy
 from tuner.workloads.models.in_parts import InParts
 from tuner.workloads.models.language import build_language_model, read_language_model
-from tuner.workloads.options import read_choice, with_train_loss
+from tuner.workloads.options import read_choice, whole, with_train_loss
 from tuner.workloads.self_supervised import SelfSupervisedWorkload
 
 _SHARE = 0.1  # of the text that validates where nothing says which; nanoGPT's for the same kind of text
@@ -57,14 +57,12 @@ class LanguageModel(SelfSupervisedWorkload):
         """
         self._choice = read_choice(TextChoice, data, "data", "source")
         self._size = read_language_model(model)
-        for name, count in (("sequence_length", sequence_length), ("validation_sequences", validation_sequences)):
-            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-                raise ValueError(f"'{name}' must be a whole number from 1, but it is {count!r}")
         if unit not in ("sequences", "tokens"):
             raise ValueError(f"'unit' must be sequences or tokens, but it is {unit!r}")
         self.unit = unit
-        self._length = sequence_length
-        self._validation_sequences = validation_sequences
+        self._length = whole("sequence_length", sequence_length)
+        n = validation_sequences
+        self._validation_sequences = None if n is None else whole("validation_sequences", n)
         self.hyperparameters = ("label_smoothing", "dropout")
         self.train_loss_examples, self.metrics = with_train_loss(train_loss_examples, {"val_loss": Direction.MINIMIZE})
 

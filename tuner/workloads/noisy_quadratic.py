@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from search_spaces.target import Direction
+from tuner.training.batch_schedule import Progress, State
+from tuner.training.noise_scale import ExactScale, of_quadratic
 from tuner.training.schedule import learning_rate
 from tuner.training.settings import Settings
 from tuner.workloads.second_moments import MOMENTS, Vector
@@ -119,7 +121,8 @@ class NoisyQuadraticRun:
             raise ValueError(f"there is no optimizer {settings.optimizer!r}; choose one of {', '.join(MOMENTS)}")
         self._workload = workload
         self._settings = settings
-        self._step = 0
+        self._step = self._examples = 0
+        self._batch_size = settings.batch_size
         self._use(learning_rate(settings.hyperparameters, 0))
         self._moments = np.zeros_like(self._noise)  # (1 or 3, dimensions): E x^2, and where needed E x v, E v^2
         self._moments[0] = workload.start
@@ -127,7 +130,7 @@ class NoisyQuadraticRun:
 
     def _use(self, lr: float) -> None:
         self._lr = lr
-        noise = self._workload.noise / self._settings.batch_size
+        noise = self._workload.noise / self._batch_size
         update = MOMENTS[self._settings.optimizer]
         self._matrix, self._noise = update(lr, self._settings.number("momentum"), self._workload.spectrum, noise)
 
@@ -136,13 +139,39 @@ class NoisyQuadraticRun:
         # A loop over the steps and not a power of the matrix: the same bits however the steps are divided into calls.
         with np.errstate(over="ignore", invalid="ignore"):  # a diverging run overflows; `evaluate` says so
             for _ in range(steps):
-                lr = learning_rate(self._settings.hyperparameters, self._step)
-                if lr != self._lr:
+                lr, batch_size = self._next()
+                if lr != self._lr or batch_size != self._batch_size:
+                    self._batch_size = batch_size
                     self._use(lr)
                 np.multiply(self._matrix, self._moments, out=self._products)
                 np.add.reduce(self._products, axis=1, out=self._moments)
                 self._moments += self._noise
                 self._step += 1
+                self._examples += batch_size
+
+    def _next(self) -> tuple[float, int]:
+        """Learning rate and batch size of the next update."""
+        plan, lr = self._settings.batches, None
+        batch_size = self._settings.batch_size
+        if plan is not None:
+            scale = self.scale
+            before = self._batch_size if self._step else None
+            state = State(self._step, self._examples, before, scale.b_noise, scale.lr_max)
+            decision = plan.decide(state)
+            batch_size, lr = decision.batch_size, decision.lr
+        return (learning_rate(self._settings.hyperparameters, self._step) if lr is None else lr), batch_size
+
+    @property
+    def scale(self) -> ExactScale:
+        """The exact noise scales at the present second moments."""
+        return of_quadratic(self._workload.spectrum, self._workload.noise, self._moments[0])
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far a run with a plan of batch sizes has come; None without one."""
+        if self._settings.batches is None:
+            return None
+        return Progress(self._examples, self._batch_size if self._step else None, self.scale.b_noise)
 
     def evaluate(self) -> Mapping[str, float]:
         """The expected loss, times the log-normal noises; infinite where it overflows."""

@@ -56,6 +56,43 @@ def read_choice(kind: type[Choice], given: Any, option: str, word: str) -> Choic
         raise ValueError(f"option '{option}': " + "; ".join(describe(error, kind, facts))) from error
 
 
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """An option that counts something.
+
+    Args:
+        name: the option's, for messages.
+        value: as written in the experiment.
+        least: the smallest that can be.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: it is no whole number from `least` on.
+    """
+    if type(value) is not int or value < least:  # True is an int, and 4.0 none
+        raise ValueError(f"'{name}' must be a whole number from {least}, but it is {value!r}")
+    return value
+
+
+def number(name: str, value: Any) -> float:
+    """An option that is a number of any kind.
+
+    Args:
+        name: the option's, for messages.
+        value: as written in the experiment.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"'{name}' must be a number, but it is {value!r}")
+    return value
+
+
 def with_train_loss(train_loss_examples: Any, metrics: Mapping[str, Direction]) -> tuple[int, Mapping[str, Direction]]:
     """The option of the same name, and the metrics that it leads to.
 
@@ -64,11 +101,7 @@ def with_train_loss(train_loss_examples: Any, metrics: Mapping[str, Direction]) 
         metrics: those of the workload.
 
     Returns:
-        How many examples, and the metrics with `train_loss` unless it is 0.
-
-    Raises:
-        ValueError: it is no whole number from 0.
+        How many examples, and the metrics with `train_loss` unless it is 0. No whole number from 0 is a ValueError.
     """
-    if isinstance(train_loss_examples, bool) or not isinstance(train_loss_examples, int) or train_loss_examples < 0:
-        raise ValueError(f"'train_loss_examples' must be a whole number from 0, but it is {train_loss_examples!r}")
-    return train_loss_examples, {**metrics, "train_loss": Direction.MINIMIZE} if train_loss_examples else metrics
+    n = whole("train_loss_examples", train_loss_examples, least=0)
+    return n, {**metrics, "train_loss": Direction.MINIMIZE} if n else metrics

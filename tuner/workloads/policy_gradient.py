@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from search_spaces.presets import FROM_ZERO, SHARE, Domain
 from search_spaces.target import Direction
 from tuner.training.placement import device_for
 from tuner.training.policy_gradient.episodes import Episodes
@@ -17,6 +18,7 @@ from tuner.training.policy_gradient.run import METRIC, PolicyGradientRun
 from tuner.training.settings import Settings
 from tuner.workloads.environments import make_environments, shapes
 from tuner.workloads.models.actor_critic import read_actor_critic
+from tuner.workloads.options import number, whole
 
 
 class PolicyGradient:
@@ -38,11 +40,18 @@ class PolicyGradient:
         unit: frames.
         metrics: `val_return`.
         hyperparameters: those above.
+        domains: what values they can have at all, so that a box is never widened beyond.
     """
 
     unit: str = "frames"
     metrics: Mapping[str, Direction] = {METRIC: Direction.MAXIMIZE}
     hyperparameters: tuple[str, ...] = ("gamma", "gae_lambda", "value_coefficient", "entropy_coefficient")
+    domains: Mapping[str, Domain] = {
+        "gamma": SHARE,
+        "gae_lambda": SHARE,
+        "value_coefficient": FROM_ZERO,
+        "entropy_coefficient": FROM_ZERO,
+    }
 
     def __init__(
         self,
@@ -88,8 +97,15 @@ class PolicyGradient:
             "evaluation_steps": evaluation_steps,
         }
         for name, count in counts.items():
-            if type(count) is not int or count < 1:
-                raise ValueError(f"'{name}' must be a whole number from 1, but it is {count!r}")
+            whole(name, count)
+        coefficients = {
+            "gamma": gamma,
+            "gae_lambda": gae_lambda,
+            "value_coefficient": value_coefficient,
+            "entropy_coefficient": entropy_coefficient,
+        }
+        for name, coefficient in coefficients.items():
+            number(name, coefficient)
         switches = {
             "normalise_advantages": normalise_advantages,
             "clip_rewards": clip_rewards,

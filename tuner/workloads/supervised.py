@@ -145,7 +145,8 @@ class SupervisedWorkload(ABC):
             given["ema_examples"] = float(given["ema_examples"]) * (rows / batch_size)
         if "local_batch_size" in given:  # above the batch size it means the whole batch
             given["local_batch_size"] = self.rows(min(batch_size, int(given["local_batch_size"])))
-        return replace(settings, batch_size=rows, hyperparameters=given)
+        plan = None if settings.batches is None else settings.batches.in_rows(self.rows, batch_size / rows)
+        return replace(settings, batch_size=rows, hyperparameters=given, batches=plan)
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         n = len(self._validation[0])

@@ -3,12 +3,14 @@ from __future__ import annotations
 import math
 from dataclasses import astuple
 
+import pandas as pd
 import pytest
 
+from analysis.fit.estimate import fit_hyperbola
 from analysis.fit.hyperbola import Hyperbola
 from analysis.fit.landmarks import Knee, Place
 from analysis.fit.p_norm import PNorm
-from analysis.fit.regimes import Regime, regimes
+from analysis.fit.regimes import Regime, regimes, sentence
 
 SIZES = (4.0, 18.0, 64.0, 380.0, 1000.0)
 
@@ -46,3 +48,10 @@ def test_a_bound_on_one_side_classifies_only_that_side() -> None:
     below = regimes(Knee(Place(None, 0, 1000)), (1.0, 3000.0, 10_000.0))
     assert [regime for _, regime in below.studies] == [Regime.UNCERTAIN, Regime.UNCERTAIN, Regime.PLATEAU]
     assert above.perfect_scaling_ends.batch_size is None
+
+
+def test_a_plateau_that_begins_below_all_that_was_measured_is_said_of_what_was_measured() -> None:
+    for steps in ([100.0] * 6, [100.0, 101, 99, 100, 101, 98]):
+        rows = pd.DataFrame({"batch_size": [8, 16, 32, 64, 128, 256], "steps": steps})
+        found = fit_hyperbola(rows).regimes()
+        assert sentence(found) == "All batch sizes lie on the plateau, from the smallest, 8, on."

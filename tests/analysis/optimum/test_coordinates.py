@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,26 @@ def test_the_effective_learning_rate_spans_the_corners_of_the_box() -> None:
     assert axes.effective is not None
     assert [axes.effective.low, axes.effective.high] == pytest.approx([0.001, 10 / 0.01])
     assert values_of({"lr": 0.1, "momentum": 0.5}, EFFECTIVE) == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "summed"),
+    [
+        ({"optimizer": "nesterov"}, True),
+        ({"optimizer": "muon"}, False),
+        ({"optimizer": "own"}, True),
+        ({"optimizer": "Nesterov, as logged", "imported": {"format": "csv", "source": "x"}}, True),
+        ({"optimizer": "Muon", "imported": {"format": "csv", "source": "x"}}, False),
+    ],
+    ids=str,
+)
+def test_there_is_an_effective_learning_rate_only_where_the_velocity_is_a_sum(
+    changes: dict[str, Any], summed: bool
+) -> None:
+    search = pd.DataFrame({"lr": [0.1, 0.2], "momentum": [0.5, 0.6]})
+    axes = study_axes(spec(PLANE, **changes), NO_EDGES, 4, search)
+    assert ([c.name for c in axes.decoupled] == [EFFECTIVE, "momentum"]) == summed
+    assert [c.name for c in axes.numeric] == ["lr", "momentum"]
 
 
 def test_the_box_is_the_one_that_was_searched_last() -> None:

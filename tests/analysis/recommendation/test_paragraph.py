@@ -180,3 +180,12 @@ def test_the_limit_that_is_printed_as_needed_is_enough(limits: dict[str, float])
     assert allow is not None
     value = float(allow[1].replace(",", "")) / (60 if allow[2] == " min" else 1)
     assert recommend(NOISY, ALL, **{name: value}).feasible  # type: ignore[arg-type]
+
+
+def test_where_single_examples_do_as_well_nothing_smaller_is_asked_for() -> None:
+    flat = fit_hyperbola(pd.DataFrame({"batch_size": [1, 2, 4, 8, 16], "steps": [103, 101, 100, 100, 100]}))
+    told = text(recommend(flat, None))
+    assert told.startswith("Do not count on larger batches: the steps hardly fall from batch size 1 on, and there is")
+    assert "below 1" not in told
+    (said,) = [note for note in flat.notes if note.startswith("e_min is not identified")]
+    assert said.endswith("There are no smaller ones: single examples do as well.")

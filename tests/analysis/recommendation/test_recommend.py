@@ -171,6 +171,13 @@ def test_hyperparameters_are_given_at_every_choice_with_their_source() -> None:
     assert any("interpolated between batch sizes 128 and 256" in caveat for caveat in found.caveats)
 
 
+@pytest.mark.parametrize(("extrapolation", "told"), [("fresh", 1), ("past", 0), (None, 0)])
+def test_a_gradient_that_is_taken_twice_is_told(extrapolation: str | None, told: int) -> None:
+    best = {float(b): {"lr": 0.1} | ({"extrapolation": extrapolation} if extrapolation else {}) for b in B}
+    caveats = recommend(EXACT, hyperparameters=best).caveats
+    assert len([caveat for caveat in caveats if "gradient of each of its examples twice" in caveat]) == told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -55,3 +55,7 @@ def test_both_names_and_values_of_a_hover_box_are_escaped() -> None:
 )
 def test_open_ends_of_an_interval_are_words(low: float | None, high: float | None, text: str) -> None:
     assert interval_text(89.5, low, high) == text
+
+
+def test_an_interval_that_is_nothing_is_none() -> None:
+    assert interval_text(None, 0.0, 0.0) == "no interval" and interval_text(None, 0.0, 0.5) == "below 0.5"

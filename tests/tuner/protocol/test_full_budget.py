@@ -1,4 +1,4 @@
-"""Stopping rule `full`: search trials go on beyond the target, and nothing else changes."""
+"""Trials that go on beyond the target: of the search under the rule `full`, re-runs where `confirm` says so."""
 
 from __future__ import annotations
 
@@ -82,3 +82,26 @@ def test_search_trials_train_their_whole_budget_and_re_runs_stop_at_the_target()
     for batch_size in (8, 64):
         crossings = [[r.steps_to_target for r in runs[rule][batch_size]] for rule in runs]
         assert crossings[0] == crossings[1] and any(crossings[0])
+
+
+def test_re_runs_train_to_their_horizon_where_confirm_says_so_and_cross_where_they_did() -> None:
+    data = {
+        "workload": "tests.scripted:ExactHyperbola",
+        "batch_sizes": [8, 64],
+        "target": "loss < 1",
+        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
+        "budget": {"steps": 500, "examples": 10_000},
+        "search": {"protocol": "sobol", "trials": 8},
+        "boundary": {"max_rounds": 0},
+    }
+    crossings = []
+    for beyond in (False, True):
+        confirm = {"points": 1, "seeds": 2, "horizon": 1, "beyond_target": beyond}
+        spec = parse_experiment({**data, "confirm": confirm}, "x")
+        made = simulate(spec, ExactHyperbola(s_min=50, b_crit=64))
+        again = [r for records in made.values() for r in records if r.stage is Stage.CONFIRM]
+        assert len(again) == 4 and all(r.outcome is Outcome.REACHED for r in again)
+        ends = [spec.budget.max_steps(r.batch_size) if beyond else r.steps_to_target for r in again]
+        assert [r.steps for r in again] == ends
+        crossings.append([r.steps_to_target for r in again])
+    assert crossings[0] == crossings[1]

@@ -42,3 +42,8 @@ def test_a_variational_run_repeats_to_the_bit_however_often_it_is_evaluated(sour
         curves.append(run.evaluate())
     assert curves[0] == curves[1]
     assert "train_loss" in curves[0]
+
+
+def test_it_needs_no_labels(source: dict[str, Any]) -> None:
+    (Path(source["source"]) / "train-labels-idx1-ubyte.gz").unlink()
+    assert AutoencoderWorkload(source, {"name": "autoencoder", **SIZES}).n_examples == 48

@@ -129,6 +129,9 @@ def test_dropout_comes_from_the_settings_before_the_model(source: dict[str, Any]
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "smoothing": ({"label_smoothing_over": "some"}, "'label_smoothing_over' is 'some', but must be one of all: eps"),
     "ghosts without normalisation": ({"ghost_batch_size": 8}, "has no batch normalisation; remove 'ghost_batch_size'"),
+    "half a ghost": ({"model": "resnet_8", "ghost_batch_size": 4.0}, "must be a whole number from 1, but it is 4.0"),
+    "a word": ({"model": "resnet_8", "ghost_batch_size": "four"}, "'ghost_batch_size' must be a whole number from 1"),
+    "a list": ({"label_smoothing_over": [1]}, "'label_smoothing_over' is [1], but must be one of all: eps"),
     "no ghosts": ({"model": "resnet_8", "ghost_batch_size": 0}, "'ghost_batch_size' must be a whole number from 1"),
     "model": ({"model": "cnn"}, "there is no model 'cnn'"),
     "data": ({"data": {"sauce": "mnist"}}, "option 'data'"),

@@ -97,6 +97,8 @@ def test_what_may_be_searched_is_the_option_where_it_is_not(name: str) -> None:
         ({"gamma": 1.5}, r"'gamma' must lie in \[0, 1\], but it is 1.5"),
         ({"model": "resnet_8"}, "there is no model 'resnet_8'; the models are mlp, cnn"),
         ({"model": {"name": "mlp", "hidden": 3}}, "option 'model': .*hidden"),
+        ({"gamma": "x"}, "'gamma' must be a number, but it is 'x'"),
+        ({"entropy_coefficient": None}, "'entropy_coefficient' must be a number, but it is None"),
         ({"environment": 3}, "'environment' must be an id such as CartPole-v1, but it is 3"),
         ({"environment_options": [1]}, r"'environment_options' must be a mapping, but it is \[1\]"),
     ],
@@ -104,6 +106,16 @@ def test_what_may_be_searched_is_the_option_where_it_is_not(name: str) -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PolicyGradient(**options)
+
+
+def test_a_discount_is_never_widened_beyond_1() -> None:
+    space = {**EXPERIMENT["space"], "gamma": "linear from 0.9 to 0.999", "gae_lambda": 0.95}
+    found = check_experiment({**EXPERIMENT, "space": space}, "x")
+    widened = found.space.widen("gamma", "high", 0.5).widen("gamma", "high", 0.5)
+    assert widened.box("gamma").high == 1.0
+    assert check_experiment(found.to_dict(), "frozen") == found
+    with pytest.raises(InputError, match=r"'gae_lambda' lies in \[0, 1\], but value=1.5; choose a value inside"):
+        check_experiment({**EXPERIMENT, "space": {**space, "gae_lambda": 1.5}}, "x")
 
 
 def test_an_experiment_with_it_is_valid_and_counts_frames() -> None:

@@ -19,23 +19,24 @@ _UNSIGNED_BYTES = b"\0\0\x08"  # two zero bytes and the code of the type, then t
 
 @dataclass(frozen=True)
 class IdxPair:
-    """One split: the file of its images and that of its labels."""
+    """One split: the file of its images and that of its labels, where those are wanted."""
 
     images: Path
-    labels: Path
+    labels: Path | None
 
 
-def idx_splits(folder: Path) -> Mapping[str, IdxPair]:
+def idx_splits(folder: Path, labelled: bool = True) -> Mapping[str, IdxPair]:
     """The splits in a folder, by name; `t10k` is `test`. Empty where there are no idx files.
 
     Args:
         folder: where to look.
+        labelled: whether labels are wanted.
 
     Returns:
         Images and labels of each split.
 
     Raises:
-        ValueError: a split has images without labels or labels without images.
+        ValueError: a split has images without labels that are wanted, or labels without images.
     """
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
@@ -43,11 +44,11 @@ def idx_splits(folder: Path) -> Mapping[str, IdxPair]:
             split = {"t10k": "test"}.get(match["split"], match["split"])
             found.setdefault(split, {})[match["part"]] = path
     for split, parts in found.items():
-        if len(parts) < 2:
+        if "images" not in parts or (labelled and "labels" not in parts):
             path = next(iter(parts.values()))
             other = "labels" if "images" in parts else "images"
             raise ValueError(f"'{path}' needs the {other} of the split '{split}' beside it; put the file there")
-    return {split: IdxPair(**parts) for split, parts in found.items()}
+    return {split: IdxPair(parts["images"], parts["labels"] if labelled else None) for split, parts in found.items()}
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
@@ -85,7 +86,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
 
 
 def read_pair(pair: IdxPair) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The images, shape (n, 1, height, width), and labels, shape (n,), of one split.
+    """The images, shape (n, 1, height, width), and labels, shape (n,), of one split; 0 where none are wanted.
 
     Args:
         pair: their files.
@@ -96,7 +97,8 @@ def read_pair(pair: IdxPair) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         ValueError: a file is broken, or the two do not belong together.
     """
-    images, labels = read_idx(pair.images), read_idx(pair.labels)
+    images = read_idx(pair.images)
+    labels = np.zeros(images.shape[:1], np.uint8) if pair.labels is None else read_idx(pair.labels)
     if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
         raise ValueError(
             f"'{pair.images}' must hold n images and '{pair.labels}' n labels, but they hold arrays of the shapes "

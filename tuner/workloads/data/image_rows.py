@@ -20,12 +20,13 @@ PIECE: Final = 1024
 """Images converted at a time; chosen, not studied."""
 
 
-def image_pieces(split: Rows, choice: ImageChoice) -> Pieces:
+def image_pieces(split: Rows, choice: ImageChoice, labelled: bool) -> Pieces:
     """The images and labels of a split.
 
     Args:
         split: its rows.
         choice: `columns`, `channels` and `image_size`.
+        labelled: whether rows have labels that are wanted; else all are 0.
 
     Yields:
         Images of one shape, and their labels.
@@ -37,7 +38,8 @@ def image_pieces(split: Rows, choice: ImageChoice) -> Pieces:
     labels: list[int] = []
     shape, name = None, split.name
     for number, row in enumerate(split):
-        image, label = (row[find_column(role, row, choice.columns, name)] for role in ("image", "label"))
+        image = row[find_column("image", row, choice.columns, name)]
+        label = row[find_column("label", row, choice.columns, name)] if labelled else 0
         try:
             pixels = to_pixels(image, shape[0] if shape else choice.channels, choice)
         except ValueError as error:

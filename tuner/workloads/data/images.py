@@ -48,11 +48,12 @@ class ImageSet:
         return channels, height, width
 
 
-def load_images(choice: ImageChoice) -> ImageSet:
+def load_images(choice: ImageChoice, labelled: bool = True) -> ImageSet:
     """The images that a choice names; converted at the first use on a machine, mapped into memory ever after.
 
     Args:
         choice: what to load.
+        labelled: whether labels are wanted, of two classes at least; without, none are looked for and all are 0.
 
     Returns:
         The images. Where they are missing, broken or not what the choice says, a ValueError says what to do.
@@ -60,31 +61,44 @@ def load_images(choice: ImageChoice) -> ImageSet:
     source = find_source(choice)
     about = source.key if isinstance(source, LocalFiles) else vars(source)
     key = {"kind": "images", "source": about, **choice.model_dump(exclude={"source", "cache", "streaming"})}
-    data = converted(choice.cache, key, lambda writer: _convert(source, choice, writer))
+    if not labelled:
+        key["labelled"] = False
+    data = converted(choice.cache, key, lambda writer: _convert(source, choice, writer, labelled))
     facts = data.facts
     return ImageSet(
         **data.arrays, n_classes=facts["n_classes"], mean=tuple(facts["mean"]), deviation=tuple(facts["deviation"])
     )
 
 
-def _convert(source: LocalFiles | HubName, choice: ImageChoice, writer: Writer) -> dict[str, Any]:
-    pairs = idx_splits(source.path) if isinstance(source, LocalFiles) and source.path.is_dir() else {}
+def _convert(source: LocalFiles | HubName, choice: ImageChoice, writer: Writer, labelled: bool) -> dict[str, Any]:
+    pairs = idx_splits(source.path, labelled) if isinstance(source, LocalFiles) and source.path.is_dir() else {}
     splits: Mapping[str, IdxPair | Rows] = pairs or open_splits(source, choice)
     train = _split(splits, choice.train, choice)
     validation, count = _validation(splits, choice)
-    n_classes = _write(writer, "train", _pieces(train, choice, choice.examples), choice)
+    n_classes = _write(writer, "train", _pieces(train, choice, choice.examples, labelled), choice)
+    if labelled:
+        _refuse_one_class(writer.written("train_labels"), choice)
     if validation is None:
         _hold_out(writer, count, choice)
     else:
-        n_classes = max(n_classes, _write(writer, "validation", _pieces(validation, choice, None), choice))
+        n_classes = max(n_classes, _write(writer, "validation", _pieces(validation, choice, None, labelled), choice))
     shapes = {writer.written(f"{part}_images").shape[1:] for part in ("train", "validation")}
     if len(shapes) > 1:
         raise ValueError(
             f"'{choice.source}' has images of the shapes {sorted(shapes)}; set 'image_size' and 'channels'"
         )
-    n_classes = max(n_classes, _declared_classes(train, choice))
+    n_classes = max(n_classes, _declared_classes(train, choice) if labelled else 0)
     mean, deviation = _moments(writer.written("train_images"))
     return {"n_classes": n_classes, "mean": mean, "deviation": deviation, "source": choice.source}
+
+
+def _refuse_one_class(labels: NDArray[np.int64], choice: ImageChoice) -> None:
+    if labels.min() == labels.max():
+        why = ", perhaps because 'examples' takes the first ones of data in order" if choice.examples else ""
+        raise ValueError(
+            f"a classifier needs images of two classes or more, but all {len(labels)} training labels of "
+            f"'{choice.source}' are {labels[0]}{why}; choose other data, or the right column with 'columns'"
+        )
 
 
 def _declared_classes(split: IdxPair | Rows, choice: ImageChoice) -> int:
@@ -112,7 +126,7 @@ def _validation(
     return None, wanted
 
 
-def _pieces(split: IdxPair | Rows, choice: ImageChoice, limit: int | None) -> Pieces:
+def _pieces(split: IdxPair | Rows, choice: ImageChoice, limit: int | None, labelled: bool) -> Pieces:
     if isinstance(split, IdxPair):
         images, labels = read_pair(split)
         images, labels = images[:limit], labels[:limit]
@@ -121,7 +135,7 @@ def _pieces(split: IdxPair | Rows, choice: ImageChoice, limit: int | None) -> Pi
             return
         rows = [{"image": image[0], "label": int(label)} for image, label in zip(images, labels, strict=True)]
         split = Rows(str(split.images), rows, {})
-    yield from image_pieces(split.limited(limit), choice)
+    yield from image_pieces(split.limited(limit), choice, labelled)
 
 
 def _write(writer: Writer, part: str, pieces: Pieces, choice: ImageChoice) -> int:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from tuner.workloads.data.choice import DataChoice
 from tuner.workloads.data.source import HubName, LocalFiles
 
 Row = Mapping[str, Any]
 
+TABLES: Final = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".arrow": "arrow",
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".txt": "text",
+}
+"""What the library calls the files that it is given one by one, by their ending. What it does not know it takes for a
+name on the hub."""
+
+_ARCHIVES = (".zip", ".tar")  # in a folder
+_NO_ROWS = "BatchSize must be greater than 0"  # what Arrow says of a Parquet file without any
+_SHOWN = 5  # endings in a message
 _PATIENCE = 4.0  # seconds for the hub to answer whether it has a data set; chosen, not studied
 
 
@@ -46,6 +63,8 @@ class Rows:
             except StopIteration:
                 return
             except Exception as error:  # whatever decoders and file systems raise
+                if _NO_ROWS in str(error):
+                    raise ValueError(f"'{self.name}' cannot be read: a file of it has no rows; remove it") from error
                 raise ValueError(f"{_unreadable(self.name, error)}; fetch it again") from error
             yield row
 
@@ -87,6 +106,8 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
             "pip install 'bcrit[data]'"
         ) from error
     name = str(source.path) if isinstance(source, LocalFiles) else source.repository
+    if isinstance(source, LocalFiles):
+        _refuse_unreadable(source)
     try:
         if isinstance(source, HubName):
             splits = _from_hub(source, choice.streaming)
@@ -95,8 +116,8 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
         elif source.path.is_dir():
             splits = datasets.load_dataset(str(source.path), streaming=True)
         else:
-            kind = {"pq": "parquet", "txt": "text", "jsonl": "json"}.get(ending := source.path.suffix[1:], ending)
-            splits = datasets.load_dataset(kind, data_files={choice.train: str(source.path)}, streaming=True)
+            files = {choice.train: str(source.path)}
+            splits = datasets.load_dataset(TABLES[source.path.suffix.lower()], data_files=files, streaming=True)
     except Exception as error:  # whatever the library, its network and its file systems raise
         if isinstance(source, LocalFiles):
             raise ValueError(f"{_unreadable(name, error)}; fetch it again") from error
@@ -107,6 +128,30 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
     if not isinstance(splits, dict):  # saved without splits
         splits = {choice.train: splits}
     return {split: Rows(f"{name} ({split})", rows, _classes(rows)) for split, rows in splits.items()}
+
+
+def _refuse_unreadable(source: LocalFiles) -> None:
+    """Refuse files of which the library would say something else, or ask the hub.
+
+    Raises:
+        ValueError: none is of a kind that is read, or one is empty.
+    """
+    if not any(_readable(file, source) for file in source.files):
+        endings = ", ".join(sorted({file.suffix or file.name for file in source.files})[:_SHOWN])
+        raise ValueError(
+            f"'{source.path}' cannot be read: files must end in {', '.join(TABLES)}, or be images in a folder, but it "
+            f"has only {endings}; bring the data into one of these forms"
+        )
+    if empty := [file for file in source.files if file.suffix.lower() in TABLES and not file.stat().st_size]:
+        raise ValueError(f"'{empty[0]}' cannot be read: it is empty; put the data there, or remove the file")
+
+
+def _readable(file: Path, source: LocalFiles) -> bool:
+    """Whether the library may make sense of a file; a single image is no data set."""
+    if file.suffix.lower() in TABLES:
+        return True
+    kind = mimetypes.guess_type(file.name)[0] or ""
+    return source.path.is_dir() and (kind.startswith("image/") or file.suffix.lower() in _ARCHIVES)
 
 
 def _from_hub(source: HubName, streaming: bool) -> Any:

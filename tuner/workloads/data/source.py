@@ -71,21 +71,29 @@ def find_source(choice: DataChoice) -> LocalFiles | HubName:
         The files, or the name on the hub.
 
     Raises:
-        ValueError: it looks like a path and nothing is there, or there are no files in it.
+        ValueError: it looks like a path and nothing is there, there are no files in it, or one is a broken link.
     """
     path = Path(os.path.expanduser(choice.source)).absolute()  # Path's own raises where there is no such user
     if path.exists():
         files = [path] if path.is_file() else sorted(_inside(path))
         if not files:
             raise ValueError(f"the folder '{path}' has no files in it; put the data there")
+        for file in files:
+            _refuse_broken_link(file)
         for name in ("configuration", "revision"):
             if getattr(choice, name) is not None:
                 raise ValueError(f"'{name}' is for data sets of the hub, but '{choice.source}' is a path; remove it")
         return LocalFiles(path, tuple(files))
+    _refuse_broken_link(path)
     if _looks_like_a_path(choice.source, path):
         raise ValueError(f"there is no file or folder '{path}'; put the data there, or correct 'data'")
     known = KNOWN.get(choice.source, HubName(choice.source))
     return HubName(known.repository, choice.configuration or known.configuration, choice.revision or known.revision)
+
+
+def _refuse_broken_link(path: Path) -> None:
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"'{path}' is a link to '{os.readlink(path)}', where nothing is; mend or remove it")
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -101,7 +109,7 @@ def _inside(folder: Path) -> list[Path]:
     return found
 
 
-_ENDINGS: Final = (".parquet", ".pq", ".arrow", ".txt", ".gz", ".csv", ".json", ".jsonl", ".zip", ".tar", "-ubyte")
+_ENDINGS: Final = tuple(".parquet .pq .arrow .txt .md .log .gz .csv .json .jsonl .zip .tar -ubyte".split())
 
 
 def _looks_like_a_path(source: str, path: Path) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tuner.workloads.data.choice import TextChoice
 from tuner.workloads.data.columns import find_column
-from tuner.workloads.data.library import Rows, open_splits
+from tuner.workloads.data.library import TABLES, Rows, open_splits
 from tuner.workloads.data.source import HubName, LocalFiles
 
 _PIECE = 1 << 20  # characters at a time; chosen, not studied
@@ -38,8 +38,9 @@ class Texts:
 def text_splits(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str, Texts]:
     """The splits of a text.
 
-    Plain text files (`.txt`, `.txt.gz`) are read without any library. A word like `train`, `valid` or `test` in a
-    file's name, between dots, dashes or underscores, says which split it is; other files are of the training split.
+    Plain text files (`.txt`, `.txt.gz`, or a single file that is no table) are read without any library. A word like
+    `train`, `valid` or `test` in a file's name, between dots, dashes or underscores, says which split it is; other
+    files are of the training split.
 
     Args:
         source: files or a name on the hub.
@@ -52,6 +53,8 @@ def text_splits(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str
         ValueError: an option does not fit, or the library cannot open the source.
     """
     files = source.with_suffix(".txt", ".txt.gz") if isinstance(source, LocalFiles) else ()
+    if isinstance(source, LocalFiles) and source.path.is_file() and source.path.suffix.lower() not in TABLES:
+        files = source.files
     if not files:
         return {name: Texts(rows, choice) for name, rows in open_splits(source, choice).items()}
     if choice.examples is not None:

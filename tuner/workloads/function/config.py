@@ -18,8 +18,10 @@ class Config(Mapping[str, Any]):
 
     - `batch_size`: training items an optimizer update must use,
     - `seed`: of initialisation and data order,
+    - `budget_steps`: optimizer updates of the experiment's `budget` at this batch size, the same in search and re-runs
+      of one point: what a schedule of the function's own may take for the length of training,
     - `max_steps`: optimizer updates after which the trial is over; a report at this very step counts. It differs
-      between search and re-runs of one point, so no schedule may depend on it: use `lr_at`, or `decay_steps`.
+      between search and re-runs of one point, so no schedule may depend on it: use `lr_at`, or `budget_steps`.
 
     A name that a mapping's method has is found with brackets only.
     """
@@ -87,7 +89,12 @@ class Config(Mapping[str, Any]):
         return min(next_evaluation(step, self._resolution), int(self._facts["max_steps"]))
 
 
-def settings_of(settings: Settings, max_steps: int, options: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(settings: Settings, max_steps: int, budget_steps: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of a trial by name; a hyperparameter hides an option of its name, and the trial's own facts both."""
-    own = {"batch_size": settings.batch_size, "seed": settings.seed, "max_steps": max_steps}
+    own = {
+        "batch_size": settings.batch_size,
+        "seed": settings.seed,
+        "budget_steps": budget_steps,
+        "max_steps": max_steps,
+    }
     return {"optimizer": settings.optimizer, **options, **settings.hyperparameters, **own}

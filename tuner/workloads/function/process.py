@@ -41,9 +41,8 @@ class FunctionProcess:
             silence_seconds: longest time between two reports.
         """
         self._silence_seconds = silence_seconds
-        self._step: int | None = None
+        self._last: Report | None = None
         self._waiting = False  # whether the function waits for a verdict
-        self._train_seconds = 0.0
         self._start(call)
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
@@ -103,9 +102,9 @@ class FunctionProcess:
             raise Returned
         if "outcome" in message:
             raise Ended(Outcome(message["outcome"]), f"{message['message']}, {self._so_far()}")
-        report = read_report(message["report"], self._train_seconds)
-        self._waiting, self._step, self._train_seconds = True, report.step, report.train_seconds
-        return report
+        self._last = read_report(message["report"], self._last, self._call.settings["batch_size"])
+        self._waiting = True
+        return self._last
 
     def close(self) -> None:
         """End the process: it is told to stop and, where it does not, killed, with all that it started."""
@@ -144,7 +143,7 @@ class FunctionProcess:
         return f"was killed by signal {-code} ({name}){hint},"
 
     def _so_far(self) -> str:
-        return "before the first report" if self._step is None else f"after the report at step {self._step}"
+        return "before the first report" if self._last is None else f"after the report at step {self._last.step}"
 
 
 @contextmanager

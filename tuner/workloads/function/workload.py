@@ -13,7 +13,7 @@ from tuner.training.reported import Reported
 from tuner.training.settings import Settings
 from tuner.training.trial import Limits
 
-OF_THE_TRIAL: Final = ("batch_size", "seed", "max_steps")
+OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps")
 """Settings that every trial has, whatever the space and the options are."""
 
 
@@ -54,8 +54,11 @@ def declared(function: Callable[..., Any], name: str, options: Mapping[str, Any]
         What is known of it.
 
     Raises:
-        ValueError: it cannot be called with a configuration and a report, or an attribute cannot be.
+        ValueError: it cannot be called with a configuration and a report, calling it would train nothing, or an
+            attribute cannot be.
     """
+    if remedy := _not_called_once(function):
+        raise ValueError(f"'{name}' is called once and trains until it returns or is stopped, but it {remedy}")
     try:
         inspect.signature(function).bind("config", "report")
     except TypeError as error:
@@ -78,6 +81,16 @@ def declared(function: Callable[..., Any], name: str, options: Mapping[str, Any]
     return TrainingFunction(name, dict(options), unit, n_examples, metrics)
 
 
+def _not_called_once(function: Callable[..., Any]) -> str | None:
+    """Why nothing of the function's body would run when it is called, with the remedy; None where it would."""
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 (an object's own method)
+        if inspect.iscoroutinefunction(called):
+            return "is 'async'; make it a plain 'def', which may call asyncio.run(...)"
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            return "is a generator, which only begins when it is iterated; use report(...) in the place of 'yield'"
+    return None
+
+
 def start(
     function: TrainingFunction,
     folder: str,
@@ -85,6 +98,7 @@ def start(
     metric: str,
     limits: Limits,
     resources: Resources,
+    budget_steps: int,
 ) -> Reported:
     """Start a trial of a function in a process of its own.
 
@@ -95,6 +109,7 @@ def start(
         metric: the target's.
         limits: of the trial.
         resources: what the trial occupies. With GPUs the process begins afresh, because CUDA does not survive a fork.
+        budget_steps: optimizer updates of the study's budget, the same for search and re-runs.
 
     Returns:
         Its reports.
@@ -106,7 +121,7 @@ def start(
     call = Call(
         name=function.name,
         folder=folder,
-        settings=settings_of(settings, limits.max_steps, function.options),
+        settings=settings_of(settings, limits.max_steps, budget_steps, function.options),
         resolution=limits.resolution,
         threads=max(1, int(resources.cpus)),
         gpus=resources.gpus,

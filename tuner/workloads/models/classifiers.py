@@ -45,6 +45,16 @@ class FullyConnected(Classifier):
         return fully_connected(shape, n_classes, self.widths, dropout)
 
 
+class FullyConnectedBN(FullyConnected):
+    """The same with batch normalisation before each ReLU."""
+
+    normalised: ClassVar[bool] = True
+
+    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
+        """See `fully_connected`."""
+        return fully_connected(shape, n_classes, self.widths, dropout, norm)
+
+
 class SimpleCNN(Classifier):
     """Convolutions of these filters, and a hidden layer of this width."""
 
@@ -90,6 +100,7 @@ class VGG11(Classifier):
 
 FAMILIES: Final[dict[str, type[Classifier]]] = {
     "fully_connected": FullyConnected,
+    "fully_connected_bn": FullyConnectedBN,
     "simple_cnn": SimpleCNN,
     "resnet_8": ResNet8,
     "resnet_50": ResNet50,
@@ -99,11 +110,12 @@ FAMILIES: Final[dict[str, type[Classifier]]] = {
 
 PRESETS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "simple_cnn_base": ("simple_cnn", {}),
+    "f1": ("fully_connected_bn", {"widths": (512,) * 5}),  # Keskar et al. 2016, table 1
     # Shallue et al. 2018 vary filters and hidden width; half and double are chosen here, not checked against the paper.
     "simple_cnn_narrow": ("simple_cnn", {"filters": (16, 32), "hidden": 512}),
     "simple_cnn_wide": ("simple_cnn", {"filters": (64, 128), "hidden": 2048}),
 }
-"""Names of Shallue et al.'s archive that are a family with sizes."""
+"""Names of Shallue et al.'s archive, and F1 of Keskar et al., that are a family with sizes."""
 
 
 def read_classifier(given: Any) -> Classifier:

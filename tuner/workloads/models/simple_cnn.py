@@ -25,7 +25,15 @@ def simple_cnn(
 
     Returns:
         The model.
+
+    Raises:
+        ValueError: the input is too small for so many poolings.
     """
+    if min(shape[1:]) < (least := 2 ** len(filters)):
+        raise ValueError(
+            f"a simple CNN of {len(filters)} convolutions needs images of at least {least} x {least} pixels, but they "
+            f"have {shape[1]} x {shape[2]}; set 'image_size' in 'data', or fewer 'filters'"
+        )
     channels, height, width = shape
     layers: list[nn.Module] = []
     for n_filters in filters:

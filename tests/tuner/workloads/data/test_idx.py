@@ -61,7 +61,8 @@ def test_splits_are_found_by_the_files_names(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("")
     splits = idx_splits(tmp_path)
     assert sorted(splits) == ["test", "train"]
-    assert splits["test"].labels.name == "t10k-labels-idx1-ubyte.gz"
+    assert splits["test"].labels == tmp_path / "t10k-labels-idx1-ubyte.gz"
+    assert idx_splits(tmp_path, labelled=False)["test"].labels is None
 
 
 def test_images_need_labels_beside_them(tmp_path: Path) -> None:

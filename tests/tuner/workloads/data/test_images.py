@@ -93,3 +93,21 @@ def test_a_broken_file_leaves_no_converted_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train-images-idx3-ubyte.gz' is broken"):
         load(tmp_path / "data", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/contents.json"))
+
+
+def test_images_of_one_class_are_refused_with_the_likely_reason(tmp_path: Path) -> None:
+    write_idx(tmp_path / "data", n=1)
+    write_idx(tmp_path / "data", n=6, prefix="validation")
+    with pytest.raises(ValueError, match="two classes or more, but all 1 training labels of '.*' are 0; choose other"):
+        load(tmp_path / "data", tmp_path / "cache")
+    write_idx(tmp_path / "data", n=6)
+    with pytest.raises(ValueError, match="are 0, perhaps because 'examples' takes the first ones of data in order"):
+        load(tmp_path / "data", tmp_path / "cache", examples=1)
+
+
+def test_without_labels_none_are_looked_for(tmp_path: Path) -> None:
+    images, _ = write_idx(tmp_path / "data", n=30)
+    (tmp_path / "data" / "train-labels-idx1-ubyte.gz").unlink()
+    data = load_images(ImageChoice(source=str(tmp_path / "data"), cache=str(tmp_path / "cache")), labelled=False)
+    assert {i.tobytes() for i in (*data.train_images, *data.validation_images)} == {i.tobytes() for i in images}
+    assert not data.train_labels.any() and not data.validation_labels.any()

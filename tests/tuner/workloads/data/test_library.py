@@ -240,3 +240,36 @@ def test_plain_text_needs_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "datasets", None)
     write_text(tmp_path / "a.txt")
     assert len(load_tokens(TextChoice(source=str(tmp_path / "a.txt"))).train) > 100
+
+
+def test_a_single_file_that_is_no_table_is_text_and_never_a_name_on_the_hub(tmp_path: Path) -> None:
+    for name in ("notes.md", "run.log", "README"):
+        text = write_text(tmp_path / name)
+        tokens = load_tokens(TextChoice(source=str(tmp_path / name)))
+        assert len(tokens.train) == len(text)
+
+
+@pytest.mark.parametrize("name", ["notes.md", "a/run.log", "picture.png"])
+def test_files_of_a_kind_that_is_not_read_are_refused_at_once(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / "data" / name)
+    source = tmp_path / "data" / name if name.endswith(".png") else tmp_path / "data"
+    ending = name.partition(".")[2]
+    message = rf"cannot be read: files must end in \.parquet, .* has only \.{ending}; bring the data into"
+    with pytest.raises(ValueError, match=message):
+        load(source)
+    if source.is_dir():
+        with pytest.raises(ValueError, match=message):
+            load_tokens(TextChoice(source=str(source)))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"{name}' cannot be read: it is empty; put the data there, or remove"):
+        load(tmp_path)
+
+
+def test_a_table_without_rows_is_said_to_have_none(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"image": [b""], "label": [1]}).to_pandas()[:0].to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet \(train\)' cannot be read: a file of it has no rows; remove it"):
+        load(tmp_path / "a.parquet")

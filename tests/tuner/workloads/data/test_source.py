@@ -48,7 +48,7 @@ def test_the_key_changes_with_name_size_and_time_of_a_file(tmp_path: Path) -> No
     "source",
     [
         *("/not/there", "./not", "not/there/now", "words.txt", "a.parquet", "~/not-there"),
-        *("~somebody/data", ".data/mnist", "train-images-idx3-ubyte", "Images.ZIP"),
+        *("notes.md", "run.log", "~somebody/data", ".data/mnist", "train-images-idx3-ubyte", "Images.ZIP"),
     ],
 )
 def test_a_path_where_nothing_is_is_refused(source: str) -> None:
@@ -87,3 +87,11 @@ def test_a_revision_of_a_path_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(ValueError, match="'revision' is for data sets of the hub"):
         find_source(DataChoice(source=str(tmp_path), revision="main"))
+
+
+def test_a_broken_link_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").symlink_to(tmp_path / "gone")
+    for source in (tmp_path, tmp_path / "b.txt"):
+        with pytest.raises(ValueError, match="'/.*/b.txt' is a link to '/.*/gone', where nothing is; mend or remove"):
+            find_source(DataChoice(source=str(source)))

@@ -9,19 +9,20 @@ from tuner.training.settings import Settings
 from tuner.workloads.function.config import Config, settings_of
 
 POINT: dict[str, Value] = {"lr": 0.1, "schedule": "linear", "end_factor": 0.5, "decay_fraction": 0.4, "decay_steps": 40}
-FACTS = settings_of(Settings(64, 3, "own", POINT), 100, {"width": 8, "optimizer": "mine"})
+FACTS = settings_of(Settings(64, 3, "own", POINT), 100, 80, {"width": 8, "optimizer": "mine"})
 CONFIG = Config(FACTS, resolution=0.1)
 
 
 def test_every_setting_is_found_by_name_in_three_ways() -> None:
-    expected = {**POINT, "width": 8, "optimizer": "mine", "batch_size": 64, "seed": 3, "max_steps": 100}
+    trial = {"batch_size": 64, "seed": 3, "budget_steps": 80, "max_steps": 100}
+    expected = {**POINT, "width": 8, "optimizer": "mine", **trial}
     assert dict(CONFIG) == expected and len(CONFIG) == len(expected)
     assert all(getattr(CONFIG, name) == CONFIG[name] == value for name, value in expected.items())
     assert CONFIG.get("momentum", 0.9) == 0.9 and "momentum" not in CONFIG
 
 
 def test_a_hyperparameter_hides_an_option_and_the_trial_hides_both() -> None:
-    facts = settings_of(Settings(64, 3, "own", {"optimizer": "adam"}), 100, {"seed": 5, "optimizer": "mine"})
+    facts = settings_of(Settings(64, 3, "own", {"optimizer": "adam"}), 100, 80, {"seed": 5, "optimizer": "mine"})
     assert (facts["optimizer"], facts["seed"]) == ("adam", 3)
 
 

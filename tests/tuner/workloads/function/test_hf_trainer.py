@@ -24,7 +24,7 @@ def test_the_trainer_s_curve_falls_on_the_grid_and_repeats_itself() -> None:
     for _ in range(2):
         function = TrainingFunction(experiment.workload.name, {})
         trial = Trial(
-            lambda: start(function, str(ROOT), settings, "val_loss", limits, experiment.resources),  # noqa: B023
+            lambda: start(function, str(ROOT), settings, "val_loss", limits, experiment.resources, 60),  # noqa: B023
             experiment.target,
             limits,
         )

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tuner.training.reported import Ended
+from tuner.training.reported import Ended, Report
 from tuner.workloads.function.child import _number
 from tuner.workloads.function.reading import read_report
+
+BEFORE = Report(2, None, train_seconds=1.0, evaluate_seconds=0.0, metrics={})  # 16 examples at batch size 8
 
 
 def said(**changes: Any) -> dict[str, Any]:
@@ -25,13 +28,13 @@ def said(**changes: Any) -> dict[str, Any]:
 
 
 def test_without_seconds_of_its_own_all_time_is_training() -> None:
-    report = read_report(said(), 1.0)
+    report = read_report(said(), BEFORE, 8)
     assert (report.train_seconds, report.evaluate_seconds, report.examples) == (3.0, 0.0, None)
     assert type(report.metrics["loss"]) is float
 
 
 def test_the_function_s_own_seconds_leave_the_rest_to_evaluation() -> None:
-    report = read_report(said(train_seconds=2, examples=99), 1.0)
+    report = read_report(said(train_seconds=2, examples=99), BEFORE, 8)
     assert (report.train_seconds, report.evaluate_seconds, report.examples) == (2.0, 1.0, 99)
 
 
@@ -43,6 +46,7 @@ def test_the_function_s_own_seconds_leave_the_rest_to_evaluation() -> None:
         ({"examples": 2.5}, "'examples' must be a whole number .* but it is 2.5 at step 4; or leave it out"),
         ({"examples": -1}, "'examples' must"),
         ({"examples": 2**63}, "at least 0 and below 2\\^63, but it is 9223372036854775808 at step 4"),
+        ({"examples": 15}, "'examples' must be .* at least 16 as before, but it is 15 at step 4; count from the start"),
         ({"train_seconds": 0.5}, "'train_seconds' must be .* at least 1 as before, but it is 0.5 at step 4"),
         ({"train_seconds": math.nan}, "'train_seconds' must"),
         ({"metrics": {"loss": "list [1]"}}, r"'loss' must be a number, but it is list \[1\] at step 4"),
@@ -57,8 +61,16 @@ def test_the_function_s_own_seconds_leave_the_rest_to_evaluation() -> None:
 )
 def test_what_cannot_be_is_named_with_its_value(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(Ended) as caught:
-        read_report(said(**changes), 1.0)
+        read_report(said(**changes), BEFORE, 8)
     assert re.search(message, caught.value.message), caught.value.message
+
+
+def test_examples_left_out_must_not_fall_either() -> None:
+    before = replace(BEFORE, examples=50)
+    with pytest.raises(Ended) as caught:
+        read_report(said(), before, 8)
+    assert "at least 50 as before, but it is 32 (step x batch_size, because it was left out)" in caught.value.message
+    assert read_report(said(examples=50), before, 8).examples == 50
 
 
 @pytest.mark.parametrize(

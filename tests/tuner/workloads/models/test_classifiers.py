@@ -46,6 +46,7 @@ COUNTS: dict[str, tuple[Any, tuple[int, int, int], int, int]] = {
     "fc_1024": ("fc_1024", MNIST, 10, dense(784, 1024) + dense(1024, 10)),
     "fc_1024_1024": ("fc_1024_1024", MNIST, 10, dense(784, 1024) + dense(1024, 1024) + dense(1024, 10)),
     "fc_64^3": ("fc_64_64_64", MNIST, 10, dense(784, 64) + 2 * dense(64, 64) + dense(64, 10)),
+    "f1": ("f1", MNIST, 10, dense(784, 512) + 4 * dense(512, 512) + 5 * norm(512) + dense(512, 10)),
     "simple_cnn_base": ("simple_cnn_base", MNIST, 10, 3_274_634),  # 832 + 51,264 + 3,212,288 + 10,250
     "simple_cnn_narrow": (
         "simple_cnn_narrow", MNIST, 10, conv(1, 16, 5) + conv(16, 32, 5) + dense(7 * 7 * 32, 512) + dense(512, 10)
@@ -108,7 +109,7 @@ def test_a_residual_block_starts_from_its_shortcut() -> None:
     assert not outputs[:, 16:].any()
 
 
-@pytest.mark.parametrize("name", ["resnet_8", "resnet_50", "vgg_11"])
+@pytest.mark.parametrize("name", ["f1", "resnet_8", "resnet_50", "vgg_11"])
 def test_ghost_batch_normalisation_takes_the_place_of_every_layer(name: str) -> None:
     with torch.device("meta"):
         plain, ghost = build(name, CIFAR, 10), build(name, CIFAR, 10, ghost=4)
@@ -130,7 +131,14 @@ def test_ghost_batches_change_nothing_but_the_groups() -> None:
     torch.testing.assert_close(ghost(images), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fc_64", "simple_cnn_base", "vgg_11"])
+def test_normalisation_of_vectors_is_pytorchs_own() -> None:
+    vectors = torch.randn(6, 3)
+    torch.testing.assert_close(batch_normalisation(None)(3)(vectors), nn.BatchNorm1d(3)(vectors))
+    with pytest.raises(ValueError, match="expected 4D input"):
+        batch_normalisation(None)(3)(torch.randn(6, 3, 5))
+
+
+@pytest.mark.parametrize("name", ["fc_64", "f1", "simple_cnn_base", "vgg_11"])
 def test_dropout_is_where_it_is_asked_for(name: str) -> None:
     with torch.device("meta"):
         model = read_classifier(name).build(CIFAR, 10, 0.25, batch_normalisation(None))
