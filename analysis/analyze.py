@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from analysis.adaptive.result import Adaptive, read_adaptive
 from analysis.budgets.tables import BudgetTables, budget_tables
 from analysis.diffusion.in_study import WeightMovement, weight_movement
 from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
@@ -61,6 +62,7 @@ class RunAnalysis:
         landscape: around the winners' weights; None where it was not measured, or at another target.
         noise_scale: gradient noise along the confirming runs; None where it was not probed.
         weight_distance: the weights' movement along them; None where it was not probed.
+        adaptive: batch sizes that change along training; None where they were not trained, or at another target.
     """
 
     location: str
@@ -77,6 +79,7 @@ class RunAnalysis:
     landscape: Landscape | None = None
     noise_scale: NoiseScales | None = None
     weight_distance: WeightMovement | None = None
+    adaptive: Adaptive | None = None
 
     @property
     def hyperparameters(self) -> dict[float, dict[str, Any]]:
@@ -174,8 +177,15 @@ def analyze(folder: RunFolder, target: Target | None = None) -> RunAnalysis:
         else (),
         landscape=read_landscape(folder) if target is None else None,
         noise_scale=None if on_the_side is None else noise_scales(on_the_side, experiment, fit),
-        weight_distance=None if on_the_side is None else weight_movement(on_the_side),
+        weight_distance=None if on_the_side is None else weight_movement(on_the_side, _rates(studies)),
+        adaptive=read_adaptive(folder) if target is None else None,
     )
+
+
+def _rates(studies: pd.DataFrame) -> dict[int, float]:
+    """The learning rate of each study's point, where there is one."""
+    known = studies[studies["lr"].notna()] if "lr" in studies else studies.head(0)
+    return {int(row["batch_size"]): float(row["lr"]) for row in known.to_dict("records")}
 
 
 def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:

@@ -10,6 +10,7 @@ from analysis.analyze import RunAnalysis
 from analysis.optimum.optimum import OptimumLaws, optimum_laws
 from analysis.recommendation.recommend import Recommendation
 from analysis.report import tables
+from analysis.report.adaptive_section import adaptive_section
 from analysis.report.budgets_section import budgets_section
 from analysis.report.choice_traces import CHOICES
 from analysis.report.curves_plot import curves_plot
@@ -104,6 +105,7 @@ def sections(
         landscape_section(analysis),
         noise_scale_section(analysis),
         weight_distance_section(analysis),
+        adaptive_section(analysis),
         closing_section(analysis, recommendation),
     )
     return tuple(topic for topic in topics if topic is not None)

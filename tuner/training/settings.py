@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from search_spaces.dimensions import Value
 from search_spaces.options import Execution, Probes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tuner.training.batch_schedule.plan import BatchPlan
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,10 @@ class Settings:
         execution: how an update is computed.
         gpus: the GPUs that the run was given, or its share of one; 0 keeps it on the CPU whatever the machine has.
         probes: what is measured on the side; it does not influence the curve.
+        start: weights (and buffers, a whole state of the model) to begin at; None = those that the model is initialised
+            with. All else begins as it would there: the optimizer's state, the schedule, the order of the data, the
+            random numbers.
+        batches: batch sizes that change along the run, and their learning rates; None = `batch_size` throughout.
     """
 
     batch_size: int
@@ -31,6 +41,8 @@ class Settings:
     execution: Execution = Execution()
     gpus: float = 0.0
     probes: Probes = Probes()
+    start: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    batches: BatchPlan | None = None
 
     def number(self, name: str, default: float = 0.0) -> float:
         """A numeric hyperparameter, or the default where it is not set."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from search_spaces.presets import AVERAGED
 from tuner.training.averaging import build_average
+from tuner.training.batch_schedule import Accumulation, Progress, RunningNoise, planned_updates
 from tuner.training.data import batches
 from tuner.training.forward import build_forward
 from tuner.training.memory import is_out_of_memory, release
@@ -67,7 +68,10 @@ class SupervisedRun:
         self._batches = batches(len(train[0]), settings.batch_size, settings.seed, train[0].device)
         self._randomness = _Randomness(device, settings.seed)
         with self._randomness.in_use():
-            self._model = build_model(settings).to(device)
+            self._model = build_model(settings)
+        if settings.start is not None:
+            self._model.load_state_dict(settings.start)
+        self._model.to(device)
         self._model.train()
         probes = settings.probes.measure
         self._probes = RunProbes(settings, self._model, loss, train, items_per_row) if probes else None
@@ -76,8 +80,15 @@ class SupervisedRun:
         self._step = 0
         mean_loss = _MeanLoss(picker(train, device), build_forward(self._model, settings.execution, device), loss)
         n, rows = self._stepper.local_batch, settings.execution.micro_batch
-        self._gradient = MicroBatches(self._model, mean_loss, device, n, rows, divisible)
-        if settings.execution.compile:
+        self._planned = planned_updates(settings, len(train[0]), train[0].device, items_per_row)
+        self._gradient: MicroBatches | Accumulation
+        if settings.batches is not None and settings.batches.micro_batch is not None:
+            every, piece = len(train[0]), settings.batches.micro_batch
+            self._gradient = Accumulation(self._model, mean_loss, piece, every, rows, divisible)
+        else:
+            most = n if self._planned is None else len(train[0])
+            self._gradient = MicroBatches(self._model, mean_loss, device, most, rows, divisible)
+        if settings.execution.compile and isinstance(self._gradient, MicroBatches):
             # Compiled here, so that the seconds of the first update do not hold the compiler's.
             with self._randomness.in_use(advance=False):
                 self._gradient.rehearse(torch.arange(n, device=train[0].device))
@@ -102,6 +113,15 @@ class SupervisedRun:
         """The moving average of the weights; None where none is kept."""
         return None if self._average is None else self._average.model
 
+    @property
+    def progress(self) -> Progress | None:
+        """How far a run with a plan of batch sizes has come; None without one."""
+        return None if self._planned is None else self._planned.progress(self._noise)
+
+    @property
+    def _noise(self) -> RunningNoise | None:
+        return self._gradient.noise if isinstance(self._gradient, Accumulation) else None
+
     def train(self, steps: int) -> None:
         """Make this many optimizer updates; the device is waited for once, after the last."""
         with self._randomness.in_use():
@@ -111,11 +131,18 @@ class SupervisedRun:
             torch.cuda.synchronize(self._device)
 
     def _update(self) -> None:
-        lr = learning_rate(self._settings.hyperparameters, self._step)
-        self._stepper.step(lr, next(self._batches), self._gradient)
+        batch, lr = self._next_batch()
+        if lr is None:
+            lr = learning_rate(self._settings.hyperparameters, self._step)
+        self._stepper.step(lr, batch, self._gradient)
         if self._average is not None:
             self._average.update()
         self._step += 1
+
+    def _next_batch(self) -> tuple[Tensor, float | None]:
+        if self._planned is None:
+            return next(self._batches), None
+        return self._planned.next(self._step, self._noise)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.training.data import batches
+from tuner.training.data import VaryingBatches, batches
 
 CPU = torch.device("cpu")
 
@@ -53,3 +53,29 @@ def test_the_process_generator_is_left_alone() -> None:
 def test_an_impossible_batch_size_is_refused_at_once(batch_size: int) -> None:
     with pytest.raises(ValueError, match=rf"batch_size={batch_size} and n_examples=100; choose a smaller"):
         batches(100, batch_size, 0, CPU)
+
+
+@given(n_examples=st.integers(1, 60), data=st.data(), seed=st.integers(0, 2**32))
+def test_of_one_size_throughout_varying_batches_are_the_batches(
+    n_examples: int, data: st.DataObject, seed: int
+) -> None:
+    batch_size = data.draw(st.integers(1, n_examples))
+    varying = VaryingBatches(n_examples, seed, CPU)
+    for batch in islice(batches(n_examples, batch_size, seed, CPU), 3 * (n_examples // batch_size) + 2):
+        assert torch.equal(varying.take(batch_size), batch)
+
+
+@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=40))
+def test_batches_of_any_sizes_keep_the_epochs_order_and_use_no_example_twice_in_an_epoch(sizes: list[int]) -> None:
+    varying, number, used = VaryingBatches(20, 7, CPU), 0, 0
+    for size in sizes:
+        if used + size > 20:
+            number, used = number + 1, 0
+        assert varying.take(size).tolist() == epoch(20, 1, 7, number)[used : used + size]
+        used += size
+
+
+@pytest.mark.parametrize("batch_size", [0, 21])
+def test_a_varying_batch_that_is_impossible_is_refused(batch_size: int) -> None:
+    with pytest.raises(ValueError, match=rf"batch_size={batch_size} and n_examples=20; choose a smaller"):
+        VaryingBatches(20, 0, CPU).take(batch_size)

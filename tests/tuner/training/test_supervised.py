@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gc
 import subprocess
 import sys
@@ -268,3 +269,27 @@ def test_the_model_shows_the_weights_as_they_are_and_the_average_only_where_one_
     run.train(3)
     assert run.average is not None
     assert not torch.equal(next(run.average.parameters()), next(run.model.parameters()))
+
+
+def test_a_run_begins_at_the_weights_it_is_given_and_is_otherwise_a_fresh_one() -> None:
+    given = Settings(16, 3, "momentum", {"lr": 0.1, "momentum": 0.9, "ema_decay": 0.5})
+
+    def made(settings: Settings) -> SupervisedRun:
+        return SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+
+    fresh, other = made(given), begin(seed=4)
+    own = {name: weight.clone() for name, weight in fresh.model.state_dict().items()}
+    assert curve(made(dataclasses.replace(given, start=own)), [20]) == curve(fresh, [20])
+    other.train(5)
+    elsewhere = made(dataclasses.replace(given, start=other.model.state_dict()))
+    assert value(elsewhere) == value(other) and elsewhere.average is not None
+    assert torch.equal(next(elsewhere.average.parameters()), next(other.model.parameters()))
+    before = {name: weight.clone() for name, weight in other.model.state_dict().items()}
+    elsewhere.train(3)
+    assert all(torch.equal(weight, before[name]) for name, weight in other.model.state_dict().items())
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        settings = Settings(16, 3, "sgd", {"lr": 0.1, "width": 8}, start=begin().model.state_dict())
+        SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)

@@ -1,0 +1,111 @@
+"""`bcrit adaptive`: batch sizes that follow the noise scale along training, beside fixed ones."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bcrit.runs import AsJson
+from bcrit.say import say, wide_console
+from search_spaces.problems import InputError
+
+if TYPE_CHECKING:
+    from analysis.adaptive.result import Adaptive
+    from tuner.training.batch_schedule import Ramp
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
+
+
+def adaptive(
+    run: Run,
+    exchange_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="R",
+            help="Examples paid for a step less, B = sqrt(R N); repeatable. Default: 1/16, 1/4, 1, 4, 16 times b_crit.",
+        ),
+    ] = None,
+    ramp: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STAGES", help="A fixed schedule, 'from step:batch size', as in 0:16,50:64,200:256; repeatable."
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every schedule, on seeds that the run has not used.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Train with batch sizes that grow with the noise scale, and say what that gains over fixed ones.
+
+    From the confirmed studies of a run comes the learning rate of every batch size. With it are trained, on the same
+    fresh seeds and to the same target: every fixed batch size, and batch sizes that follow the gradient noise scale N
+    along training, B = sqrt(R N), for several exchange rates R (McCandlish et al. 2018, appendix D). The answer is how
+    many times the steps and examples of their mean batch size held fixed they need, with an interval over seeds, beside
+    what theory foretells.
+
+    Needs three confirmed batch sizes on both sides of b_crit, whose winners have a constant learning rate; a
+    SupervisedWorkload without batch normalisation (ghost batches are fine), or noisy_quadratic.
+    """
+    from analysis.adaptive.result import write_adaptive
+    from analysis.adaptive.sentences import sentences
+    from analysis.run_folder import ADAPTIVE, REPORT, RunFolder
+    from bcrit.finish import finish
+    from tuner.adaptive.adaptive import Options
+    from tuner.adaptive.adaptive import adaptive as train_and_measure
+
+    errors, console = Console(stderr=True), wide_console(stderr=as_json)
+    folder = RunFolder.at(run)
+    try:
+        options = Options(tuple(exchange_rate or ()), tuple(_stages(text) for text in ramp or ()), seeds)
+    except ValueError as error:
+        raise InputError("adaptive", [str(error)]) from error
+    found = train_and_measure(folder, options, lambda line: say(errors, line))
+    write_adaptive(folder, found)
+    finish(folder)
+    if as_json:
+        print(json.dumps({**found.to_json(), "sentences": list(sentences(found))}, indent=2, allow_nan=False))
+    else:
+        console.print(_table(found))
+        for sentence in sentences(found):
+            say(console, sentence)
+    say(console, f"\nresult: {folder.address(ADAPTIVE)}\nreport: {folder.address(REPORT)}")
+
+
+def _stages(text: str) -> Ramp:
+    """A ramp as it is written on the command line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    from tuner.training.batch_schedule import Ramp
+
+    try:
+        stages = tuple((int(start), int(size)) for start, size in (part.split(":") for part in text.split(",")))
+    except ValueError as error:
+        raise ValueError(
+            f"a ramp is written 'from step:batch size' with commas between, but it is '{text}'; try 0:16,50:64"
+        ) from error
+    return Ramp(stages)
+
+
+def _table(found: Adaptive) -> Table:
+    from analysis.report.adaptive_section import answer_table
+
+    whole = answer_table(found)
+    wanted = [place for place, name in enumerate(whole.head) if name in _shown(found)]
+    table = Table(title=escape(f"batch sizes that change along training to {found.target}"), box=box.SIMPLE_HEAD)
+    for place in wanted:
+        table.add_column(escape(whole.head[place].replace(" ", "\n", 1)), justify="right", no_wrap=True)
+    for row in whole.rows:
+        table.add_row(*(escape(row[place]) for place in wanted))
+    return table
+
+
+def _shown(found: Adaptive) -> tuple[str, ...]:
+    """The columns for which a terminal has room; the report has all of them."""
+    return ("schedule", "reached", "steps", found.unit, f"{found.unit} over fixed", "foretold", "gamma")

@@ -1,0 +1,133 @@
+"""`adaptive` on small runs: what it trains, on which seeds, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from analysis.adaptive.result import Adaptive
+from analysis.run_folder import RunFolder
+from search_spaces.problems import InputError
+from search_spaces.tables import TRIALS
+from tests.tuner.landscape.small import Blobs, experiment, filled
+from tuner.adaptive.adaptive import Options, adaptive
+from tuner.training.batch_schedule import Ramp
+from tuner.training.settings import Settings
+
+QUADRATIC = {
+    "workload": {"name": "noisy_quadratic", "options": {"dimensions": 100}},
+    "batch_sizes": [2, 8, 32, 128],
+    "target": "risk < 0.2",
+    "space": {"lr": "log from 0.05 to 1.9"},
+    "budget": {"steps": 400, "examples": 2000},
+    "search": {"protocol": "sobol", "trials": 12, "stopping": "none"},
+    "confirm": {"points": 1, "seeds": 1},
+    "resolution": 0.005,
+}
+DIGITS = {
+    "workload": "digits_mlp",
+    "batch_sizes": [16, 64, 256],
+    "target": "val_loss < 0.4",
+    "search": {"protocol": "sobol", "trials": 6, "stopping": "none"},
+    "confirm": {"points": 1, "seeds": 1},
+}
+
+
+class Normalised(Blobs):
+    """With statistics over the whole batch."""
+
+    def model(self, settings: Settings) -> nn.Module:
+        return nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
+
+
+class Mixing(Blobs):
+    """Its loss says that it mixes examples."""
+
+    divisible = False
+
+
+@pytest.fixture(scope="module")
+def quadratic(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return filled(tmp_path_factory.mktemp("quadratic") / "run", experiment(**QUADRATIC))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return filled(tmp_path_factory.mktemp("digits") / "run", experiment(**DIGITS))
+
+
+@pytest.fixture(scope="module")
+def found(digits: RunFolder) -> Adaptive:
+    torch.set_num_threads(1)
+    return adaptive(digits, Options((40.0,), (Ramp(((0, 16), (10, 64))),), seeds=2))
+
+
+def test_every_fixed_size_and_every_schedule_is_trained_on_the_same_fresh_seeds(
+    found: Adaptive, digits: RunFolder
+) -> None:
+    names = ["B = 16", "B = 64", "B = 256", "r = 40", "ramp 0:16, 10:64"]
+    assert [one.schedule for one in found.answers] == names
+    seeds = {name: [run.seed for run in found.runs_of(name)] for name in names}
+    assert len({tuple(s) for s in seeds.values()}) == 1 and len(seeds["r = 40"]) == 2
+    assert not set(seeds["r = 40"]) & set(digits.read(TRIALS).column("seed").to_pylist())
+    assert all(run.outcome == "reached" for run in found.runs)
+
+
+def test_what_runs_use_is_what_they_say(found: Adaptive) -> None:
+    for run in found.runs_of("B = 64"):
+        assert run.examples == 64 * (run.steps or 0) and set(run.batch_sizes) == {None, 64}
+    for run in found.runs_of("ramp 0:16, 10:64"):
+        steps = run.steps or 0
+        assert run.examples == 16 * min(steps, 10) + 64 * max(steps - 10, 0)
+    for run in found.runs_of("r = 40"):
+        sizes = [b for b in run.batch_sizes if b is not None]
+        assert all(16 <= b <= 256 and b % 8 == 0 for b in sizes)
+        assert any(n is not None for n in run.noise_scales)
+
+
+def test_the_micro_batch_is_half_of_the_smallest_batch(found: Adaptive) -> None:
+    assert (found.micro_batch, found.noise, found.low, found.high) == (8, "b_simple", 16, 256)
+
+
+def test_the_quadratic_is_exact_and_needs_one_seed(quadratic: RunFolder) -> None:
+    made = adaptive(quadratic, Options(seeds=5))
+    assert made.deterministic and made.n_seeds == 1 and made.noise == "b_noise" and made.micro_batch is None
+    for one in made.of("noise"):
+        assert one.gamma_predicted is not None and 0.8 < one.gamma_predicted <= 1.0
+        assert one.ratio is not None and one.ratio == pytest.approx(one.ratio_predicted, rel=0.25)  # coarsely tuned
+    assert adaptive(quadratic, Options(seeds=5)) == made
+
+
+def test_the_default_rates_span_the_knee_within_the_tuned_sizes(quadratic: RunFolder) -> None:
+    made = adaptive(quadratic, Options())
+    b_crit = made.e_min / made.s_min
+    shares = [(one.exchange_rate or 0) / b_crit for one in made.of("noise")]
+    assert set(shares) <= {1 / 16, 1 / 4, 1.0, 4.0, 16.0} and 1.0 in shares
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("Normalised", "batch normalisation does; set 'ghost_batch_size'"), ("Mixing", "its loss mixes them")],
+)
+def test_examples_that_influence_each_other_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    more = {
+        "batch_sizes": [4, 8, 16],
+        "target": "val_loss < 0.6",
+        "workload": f"tests.tuner.adaptive.test_adaptive:{name}",
+    }
+    folder = filled(tmp_path / "run", experiment(**more))
+    with pytest.raises(InputError, match=message):
+        adaptive(folder, Options())
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"seeds": 0}, "'seeds' must be at least 1"), ({"exchange_rates": (-1.0,)}, "must be positive")],
+    ids=str,
+)
+def test_impossible_options_are_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Options(**given)  # type: ignore[arg-type]

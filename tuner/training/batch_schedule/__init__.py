@@ -1,0 +1,32 @@
+"""Batch sizes that change along a run: the schedules, the learning rate that goes with them, the noise they follow.
+
+`Settings(batches=BatchPlan(schedule, rates))` makes a run of them; without a plan nothing of this is used.
+"""
+
+from tuner.training.batch_schedule.accumulation import Accumulation
+from tuner.training.batch_schedule.plan import BatchPlan, Decision
+from tuner.training.batch_schedule.planned import PlannedUpdates, Progress, planned_updates
+from tuner.training.batch_schedule.rates import GreedyRates, Rates, TunedRates
+from tuner.training.batch_schedule.running_noise import RunningNoise
+from tuner.training.batch_schedule.schedules import ByNoise, Fixed, Ramp, Schedule, State
+
+__all__ = [
+    # what a batch size may follow
+    "Fixed",
+    "Ramp",
+    "ByNoise",
+    "Schedule",
+    "State",
+    # which learning rate goes with it
+    "TunedRates",
+    "GreedyRates",
+    "Rates",
+    # both together, and what they are measured by
+    "BatchPlan",
+    "Decision",
+    "RunningNoise",
+    "Accumulation",
+    "PlannedUpdates",
+    "planned_updates",
+    "Progress",
+]
