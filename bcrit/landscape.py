@@ -35,6 +35,10 @@ def landscape(
         int, typer.Option(min=1, help="Rows of the training set that the loss is taken on, as far as there are.")
     ] = 4096,
     iterations: Annotated[int, typer.Option(min=1, help="Of L-BFGS-B in each search for the highest loss.")] = 10,
+    warm_starts: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Also train the largest batch size from N iterates of the smallest."),
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure sharpness and curvature around the confirmed winners, and add them to the report.
@@ -46,6 +50,10 @@ def landscape(
 
     Weights are made by training the confirmation runs again, at most once: they stay in RUN/checkpoints. This takes
     2 x seeds training runs a batch size. Memory of the subspace: 4 x P bytes a weight.
+
+    --warm-starts 6 trains the smallest batch size for its whole search budget, and from 6 of its iterates (from none to
+    the last one) the largest batch size for the whole of its own, tuned and with the smallest one's hyperparameters:
+    seeds x (1 + 2 x 6) training runs of full length.
     """
     from analysis.landscape.result import write_landscape
     from analysis.landscape.sentences import sentences
@@ -58,7 +66,9 @@ def landscape(
     folder = RunFolder.at(run)
     try:
         given = {} if not eps else {"eps": tuple(eps)}
-        options = Options(seeds=seeds, subspace=subspace, examples=examples, iterations=iterations, **given)
+        options = Options(
+            seeds=seeds, subspace=subspace, examples=examples, iterations=iterations, warm_starts=warm_starts, **given
+        )
     except ValueError as error:
         raise InputError("landscape", [str(error)]) from error
     found = measure_landscape(folder, options, lambda line: say(errors, line))
@@ -79,10 +89,11 @@ def _table(found: Landscape) -> Table:
 
     whole = summary_table(found)
     large = {box[1]: box_name(*box) for box in reversed(found.boxes)}.values()
+    left_out = ["reached", "|w|", "trace"] + (["validation loss"] if found.metric else [])
     wanted = [
         place
         for place, name in enumerate(whole.head)
-        if not name.startswith(("sharpness", "reached", "|w|")) or name in large  # the report has all of them
+        if not name.startswith(("sharpness", *left_out)) or name in large  # the report has all of them
     ]
     table = Table(title=escape(f"around networks trained to {found.target}"), box=box.SIMPLE_HEAD)
     for place in wanted:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from analysis.json_values import plain
+from analysis.landscape.warm_start import WarmStarts, warm_starts_from
 from analysis.run_folder import LANDSCAPE, RunFolder
 from search_spaces.problems import InputError
 
@@ -66,6 +67,7 @@ class Network:
         trace: of the Hessian.
         trace_error: its standard error.
         problem: why numbers are missing; None where none is.
+        metrics: of the whole validation set, all that the workload has; None where one is not finite.
     """
 
     batch_size: int
@@ -92,6 +94,7 @@ class Network:
     trace: float | None = None
     trace_error: float | None = None
     problem: str | None = None
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
 
     def rise(self, eps: float, directions: int | None) -> float | None:
         """The sharpness of this box; None where it is missing."""
@@ -141,6 +144,8 @@ class Landscape:
         networks: in order of batch size, tuned before un-tuned, then seed.
         paths: empty where there is only one batch size.
         notes: what is left out and why, a sentence each.
+        metric: that networks are compared by beside their losses; None in results of before it was there.
+        warm_starts: the large batch from iterates of the small one; None where none were asked for.
     """
 
     target: str
@@ -154,6 +159,8 @@ class Landscape:
     networks: tuple[Network, ...]
     paths: tuple[LossPath, ...]
     notes: tuple[str, ...]
+    metric: str | None = None
+    warm_starts: WarmStarts | None = None
 
     @property
     def boxes(self) -> list[tuple[float, int | None]]:
@@ -207,7 +214,8 @@ def _parsed(stored: Mapping[str, Any]) -> Landscape:
     )
     lists = ("alphas", "train_loss", "validation_loss")
     paths = tuple(LossPath(**{**path, **{name: tuple(path[name]) for name in lists}}) for path in facts.pop("paths"))
-    return Landscape(**{**facts, "networks": networks, "paths": paths, "notes": tuple(facts.pop("notes"))})
+    warm, notes = warm_starts_from(facts.pop("warm_starts", None)), tuple(facts.pop("notes"))
+    return Landscape(**{**facts, "networks": networks, "paths": paths, "notes": notes, "warm_starts": warm})
 
 
 __all__ = ["Landscape", "LossPath", "Network", "Rise", "read_landscape", "write_landscape"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 from analysis.landscape.result import Landscape, LossPath, Network
+from analysis.landscape.warm_sentences import warm_sentences
 from analysis.wording import readable
 
 Quantity = Callable[[Network], float | None]
@@ -29,8 +30,12 @@ def sentences(found: Landscape) -> tuple[str, ...]:
         space = "the full space" if directions is None else f"{directions} random directions"
         said.append(_trend(found, f"Sharpness ({space}, eps {readable(eps)})", lambda n: n.rise(eps, directions)))
     said.append(_trend(found, "The top eigenvalue of the Hessian", lambda n: n.top_eigenvalue))
+    if (metric := found.metric) is not None:
+        said.append(_trend(found, f"The {metric}", lambda n: n.metrics.get(metric)))
     said.append(_trained(found))
     said += [_barrier(path) for path in found.paths if path.kind == "line"]
+    if found.warm_starts is not None:
+        said += warm_sentences(found.warm_starts)
     said.append(_record(found))
     said.append(
         "Sharpness belongs to its box, its iterations and its examples, and changes when weights are rescaled without "

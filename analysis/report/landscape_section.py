@@ -15,6 +15,7 @@ from analysis.report.axes import linear_axis, log_axis, value_axis
 from analysis.report.figure import Figure, Trace, figure
 from analysis.report.labels import hover, label, value_text
 from analysis.report.landscape_paths import path_plots
+from analysis.report.landscape_warm import warm_parts
 from analysis.report.palette import ACCENT, VERMILLION
 from analysis.report.section import Plot, Rows, Section
 from analysis.report.table import Table, table_of
@@ -43,7 +44,9 @@ def landscape_section(analysis: RunAnalysis) -> Section | None:
         Rows("Sharpness and curvature by batch size: medians over seeds", summary_table(found)),
         Rows("Every network that was measured", network_table(found), folded=True),
     )
-    return Section("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), (*_plots(found), *tables))
+    warm = () if found.warm_starts is None else warm_parts(found.warm_starts)
+    parts = (*_plots(found), *warm, *tables)
+    return Section("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), parts)
 
 
 def _stale(analysis: RunAnalysis, found: Landscape) -> list[str]:
@@ -79,6 +82,9 @@ def _plots(found: Landscape) -> list[Plot]:
                 "here differs by how far it was trained, not by its batch size.",
             ),
         ]
+    if (metric := found.metric) is not None:
+        shown = _by_batch_size(found, lambda n: n.metrics.get(metric), label(metric), unit)
+        plots.append(Plot("landscape-metric", shown, f"The {metric} of the same networks, likewise."))
     if values(found.networks, lambda n: n.top_eigenvalue):
         shown = _by_batch_size(found, lambda n: n.top_eigenvalue, "top eigenvalue of the Hessian", unit)
         plots.append(Plot("landscape-eigenvalue", shown, "The largest curvature by batch size, likewise."))
@@ -162,6 +168,8 @@ def _summary_row(found: Landscape, mine: Sequence[Network]) -> dict[str, Any]:
         "f": middle(lambda n: n.train_loss),
         "validation loss": middle(lambda n: n.validation_loss),
     }
+    if (metric := found.metric) is not None:
+        row[metric] = middle(lambda n: n.metrics.get(metric))
     for eps, directions in found.boxes:
         row[box_name(eps, directions)] = middle(lambda n, e=eps, d=directions: n.rise(e, d))  # type: ignore[misc]
     row |= {
@@ -187,6 +195,8 @@ def network_table(found: Landscape) -> Table:
             "f": n.train_loss,
             "validation loss": n.validation_loss,
         }
+        if found.metric is not None:
+            row[found.metric] = n.metrics.get(found.metric)
         row |= {box_name(eps, directions): n.rise(eps, directions) for eps, directions in found.boxes}
         searched = sorted({f"{r.searches} x {r.iterations}" for r in n.rises})
         ended = sum(r.converged for r in n.rises)

@@ -64,6 +64,19 @@ def test_the_result_and_the_report_are_in_the_folder(run: Path, answer: dict[str
     assert 'id="landscape"' in folder.read_text(REPORT)
 
 
+def test_warm_starts_are_added_where_they_are_asked_for(run: Path, answer: dict[str, Any]) -> None:
+    assert answer["warm_starts"] is None
+    done = bcrit("landscape", run, *QUICK, "--warm-starts", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["networks"] == answer["networks"]
+    warm = found["warm_starts"]
+    assert [state["kind"] for state in warm["states"]] == ["small", "tuned", "un-tuned"] * 2
+    assert (warm["small"], warm["large"], warm["metric"]) == (32, 256, "val_accuracy")
+    assert all(0 < state["sharpness"] and 0 < state["last"]["val_accuracy"] <= 1 for state in warm["states"])
+    assert 'data-figure="landscape-warm"' in RunFolder.at(run).read_text(REPORT)
+
+
 def test_without_json_a_table_and_sentences_are_printed(run: Path, answer: dict[str, Any]) -> None:
     done = bcrit("landscape", run, *QUICK)
     assert done.returncode == 0, done.stderr
@@ -76,6 +89,7 @@ def test_without_json_a_table_and_sentences_are_printed(run: Path, answer: dict[
     [
         (("--eps", "nan"), "'eps' must be positive"),
         (("--seeds", "0"), "--seeds"),
+        (("--warm-starts", "1"), "'warm_starts' must be 0 or at least 2"),
     ],
     ids=str,
 )

@@ -16,6 +16,7 @@ from tuner.landscape.measure import Options, Rows, finite, measure
 from tuner.landscape.paths import End, between, kept
 from tuner.landscape.trained import Curve, Trained, difference, last_value, trained
 from tuner.landscape.wanted import Wanted, Winners, winners
+from tuner.landscape.warm_start import Bench, compared_by, warm_starts
 from tuner.ledger import Ledger
 from tuner.protocol.protocol import PerStudyProtocol
 from tuner.training.gpu import prepare_gpu
@@ -67,6 +68,10 @@ def landscape(folder: RunFolder, options: Options, watch: Watch = lambda line: N
                 ends = kept([*ends, (networks[-1], made.model)])
         watch("paths between the smallest and the largest batch size")
         paths, problems = between(ends, workload, rows)
+        warm = None
+        if options.warm_starts:
+            warm = warm_starts(found.networks, Bench(workload, experiment, folder, rows, options), watch)
+            problems += [] if warm else ["there are no warm starts: they need networks of two batch sizes"]
     except ValueError as error:
         raise InputError(str(folder), [str(error)]) from error
     return Landscape(
@@ -80,6 +85,8 @@ def landscape(folder: RunFolder, options: Options, watch: Watch = lambda line: N
         torch=torch.__version__,
         networks=tuple(networks),
         paths=paths,
+        metric=compared_by(workload),
+        warm_starts=warm,
         notes=(*found.left_out, *problems, *_elsewhere(experiment, gpus), *_unfinished(folder, experiment)),
     )
 
@@ -159,6 +166,7 @@ def _network(wanted: Wanted, made: Trained, recorded: Curve | None, numbers: Map
         steps=made.steps,
         n_weights=made.n_weights,
         metric=last_value(made.curve),
+        metrics=made.metrics if made.whole else {},
         same_curve=None if gap is None else gap == 0 and steps == made.steps,
         curve_difference=None if gap is None else finite(gap),
         recorded_steps=steps,

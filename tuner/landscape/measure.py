@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ class Options:
         examples: rows of the training set that the loss is the mean of; the paper takes all of them. 4096, chosen, not
             studied.
         iterations: of L-BFGS-B in each search, the paper's 10.
+        warm_starts: iterates of the small batch from which the large one goes on; 0 = no warm starts.
     """
 
     seeds: int = 3
@@ -37,6 +38,7 @@ class Options:
     subspace: int = 100
     examples: int = 4096
     iterations: int = ITERATIONS
+    warm_starts: int = 0
 
     def __post_init__(self) -> None:
         """Check the values.
@@ -50,6 +52,11 @@ class Options:
                 raise ValueError(f"'{name}' must be at least 1, but it is {count}; leave it out for the default")
         if self.subspace < 0:
             raise ValueError(f"'subspace' must be at least 0, but it is {self.subspace}; 0 leaves the subspace out")
+        if self.warm_starts < 0 or self.warm_starts == 1:
+            raise ValueError(
+                f"'warm_starts' must be 0 or at least 2, but it is {self.warm_starts}: the first iterate is the "
+                "initialisation and the last the end of the small batch's run; 0 leaves warm starts out"
+            )
         if not self.eps or not all(0 < eps < math.inf for eps in self.eps):
             raise ValueError(f"'eps' must be positive, but it is {', '.join(map(str, self.eps))}; the paper has 0.001")
 
@@ -79,26 +86,58 @@ def measure(model: nn.Module, workload: SupervisedWorkload, rows: Rows, options:
 
     Returns:
         Fields of `analysis.landscape.result.Network`; only the losses and a `problem` where the loss is not finite.
-
-    Raises:
-        ValueError: the loss is random in evaluation mode.
+        A loss that is random in evaluation mode is a ValueError.
     """
     surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))
-    f, again = surface.value(), surface.value()
+    f = _steady(surface)
     losses = {"train_loss": f, "validation_loss": finite(mean_loss(model, workload, rows.validation))}
     if not math.isfinite(f):
-        return {"problem": "its training loss is not finite"}
-    if f != again:
-        raise ValueError(
-            f"the loss must be the same when it is computed again, but it was {f:.6g} and then {again:.6g}: the model "
-            "is random in evaluation mode too, and a random loss has no landscape"
-        )
+        return {"problem": _NO_LOSS}
     rises, problem = _rises(surface, options, seed)
     top, whole = eigenvalues(surface, seed=seed), trace(surface, seed=seed)
     found = {"rises": rises, "problem": problem, "trace": whole.value, "trace_error": whole.standard_error}
     if not top.values:
         return {**losses, **found, "problem": problem or "its top eigenvalue did not converge"}
     return {**losses, **found, "top_eigenvalue": top.values[0], "top_residual": top.residuals[0]}
+
+
+def sharpness_alone(
+    model: nn.Module, workload: SupervisedWorkload, rows: Rows, options: Options, seed: int
+) -> dict[str, Any]:
+    """The loss and the sharpness in the largest box of the full space; the arguments of `measure`.
+
+    Returns:
+        `train_loss` and `sharpness`, as far as there are, and a `problem` where they are missing.
+    """
+    surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))
+    if not math.isfinite(f := _steady(surface)):
+        return {"problem": _NO_LOSS}
+    rises, problem = _rises(surface, replace(options, eps=(max(options.eps),), subspace=0), seed)
+    return {"train_loss": f, "sharpness": rises[0].value if rises else None, "problem": problem}
+
+
+_NO_LOSS = "its training loss is not finite"
+
+
+def _steady(surface: LossSurface) -> float:
+    """The loss.
+
+    Args:
+        surface: of it.
+
+    Returns:
+        It, finite or not.
+
+    Raises:
+        ValueError: it is random in evaluation mode.
+    """
+    f, again = surface.value(), surface.value()
+    if math.isfinite(f) and f != again:
+        raise ValueError(
+            f"the loss must be the same when it is computed again, but it was {f:.6g} and then {again:.6g}: the model "
+            "is random in evaluation mode too, and a random loss has no landscape"
+        )
+    return f
 
 
 def finite(value: float) -> float | None:
@@ -147,4 +186,4 @@ def _rises(surface: LossSurface, options: Options, seed: int) -> tuple[tuple[Ris
     return tuple(rises), problem
 
 
-__all__ = ["Options", "Rows", "finite", "mean_loss", "measure"]
+__all__ = ["Options", "Rows", "finite", "mean_loss", "measure", "sharpness_alone"]

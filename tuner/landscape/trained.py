@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from analysis.run_folder import CHECKPOINTS, RunFolder
+from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.presets import AVERAGED
 from search_spaces.target import Direction
+from tuner.landscape import checkpoint
+from tuner.landscape.measure import finite
 from tuner.landscape.wanted import Wanted
+from tuner.training.settings import Settings
 from tuner.training.supervised import SupervisedRun
 from tuner.training.trial import Ending, Limits, Trial
 from tuner.workloads.supervised import SupervisedWorkload
 
-_FORMAT = 1
 _REPORT_SECONDS = 5.0  # between two signs of life of a long training run
 
 Curve = tuple[tuple[int, float], ...]
@@ -42,6 +41,7 @@ class Trained:
         steps: optimizer updates made.
         n_weights: weights that train.
         curve: of the target's metric.
+        metrics: all of the workload's, of these weights; None where one is not finite.
         weight_distance: |w - w_0|.
         weight_norm: |w|.
         read: whether the weights were read rather than trained.
@@ -54,6 +54,7 @@ class Trained:
     steps: int
     n_weights: int
     curve: Curve
+    metrics: Mapping[str, float | None]
     weight_distance: float
     weight_norm: float
     read: bool
@@ -83,27 +84,25 @@ def trained(
     Returns:
         The network.
     """
-    name, key = f"{CHECKPOINTS}/{wanted.name}.pt", _key(wanted, experiment)
-    fresh = workload.begin(replace(wanted.settings, execution=wanted.settings.execution.model_copy(update=_PLAIN)))
-    stored = _read(folder, name, key, fresh)
+    path, key = checkpoint.path_of(wanted.name), _key(wanted, experiment)
+    fresh = begun_plainly(wanted.settings, workload)
+    stored = checkpoint.read(folder, path, key, fresh.model)
     read = stored is not None
     if stored is None:
-        stored = _train(wanted, workload, experiment, alive) | {"key": key}
-        stored["sha256"] = _digest(stored)
-        content = io.BytesIO()
-        torch.save(stored, content)
-        folder.write_bytes(name, content.getvalue())
-    start = _flat(fresh.model)
+        stored = checkpoint.write(folder, path, key, _train(wanted, workload, experiment, alive))
+    start = flat(fresh.model)
     fresh.model.load_state_dict(stored["weights"])
-    end = _flat(fresh.model)
+    end = flat(fresh.model)
+    metrics = {name: value for name, value in fresh.evaluate().items() if not name.endswith(AVERAGED)}
     return Trained(
         model=fresh.model.eval(),
-        checkpoint=name,
+        checkpoint=path,
         outcome=stored["outcome"],
         message=stored["message"],
         steps=stored["steps"],
         n_weights=len(end),
         curve=tuple((step, value) for step, value in stored["curve"]),
+        metrics={name: finite(value) for name, value in metrics.items()},
         weight_distance=float((end - start).norm()),
         weight_norm=float(end.norm()),
         read=read,
@@ -132,47 +131,23 @@ def difference(made: Curve, recorded: Curve) -> float:
 _PLAIN = {"compile": False}  # the network that weights are put into is never trained
 
 
+def begun_plainly(settings: Settings, workload: SupervisedWorkload) -> SupervisedRun:
+    """A run to put weights into: nothing is compiled for it."""
+    return workload.begin(replace(settings, execution=settings.execution.model_copy(update=_PLAIN)))
+
+
 def _key(wanted: Wanted, experiment: Experiment) -> str:
-    """What a checkpoint is known again by: all that decides the training run, and where it ends."""
-    settings = wanted.settings
-    facts: dict[str, Any] = {
-        "format": _FORMAT,
-        "batch_size": settings.batch_size,
-        "seed": settings.seed,
-        "optimizer": settings.optimizer,
-        "hyperparameters": dict(settings.hyperparameters),
-        "execution": settings.execution.model_dump(mode="json"),
-        "max_steps": wanted.max_steps,
-        "workload": experiment.workload.model_dump(mode="json"),
-        "target": str(experiment.target),
-        "direction": Direction(experiment.target.direction).value,
-        "threshold": experiment.target.threshold.hex(),
-        "resolution": experiment.resolution,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(stored: dict[str, Any]) -> str:
-    """Of all that a checkpoint holds; PyTorch's own check sums are not looked at when it is read."""
-    facts = {name: value for name, value in stored.items() if name != "weights"}
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, weight in sorted(stored["weights"].items()):
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _read(folder: RunFolder, name: str, key: str, fresh: SupervisedRun) -> dict[str, Any] | None:
-    """The checkpoint; None where there is none, it is of other settings, damaged, or of another architecture."""
-    if not folder.has(name):
-        return None
-    try:
-        found: dict[str, Any] = torch.load(io.BytesIO(folder.read_bytes(name)), map_location="cpu", weights_only=True)
-        shapes = {name: weight.shape for name, weight in found["weights"].items()}
-        same = shapes == {name: weight.shape for name, weight in fresh.model.state_dict().items()}
-        return found if same and found["key"] == key and found.pop("sha256") == _digest(found) else None
-    except Exception:  # whatever a damaged file makes of the unpickler: the weights are made again
-        return None
+    """All that decides the training run, and where it ends."""
+    return checkpoint.key_of(
+        {
+            **checkpoint.run_facts(wanted.settings, experiment),
+            "max_steps": wanted.max_steps,
+            "target": str(experiment.target),
+            "direction": Direction(experiment.target.direction).value,
+            "threshold": experiment.target.threshold.hex(),
+            "resolution": experiment.resolution,
+        }
+    )
 
 
 def _train(
@@ -198,7 +173,7 @@ def _train(
     average = run.average if experiment.target.metric.endswith(AVERAGED) else None
     model = run.model if average is None else average
     return {
-        "weights": {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()},
+        "weights": checkpoint.weights_of(model),
         "outcome": ending.outcome.value,
         "message": ending.message,
         "steps": ending.steps,
@@ -206,8 +181,9 @@ def _train(
     }
 
 
-def _flat(model: nn.Module) -> torch.Tensor:
+def flat(model: nn.Module) -> torch.Tensor:
+    """The weights that train, end to end, float64 on the host."""
     return torch.cat([p.detach().cpu().double().reshape(-1) for p in model.parameters() if p.requires_grad])
 
 
-__all__ = ["Curve", "Trained", "difference", "last_value", "trained"]
+__all__ = ["Curve", "Trained", "begun_plainly", "difference", "flat", "last_value", "trained"]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from analysis.landscape.result import Landscape, LossPath, Network, Rise
+from analysis.landscape.warm_start import Kind, WarmStarts, WarmState
 
 SIZES = (8, 64, 256)
 
@@ -56,3 +57,27 @@ def landscape(**more: Any) -> Landscape:
     )
     found = Landscape("loss < 1", "examples", 48, 64, 32, 0, "cpu", "2.0", tuple(networks), paths, ("one note",))
     return replace(found, **more)
+
+
+def warm_starts() -> WarmStarts:
+    """From 0, 10 and 100 updates of batch size 8: the large batch gains by the last of them, un-tuned more."""
+    kinds: tuple[Kind, ...] = ("small", "tuned", "un-tuned")
+    ends = {"small": (0.1, 0.5, 0.9), "tuned": (0.86, 0.86, 0.9), "un-tuned": (0.8, 0.8, 0.88)}
+    states = tuple(
+        WarmState(
+            kind=kind,
+            number=number,
+            small_steps=steps,
+            large_steps=0 if kind == "small" else 25,
+            last={"val_accuracy": ends[kind][place] + 0.01 * number, "val_loss": None},
+            best={"val_accuracy": 0.95, "val_loss": 0.4},
+            train_loss=0.01,
+            sharpness=10 * (1 - ends[kind][place]) + number,
+            weight_distance=2.0 + place,
+            problem=None,
+        )
+        for number in range(2)
+        for place, steps in enumerate((0, 10, 100))
+        for kind in kinds
+    )
+    return WarmStarts(8, 256, 8, 100.0, 64, 1e-3, "val_accuracy", states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from analysis.landscape.result import read_landscape, write_landscape
 from analysis.run_folder import LANDSCAPE, RunFolder
 from search_spaces.problems import InputError
-from tests.analysis.landscape.made_up import landscape
+from tests.analysis.landscape.made_up import landscape, warm_starts
 
 
 @pytest.fixture
@@ -19,6 +20,23 @@ def folder(tmp_path: Path) -> RunFolder:
 
 def test_what_is_written_is_read_again(folder: RunFolder) -> None:
     write_landscape(folder, landscape())
+    assert read_landscape(folder) == landscape()
+
+
+def test_warm_starts_and_metrics_come_back_too(folder: RunFolder) -> None:
+    networks = tuple(replace(n, metrics={"val_accuracy": 0.9, "val_loss": None}) for n in landscape().networks)
+    found = landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts())
+    write_landscape(folder, found)
+    assert read_landscape(folder) == found
+
+
+def test_a_result_of_before_there_were_warm_starts_is_read(folder: RunFolder) -> None:
+    stored = {"format": 1, **landscape().to_json()}
+    for name in ("metric", "warm_starts"):
+        del stored[name]
+    for network in stored["networks"]:
+        del network["metrics"]
+    folder.write_json(LANDSCAPE, stored)
     assert read_landscape(folder) == landscape()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tuner.landscape.landscape import landscape
 from tuner.landscape.measure import Options
 
 QUICK = Options(seeds=2, eps=(1e-3,), subspace=3, examples=48, iterations=3)
+WARM = replace(QUICK, warm_starts=2)
 
 
 @pytest.fixture
@@ -39,6 +41,7 @@ def test_a_complete_run_has_every_number(folder: RunFolder) -> None:
         assert network.same_curve is (True if network.tuned else None) and network.problem is None
         assert folder.has(network.checkpoint) and network.n_weights == 17
         assert None not in (network.train_loss, network.top_eigenvalue, network.trace, network.weight_distance)
+        assert network.metrics["val_loss"] == network.metric and set(network.metrics) == {"val_loss", "val_accuracy"}
     assert lines[0] == "1 of 6: batch size 4, winner, seed 1" and lines[-1].startswith("paths between")
 
 
@@ -47,6 +50,13 @@ def test_a_second_call_trains_nothing_and_finds_the_same(folder: RunFolder) -> N
     lines: list[str] = []
     assert landscape(folder, QUICK, lines.append) == first
     assert sum("read from" in line for line in lines) == 6 and not any("trained" in line for line in lines)
+
+
+def test_warm_starts_change_nothing_of_the_networks(folder: RunFolder) -> None:
+    plain, warm = landscape(folder, QUICK), landscape(folder, WARM)
+    assert plain.warm_starts is None and warm.warm_starts is not None
+    assert replace(warm, warm_starts=None) == plain and len(warm.warm_starts.states) == 12
+    assert landscape(folder, WARM) == warm
 
 
 def test_what_is_stored_is_what_was_found(folder: RunFolder) -> None:
@@ -73,6 +83,9 @@ def test_an_unfinished_run_gives_what_it_has_and_says_so(tmp_path: Path) -> None
     assert "batch size 16 is left out: its winner was not run again on fresh seeds" in found.notes
     assert any("the run is not complete" in note for note in found.notes)
     assert found.paths == () and any("there are no paths" in note for note in found.notes)
+    found = landscape(folder, WARM)
+    assert found.warm_starts is None
+    assert "there are no warm starts: they need networks of two batch sizes" in found.notes
 
 
 @pytest.mark.parametrize(

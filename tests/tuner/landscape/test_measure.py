@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests.tuner.landscape.small import Blobs, Unsteady
-from tuner.landscape.measure import Options, Rows, finite, mean_loss, measure
+from tuner.landscape.measure import Options, Rows, finite, mean_loss, measure, sharpness_alone
 from tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
 from tuner.training.settings import Settings
 
@@ -43,6 +43,17 @@ def test_every_number_is_that_of_the_library() -> None:
         assert rise.searches == len(expected.searches)
     assert found["top_eigenvalue"] == eigenvalues(surface, seed=3).values[0]
     assert (found["trace"], found["problem"]) == (trace(surface, seed=3).value, None)
+
+
+def test_sharpness_alone_is_that_of_the_largest_box() -> None:
+    model, part = network(), rows(40)
+    options = Options(eps=(5e-4, 1e-3), subspace=5, iterations=4)
+    whole = measure(model, Blobs(), part, options, seed=3)
+    found = sharpness_alone(model, Blobs(), part, options, seed=3)
+    [largest] = [rise for rise in whole["rises"] if (rise.eps, rise.directions) == (1e-3, None)]
+    assert found == {"train_loss": whole["train_loss"], "sharpness": largest.value, "problem": None}
+    with pytest.raises(ValueError, match="random in evaluation mode too"):
+        sharpness_alone(model, Unsteady(), part, options, seed=3)
 
 
 def test_without_a_subspace_there_is_the_full_space_alone() -> None:
@@ -82,6 +93,8 @@ def test_the_mean_loss_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch
         ({"examples": 0}, "'examples' must be at least 1"),
         ({"iterations": 0}, "'iterations' must be at least 1"),
         ({"subspace": -1}, "'subspace' must be at least 0"),
+        ({"warm_starts": 1}, "'warm_starts' must be 0 or at least 2"),
+        ({"warm_starts": -2}, "'warm_starts' must be 0 or at least 2"),
         ({"eps": (1e-3, 0.0)}, "'eps' must be positive"),
         ({"eps": (math.nan,)}, "'eps' must be positive"),
         ({"eps": ()}, "'eps' must be positive"),
