@@ -143,6 +143,8 @@ def _along_value(measured: pd.DataFrame) -> list[ScalePoint]:
 
 
 def _pooled(rows: pd.DataFrame, batch_size: int | None = None, step: bool = True) -> ScalePoint:
+    # Before the first update runs of one seed are one measurement, to the bit, whatever their batch sizes.
+    rows = rows.drop_duplicates(subset=["step", "tr_sigma", "g_sq", "tr_h_sigma", "g_h_g"])
     runs, noise = rows["trial_id"], pool(rows["tr_h_sigma"], rows["g_h_g"], rows["trial_id"])
     return ScalePoint(
         batch_size=batch_size,

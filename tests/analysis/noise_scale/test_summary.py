@@ -12,10 +12,14 @@ from analysis.analyze import RunAnalysis, analyze
 from analysis.measured import measured, refuse_unmeasured
 from analysis.noise_scale.pooled import PooledScale
 from analysis.noise_scale.sentences import noise_sentences
+from analysis.noise_scale.summary import noise_scales
+from analysis.probed import probed
 from search_spaces.problems import InputError
 from search_spaces.tables import TRIALS
 from search_spaces.target import Target
 from tests.analysis.probed_runs import B_CRIT, SEEDS, SIZES, probed_run
+
+MEASURED = ["tr_sigma", "g_sq", "tr_h_sigma", "g_h_g"]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,20 @@ def test_the_temperature_is_that_of_the_pooled_averages(analysis: RunAnalysis) -
         assert point.batch_size is not None and point.noise.value is not None
         assert point.temperature == pytest.approx((1 + point.noise.value / point.batch_size) / 4.0)
     assert scales.at_target is not None and scales.at_target.temperature is None
+
+
+def test_runs_of_one_seed_are_one_measurement_before_the_first_update(analysis: RunAnalysis, tmp_path: Path) -> None:
+    folder = probed_run(tmp_path / "run")
+    rows = probed(folder, analysis.trials, analysis.studies, analysis.experiment)
+    assert rows is not None
+    start = rows[rows["step"] == 0].copy()
+    one = start[start["batch_size"] == SIZES[0]]
+    for batch_size in SIZES[1:]:  # all batch sizes start at one network
+        start.loc[start["batch_size"] == batch_size, MEASURED] = one[MEASURED].to_numpy()
+    found = [noise_scales(part, analysis.experiment, None) for part in (start, one)]
+    every, alone = (scales.at_start for scales in found if scales is not None)
+    assert every is not None and alone is not None
+    assert every.simple == alone.simple and every.simple.n_runs == SEEDS
 
 
 def test_scales_grow_along_training_with_the_loss_and_the_step(analysis: RunAnalysis) -> None:
