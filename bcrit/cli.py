@@ -10,7 +10,20 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bcrit import answers, compare, curves, exchange, hyperparameters, landscape, recommend, runs, trackers
+from bcrit import (
+    adaptive,
+    answers,
+    compare,
+    curves,
+    exchange,
+    finals,
+    hyperparameters,
+    landscape,
+    pilot,
+    recommend,
+    runs,
+    trackers,
+)
 from bcrit.say import say
 from search_spaces.problems import InputError
 
@@ -31,15 +44,18 @@ app = typer.Typer(
 )
 app.command()(runs.tune)
 app.command()(runs.resume)
+app.command()(pilot.pilot)
 app.command()(answers.analyze)
 app.command()(answers.fit)
 app.command()(recommend.recommend)
 app.command()(compare.compare)
+app.command()(finals.finals)
 app.command()(curves.targets)
 app.command()(curves.budgets)
 app.command()(hyperparameters.optimum)
 app.command()(hyperparameters.sensitivity)
 app.command()(landscape.landscape)
+app.command()(adaptive.adaptive)
 app.command()(answers.report)
 app.command()(answers.workloads)
 exchange.imports.command("mlperf")(trackers.import_mlperf)

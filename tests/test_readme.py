@@ -113,7 +113,7 @@ def test_the_experiments_are_the_examples_and_are_valid() -> None:
     assert blocks("yaml") == [(ROOT / file).read_text().strip() for file in files]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/**/*.yaml")), ids=lambda path: path.stem)
 def test_an_example_is_a_valid_experiment(path: Path) -> None:
     parse_experiment(read_yaml(path.read_text(), path.name), path.name)
 

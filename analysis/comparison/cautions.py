@@ -26,6 +26,7 @@ def cautions(runs: Sequence[Run], across_targets: bool = False) -> tuple[str, ..
         *_effort(runs),
         *_confirmation(runs),
         *_declared(runs),
+        *_gradients(runs),
         *_boxes(runs),
         *_edges(runs),
         *_shapes(runs),
@@ -113,6 +114,26 @@ def _declared(runs: Sequence[Run]) -> list[str]:
     analyses = list(_analyses(runs).values())
     differing = [name for name, ask in questions.items() if len({repr(ask(a)) for a in analyses}) > 1]
     return [f"The experiments differ in {enumeration(differing)} too."] if differing else []
+
+
+def _gradients(runs: Sequence[Run]) -> list[str]:
+    """Runs whose updates take different numbers of gradients: steps and examples are then not the work."""
+    counts = {label: _gradients_per_example(a) for label, a in _analyses(runs).items()}
+    if len(set(counts.values())) < 2:
+        return []
+    each = _each({label: f"{count:g}" for label, count in counts.items()})
+    return [
+        f"The runs take different numbers of gradients of each example in an update ({each}): steps and examples count "
+        "that work once. Hours count all of it."
+    ]
+
+
+def _gradients_per_example(analysis: RunAnalysis) -> float:
+    """The most of any of its trials; 1 where they do not say."""
+    if "gradients_per_example" not in analysis.trials:
+        return 1.0
+    most = analysis.trials["gradients_per_example"].astype(float).max()
+    return float(most) if most > 0 else 1.0
 
 
 def _boxes(runs: Sequence[Run]) -> list[str]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.diffusion.movement import Law, Movement, fit_movement
 from analysis.diffusion.slopes import SlopeLaw, fit_slopes
+from analysis.diffusion.straight_line import straight_line
 from analysis.json_values import plain
 from analysis.wording import enumeration, readable
 
@@ -36,11 +39,12 @@ class WeightMovement:
         return found
 
 
-def weight_movement(rows: pd.DataFrame) -> WeightMovement | None:
+def weight_movement(rows: pd.DataFrame, rates: Mapping[int, float] | None = None) -> WeightMovement | None:
     """Fit the movement of every study, from the first update to the end of its runs.
 
     Args:
         rows: what `analysis.probed.probed` returned.
+        rates: the learning rate of the runs by batch size; None = not known.
 
     Returns:
         The summary; None where no distance was measured.
@@ -58,8 +62,9 @@ def weight_movement(rows: pd.DataFrame) -> WeightMovement | None:
     laws = Counter(movement.law for movement in movements if movement.law is not None)
     law: Law = laws.most_common(1)[0][0] if laws else "log"
     slopes = fit_slopes(movements, law)
+    mean_speed = fit_slopes(movements, all_the_same=True) if isinstance(slopes, str) else slopes
     curves = measured[["trial_id", "batch_size", "step", "weight_distance"]].reset_index(drop=True)
-    said = (_laws(laws, len(sentences)), _slope_sentence(slopes), *sentences)
+    said = (_laws(laws, len(sentences)), _slope_sentence(slopes, mean_speed, rates or {}), *sentences)
     return WeightMovement(curves, tuple(movements), None if isinstance(slopes, str) else slopes, said)
 
 
@@ -76,14 +81,26 @@ def _laws(laws: Counter[Law], n: int) -> str:
     )
 
 
-def _slope_sentence(slopes: SlopeLaw | str) -> str:
-    if isinstance(slopes, str):
-        return slopes
+def _slope_sentence(slopes: SlopeLaw | str, mean_speed: SlopeLaw | str, rates: Mapping[int, float]) -> str:
+    """The speed by batch size; of all batch sizes where too few follow one law."""
+    if isinstance(mean_speed, str):
+        return mean_speed
+    said = f"Under {mean_speed.law} t" if slopes is mean_speed else f"{slopes} Read as log t all the same,"
     return (
-        f"Under {slopes.law} t their speed goes with the batch size to the power {readable(slopes.exponent)} "
-        f"({readable(slopes.exponent_low)} to {readable(slopes.exponent_high)}), lr being tuned at each; "
-        "0 is what Hoffer et al. 2017 find where it grows with the root of the batch size."
+        f"{said} their speed goes with the batch size to the power {readable(mean_speed.exponent)} "
+        f"({readable(mean_speed.exponent_low)} to {readable(mean_speed.exponent_high)}){_rate_clause(rates)}; "
+        "Hoffer et al. 2017 find 0 where lr grows with the root of the batch size, and less where it stays."
     )
+
+
+def _rate_clause(rates: Mapping[int, float]) -> str:
+    """How the runs' learning rate goes with the batch size."""
+    if len(rates) < 2:
+        return ""
+    x, y = (np.log(np.array(list(values), dtype=np.float64)) for values in (rates.keys(), rates.values()))
+    if np.ptp(y) < 1e-9:
+        return ", lr being the same at all"
+    return f", and lr to the power {readable(straight_line(x, y).slope)}"
 
 
 __all__ = ["WeightMovement", "weight_movement"]

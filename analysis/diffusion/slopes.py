@@ -36,18 +36,22 @@ class SlopeLaw:
     level: float
 
 
-def fit_slopes(movements: Sequence[Movement], law: Law = "log", level: float = 0.95) -> SlopeLaw | str:
+def fit_slopes(
+    movements: Sequence[Movement], law: Law = "log", level: float = 0.95, *, all_the_same: bool = False
+) -> SlopeLaw | str:
     """How the speed of the movement goes with the batch size.
 
     Args:
         movements: one a batch size.
         law: only batch sizes whose movement follows it are used.
         level: confidence, in (0, 1).
+        all_the_same: use every batch size, whether its movement follows the law or not: a slope is then a mean speed.
 
     Returns:
         The law, or in a sentence why there is none: fewer than three batch sizes follow it with a positive slope.
     """
-    used = [(m.batch_size, m.line.slope) for m in movements if m.line is not None and m.law == law and m.line.slope > 0]
+    lines = {m.batch_size: m.log if law == "log" else m.sqrt for m in movements if all_the_same or m.law == law}
+    used = [(batch_size, line.slope) for batch_size, line in lines.items() if line.slope > 0]
     if len({batch_size for batch_size, _ in used}) < 3:
         are = f"is {len(used)}" if len(used) == 1 else f"are {len(used)}"
         return f"The slopes need three batch sizes whose weights move with {law} t; there {are}."

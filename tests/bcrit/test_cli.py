@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *("tune", "resume", "analyze", "targets", "budgets", "optimum", "sensitivity", "fit", "recommend", "compare"),
-    *("import", "export", "landscape", "report", "workloads"),
+    *("pilot", "import", "export", "landscape", "adaptive", "report", "workloads"),
 ]
 GOOD = """
 workload: digits_mlp
@@ -49,6 +49,31 @@ def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
 
 
+MODULE = """
+print("imported")
+import torch
+from torch import nn
+from tuner.workloads.supervised import SupervisedWorkload
+
+class Normalised(SupervisedWorkload):
+    def model(self, settings):
+        return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    def train_data(self):
+        return torch.zeros(64, 2), torch.zeros(64, dtype=torch.int64)
+    validation_data = train_data
+"""
+
+
+def test_a_plan_gives_notes_and_keeps_what_a_user_s_module_prints_out_of_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "x.yaml").write_text(GOOD.replace("digits_mlp", "mine:Normalised"))
+    done = bcrit("tune", "x.yaml", "--plan", "--json", cwd=tmp_path)
+    (note,) = json.loads(done.stdout)["notes"]
+    assert "statistics of the whole batch" in note and done.stderr == "imported\n"
+    done = bcrit("tune", "x.yaml", "--plan", cwd=tmp_path)
+    assert f"note: {note}" in done.stdout and "imported" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -59,8 +84,9 @@ def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
         (GOOD.replace("< 0.15", "> 0.15"), "improves by minimizing"),
         (GOOD.replace("digits_mlp", "no_such:Thing"), "no_such"),
         (GOOD + "budgett: 1", "did you mean 'budget'"),
+        (GOOD.replace("digits_mlp", "{name: digits_mlp, a: .inf}"), "'a' must be a finite number, but it is inf"),
     ],
-    ids=["empty", "tag", "batch size", "momentum", "direction", "workload", "key"],
+    ids=["empty", "tag", "batch size", "momentum", "direction", "workload", "key", "infinity"],
 )
 def test_a_bad_experiment_is_one_message_and_leaves_nothing_behind(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "x.yaml").write_text(text)

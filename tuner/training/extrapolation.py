@@ -77,7 +77,7 @@ class Extrapolated:
                 f"'local_batch_size' must divide the batch, but local_batch_size={self.local_batch} and "
                 f"batch_size={settings.batch_size}; change either"
             )
-        self.gradients = 2 if self._kind == "fresh" else 1
+        self.gradients = EXTRAPOLATIONS[self._kind]
         self._optimizer = optimizer
         self._update = bare_step(optimizer)
         self._settings = settings

@@ -111,3 +111,11 @@ def test_points_on_an_edge_are_told() -> None:
     boundary.loc[0] = {**edge, "optimum": 9.9, "widened_to": float("nan")}
     touched = replace(A, analysis=replace(A.analysis, boundary=boundary, trials=trials))
     assert "edge of their box, so fewer steps may be possible there: a: at batch size 8." in cautions([touched])[0]
+
+
+def test_runs_whose_updates_take_different_numbers_of_gradients_are_told_apart() -> None:
+    other = labelled("b", made_up.run("b", **PLAIN, seed=1))
+    assert other.analysis is not None
+    twice = other.analysis.trials.assign(gradients_per_example=2)
+    (told,) = cautions([A, replace(other, analysis=replace(other.analysis, trials=twice))])
+    assert "different numbers of gradients of each example in an update (a: 1; b: 2)" in told

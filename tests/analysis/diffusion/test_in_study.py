@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -34,3 +35,34 @@ def test_too_few_measurements_say_so_in_words() -> None:
 def test_without_distances_there_is_nothing() -> None:
     rows = pd.DataFrame({"trial_id": ["a"], "batch_size": [8], "step": [0], "weight_distance": [0.0]})
     assert weight_movement(rows) is None
+
+
+@pytest.mark.parametrize(
+    ("power", "words"),
+    [(0.0, ", lr being the same at all; Hoffer"), (0.5, ", and lr to the power 0.5; Hoffer"), (None, "); Hoffer")],
+    ids=["one for all", "root", "not known"],
+)
+def test_how_lr_went_with_the_batch_size_is_told(power: float | None, words: str) -> None:
+    steps = [2**k for k in range(12)]
+    rows = pd.concat(
+        pd.DataFrame({"trial_id": f"b{size}", "batch_size": size, "step": steps, "weight_distance": np.log1p(steps)})
+        for size in SIZES
+    )
+    rates = None if power is None else {size: 0.1 * size**power for size in SIZES}
+    movement = weight_movement(rows, rates)
+    assert movement is not None and words in movement.sentences[1]
+
+
+def test_speeds_are_told_where_no_law_is_followed_too() -> None:
+    steps = np.unique(np.geomspace(1, 1000, 40).astype(int))
+    bent = (np.log(steps) / 7) ** 2 + np.sin(2 * np.log(steps))  # no straight line in log t, nor in sqrt t
+    rows = pd.concat(
+        pd.DataFrame({"trial_id": f"b{size}", "batch_size": size, "step": steps, "weight_distance": bent / size**0.5})
+        for size in SIZES
+    )
+    movement = weight_movement(rows)
+    assert movement is not None and movement.slopes is None
+    assert movement.sentences[1].startswith(
+        "The slopes need three batch sizes whose weights move with log t; there are 0."
+    )
+    assert "Read as log t all the same, their speed goes with the batch size to the power -0.5" in movement.sentences[1]
