@@ -108,4 +108,4 @@ def _table(found: Adaptive) -> Table:
 
 def _shown(found: Adaptive) -> tuple[str, ...]:
     """The columns for which a terminal has room; the report has all of them."""
-    return ("schedule", "reached", "steps", found.unit, f"{found.unit} over fixed", "foretold", "gamma")
+    return ("schedule", "reached", "steps", found.unit, "over fixed", "foretold", "gamma")

@@ -39,7 +39,8 @@ def gain_along(run: Trained, factor: float = 1.0) -> Gain | None:
 def noise_factor(runs: Sequence[Trained], b_crit: float) -> float | None:
     """The factor on the noise scale that makes its mean over progress b_crit, as e_min / s_min is in the theory.
 
-    gamma does not depend on it, but which r belongs to which batch size does.
+    Which r belongs to which batch size depends on it. The gamma that is foretold does so less, through progress alone,
+    which counts N / B: for N ~ sqrt(t) from 0.94 to 0.91 where the factor goes from 1/4 to 4.
 
     Args:
         runs: at a fixed batch size; the geometric mean of their factors is taken.

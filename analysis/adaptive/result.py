@@ -70,7 +70,8 @@ class Answer:
         gamma_fixed: the same product of that fixed batch size: 1 on a hyperbola.
         gamma_predicted: from the noise scale along these runs.
         ratio_predicted: what it makes of the ratio (`analysis.adaptive.gain.ratio_of_gamma`).
-        clipped: share of the updates at the smallest or largest batch size allowed; None for others.
+        clipped: share of the stored evaluations before which an update had the smallest or largest batch size allowed;
+            None for those that do not follow the noise.
         outside: whether that fixed batch size is below or above all that were trained.
     """
 

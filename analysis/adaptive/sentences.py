@@ -106,7 +106,7 @@ def _rests_on(found: Adaptive) -> list[str]:
         f"at fixed ones, on straight lines of log lr between them.{kept}",
         f"The noise scale is {found.noise}, {source}, times {readable(found.factor)}, which makes its mean over "
         "training the b_crit of the fixed batch sizes; r is the examples paid for a step less, and B = sqrt(r N). "
-        "gamma does not depend on the factor.",
+        "The gamma that is measured does not use the factor; the one foretold changes little with it.",
         "The theory (McCandlish et al. 2018, appendix D) takes the best learning rate of every moment for granted, and "
         "small steps; tuned constant rates are neither, so that what it foretells is a guide, not a bound. Where "
         "micro-batches are made one after another time goes with the examples, not with the steps.",

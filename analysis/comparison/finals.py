@@ -91,7 +91,7 @@ class Finals:
         metric: at the end.
         rows: by run as given, then by batch size.
         gaps: of every row to the first and to the one before, where both have two re-runs or more.
-        sentences: the differences to the row before, in words.
+        sentences: the differences to the row before, in words, and the rows whose re-runs did not all get to the end.
     """
 
     metric: str
@@ -133,9 +133,8 @@ def finals(folders: Sequence[RunFolder], metric: str | None = None) -> Finals:
     if problems:
         raise InputError("finals", problems)
     gaps = _gaps(rows)
-    return Finals(
-        metric, tuple(rows), gaps, tuple(_sentence(gap, rows, metric) for gap in gaps if gap.other == gap.row - 1)
-    )
+    said = [_sentence(gap, rows, metric) for gap in gaps if gap.other == gap.row - 1]
+    return Finals(metric, tuple(rows), gaps, (*said, *_lost(rows)))
 
 
 def _of_run(folder: RunFolder, metric: str) -> list[Final]:
@@ -192,6 +191,16 @@ def _sentence(gap: Gap, rows: Sequence[Final], metric: str) -> str:
     size = f"{readable(gap.value)} ({readable(gap.low)} to {readable(gap.high)})"
     said = "more than chance" if gap.real else "within chance"
     return f"From row {gap.other + 1} to row {gap.row + 1} {metric} changes by {size}: {said}."
+
+
+def _lost(rows: Sequence[Final]) -> list[str]:
+    """What stands in no mean, which flatters the rows that it is missing from."""
+    return [
+        f"{row.n_lost} of {row.n + row.n_lost} re-runs of row {place} did not get to step {row.steps:,}: its mean is "
+        "of the others."
+        for place, row in enumerate(rows, start=1)
+        if row.n_lost
+    ]
 
 
 __all__ = ["LEVEL", "Final", "Finals", "Gap", "finals"]

@@ -109,9 +109,8 @@ def grid(around: Hint, n_examples: int | None, fits: Callable[[int], bool], base
             base //= 2
         inside = _doublings(low, min(high, largest), base, largest)
         made = tuple(b for b in inside if fits(b)) or (base,)
-    return Grid(
-        made, (low, high), low < made[0] / _HALF_A_STEP, high > largest, tuple(b for b in inside if b not in made)
-    )
+    most = largest if not inside else inside[-1]  # the powers of two may end before the training set does
+    return Grid(made, (low, high), low < made[0] / _HALF_A_STEP, high > most, tuple(b for b in inside if b not in made))
 
 
 def _doublings(low: float, high: float, base: int, largest: float) -> list[int]:

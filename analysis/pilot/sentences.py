@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.noise_scale.sentences import scale_text
 from analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
+from analysis.pilot.grid import ABOVE
 from analysis.pilot.result import Measured, Pilot, Proposal
 from analysis.pilot.run_mean import RunMean
 from analysis.wording import duration, enumeration, readable
@@ -85,14 +86,14 @@ def _grid(found: Pilot) -> str:
     sizes, n = found.grid.batch_sizes, found.measured.n_examples
     said = (
         f"Study {len(sizes)} batch sizes from {sizes[0]:,} to {sizes[-1]:,}: a sixteenth of the lowest b_crit to be "
-        "reckoned with up to 2.5 times the highest."
+        f"reckoned with up to {ABOVE:g} times the highest."
     )
     if found.grid.clipped_low:
         said += f" It would have begun at {readable(found.grid.wanted[0])}, but no smaller batch can be made."
     if found.grid.clipped_high:
         said += (
             f" It would have ended at {readable(found.grid.wanted[1])}, but the training set has {n:,} "
-            f"{found.measured.unit}: if b_crit is above {readable((n or 0) / 2.5)}, the fit will not determine it."
+            f"{found.measured.unit}: if b_crit is above {readable(sizes[-1] / ABOVE)}, the fit will not determine it."
         )
     return said
 

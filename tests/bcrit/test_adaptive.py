@@ -56,7 +56,9 @@ def test_the_answer_is_one_object_and_lies_in_the_folder_and_the_report(run: Pat
 def test_without_json_a_table_and_sentences_are_printed(run: Path) -> None:
     done = bcrit("adaptive", run, "--exchange-rate", 30)
     assert done.returncode == 0, done.stderr
-    assert "r = 30" in done.stdout and "times the examples of fixed ones at equal steps" in done.stdout
+    assert "r = 30" in done.stdout and "times the steps and examples of their mean held fixed" in done.stdout
+    table = done.stdout.partition("Batch sizes that follow")[0]
+    assert "over" in table and "foretold" in table  # the ratio and what theory says of it
     assert f"report: {run}/report.html" in done.stdout
 
 

@@ -64,6 +64,18 @@ class Options:
         if not all(0 < r < math.inf for r in self.exchange_rates):
             given = ", ".join(map(str, self.exchange_rates))
             raise ValueError(f"an exchange rate must be positive, but they are {given}; it counts examples a step")
+        names = [*map(_name, self.exchange_rates), *map(_name, self.ramps)]
+        if again := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"every schedule must have a name of its own, but there are several '{again[0]}'; keep one"
+            )
+
+
+def _name(schedule: float | Ramp) -> str:
+    """Of an exchange rate, to three digits, or a ramp: what its runs are found by."""
+    if isinstance(schedule, Ramp):
+        return "ramp " + ", ".join(f"{start}:{b}" for start, b in schedule.stages)
+    return f"r = {schedule:.3g}"
 
 
 @dataclass
@@ -85,9 +97,12 @@ class _Bench:
         for number, seed in enumerate(self.seeds):
             settings = replace(self.settings, seed=seed, batches=plan)
             made.append(train(self.workload, self.experiment, settings, name, number, max_steps))
-        reached = [run for run in made if run.steps is not None]
-        steps = f", {min(r.steps or 0 for r in reached):,} to {max(r.steps or 0 for r in reached):,}" if reached else ""
-        self.watch(f"{name}: {len(reached)} of {len(made)} reached the target{steps} steps" if steps else f"{name}: -")
+        reached = [run.steps for run in made if run.steps is not None]
+        said = f"{name}: {len(reached)} of {len(made)} reached the target"
+        if reached:
+            said += f", {min(reached):,} to {max(reached):,} steps"
+        why = next((run.message for run in made if run.steps is None and run.message is not None), None)
+        self.watch(said if why is None else f"{said} ({why})")
         return made
 
 
@@ -103,12 +118,15 @@ def adaptive(folder: RunFolder, options: Options, watch: Watch = lambda line: No
         What was measured; the same every time, from the experiment's seed.
 
     Raises:
-        InputError: the run cannot be trained again here, its studies do not do, or fixed batch sizes give no frontier.
+        InputError: the run cannot be trained again here, its studies do not do, a ramp has an impossible batch size, or
+            fixed batch sizes give no frontier.
     """
     experiment = folder.read_experiment()
     workload = _workload(experiment, str(folder))
     rows: list[dict[str, Any]] = folder.read(TRIALS).to_pylist()
     found = tuned(rows, experiment, str(folder))
+    if problems := _impossible(workload, options.ramps):
+        raise InputError("--ramp", problems)
     bench = _bench(folder, workload, experiment, found, options, watch)
     fixed = [Answer(f"B = {b:,}", "fixed", b, None, 0, 0, None, None) for b in found.batch_sizes]
     runs: list[Trained] = []
@@ -119,11 +137,11 @@ def adaptive(folder: RunFolder, options: Options, watch: Watch = lambda line: No
     factor, first = _calibrated(runs, found, b_crit, str(folder))
     others: list[Answer] = []
     for r in options.exchange_rates or _rates(b_crit, found):
-        name, schedule = f"r = {r:.3g}", _by_noise(r, found, bench, factor, first)
+        name, schedule = _name(r), _by_noise(r, found, bench, factor, first)
         others.append(Answer(name, "noise", None, r, 0, 0, None, None))
         runs += bench.runs(name, schedule, _farther(_steps_at(math.sqrt(r * b_crit), found, curve)))
     for ramp in options.ramps:
-        name = "ramp " + ", ".join(f"{start}:{b}" for start, b in ramp.stages)
+        name = _name(ramp)
         others.append(Answer(name, "ramp", None, None, 0, 0, None, None))
         runs += bench.runs(name, ramp, _farther(max(found.steps)))
     measured = measure([*fixed, *others], runs, factor)
@@ -186,6 +204,23 @@ def _workload(experiment: Experiment, where: str) -> Trainable:
         rule = "batch sizes change along a run in our own loop only: that of a SupervisedWorkload, and noisy_quadratic"
         raise InputError(where, [f"{rule}, but '{name}' is neither; tuner.training.batch_schedule has the parts"])
     return workload
+
+
+def _impossible(workload: Trainable, ramps: Sequence[Ramp]) -> list[str]:
+    """The batch sizes of ramps that the workload cannot make, before hours are spent on the others."""
+    if isinstance(workload, NoisyQuadratic):
+        return []
+    problems = []
+    for batch_size in sorted({size for ramp in ramps for _, size in ramp.stages}):
+        if workload.n_examples is not None and batch_size > workload.n_examples:
+            rule = f"every batch size must be at most the training set of {workload.n_examples} {workload.unit}"
+            problems.append(f"{rule}, but one is {batch_size}; choose a smaller one")
+            continue
+        try:
+            workload.rows(batch_size)
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _bench(

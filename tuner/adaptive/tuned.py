@@ -14,6 +14,7 @@ from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
 from search_spaces.presets import EXTRAPOLATED
 from search_spaces.problems import InputError
+from search_spaces.space_rules import has_effective_lr
 from search_spaces.tables import STEPS_TO_TARGET, TRIALS
 
 FEWEST = 3
@@ -45,7 +46,7 @@ def tuned(trials: Sequence[Mapping[str, Any]], experiment: Experiment, where: st
     """Read the winners of a run.
 
     Where momentum differs between the studies, what is carried over from each is lr / (1 - momentum), at the momentum
-    that is kept (Shallue et al. 2018 find that it is what matters).
+    that is kept (Shallue et al. 2018 find that it is what matters), if the optimizer's velocity is a sum; else lr.
 
     Args:
         trials: rows of the trials table.
@@ -69,13 +70,14 @@ def tuned(trials: Sequence[Mapping[str, Any]], experiment: Experiment, where: st
     b_crit = fit_hyperbola(good).b_crit
     middle = min(points, key=lambda b: abs(math.log(b / b_crit)) if 0 < b_crit < math.inf else b)
     kept = {name: value for name, value in points[middle].items() if name != "lr"}
-    rates = tuple(_rate(point, kept) for point in points.values())
+    summed = has_effective_lr(experiment.optimizer)
+    rates = tuple(_rate(point, kept) if summed else float(point["lr"]) for point in points.values())
     notes = []
-    others = sorted({name for point in points.values() for name in point if point[name] != points[middle].get(name)})
-    if others := [name for name in others if name != "lr"]:
-        carried = " (the learning rates keep lr / (1 - momentum))" if "momentum" in others else ""
+    others = {name for point in points.values() for name in point if point[name] != points[middle].get(name)} - {"lr"}
+    if others:
+        carried = " (the learning rates keep lr / (1 - momentum))" if summed and "momentum" in others else ""
         notes.append(
-            f"The studies also differ in {', '.join(others)}; all runs here have what was tuned at batch size "
+            f"The studies also differ in {', '.join(sorted(others))}; all runs here have what was tuned at batch size "
             f"{middle:,}{carried}, so that the fixed batch sizes are not tuned as well as in their studies."
         )
     return Tuned(tuple(points), rates, tuple(float(s) for s in good["steps"]), kept, middle, tuple(notes))

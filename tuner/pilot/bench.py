@@ -81,9 +81,15 @@ def prepare(experiment: Experiment, where: str, batch_size: int | None) -> Bench
         batch_size: of the pilot; None = the middle of the experiment's.
 
     Returns:
-        The bench. A workload whose gradient noise cannot be measured is an InputError.
+        The bench.
+
+    Raises:
+        InputError: the workload's gradient noise cannot be measured, or there is not one learning rate to look for.
     """
     workload = _workload(experiment, where)
+    if "lr" not in experiment.space.root:
+        rule = "a pilot looks for one learning rate, which must stand in 'space' itself"
+        raise InputError(where, [f"'space': {rule}, but 'lr' stands under the options of a choice; fix the choice"])
     gpus = experiment.resources.gpus if torch.cuda.is_available() else 0.0
     if gpus:
         prepare_gpu(gpus)

@@ -68,7 +68,8 @@ def run_seeds(
         while trial.ending is None:
             made += trial.advance(_A_WHILE)
         crossing = None if trial.ending.crossing is None else trial.ending.crossing.steps
-        watch(f"seed {number + 1} of {n_seeds}: {trial.ending.outcome} after {trial.ending.steps:,} steps")
+        why = "" if trial.ending.message is None else f" ({trial.ending.message})"
+        watch(f"seed {number + 1} of {n_seeds}: {trial.ending.outcome} after {trial.ending.steps:,} steps{why}")
         rows += _rows(made, experiment, f"seed-{number}", settings.batch_size, crossing)
         endings.append(trial.ending)
         evaluations += len(made)

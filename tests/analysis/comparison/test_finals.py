@@ -59,8 +59,10 @@ def test_differences_are_welchs_and_corrected_over_the_table(tmp_path: Path) -> 
 
 
 def test_what_did_not_train_to_the_end_is_counted_and_in_no_mean(tmp_path: Path) -> None:
-    (row,) = finals([made(tmp_path / "a", {8: [0.2, 0.4]}, lost=[9.0])]).rows
+    found = finals([made(tmp_path / "a", {8: [0.2, 0.4]}, lost=[9.0])])
+    (row,) = found.rows
     assert (row.n, row.n_lost) == (2, 1) and row.mean == pytest.approx(0.3)
+    assert found.sentences == ("1 of 3 re-runs of row 1 did not get to step 40: its mean is of the others.",)
 
 
 def test_one_re_run_has_no_interval_and_no_difference(tmp_path: Path) -> None:

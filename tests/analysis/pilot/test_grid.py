@@ -59,6 +59,12 @@ def test_it_is_clipped_to_one_and_to_the_training_set() -> None:
     assert found.batch_sizes == tuple(2**k for k in range(10)) and (found.clipped_low, found.clipped_high) == (1, 1)
 
 
+def test_it_says_so_where_the_last_power_of_two_in_the_training_set_is_below_what_is_wanted() -> None:
+    found = grid(Hint(100, 64, 360), 1000, anything)
+    assert found.batch_sizes[-1] == 512 < found.wanted[1] == 900 and found.clipped_high
+    assert not grid(Hint(100, 64, 360), 1024, anything).clipped_high
+
+
 def test_sizes_that_the_workload_cannot_make_are_left_out_and_named() -> None:
     found = grid(Hint(60, 64, 200), None, lambda b: b % 16 == 0)
     assert found.batch_sizes == (16, 32, 64, 128, 256, 512) and found.left_out == (4, 8)

@@ -58,7 +58,7 @@ def test_clipping_is_said() -> None:
     assert not any("It would have" in sentence for sentence in sentences(pilot()))
     said = " ".join(sentences(pilot(around=Hint(40, 8, 400), n=500)))
     assert "It would have begun at 0.5, but no smaller batch can be made" in said
-    assert "ended at 1,000, but the training set has 500 examples: if b_crit is above 200" in said
+    assert "ended at 1,000, but the training set has 500 examples: if b_crit is above 102" in said
 
 
 def test_without_the_target_there_is_no_cost_and_a_remedy() -> None:

@@ -16,6 +16,7 @@ from tests.tuner.landscape.small import Blobs, experiment, filled
 from tuner.adaptive.adaptive import Options, adaptive
 from tuner.training.batch_schedule import Ramp
 from tuner.training.settings import Settings
+from tuner.workloads.digits import DigitsMLP
 
 QUADRATIC = {
     "workload": {"name": "noisy_quadratic", "options": {"dimensions": 100}},
@@ -47,6 +48,15 @@ class Mixing(Blobs):
     """Its loss says that it mixes examples."""
 
     divisible = False
+
+
+class InEights(DigitsMLP):
+    """Its batches hold whole eights, as ghost batches or sequences of tokens ask for."""
+
+    def rows(self, batch_size: int) -> int:
+        if batch_size % 8:
+            raise ValueError(f"batches hold whole eights, but {batch_size} is none; choose a multiple")
+        return batch_size
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +118,16 @@ def test_the_default_rates_span_the_knee_within_the_tuned_sizes(quadratic: RunFo
     assert set(shares) <= {1 / 16, 1 / 4, 1.0, 4.0, 16.0} and 1.0 in shares
 
 
+def test_a_workload_that_makes_whole_eights_only_follows_the_noise_and_refuses_other_ramps(tmp_path: Path) -> None:
+    workload = "tests.tuner.adaptive.test_adaptive:InEights"
+    folder = filled(tmp_path / "run", experiment(**{**DIGITS, "workload": workload}))
+    made = adaptive(folder, Options((40.0, 60.0), seeds=1))
+    assert [run.outcome for run in made.runs if run.schedule.startswith("r =")] == ["reached"] * 2
+    refused = "(?s)whole eights, but 10 is none.*training set of 1437 examples, but one is 2000"
+    with pytest.raises(InputError, match=refused):
+        adaptive(folder, Options(ramps=(Ramp(((0, 8), (9, 10), (20, 2000))),)))
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("Normalised", "batch normalisation does; set 'ghost_batch_size'"), ("Mixing", "its loss mixes them")],
@@ -125,7 +145,12 @@ def test_examples_that_influence_each_other_are_refused(tmp_path: Path, name: st
 
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"seeds": 0}, "'seeds' must be at least 1"), ({"exchange_rates": (-1.0,)}, "must be positive")],
+    [
+        ({"seeds": 0}, "'seeds' must be at least 1"),
+        ({"exchange_rates": (-1.0,)}, "must be positive"),
+        ({"exchange_rates": (30.01, 8.0, 30.02)}, "several 'r = 30'; keep one"),
+        ({"ramps": (Ramp(((0, 8), (9, 16))),) * 2}, "several 'ramp 0:8, 9:16'; keep one"),
+    ],
     ids=str,
 )
 def test_impossible_options_are_refused(given: dict[str, object], message: str) -> None:

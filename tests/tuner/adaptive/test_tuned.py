@@ -46,6 +46,13 @@ def test_where_momentum_differs_the_effective_rate_is_kept() -> None:
     assert "also differ in momentum" in note and "keep lr / (1 - momentum)" in note
 
 
+def test_where_the_velocity_is_a_mean_momentum_leaves_the_rate_as_it_is() -> None:
+    spec = experiment(batch_sizes=SIZES, optimizer="muon")
+    found = tuned(rows(lr=0.1, momentum=(0.0, 0.9, 0.9, 0.9)), spec, "run")
+    assert found.rates == (0.1,) * 4
+    assert "also differ in momentum" in found.notes[0] and "keep lr" not in found.notes[0]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

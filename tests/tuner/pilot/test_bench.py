@@ -85,6 +85,13 @@ def test_a_bench_makes_settings_and_knows_what_fits() -> None:
     assert bench.fits(8) and not bench.fits(7)
 
 
+def test_a_learning_rate_for_each_option_of_a_choice_is_refused() -> None:
+    kinds = {kind: {"lr": "log from 0.01 to 1"} for kind in ("past", "gaussian")}
+    space = {"extrapolation": kinds, "extrapolation_lr": 0.1, "local_batch_size": 4}
+    with pytest.raises(InputError, match="must stand in 'space' itself, but 'lr' stands under the options"):
+        prepare(experiment(optimizer="extrap_sgd", space=space), "x.yaml", None)
+
+
 def test_local_batches_must_divide_the_batch() -> None:
     space = {"lr": 0.1, "extrapolation_lr": 0.1, "local_batch_size": 6}
     bench = prepare(experiment(optimizer="extrap_sgd", space=space, batch_sizes=[6, 12]), "x.yaml", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+from torch import nn
 
 from search_spaces.options import Probes
 from search_spaces.outcome import Outcome, Stage
@@ -40,6 +41,16 @@ def test_a_seed_is_that_of_a_confirming_run() -> None:
     trial.advance(60)
     assert trial.ending is not None and trial.ending.crossing is not None
     assert ran(2, 150).crossings[1] == trial.ending.crossing.steps
+
+
+def test_why_a_run_failed_is_told() -> None:
+    class Broken(Blobs):
+        def model(self, settings: Settings) -> nn.Module:
+            raise RuntimeError("no such layer")
+
+    lines: list[str] = []
+    run_seeds(Broken(), Settings(16, 0, "sgd", {"lr": 0.5}, probes=PROBES), SPEC, 1, 150, lines.append)
+    assert lines == ["seed 1 of 1: failed after 0 steps (RuntimeError: no such layer)"]
 
 
 def test_a_run_that_does_not_reach_is_measured_to_its_horizon() -> None:

@@ -132,8 +132,11 @@ class ByNoise:
         return min(max(within, self.low), self.high)
 
     def in_rows(self, rows: Callable[[int], int], items_per_row: float) -> ByNoise:
-        """The same in rows of the training set: with k items in a row, (B/k)^2 = (r/k) (N/k)."""
-        first = None if self.first is None else rows(self.first)
+        """The same in rows of the training set: with k items in a row, (B/k)^2 = (r/k) (N/k).
+
+        `first` is what a noise scale asked for, so it need not be whole rows, or whole ghost batches: it is rounded.
+        """
+        first = None if self.first is None else max(1, round(self.first / items_per_row))
         rate = self.exchange_rate / items_per_row
         return replace(self, exchange_rate=rate, low=rows(self.low), high=rows(self.high), first=first)
 

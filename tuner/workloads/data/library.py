@@ -27,7 +27,7 @@ TABLES: Final = {
 """What the library calls the files that it is given one by one, by their ending. What it does not know it takes for a
 name on the hub."""
 
-_ARCHIVES = (".zip", ".tar")  # in a folder
+_IN_FOLDERS = (".tsv", ".ndjson", ".zip", ".tar")  # read there too, and what is compressed, as train.jsonl.gz
 _NO_ROWS = "BatchSize must be greater than 0"  # what Arrow says of a Parquet file without any
 _SHOWN = 5  # endings in a message
 _PATIENCE = 4.0  # seconds for the hub to answer whether it has a data set; chosen, not studied
@@ -151,7 +151,8 @@ def _readable(file: Path, source: LocalFiles) -> bool:
     if file.suffix.lower() in TABLES:
         return True
     kind = mimetypes.guess_type(file.name)[0] or ""
-    return source.path.is_dir() and (kind.startswith("image/") or file.suffix.lower() in _ARCHIVES)
+    endings = {ending.lower() for ending in file.suffixes}
+    return source.path.is_dir() and (kind.startswith("image/") or not endings.isdisjoint((*TABLES, *_IN_FOLDERS)))
 
 
 def _from_hub(source: HubName, streaming: bool) -> Any:

@@ -53,8 +53,10 @@ def text_splits(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str
         ValueError: an option does not fit, or the library cannot open the source.
     """
     files = source.with_suffix(".txt", ".txt.gz") if isinstance(source, LocalFiles) else ()
-    if isinstance(source, LocalFiles) and source.path.is_file() and source.path.suffix.lower() not in TABLES:
-        files = source.files
+    if isinstance(source, LocalFiles) and source.path.is_file():
+        endings = (ending.lower() for ending in source.path.suffixes)
+        if TABLES.keys().isdisjoint(endings):  # a.jsonl.gz is a table too, if a compressed one
+            files = source.files
     if not files:
         return {name: Texts(rows, choice) for name, rows in open_splits(source, choice).items()}
     if choice.examples is not None:

@@ -49,6 +49,16 @@ def test_in_rows_of_several_items_the_same_rows_are_wanted() -> None:
     assert ramp.stages == ((0, 4), (10, 8)) and Fixed(64).in_rows(lambda b: b // 16, 16.0) == Fixed(4)
 
 
+def test_the_first_batch_size_is_rounded_to_rows_where_the_workload_makes_whole_ones_only() -> None:
+    def rows(batch_size: int) -> int:
+        if batch_size % 16:
+            raise ValueError("tokens do not fill whole sequences")
+        return batch_size // 16
+
+    assert ByNoise(48.0, low=64, high=4096, first=137).in_rows(rows, 16.0).first == 9
+    assert ByNoise(48.0, low=64, high=4096).in_rows(rows, 16.0).first is None
+
+
 @pytest.mark.parametrize(
     ("stages", "message"),
     [

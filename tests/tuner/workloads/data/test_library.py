@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sys
 from pathlib import Path
@@ -247,6 +248,22 @@ def test_a_single_file_that_is_no_table_is_text_and_never_a_name_on_the_hub(tmp_
         text = write_text(tmp_path / name)
         tokens = load_tokens(TextChoice(source=str(tmp_path / name)))
         assert len(tokens.train) == len(text)
+
+
+def test_a_single_compressed_table_is_refused_and_not_read_as_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "to be"}\n'))
+    with pytest.raises(ValueError, match=r"cannot be read: files must end in .* has only \.gz"):
+        load_tokens(TextChoice(source=str(tmp_path / "a.jsonl.gz")))
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "train.ndjson", "train.jsonl.gz"])
+def test_a_folder_may_hold_what_the_library_reads_beyond_the_files_that_are_read_one_by_one(
+    tmp_path: Path, name: str
+) -> None:
+    said = b"text\tn\nto be\t1\n" if name.endswith(".tsv") else b'{"text": "to be", "n": 1}\n'
+    (tmp_path / name).write_bytes(gzip.compress(said) if name.endswith(".gz") else said)
+    tokens = load_tokens(TextChoice(source=str(tmp_path)))
+    assert "".join(tokens.alphabet[i] for i in tokens.train) == "to be\n"
 
 
 @pytest.mark.parametrize("name", ["notes.md", "a/run.log", "picture.png"])
