@@ -89,7 +89,8 @@ def main() -> None:
         if os.environ.get("BCRIT_TRACEBACK"):
             raise
         say(errors, f"bcrit failed: {type(error).__name__}: {error}")
-        say(errors, "finished trials are kept, `bcrit resume` goes on; BCRIT_TRACEBACK=1 shows where it failed")
+        kept = "finished trials are kept, `bcrit resume` goes on; " if sys.argv[1:2] in (["tune"], ["resume"]) else ""
+        say(errors, f"{kept}BCRIT_TRACEBACK=1 shows where it failed")
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("stopped")

@@ -24,7 +24,7 @@ def finals(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what runs have got when their budgets end, over seeds: for given settings, as in a paper's table.
+    """Compare what runs have got after their last step, over seeds: for given settings, as in a paper's table.
 
     It reads the re-runs of every study's point, which must train on beyond the target: 'confirm: {beyond_target:
     true}'. Means have 95 % t-intervals; differences are Welch's, and '*' marks those that survive Holm's correction
