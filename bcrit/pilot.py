@@ -86,6 +86,12 @@ def _check_free(path: Path) -> None:
         raise InputError("--write", [f"'{path}' exists and is not overwritten; choose another name"])
     if not path.parent.is_dir():
         raise InputError("--write", [f"'{path}' cannot be written: there is no folder '{path.parent}'; make it"])
+    try:
+        path.touch()
+        path.unlink()
+    except OSError as error:
+        why = f"'{path}' cannot be written: {error.strerror}; choose a place that you may write to"
+        raise InputError("--write", [why]) from error
 
 
 def _write(path: Path, proposal: Proposal, where: str, batch_size: int) -> None:

@@ -180,6 +180,12 @@ class Confirm(Frozen):
     horizon: float = Field(default=4.0, ge=1)
     beyond_target: bool = False
 
+    @model_validator(mode="after")
+    def _runs_to_go_on(self) -> Self:
+        if self.beyond_target and not self.seeds:
+            raise ValueError("'beyond_target' lets re-runs train on, but 'seeds' is 0; give it seeds, or remove it")
+        return self
+
 
 class Centre(Frozen):
     """Where the box of the learning rate stands at each batch size, a starting point only; or its value if it is fixed.
@@ -190,7 +196,7 @@ class Centre(Frozen):
     """
 
     rule: Literal["none", "linear", "sqrt"] = "none"
-    batch_size: StrictInt | None = Field(default=None, ge=1)
+    batch_size: StrictInt | None = Field(default=None, ge=1, le=10**12)
 
     @model_validator(mode="after")
     def _anchored(self) -> Self:

@@ -147,7 +147,9 @@ def _of_run(folder: RunFolder, metric: str) -> list[Final]:
     if not experiment.confirm.beyond_target:
         raise InputError(str(folder), ["re-runs stop at the target here; set 'confirm: {beyond_target: true}'"])
     if metric not in folder.column_names(MEASUREMENTS):
-        raise InputError(str(folder), [f"the metric must be one that was measured, but it is '{metric}'"])
+        known = sorted(set(folder.column_names(MEASUREMENTS)) - set(MEASUREMENTS.names))
+        rule = f"the metric must be one that was measured, but it is '{metric}'"
+        raise InputError(str(folder), [f"{rule}; choose one of {', '.join(known)}"])
     table = folder.select(MEASUREMENTS, ["trial_id", "step", metric], set(own["trial_id"])).to_pandas()
     last = table.sort_values("step").groupby("trial_id").tail(1).set_index("trial_id")
     own = own.sort_values(["batch_size", "number"]).join(

@@ -110,7 +110,7 @@ def _meaning(rows: Sequence[Ratio]) -> list[str]:
     if s is not None and s == e != 0 and b == 0:
         return [f"So {run if s == -1 else baseline} needs fewer steps at every batch size, by about the same factor."]
     if (s, e, b) == (0, 0, 0):
-        return ["So nothing tells them apart; the intervals say how large a difference may still be."]
+        return ["So none of the three numbers tells them apart; the intervals say how large a difference may still be."]
     return []
 
 
@@ -128,7 +128,7 @@ def _where(advantage: Advantage) -> str:
     run, baseline = advantage.run, advantage.baseline
     parts = [_stretch(stretch, run, baseline) for stretch in advantage.stretches]
     meet = "" if advantage.crossing is None else f" The curves meet at {readable(advantage.crossing)}."
-    return f"{run} and {baseline}, fewer steps by the curves: {'; '.join(parts)}.{meet}{_hours(advantage)}"
+    return f"{run} and {baseline}, fewer steps by the curves, each batch size for itself: {'; '.join(parts)}.{meet}{_hours(advantage)}"
 
 
 def _stretch(stretch: Stretch, run: str, baseline: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from search_spaces.dimensions import Box
@@ -89,7 +89,7 @@ def lr_box(
         momentum: what searching momentum beside lr asks for.
 
     Returns:
-        The box.
+        The box; it holds `lr` at `measured_at`.
     """
     alpha = alpha_of(optimizer)
     found: list[LrBox] = []
@@ -97,15 +97,13 @@ def lr_box(
         centre = Centre(rule=rule, batch_size=measured_at)
         moved = [lr_at(b, lr, measured_at, scale, alpha) / centre.factor(b) for b in batch_sizes]
         low, high = min(moved) / max(_SIDE, momentum.down), max(moved) * max(_SIDE, momentum.up)
-        found.append(LrBox(low, high, rule, measured_at, alpha, scale))
-    best = min(found, key=lambda box: box.high / box.low)
-    factors = [Centre(rule=best.rule, batch_size=measured_at).factor(b) for b in batch_sizes]
-    low, high = _rounded(best.low), _rounded(best.high)
-    if space_lr.hard_low is not None:  # at every batch size
-        low = max(low, space_lr.hard_low / min(factors))
-    if space_lr.hard_high is not None:
-        high = min(high, space_lr.hard_high / max(factors))
-    return LrBox(low, high, best.rule, measured_at, alpha, scale)
+        found.append(LrBox(_rounded(low), _rounded(high), rule, measured_at, alpha, scale))
+    least, most = space_lr.hard_low or 0.0, space_lr.hard_high or math.inf
+    # Cut to the limits at every batch size, a box that moves may lose its own centre: then one that stays is cut.
+    inside = [box for box in found if all(least <= box.at(b)[0] and box.at(b)[1] <= most for b in batch_sizes)]
+    if inside:
+        return min(inside, key=lambda box: box.high / box.low)
+    return replace(found[0], low=max(found[0].low, least), high=min(found[0].high, most))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def proposed_data(
         Plain data.
     """
     found = {**given, "batch_sizes": list(batch_sizes), "budget": {"steps": budget.steps, "examples": budget.examples}}
+    found["name"] = f"{given.get('name', 'experiment')}_study"  # its run does not go where the user's own went
     if box is None:
         return found
     lr, space = given["space"]["lr"], dict(given["space"])

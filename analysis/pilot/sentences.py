@@ -11,6 +11,7 @@ from analysis.wording import duration, enumeration, readable
 
 _FAR = 10.0  # how far a temperature may be from 2, the usual one of a tuned rate (McCandlish et al. 2018, app. E.1)
 _USUAL_TEMPERATURE = 2.0
+_FEW_STEPS = 10  # one step more or less is then a tenth; chosen, not studied
 _APART = 1.5  # seeds' steps, largest over smallest, from which that is said; chosen, not studied
 
 
@@ -33,6 +34,11 @@ def doubts(found: Pilot) -> tuple[str, ...]:
     reached = [steps for steps in measured.steps_each if steps is not None]
     if reached and max(reached) >= _APART * min(reached):
         said.append(f"Seeds took from {min(reached):,} to {max(reached):,} steps, so the cost is known no better.")
+    if measured.steps is not None and measured.steps < _FEW_STEPS:
+        said.append(
+            f"The target is reached after {readable(measured.steps)} steps, too few to tell batch sizes apart: choose a "
+            "stricter one."
+        )
     if measured.edge is not None:
         said.append(
             f"The best learning rate, {readable(measured.lr)}, lies at the {measured.edge} end of the ladder: a better "

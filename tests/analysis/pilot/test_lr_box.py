@@ -45,6 +45,17 @@ def test_hard_limits_hold_at_every_batch_size() -> None:
         assert box.at(b)[0] >= 0.002 * (1 - 1e-9) and box.at(b)[1] <= 1.0 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "lr"), [(None, 0.2, 0.1), (0.005, 0.2, 0.2), (0.01, None, 0.1), (0.1, 0.1001, 0.1)]
+)
+def test_within_hard_limits_the_box_still_holds_what_was_measured(
+    least: float | None, most: float | None, lr: float
+) -> None:
+    box = lr_box(lr, 64, 213, "sgd", SIZES, Log(low=0.1, high=0.1001, hard_low=least, hard_high=most), Slack())
+    low, high = box.at(64)
+    assert low <= lr <= high and low < high
+
+
 def test_a_searched_momentum_widens_the_box_where_lr_over_one_minus_momentum_counts() -> None:
     momentum = ReverseLog(low=0.0, high=0.99)
     found = momentum_slack("momentum", momentum, 0.9)

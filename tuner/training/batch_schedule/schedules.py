@@ -70,9 +70,10 @@ class Ramp:
         """
         starts = [start for start, _ in self.stages]
         if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
-            raise ValueError(f"the stages of a ramp must begin at 0 and rise, but they begin at {starts}; sort them")
-        if any(batch_size < 1 for _, batch_size in self.stages):
-            raise ValueError(f"every batch size of a ramp must be at least 1, but the stages are {self.stages}")
+            given = ", ".join(map(str, starts))
+            raise ValueError(f"the stages of a ramp must begin at 0 and rise, but they begin at {given}; 0, 100, 300, say")
+        if (least := min(batch_size for _, batch_size in self.stages)) < 1:
+            raise ValueError(f"every batch size of a ramp must be at least 1, but one is {least}; choose a larger one")
 
     def wanted(self, state: State) -> float:
         """The batch size of the next update."""
