@@ -40,6 +40,7 @@ LANDSCAPE = "analysis/landscape.json"
 ADAPTIVE = "analysis/adaptive.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+ADAPTIVE_RUNS = "adaptive"
 RAY = "ray"
 LOCK = ".lock"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.say import say
 from search_spaces.problems import InputError
 
 if TYPE_CHECKING:
@@ -46,34 +47,30 @@ def adaptive(
     fresh seeds and to the same target: every fixed batch size, and batch sizes that follow the gradient noise scale N
     along training, B = sqrt(R N), for several exchange rates R (McCandlish et al. 2018, appendix D). The answer is how
     many times the steps and examples of their mean batch size held fixed they need, with an interval over seeds, beside
-    what theory foretells.
+    what theory predicts.
+
+    Every finished run is kept in RUN/adaptive, so that a call after a kill goes on where it stopped; remove that folder
+    after a change of your own code.
 
     Needs three confirmed batch sizes on both sides of b_crit, whose winners have a constant learning rate; a
     SupervisedWorkload without batch normalisation (ghost batches are fine), or noisy_quadratic.
     """
     from analysis.adaptive.result import write_adaptive
     from analysis.adaptive.sentences import sentences
-    from analysis.run_folder import ADAPTIVE, REPORT, RunFolder
-    from bcrit.finish import finish
+    from analysis.run_folder import ADAPTIVE, RunFolder
+    from bcrit.measured import finish_and_print
     from tuner.adaptive.adaptive import Options
     from tuner.adaptive.adaptive import adaptive as train_and_measure
 
-    errors, console = Console(stderr=True), wide_console(stderr=as_json)
-    folder = RunFolder.at(run)
+    errors, folder = Console(stderr=True), RunFolder.at(run)
     try:
         options = Options(tuple(exchange_rate or ()), tuple(_stages(text) for text in ramp or ()), seeds)
     except ValueError as error:
         raise InputError("adaptive", [str(error)]) from error
-    found = train_and_measure(folder, options, lambda line: say(errors, line))
+    with redirect_stdout(sys.stderr):  # what a user's code prints
+        found = train_and_measure(folder, options, lambda line: say(errors, line))
     write_adaptive(folder, found)
-    finish(folder)
-    if as_json:
-        print(json.dumps({**found.to_json(), "sentences": list(sentences(found))}, indent=2, allow_nan=False))
-    else:
-        console.print(_table(found))
-        for sentence in sentences(found):
-            say(console, sentence)
-    say(console, f"\nresult: {folder.address(ADAPTIVE)}\nreport: {folder.address(REPORT)}")
+    finish_and_print(folder, ADAPTIVE, found.to_json(), sentences(found), _table(found), as_json)
 
 
 def _stages(text: str) -> Ramp:
@@ -108,4 +105,4 @@ def _table(found: Adaptive) -> Table:
 
 def _shown(found: Adaptive) -> tuple[str, ...]:
     """The columns for which a terminal has room; the report has all of them."""
-    return ("schedule", "reached", "steps", found.unit, "over fixed", "foretold", "gamma")
+    return ("schedule", "reached", "steps", found.unit, "over fixed", "predicted", "gamma")

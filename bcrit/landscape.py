@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import sys
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.say import say
 from search_spaces.problems import InputError
 
 if TYPE_CHECKING:
@@ -57,13 +58,12 @@ def landscape(
     """
     from analysis.landscape.result import write_landscape
     from analysis.landscape.sentences import sentences
-    from analysis.run_folder import LANDSCAPE, REPORT, RunFolder
-    from bcrit.finish import finish
+    from analysis.run_folder import LANDSCAPE, RunFolder
+    from bcrit.measured import finish_and_print
     from tuner.landscape.landscape import landscape as measure_landscape
     from tuner.landscape.measure import Options
 
-    errors, console = Console(stderr=True), wide_console(stderr=as_json)
-    folder = RunFolder.at(run)
+    errors, folder = Console(stderr=True), RunFolder.at(run)
     try:
         given = {} if not eps else {"eps": tuple(eps)}
         options = Options(
@@ -71,16 +71,10 @@ def landscape(
         )
     except ValueError as error:
         raise InputError("landscape", [str(error)]) from error
-    found = measure_landscape(folder, options, lambda line: say(errors, line))
+    with redirect_stdout(sys.stderr):  # what a user's code prints
+        found = measure_landscape(folder, options, lambda line: say(errors, line))
     write_landscape(folder, found)
-    finish(folder)
-    if as_json:
-        print(json.dumps({**found.to_json(), "sentences": list(sentences(found))}, indent=2, allow_nan=False))
-    else:
-        console.print(_table(found))
-        for sentence in sentences(found):
-            say(console, sentence)
-    say(console, f"\nresult: {folder.address(LANDSCAPE)}\nreport: {folder.address(REPORT)}")
+    finish_and_print(folder, LANDSCAPE, found.to_json(), sentences(found), _table(found), as_json)
 
 
 def _table(found: Landscape) -> Table:

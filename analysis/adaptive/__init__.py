@@ -1,1 +1,1 @@
-"""What batch sizes that follow the noise scale along training gain over fixed ones, foretold and measured."""
+"""What batch sizes that follow the noise scale along training gain over fixed ones, predicted and measured."""

@@ -93,7 +93,7 @@ def gamma(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> float
     """(int sqrt(N) ds)^2 / (s_min e_min), as `gain`; at most 1.
 
     Example:
-        >>> gamma([0.0, 1.0, 2.0], [8.0, 8.0, 8.0])
+        >>> round(gamma([0.0, 1.0, 2.0], [8.0, 8.0, 8.0]), 12)
         1.0
     """
     return gain(s, noise_scale, from_zero).gamma

@@ -72,7 +72,7 @@ def measure(schedules: Sequence[Answer], runs: Sequence[Trained], factor: float)
         complete = bool(len(table)) and bool(np.isfinite(table).all())
         answer = replace(one, n_runs=len(table), n_reached=int(np.isfinite(table).all(axis=1).sum()))
         if complete:
-            steps, examples = (float(value) for value in np.exp(np.log(table).mean(axis=0)))
+            steps, examples = map(float, _mean(table))
             answer = replace(answer, steps=steps, examples=examples)
         if complete and one.kind != "fixed":
             ratio = _interval(float(ratios[place]), [there[1][place] for there in whole], n, log=True)
@@ -90,6 +90,28 @@ def measure(schedules: Sequence[Answer], runs: Sequence[Trained], factor: float)
 _ENDS = ("", "_low", "_high")
 
 
+def fixed_frontier(fixed: Mapping[int, str], runs: Sequence[Trained]) -> Frontier | None:
+    """The frontier of `measure`.
+
+    Args:
+        fixed: schedules by their batch size.
+        runs: of theirs, and maybe others.
+
+    Returns:
+        It; None where the batch sizes at which every seed reached the target give none.
+    """
+    return _frontier({b: _mean(_table(name, runs)) for b, name in fixed.items()})
+
+
+def _frontier(means: Mapping[int, Floats]) -> Frontier | None:
+    return frontier({b: float(mean[0]) for b, mean in sorted(means.items()) if math.isfinite(mean[0])})
+
+
+def _mean(table: Floats) -> Floats:
+    """The geometric mean over seeds of steps and examples, infinite where one did not reach; (2,)."""
+    return np.asarray(np.exp(np.log(table).mean(axis=0))) if len(table) else np.full(2, math.inf)
+
+
 def _table(schedule: str, runs: Sequence[Trained]) -> Floats:
     """Steps and examples of each seed, infinite where it did not reach; (n_seeds, 2)."""
     mine = sorted((run for run in runs if run.schedule == schedule), key=lambda run: run.number)
@@ -101,12 +123,8 @@ def _numbers(
     seeds: NDArray[np.int64], tables: Mapping[str, Floats], fixed: Mapping[int, str], schedules: Sequence[Answer]
 ) -> tuple[Frontier, Floats, Floats] | None:
     """The frontier, and every schedule's ratio and gamma, from some seeds; NaN where there is none."""
-    means = {}
-    for name, table in tables.items():
-        with np.errstate(invalid="ignore"):
-            means[name] = np.exp(np.log(table[seeds]).mean(axis=0)) if len(table) else np.full(2, math.inf)
-    reached = {b: float(means[name][0]) for b, name in sorted(fixed.items()) if math.isfinite(means[name][0])}
-    found = frontier(reached)
+    means = {name: _mean(table[seeds] if len(table) else table) for name, table in tables.items()}
+    found = _frontier({b: means[name] for b, name in fixed.items()})
     if found is None:
         return None
     ratios, gammas = np.full(len(schedules), np.nan), np.full(len(schedules), np.nan)
@@ -140,7 +158,7 @@ def _interval(
 
 
 def _theory(answer: Answer, found: Frontier, runs: Sequence[Trained], factor: float) -> dict[str, Any]:
-    """What the fixed batch size has in gamma's place, and what the noise scale along the runs foretells."""
+    """What the fixed batch size has in gamma's place, and what the noise scale along the runs predicts."""
     if answer.steps is None or answer.examples is None:
         return {}
     batch_size = answer.examples / answer.steps
@@ -151,9 +169,9 @@ def _theory(answer: Answer, found: Frontier, runs: Sequence[Trained], factor: fl
     }
     gains = [g for run in runs if run.schedule == answer.schedule and (g := gain_along(run, factor)) is not None]
     if answer.kind == "noise" and gains:
-        foretold = float(np.exp(np.mean([math.log(one.gamma) for one in gains])))
-        share = ratio_of_gamma(foretold, batch_size / found.hyperbola.b_crit)
-        facts |= {"gamma_predicted": foretold, "ratio_predicted": share}
+        predicted = float(np.exp(np.mean([math.log(one.gamma) for one in gains])))
+        share = ratio_of_gamma(predicted, batch_size / found.hyperbola.b_crit)
+        facts |= {"gamma_predicted": predicted, "ratio_predicted": share}
     return facts
 
 
@@ -169,10 +187,9 @@ def _pooled(
         return float(np.exp(np.log(values[places]).mean()))
 
     three = _interval(mean(ratios), [mean(there[1]) for there in without], n, log=True)
-    foretold = [answers[place].ratio_predicted for place in places]
-    known = [value for value in foretold if value is not None]
+    known = [value for place in places if (value := answers[place].ratio_predicted) is not None]
     predicted = float(np.exp(np.log(known).mean())) if len(known) == len(places) else None
     return dict(zip(("pooled", "pooled_low", "pooled_high"), three, strict=True)) | {"pooled_predicted": predicted}
 
 
-__all__ = ["LEVEL", "Measured", "measure"]
+__all__ = ["LEVEL", "Measured", "fixed_frontier", "measure"]

@@ -1,4 +1,4 @@
-"""What the noise scale along runs foretells: the factor that makes it b_crit, and gamma."""
+"""What the noise scale along runs predicts: the factor that makes it b_crit, and gamma."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gain_along(run: Trained, factor: float = 1.0) -> Gain | None:
 def noise_factor(runs: Sequence[Trained], b_crit: float) -> float | None:
     """The factor on the noise scale that makes its mean over progress b_crit, as e_min / s_min is in the theory.
 
-    Which r belongs to which batch size depends on it. The gamma that is foretold does so less, through progress alone,
+    Which r belongs to which batch size depends on it. The gamma that is predicted does so less, through progress alone,
     which counts N / B: for N ~ sqrt(t) from 0.94 to 0.91 where the factor goes from 1/4 to 4.
 
     Args:

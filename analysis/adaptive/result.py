@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from analysis.json_values import plain
 from analysis.run_folder import ADAPTIVE, RunFolder
-from search_spaces.problems import InputError
+from analysis.stored import read_stored
 
 _FORMAT = 1
 
@@ -125,7 +124,7 @@ class Adaptive:
         pooled: ratio, the geometric mean over the schedules that follow the noise.
         pooled_low: of its interval.
         pooled_high: likewise.
-        pooled_predicted: the same mean of what the noise scale foretells.
+        pooled_predicted: the same mean of what the noise scale predicts.
         answers: fixed batch sizes by size, then those that follow the noise by r, then ramps.
         runs: behind them.
         seed: that all seeds come from.
@@ -186,37 +185,23 @@ def write_adaptive(folder: RunFolder, found: Adaptive) -> None:
 
 
 def read_adaptive(folder: RunFolder) -> Adaptive | None:
-    """What was stored.
-
-    Args:
-        folder: the run folder.
-
-    Returns:
-        It; None where nothing was.
-
-    Raises:
-        InputError: the file is damaged or of another version.
-    """
-    if not folder.has(ADAPTIVE):
-        return None
-    try:
-        return _parsed(json.loads(folder.read_text(ADAPTIVE)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "remove the file; `bcrit adaptive` makes it again"
-        raise InputError(folder.path(ADAPTIVE), [f"what was measured cannot be read: {error}; {remedy}"]) from error
+    """What was stored; None where nothing was, an InputError where it is damaged or of another version."""
+    return read_stored(folder, ADAPTIVE, _FORMAT, _parsed, "bcrit adaptive")
 
 
-def _parsed(stored: Mapping[str, Any]) -> Adaptive:
-    facts = dict(stored)
-    if (version := facts.pop("format")) != _FORMAT:
-        raise ValueError(f"its format is {version}, not {_FORMAT}")
-    answers = tuple(Answer(**answer) for answer in facts.pop("answers"))
-    runs = tuple(Trained(**_tuples(run)) for run in facts.pop("runs"))
-    return Adaptive(**_tuples(facts), answers=answers, runs=runs)
+def trained_from(stored: Mapping[str, Any]) -> Trained:
+    """A run as it was stored in JSON; what is missing or too much is a TypeError."""
+    return Trained(**_tuples(stored))
+
+
+def _parsed(stored: dict[str, Any]) -> Adaptive:
+    answers = tuple(Answer(**answer) for answer in stored.pop("answers"))
+    runs = tuple(map(trained_from, stored.pop("runs")))
+    return Adaptive(**_tuples(stored), answers=answers, runs=runs)
 
 
 def _tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
 
 
-__all__ = ["Adaptive", "Answer", "Kind", "Trained", "read_adaptive", "write_adaptive"]
+__all__ = ["Adaptive", "Answer", "Kind", "Trained", "read_adaptive", "trained_from", "write_adaptive"]

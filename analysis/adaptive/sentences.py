@@ -34,7 +34,7 @@ def answer_sentence(found: Adaptive, one: Answer) -> str:
     if one.gamma_fixed is not None:
         text += f", where fixed batch sizes have {readable(one.gamma_fixed)}"
     if one.gamma_predicted is not None:
-        text += f" and the noise scale along the runs foretells {readable(one.gamma_predicted)}"
+        text += f" and the noise scale along the runs predicts {readable(one.gamma_predicted)}"
     beyond = " It lies beyond the fixed batch sizes that were trained: extrapolated." if one.outside else ""
     return f"{text}.{beyond}"
 
@@ -80,7 +80,7 @@ def _pooled(found: Adaptive) -> str:
         f"{verdict(found, found.pooled, found.pooled_low, found.pooled_high, steps)}."
     )
     if found.pooled_predicted is not None:
-        text += f" The theory foretells {readable(found.pooled_predicted)} from the noise scale along these runs."
+        text += f" The theory predicts {readable(found.pooled_predicted)} from the noise scale along these runs."
     return text
 
 
@@ -106,9 +106,9 @@ def _rests_on(found: Adaptive) -> list[str]:
         f"at fixed ones, on straight lines of log lr between them.{kept}",
         f"The noise scale is {found.noise}, {source}, times {readable(found.factor)}, which makes its mean over "
         "training the b_crit of the fixed batch sizes; r is the examples paid for a step less, and B = sqrt(r N). "
-        "The gamma that is measured does not use the factor; the one foretold changes little with it.",
+        "The gamma that is measured does not use the factor; the predicted one changes little with it.",
         "The theory (McCandlish et al. 2018, appendix D) takes the best learning rate of every moment for granted, and "
-        "small steps; tuned constant rates are neither, so that what it foretells is a guide, not a bound. Where "
+        "small steps; tuned constant rates are neither, so that what it predicts is a guide, not a bound. Where "
         "micro-batches are made one after another time goes with the examples, not with the steps.",
     ]
 

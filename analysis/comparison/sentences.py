@@ -128,7 +128,8 @@ def _where(advantage: Advantage) -> str:
     run, baseline = advantage.run, advantage.baseline
     parts = [_stretch(stretch, run, baseline) for stretch in advantage.stretches]
     meet = "" if advantage.crossing is None else f" The curves meet at {readable(advantage.crossing)}."
-    return f"{run} and {baseline}, fewer steps by the curves, each batch size for itself: {'; '.join(parts)}.{meet}{_hours(advantage)}"
+    head = f"{run} and {baseline}, fewer steps by the curves, each batch size for itself"
+    return f"{head}: {'; '.join(parts)}.{meet}{_hours(advantage)}"
 
 
 def _stretch(stretch: Stretch, run: str, baseline: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,7 +9,7 @@ from typing import Any, Literal
 from analysis.json_values import plain
 from analysis.landscape.warm_start import WarmStarts, warm_starts_from
 from analysis.run_folder import LANDSCAPE, RunFolder
-from search_spaces.problems import InputError
+from analysis.stored import read_stored
 
 _FORMAT = 1
 
@@ -184,30 +183,11 @@ def write_landscape(folder: RunFolder, found: Landscape) -> None:
 
 
 def read_landscape(folder: RunFolder) -> Landscape | None:
-    """What was stored.
-
-    Args:
-        folder: the run folder.
-
-    Returns:
-        It; None where nothing was.
-
-    Raises:
-        InputError: the file is damaged or of another version.
-    """
-    if not folder.has(LANDSCAPE):
-        return None
-    try:
-        return _parsed(json.loads(folder.read_text(LANDSCAPE)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        remedy = "remove the file; `bcrit landscape` makes it again"
-        raise InputError(folder.path(LANDSCAPE), [f"what was measured cannot be read: {error}; {remedy}"]) from error
+    """What was stored; None where nothing was, an InputError where it is damaged or of another version."""
+    return read_stored(folder, LANDSCAPE, _FORMAT, _parsed, "bcrit landscape")
 
 
-def _parsed(stored: Mapping[str, Any]) -> Landscape:
-    facts = dict(stored)
-    if (version := facts.pop("format")) != _FORMAT:
-        raise ValueError(f"its format is {version}, not {_FORMAT}")
+def _parsed(facts: dict[str, Any]) -> Landscape:
     networks = tuple(
         Network(**{**network, "rises": tuple(Rise(**rise) for rise in network["rises"])})
         for network in facts.pop("networks")
@@ -215,7 +195,7 @@ def _parsed(stored: Mapping[str, Any]) -> Landscape:
     lists = ("alphas", "train_loss", "validation_loss")
     paths = tuple(LossPath(**{**path, **{name: tuple(path[name]) for name in lists}}) for path in facts.pop("paths"))
     warm, notes = warm_starts_from(facts.pop("warm_starts", None)), tuple(facts.pop("notes"))
-    return Landscape(**{**facts, "networks": networks, "paths": paths, "notes": notes, "warm_starts": warm})
+    return Landscape(**facts, networks=networks, paths=paths, notes=notes, warm_starts=warm)
 
 
 __all__ = ["Landscape", "LossPath", "Network", "Rise", "read_landscape", "write_landscape"]

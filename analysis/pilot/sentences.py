@@ -36,8 +36,8 @@ def doubts(found: Pilot) -> tuple[str, ...]:
         said.append(f"Seeds took from {min(reached):,} to {max(reached):,} steps, so the cost is known no better.")
     if measured.steps is not None and measured.steps < _FEW_STEPS:
         said.append(
-            f"The target is reached after {readable(measured.steps)} steps, too few to tell batch sizes apart: choose a "
-            "stricter one."
+            f"The target is reached after {readable(measured.steps)} steps, too few to tell batch sizes apart: choose "
+            "a stricter one."
         )
     if measured.edge is not None:
         said.append(

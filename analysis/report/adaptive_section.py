@@ -181,10 +181,10 @@ def answer_table(found: Adaptive) -> Table:
             "steps": one.steps,
             found.unit: one.examples,
             "over fixed": _interval(one, "ratio"),
-            "foretold": one.ratio_predicted,
+            "predicted": one.ratio_predicted,
             "gamma": _interval(one, "gamma"),
             "gamma of fixed": one.gamma_fixed,
-            "gamma foretold": one.gamma_predicted,
+            "gamma predicted": one.gamma_predicted,
             "at an end": None if one.clipped is None else f"{100 * one.clipped:.0f} %",
         }
         rows.append(row)

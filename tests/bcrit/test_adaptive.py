@@ -58,7 +58,7 @@ def test_without_json_a_table_and_sentences_are_printed(run: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "r = 30" in done.stdout and "times the steps and examples of their mean held fixed" in done.stdout
     table = done.stdout.partition("Batch sizes that follow")[0]
-    assert "over" in table and "foretold" in table  # the ratio and what theory says of it
+    assert "over" in table and "predicted" in table  # the ratio and what theory says of it
     assert f"report: {run}/report.html" in done.stdout
 
 

@@ -98,10 +98,11 @@ def test_a_target_that_is_not_reached_is_the_answer_no_and_nothing_is_written(tm
         (DIGITS.replace("0.99", "1.0"), (), "'high < 1' must hold"),
         (DIGITS, ("--batch-size", 9999), "9999 is larger"),
         (DIGITS, ("--write", "no/such/folder.yaml"), "cannot be written"),
+        (DIGITS, ("--write", "/proc/new.yaml"), "choose a place that you may write to"),
         ((ROOT / "examples/noisy_quadratic.yaml").read_text(), (), "'noisy_quadratic' computes them itself"),
         (DIGITS + "imported: {format: csv, source: x}", (), "cannot be run"),
     ],
-    ids=["key", "value", "batch size", "folder", "workload", "imported"],
+    ids=["key", "value", "batch size", "folder", "unwritable", "workload", "imported"],
 )
 def test_bad_input_is_one_message_and_nothing_is_written(
     tmp_path: Path, text: str, options: tuple[object, ...], message: str

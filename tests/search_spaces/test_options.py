@@ -6,9 +6,10 @@ import re
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from search_spaces.load import parse_experiment
-from search_spaces.options import Budget, Probes
+from search_spaces.options import Budget, Confirm, Probes
 from search_spaces.problems import InputError
 
 SIZES = (16, 100, 128, 1024)
@@ -76,3 +77,8 @@ def test_a_list_of_probes_is_short_for_what_they_measure() -> None:
 def test_a_probe_stands_once() -> None:
     with pytest.raises(ValueError, match="each probe stands once; remove the repeated one"):
         Probes.model_validate(["noise_scale", "noise_scale"])
+
+
+def test_without_re_runs_nothing_trains_beyond_the_target() -> None:
+    with pytest.raises(ValidationError, match="'beyond_target' lets re-runs train on, but 'seeds' is 0; give it seeds"):
+        Confirm(seeds=0, beyond_target=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from analysis.run_folder import CHECKPOINTS, RunFolder
 from search_spaces.experiment import Experiment
+from search_spaces.target import Direction
 from tuner.training.settings import Settings
 
 _FORMAT = 1
@@ -39,8 +40,20 @@ def run_facts(settings: Settings, experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def facts_to_target(settings: Settings, experiment: Experiment, max_steps: int) -> dict[str, Any]:
+    """The same of a run to the target of its experiment, and where it ends."""
+    return {
+        **run_facts(settings, experiment),
+        "max_steps": max_steps,
+        "target": str(experiment.target),
+        "direction": Direction(experiment.target.direction).value,
+        "threshold": experiment.target.threshold.hex(),
+        "resolution": experiment.resolution,
+    }
+
+
 def key_of(facts: Mapping[str, Any]) -> str:
-    """What a checkpoint is known again by."""
+    """What a stored run is known again by."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -92,4 +105,4 @@ def _digest(stored: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["Weights", "key_of", "path_of", "read", "run_facts", "weights_of", "write"]
+__all__ = ["Weights", "facts_to_target", "key_of", "path_of", "read", "run_facts", "weights_of", "write"]

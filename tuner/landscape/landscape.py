@@ -19,9 +19,9 @@ from tuner.landscape.wanted import Wanted, Winners, winners
 from tuner.landscape.warm_start import Bench, compared_by, warm_starts
 from tuner.ledger import Ledger
 from tuner.protocol.protocol import PerStudyProtocol
+from tuner.run_workload import workload_of_run
 from tuner.training.gpu import prepare_gpu
 from tuner.training.placement import device_for
-from tuner.workloads.registry import load_training
 from tuner.workloads.supervised import SupervisedWorkload
 
 Watch = Callable[[str], None]
@@ -97,13 +97,7 @@ def _workload(experiment: Experiment, where: str) -> SupervisedWorkload:
     Raises:
         InputError: they cannot.
     """
-    name = experiment.workload.name
-    if experiment.imported is not None:
-        raise InputError(where, ["an imported run describes trials of elsewhere, which cannot be trained again here"])
-    try:
-        workload = load_training(name, experiment.workload.options)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        raise InputError(where, [str(error)]) from error
+    name, workload = experiment.workload.name, workload_of_run(experiment, where)
     if not isinstance(workload, SupervisedWorkload):
         rule = "a landscape needs a model, its data and their loss, which only a SupervisedWorkload gives"
         raise InputError(where, [f"{rule}, but '{name}' is none; the libraries of tuner.training.landscape take any"])
@@ -167,7 +161,8 @@ def _network(wanted: Wanted, made: Trained, recorded: Curve | None, numbers: Map
         n_weights=made.n_weights,
         metric=last_value(made.curve),
         metrics=made.metrics if made.whole else {},
-        same_curve=None if gap is None else gap == 0 and steps == made.steps,
+        # A run that trained beyond its target was recorded further than it is repeated.
+        same_curve=None if recorded is None else gap == 0 and made.steps in dict(recorded),
         curve_difference=None if gap is None else finite(gap),
         recorded_steps=steps,
         weight_distance=made.weight_distance if made.whole else None,

@@ -13,7 +13,6 @@ from torch import nn
 from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.presets import AVERAGED
-from search_spaces.target import Direction
 from tuner.landscape import checkpoint
 from tuner.landscape.measure import finite
 from tuner.landscape.wanted import Wanted
@@ -84,7 +83,8 @@ def trained(
     Returns:
         The network.
     """
-    path, key = checkpoint.path_of(wanted.name), _key(wanted, experiment)
+    facts = checkpoint.facts_to_target(wanted.settings, experiment, wanted.max_steps)
+    path, key = checkpoint.path_of(wanted.name), checkpoint.key_of(facts)
     fresh = begun_plainly(wanted.settings, workload)
     stored = checkpoint.read(folder, path, key, fresh.model)
     read = stored is not None
@@ -134,20 +134,6 @@ _PLAIN = {"compile": False}  # the network that weights are put into is never tr
 def begun_plainly(settings: Settings, workload: SupervisedWorkload) -> SupervisedRun:
     """A run to put weights into: nothing is compiled for it."""
     return workload.begin(replace(settings, execution=settings.execution.model_copy(update=_PLAIN)))
-
-
-def _key(wanted: Wanted, experiment: Experiment) -> str:
-    """All that decides the training run, and where it ends."""
-    return checkpoint.key_of(
-        {
-            **checkpoint.run_facts(wanted.settings, experiment),
-            "max_steps": wanted.max_steps,
-            "target": str(experiment.target),
-            "direction": Direction(experiment.target.direction).value,
-            "threshold": experiment.target.threshold.hex(),
-            "resolution": experiment.resolution,
-        }
-    )
 
 
 def _train(

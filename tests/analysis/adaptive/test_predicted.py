@@ -1,4 +1,4 @@
-"""What the noise scale along a run foretells."""
+"""What the noise scale along a run predicts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_points_at_which_nothing_is_known_are_left_out() -> None:
     assert found is not None and found.gamma == pytest.approx(GAMMA, rel=0.01)
 
 
-def test_a_run_without_a_noise_scale_foretells_nothing() -> None:
+def test_a_run_without_a_noise_scale_predicts_nothing() -> None:
     blind = replace(FIXED, noise_scales=(None,) * len(FIXED.at_steps))
     assert gain_along(blind) is None and noise_factor([blind], 64.0) is None and first_noise([blind]) is None
 

@@ -15,7 +15,7 @@ def test_the_first_sentence_is_the_verdict_over_all_exchange_rates() -> None:
     assert sentences(found)[0] == (
         "Batch sizes that follow the noise scale need 0.93 (95 %: 0.85 to 1.02) times the steps and examples "
         "of their mean held fixed (mean of 3 exchange rates, 5 seeds): neither a gain nor a loss is shown. The "
-        "theory foretells 0.97 from the noise scale along these runs."
+        "theory predicts 0.97 from the noise scale along these runs."
     )
 
 

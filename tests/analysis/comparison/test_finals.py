@@ -85,5 +85,5 @@ def test_what_cannot_be_compared_is_refused_for_all_runs_at_once(tmp_path: Path)
 
 
 def test_a_metric_that_was_not_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must be one that was measured, but it is 'speed'"):
+    with pytest.raises(InputError, match="must be one that was measured, but it is 'speed'; choose one of loss"):
         finals([made(tmp_path / "a", {8: [0.2]})], "speed")

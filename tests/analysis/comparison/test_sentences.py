@@ -48,7 +48,9 @@ def test_a_constant_factor_is_called_one() -> None:
 def test_equal_runs_are_not_called_the_same() -> None:
     text = sentences(SGD, table("again", 3500, 16, noise=0.03, seed=11))
     assert "no difference is seen in s_min" in text
-    assert "So none of the three numbers tells them apart; the intervals say how large a difference may still be." in text
+    assert (
+        "So none of the three numbers tells them apart; the intervals say how large a difference may still be." in text
+    )
     assert "the two are not told apart" in text
     twice = compare([run("a"), run("b", seed=7)]).sentences
     assert "hours" not in " ".join(twice)

@@ -35,6 +35,7 @@ def test_what_is_always_unsure_is_the_tuning_that_the_pilot_left_out() -> None:
     [
         ({"steps_each": (100, None, 110)}, "1 of 3 seeds did not reach the target"),
         ({"steps_each": (100, 80, 130)}, "Seeds took from 80 to 130 steps"),
+        ({"steps": 4.0}, "The target is reached after 4 steps, too few to tell batch sizes apart"),
         ({"edge": "high"}, "lies at the high end of the ladder"),
         ({"simple": UNKNOWN}, "Not resolved: B_simple (noise hides the gradient)"),
         ({"simple": RunMean(80.0, None, None, 1, "one run")}, "The noise scale has no interval"),

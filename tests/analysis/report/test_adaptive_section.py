@@ -57,7 +57,7 @@ def test_the_table_has_a_row_a_schedule_with_intervals() -> None:
     table = answer_table(adaptive())
     assert len(table.rows) == len(SIZES) + 4
     row = dict(zip(table.head, next(row for row in table.rows if row[0] == "r = 64"), strict=True))
-    assert row["reached"] == "5 of 5" and " to " in row["over fixed"] and row["gamma foretold"] == "0.96"
+    assert row["reached"] == "5 of 5" and " to " in row["over fixed"] and row["gamma predicted"] == "0.96"
     assert rate_table(adaptive()).rows[0] == ("8", "0.08", "sgd")
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from analysis.adaptive.result import Adaptive
+from analysis.adaptive.result import Adaptive, Trained
 from analysis.run_folder import RunFolder
 from search_spaces.problems import InputError
 from search_spaces.tables import TRIALS
-from tests.tuner.landscape.small import Blobs, experiment, filled
+from tests.tuner.landscape.small import experiment, filled
 from tuner.adaptive.adaptive import Options, adaptive
+from tuner.adaptive.training import train
 from tuner.training.batch_schedule import Ramp
-from tuner.training.settings import Settings
 from tuner.workloads.digits import DigitsMLP
 
 QUADRATIC = {
@@ -36,18 +37,7 @@ DIGITS = {
     "confirm": {"points": 1, "seeds": 1},
 }
 
-
-class Normalised(Blobs):
-    """With statistics over the whole batch."""
-
-    def model(self, settings: Settings) -> nn.Module:
-        return nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 2))
-
-
-class Mixing(Blobs):
-    """Its loss says that it mixes examples."""
-
-    divisible = False
+OPTIONS = Options((40.0,), (Ramp(((0, 16), (10, 64))),), seeds=2)
 
 
 class InEights(DigitsMLP):
@@ -72,7 +62,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module")
 def found(digits: RunFolder) -> Adaptive:
     torch.set_num_threads(1)
-    return adaptive(digits, Options((40.0,), (Ramp(((0, 16), (10, 64))),), seeds=2))
+    return adaptive(digits, OPTIONS)
 
 
 def test_every_fixed_size_and_every_schedule_is_trained_on_the_same_fresh_seeds(
@@ -84,6 +74,31 @@ def test_every_fixed_size_and_every_schedule_is_trained_on_the_same_fresh_seeds(
     assert len({tuple(s) for s in seeds.values()}) == 1 and len(seeds["r = 40"]) == 2
     assert not set(seeds["r = 40"]) & set(digits.read(TRIALS).column("seed").to_pylist())
     assert all(run.outcome == "reached" for run in found.runs)
+
+
+def test_after_a_kill_only_what_is_missing_is_trained_and_the_numbers_are_the_same(
+    found: Adaptive, digits: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(digits.root, tmp_path / "run", ignore=shutil.ignore_patterns("adaptive"))
+    folder, names = RunFolder.at(tmp_path / "run"), list[str]()
+
+    def watched(*given: Any) -> Trained:
+        names.append(given[3])
+        if len(names) == 8:
+            raise KeyboardInterrupt
+        return train(*given)
+
+    monkeypatch.setattr("tuner.adaptive.bench.train", watched)
+    with pytest.raises(KeyboardInterrupt):
+        adaptive(folder, OPTIONS)
+    kept = tmp_path / "run" / "adaptive"
+    assert len(list(kept.iterdir())) == 7
+    (kept / "B_64-2.json").write_text("{")
+    lines: list[str] = []
+    assert adaptive(folder, OPTIONS, lines.append) == found
+    assert names[8:] == ["B = 64", "r = 40", *["ramp 0:16, 10:64"] * 2]
+    said = [line.partition(" steps")[2] for line in lines]
+    assert said == [f", {n} read from adaptive/" for n in (2, 1, 2, 1)] + [""]
 
 
 def test_what_runs_use_is_what_they_say(found: Adaptive) -> None:
@@ -108,7 +123,6 @@ def test_the_quadratic_is_exact_and_needs_one_seed(quadratic: RunFolder) -> None
     for one in made.of("noise"):
         assert one.gamma_predicted is not None and 0.8 < one.gamma_predicted <= 1.0
         assert one.ratio is not None and one.ratio == pytest.approx(one.ratio_predicted, rel=0.25)  # coarsely tuned
-    assert adaptive(quadratic, Options(seeds=5)) == made
 
 
 def test_the_default_rates_span_the_knee_within_the_tuned_sizes(quadratic: RunFolder) -> None:
@@ -126,21 +140,6 @@ def test_a_workload_that_makes_whole_eights_only_follows_the_noise_and_refuses_o
     refused = "(?s)whole eights, but 10 is none.*training set of 1437 examples, but one is 2000"
     with pytest.raises(InputError, match=refused):
         adaptive(folder, Options(ramps=(Ramp(((0, 8), (9, 10), (20, 2000))),)))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("Normalised", "batch normalisation does; set 'ghost_batch_size'"), ("Mixing", "its loss mixes them")],
-)
-def test_examples_that_influence_each_other_are_refused(tmp_path: Path, name: str, message: str) -> None:
-    more = {
-        "batch_sizes": [4, 8, 16],
-        "target": "val_loss < 0.6",
-        "workload": f"tests.tuner.adaptive.test_adaptive:{name}",
-    }
-    folder = filled(tmp_path / "run", experiment(**more))
-    with pytest.raises(InputError, match=message):
-        adaptive(folder, Options())
 
 
 @pytest.mark.parametrize(

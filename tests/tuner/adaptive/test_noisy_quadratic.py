@@ -1,4 +1,4 @@
-"""On the noisy quadratic everything is known: adaptive batch sizes gain what the theory foretells, in its limit.
+"""On the noisy quadratic everything is known: adaptive batch sizes gain what the theory predicts, in its limit.
 
 With the greedy rate of every moment, lr = e lr_max / (1 + N/B), and e -> 0 the path of the weights depends on progress
 alone, so that the theory is exact. At e = 1 a run takes a few large steps, and it is not.
@@ -23,7 +23,7 @@ SIZES = (500, 2000, 8000, 32000, 128000)
 
 
 def run(model: NoisyQuadratic, schedule: Schedule, share: float, target: float) -> tuple[int, int, Gain]:
-    """Steps, examples, and the gain that the exact noise scale along the run foretells."""
+    """Steps, examples, and the gain that the exact noise scale along the run predicts."""
     settings = Settings(1, 0, "sgd", {"lr": 1.0}, batches=BatchPlan(schedule, GreedyRates(share)))
     made = model.begin(settings)
     noise, sizes, used = [], [], 0
@@ -39,7 +39,7 @@ def run(model: NoisyQuadratic, schedule: Schedule, share: float, target: float) 
 
 
 def by_noise(model: NoisyQuadratic, share: float, target: float) -> tuple[Frontier, list[tuple[float, float]]]:
-    """The frontier, and (measured, foretold) gamma at three exchange rates about b_crit."""
+    """The frontier, and (measured, predicted) gamma at three exchange rates about b_crit."""
     fixed = {b: float(run(model, Fixed(b), share, target)[0]) for b in SIZES}
     found = frontier(fixed)
     assert found is not None
@@ -47,8 +47,8 @@ def by_noise(model: NoisyQuadratic, share: float, target: float) -> tuple[Fronti
     for times in (0.25, 1.0, 4.0):
         r = times * found.hyperbola.b_crit
         first = round(math.sqrt(r * model.begin(Settings(1, 0, "sgd", {"lr": 1.0})).scale.b_noise))
-        steps, examples, foretold = run(model, ByNoise(r, 1, 10**9, first), share, target)
-        pairs.append((found.gamma(steps, examples), foretold.gamma))
+        steps, examples, predicted = run(model, ByNoise(r, 1, 10**9, first), share, target)
+        pairs.append((found.gamma(steps, examples), predicted.gamma))
     return found, pairs
 
 
@@ -58,24 +58,24 @@ def test_with_one_curvature_and_small_steps_gamma_is_the_closed_form() -> None:
     t = math.log(5.0 / 0.05)
     exact = (2 * (math.exp(t / 2) - 1)) ** 2 / (t * (math.exp(t) - 1))
     assert found.scatter < 0.005
-    for measured, foretold in pairs:
-        assert foretold == pytest.approx(exact, rel=0.02)
+    for measured, predicted in pairs:
+        assert predicted == pytest.approx(exact, rel=0.02)
         assert measured == pytest.approx(exact, rel=0.06)  # steps are whole, and there are few
 
 
-def test_with_many_curvatures_and_small_steps_the_measured_gain_is_the_foretold_one() -> None:
+def test_with_many_curvatures_and_small_steps_the_measured_gain_is_the_predicted_one() -> None:
     found, pairs = by_noise(MANY, 0.02, 0.5)
     assert found.scatter < 0.005
-    for measured, foretold in pairs:
-        assert foretold == pytest.approx(0.625, rel=0.02)
-        assert measured == pytest.approx(foretold, rel=0.05)
+    for measured, predicted in pairs:
+        assert predicted == pytest.approx(0.625, rel=0.02)
+        assert measured == pytest.approx(predicted, rel=0.05)
 
 
 def test_with_full_greedy_steps_the_theory_is_a_guide_only() -> None:
     """The noise of a step then stays in the weights: fixed batch sizes lie off the hyperbola, gamma is another."""
     found, pairs = by_noise(MANY, 1.0, 0.5)
     assert found.hyperbola.s_min < 6  # a handful of updates
-    assert all(abs(math.log(measured / foretold)) > 0.2 for measured, foretold in pairs)
+    assert all(abs(math.log(measured / predicted)) > 0.2 for measured, predicted in pairs)
 
 
 def test_a_fixed_plan_is_the_plain_run_to_the_bit() -> None:

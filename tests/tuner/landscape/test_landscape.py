@@ -76,6 +76,14 @@ def test_a_record_of_another_machine_is_noticed(folder: RunFolder) -> None:
     assert found.same_curve is False and found.curve_difference == pytest.approx(0.01 / 1.01)
 
 
+def test_runs_that_trained_beyond_the_target_are_repeated_up_to_it(tmp_path: Path) -> None:
+    beyond = {"points": 1, "seeds": 1, "horizon": 2, "beyond_target": True}
+    found = landscape(filled(tmp_path / "run", experiment(confirm=beyond)), QUICK)
+    tuned = [network for network in found.networks if network.tuned]
+    assert tuned and all(network.same_curve for network in tuned)
+    assert all(network.recorded_steps is not None and network.steps < network.recorded_steps for network in tuned)
+
+
 def test_an_unfinished_run_gives_what_it_has_and_says_so(tmp_path: Path) -> None:
     folder = filled(tmp_path / "run", experiment(), at_most=7)  # six search trials, then the first study's first seed
     found = landscape(folder, QUICK)

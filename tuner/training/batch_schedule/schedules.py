@@ -71,7 +71,9 @@ class Ramp:
         starts = [start for start, _ in self.stages]
         if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             given = ", ".join(map(str, starts))
-            raise ValueError(f"the stages of a ramp must begin at 0 and rise, but they begin at {given}; 0, 100, 300, say")
+            raise ValueError(
+                f"the stages of a ramp must begin at 0 and rise, but they begin at {given}; 0, 100, 300, say"
+            )
         if (least := min(batch_size for _, batch_size in self.stages)) < 1:
             raise ValueError(f"every batch size of a ramp must be at least 1, but one is {least}; choose a larger one")
 
