@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/bcrit tune examples/digits.yaml
 
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .

@@ -164,7 +164,7 @@ def _theory(answer: Answer, found: Frontier, runs: Sequence[Trained], factor: fl
     batch_size = answer.examples / answer.steps
     same = found.steps_at(batch_size)
     facts: dict[str, Any] = {
-        "outside": not found.smallest <= batch_size <= found.largest,
+        "outside": not 0.999 * found.smallest <= batch_size <= 1.001 * found.largest,  # a ratio of means is rounded
         "gamma_fixed": found.gamma(same, batch_size * same),
     }
     gains = [g for run in runs if run.schedule == answer.schedule and (g := gain_along(run, factor)) is not None]

@@ -88,7 +88,7 @@ def test_what_can_be_measured_is_taken(good: dict[str, Any]) -> None:
             {**DIGITS, "workload": "probed_here:train"},
             "'probes': workload 'probed_here:train' computes its updates itself",
         ),
-        (images(model="resnet_8"), "(BatchNorm2d) normalises with the statistics of the batch"),
+        (images(model="resnet_8"), "(BatchNorm) normalises with the statistics of the batch"),
         (images(model="resnet_8", ghost_batch_size=8), "normalises with the statistics of the batch"),
         (
             {**DIGITS, "workload": "probed_here:Mixing"},
