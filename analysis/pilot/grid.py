@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.pilot.run_mean import RunMean
+from analysis.noise_scale.pooled import PooledScale
 
 # A fit needs batch sizes from b_crit / 16 to 2.5 b_crit; within a factor 4 of the knee it reads 10 to 45 % too low
 # (simulated on the noisy quadratic model).
@@ -59,7 +59,7 @@ class Grid:
     left_out: tuple[int, ...]
 
 
-def hint(simple: RunMean, noise: RunMean, batch_size: int) -> Hint:
+def hint(simple: PooledScale, noise: PooledScale, batch_size: int) -> Hint:
     """Where b_crit may lie by both noise scales.
 
     The value is the geometric mean of those resolved: B_noise is what the theory means, and B_simple is known better.

@@ -8,8 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.noise_scale.pooled import PooledScale
 from analysis.noise_scale.summary import NoiseScales, noise_scales
-from analysis.pilot.run_mean import RunMean, run_mean
+from analysis.pilot.run_mean import run_mean
 from search_spaces.experiment import Experiment
 
 
@@ -25,8 +26,8 @@ class RunNoise:
     """
 
     scales: NoiseScales | None
-    simple: RunMean
-    noise: RunMean
+    simple: PooledScale
+    noise: PooledScale
     temperature: float | None
 
 
@@ -43,7 +44,7 @@ def run_noise(rows: Sequence[Mapping[str, Any]], experiment: Experiment, batch_s
     frame = pd.DataFrame(rows)
     scales = noise_scales(frame, experiment, None) if "tr_sigma" in frame else None
     if scales is None:
-        nothing = RunMean(None, None, None, n_runs, "it could not be measured")
+        nothing = PooledScale(None, None, None, n_runs, "it could not be measured")
         return RunNoise(None, nothing, nothing, None)
     simple = run_mean(frame, "tr_sigma", "g_sq", batch_size)
     noise = run_mean(frame, "tr_h_sigma", "g_h_g", batch_size)

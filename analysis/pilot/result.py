@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from analysis.json_values import plain
+from analysis.noise_scale.pooled import PooledScale
 from analysis.noise_scale.summary import NoiseScales
 from analysis.pilot.cost import Cost, Timing
 from analysis.pilot.grid import Grid, Hint
 from analysis.pilot.lr_box import LrBox
-from analysis.pilot.run_mean import RunMean
 from search_spaces.dimensions import Value
 from search_spaces.experiment import Experiment
 from search_spaces.options import Budget
@@ -89,8 +89,8 @@ class Measured:
     steps: float | None
     steps_each: tuple[int | None, ...]
     scales: NoiseScales | None
-    simple: RunMean
-    noise: RunMean
+    simple: PooledScale
+    noise: PooledScale
     temperature: float | None
     evaluate_seconds: float
 

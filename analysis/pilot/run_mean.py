@@ -12,39 +12,20 @@ B_simple was 5 to 9 times b_crit there, and 1.4 to 2.4 times it in this mean (ba
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from analysis.diffusion.straight_line import t_quantile
+from analysis.noise_scale.pooled import PooledScale
 
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class RunMean:
-    """A noise scale's mean along runs to the target.
-
-    Attributes:
-        value: in the unit of a batch; None where it is not resolved.
-        low: lower end of its interval; None where there is none.
-        high: upper end; likewise.
-        n_runs: behind it.
-        reason: why there is no value, or no interval; empty where there are both.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n_runs: int
-    reason: str
-
-
 def run_mean(
     measured: pd.DataFrame, numerator: str, denominator: str, batch_size: float, level: float = 0.95
-) -> RunMean:
+) -> PooledScale:
     """Average a noise scale along runs that differ in their seed alone.
 
     Both parts are averaged over runs at every step first (a ratio of averages); the ends of the runs, which stand at
@@ -64,17 +45,17 @@ def run_mean(
     runs = list(measured["trial_id"].unique())
     value = _mean(measured, numerator, denominator, batch_size)
     if value is None:
-        return RunMean(None, None, None, len(runs), "noise hides the gradient along the run or at its end")
+        return PooledScale(None, None, None, len(runs), "noise hides the gradient along the run or at its end")
     if len(runs) < 2:
-        return RunMean(value, None, None, len(runs), "one run has no interval")
+        return PooledScale(value, None, None, len(runs), "one run has no interval")
     left_out = [_mean(measured[measured["trial_id"] != r], numerator, denominator, batch_size) for r in runs]
     logs = [math.log(part) for part in left_out if part is not None]
     if len(logs) < len(runs):
-        return RunMean(value, None, None, len(runs), "it hangs on a single run")
+        return PooledScale(value, None, None, len(runs), "it hangs on a single run")
     spread = float(np.sum((np.array(logs) - np.mean(logs)) ** 2))
     half = t_quantile(len(runs) - 1, level) * math.sqrt((len(runs) - 1) / len(runs) * spread)
     half = min(half, 300.0)  # beyond that the end is no float
-    return RunMean(value, value * math.exp(-half), value * math.exp(half), len(runs), "")
+    return PooledScale(value, value * math.exp(-half), value * math.exp(half), len(runs), "")
 
 
 def _mean(measured: pd.DataFrame, numerator: str, denominator: str, batch_size: float) -> float | None:
@@ -106,4 +87,4 @@ def _curve(measured: pd.DataFrame, numerator: str, denominator: str) -> tuple[Fl
     return steps[kept], ratio[kept]
 
 
-__all__ = ["RunMean", "run_mean"]
+__all__ = ["run_mean"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from analysis.noise_scale.pooled import PooledScale
 from analysis.noise_scale.sentences import scale_text
 from analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
 from analysis.pilot.grid import ABOVE
 from analysis.pilot.result import Measured, Pilot, Proposal
-from analysis.pilot.run_mean import RunMean
 from analysis.wording import duration, enumeration, readable
 
 _FAR = 10.0  # how far a temperature may be from 2, the usual one of a tuned rate (McCandlish et al. 2018, app. E.1)
@@ -173,7 +173,7 @@ def _unreached(measured: Measured) -> str:
     )
 
 
-def _mean_text(scale: RunMean) -> str:
+def _mean_text(scale: PooledScale) -> str:
     if scale.value is None:
         return "is not resolved"
     if scale.low is None or scale.high is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from analysis.noise_scale.pooled import PooledScale
 from analysis.pilot.cost import Clock, Curve, Timing, cost
 from analysis.pilot.grid import Hint, grid
 from analysis.pilot.lr_box import Slack, lr_box
 from analysis.pilot.proposed import proposed_data
 from analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
-from analysis.pilot.run_mean import RunMean
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome
 
@@ -40,8 +40,8 @@ def measured(**more: Any) -> Measured:
         steps=100.0,
         steps_each=(100, 90, 110),
         scales=None,
-        simple=RunMean(80.0, 60.0, 110.0, 3, ""),
-        noise=RunMean(45.0, 10.0, 200.0, 3, ""),
+        simple=PooledScale(80.0, 60.0, 110.0, 3, ""),
+        noise=PooledScale(45.0, 10.0, 200.0, 3, ""),
         temperature=2.0,
         evaluate_seconds=0.001,
     )

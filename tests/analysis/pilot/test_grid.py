@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from analysis.noise_scale.pooled import PooledScale
 from analysis.pilot.grid import Hint, grid, hint
-from analysis.pilot.run_mean import RunMean
 
-NONE = RunMean(None, None, None, 5, "noise")
+NONE = PooledScale(None, None, None, 5, "noise")
 
 
-def scale(value: float, low: float | None = None, high: float | None = None) -> RunMean:
-    return RunMean(value, low, high, 5, "")
+def scale(value: float, low: float | None = None, high: float | None = None) -> PooledScale:
+    return PooledScale(value, low, high, 5, "")
 
 
 def anything(batch_size: int) -> bool:
@@ -39,7 +39,7 @@ def test_ends_are_at_most_a_factor_ten_away() -> None:
     ids=["no interval", "B_noise alone", "neither"],
 )
 def test_what_is_not_known_makes_it_wider(
-    simple: RunMean, noise: RunMean, value: float | None, ends: tuple[float, float]
+    simple: PooledScale, noise: PooledScale, value: float | None, ends: tuple[float, float]
 ) -> None:
     found = hint(simple, noise, 64)
     assert found.value is None if value is None else found.value == pytest.approx(value)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.pilot.run_mean import RunMean, run_mean
+from analysis.noise_scale.pooled import PooledScale
+from analysis.pilot.run_mean import run_mean
 
 
 def runs(steps: list[float], scale: list[float], factors: tuple[float, ...] = (1.0,)) -> pd.DataFrame:
@@ -22,7 +23,7 @@ def runs(steps: list[float], scale: list[float], factors: tuple[float, ...] = (1
     )
 
 
-def mean(frame: pd.DataFrame, batch_size: float = 64) -> RunMean:
+def mean(frame: pd.DataFrame, batch_size: float = 64) -> PooledScale:
     return run_mean(frame, "n", "d", batch_size)
 
 

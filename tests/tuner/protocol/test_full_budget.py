@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,17 @@ from tuner.training.trial import Ending, Limits, Trial
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 STOPPING = Limits(max_steps=40, capped=False, rungs=(), resolution=0.1)
+
+DATA: dict[str, Any] = {
+    "workload": "tests.scripted:ExactHyperbola",
+    "batch_sizes": [8, 64],
+    "target": "loss < 1",
+    "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
+    "budget": {"steps": 500, "examples": 10_000},
+    "search": {"protocol": "sobol", "trials": 8},
+    "confirm": {"points": 1, "seeds": 2},
+    "boundary": {"max_rounds": 0},
+}
 
 
 class Scripted:
@@ -56,19 +68,9 @@ def test_what_comes_after_the_target_does_not_undo_it(later: float | Exception, 
 
 
 def test_search_trials_train_their_whole_budget_and_re_runs_stop_at_the_target() -> None:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [8, 64],
-        "target": "loss < 1",
-        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
-        "budget": {"steps": 500, "examples": 10_000},
-        "search": {"protocol": "sobol", "trials": 8},
-        "confirm": {"points": 1, "seeds": 2},
-        "boundary": {"max_rounds": 0},
-    }
     runs = {}
     for rule in ("none", "full"):
-        spec = parse_experiment({**data, "search": {**data["search"], "stopping": rule}}, "x")  # type: ignore[dict-item]
+        spec = parse_experiment({**DATA, "search": {**DATA["search"], "stopping": rule}}, "x")
         runs[rule] = simulate(spec, ExactHyperbola(s_min=50, b_crit=64))
         for batch_size, records in runs[rule].items():
             for r in records:
@@ -85,19 +87,10 @@ def test_search_trials_train_their_whole_budget_and_re_runs_stop_at_the_target()
 
 
 def test_re_runs_train_to_their_horizon_where_confirm_says_so_and_cross_where_they_did() -> None:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [8, 64],
-        "target": "loss < 1",
-        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
-        "budget": {"steps": 500, "examples": 10_000},
-        "search": {"protocol": "sobol", "trials": 8},
-        "boundary": {"max_rounds": 0},
-    }
     crossings = []
     for beyond in (False, True):
         confirm = {"points": 1, "seeds": 2, "horizon": 1, "beyond_target": beyond}
-        spec = parse_experiment({**data, "confirm": confirm}, "x")
+        spec = parse_experiment({**DATA, "confirm": confirm}, "x")
         made = simulate(spec, ExactHyperbola(s_min=50, b_crit=64))
         again = [r for records in made.values() for r in records if r.stage is Stage.CONFIRM]
         assert len(again) == 4 and all(r.outcome is Outcome.REACHED for r in again)
