@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from analysis.noise_scale.pooled import PooledScale
 from analysis.noise_scale.sentences import scale_text
 from analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
 from analysis.pilot.grid import ABOVE
@@ -72,7 +71,7 @@ def _hint(found: Pilot) -> str:
     end = ""
     if at is not None:
         end = f" At the target itself B_simple is {scale_text(at.simple)} and B_noise {scale_text(at.noise)}."
-    means = f"B_simple {_mean_text(measured.simple)} and B_noise {_mean_text(measured.noise)}"
+    means = f"B_simple is {scale_text(measured.simple)} and B_noise is {scale_text(measured.noise)}"
     n = len(measured.steps_each)
     runs = f"{n} run{'s' if n > 1 else ''} at batch size {measured.batch_size:,} and learning rate"
     said = f"Averaged along {runs} {readable(measured.lr)}, {means} {measured.unit}.{end}"
@@ -171,14 +170,6 @@ def _unreached(measured: Measured) -> str:
         "steps, budget and cost cannot be said, and b_crit at the target is above the hint if noise still grows. Raise "
         "'budget', widen the box of lr, or choose a target that is easier to reach."
     )
-
-
-def _mean_text(scale: PooledScale) -> str:
-    if scale.value is None:
-        return "is not resolved"
-    if scale.low is None or scale.high is None:
-        return f"is {readable(scale.value)}"
-    return f"is {readable(scale.value)} ({readable(scale.low)} to {readable(scale.high)})"
 
 
 def _text(amount: Amount) -> str:
