@@ -9,8 +9,9 @@ def readable(number: float) -> str:
     """Three digits, or all digits before the point with thousands marked: 0.0123, 46.2, 4,500.
 
     A number just below 1 keeps the digits that tell it from 1: a momentum of 0.9999 is possible, one of 1 is not.
+    Nearer than 1e-9 is rounding.
     """
-    if 0 < number < 1:
+    if 0 < number < 1 - 1e-9:
         return next(text for digits in range(3, 18) if (text := f"{number:.{digits}g}") != "1")
     return f"{number:,.0f}" if 100 <= abs(number) < 1e15 else f"{number:.3g}"
 

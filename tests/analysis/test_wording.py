@@ -33,6 +33,8 @@ def test_the_last_of_several_parts_is_joined_by_and(parts: str, text: str) -> No
     assert enumeration(list(parts)) == text
 
 
-@pytest.mark.parametrize(("number", "text"), [(0.9999, "0.9999"), (0.99995, "0.99995"), (0.995, "0.995"), (0.5, "0.5")])
+@pytest.mark.parametrize(
+    ("number", "text"), [(0.9999, "0.9999"), (0.99995, "0.99995"), (1 - 1e-15, "1"), (0.995, "0.995"), (0.5, "0.5")]
+)
 def test_a_number_below_one_is_never_shown_as_one(number: float, text: str) -> None:
     assert readable(number) == text
