@@ -28,6 +28,7 @@ from search_spaces.tables import Table
 
 EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
+CODE = "code.zip"
 STEPS_TO_TARGET_FILE = "analysis/steps_to_target.parquet"
 BOUNDARY_FILE = "analysis/boundary.parquet"
 TARGET_CELLS_FILE = "analysis/target_cells.parquet"

@@ -25,6 +25,7 @@ from bcrit import (
     trackers,
 )
 from bcrit.say import say
+from bcrit.supervise import STOPPED, supervised
 from search_spaces.problems import InputError
 
 
@@ -76,22 +77,34 @@ def options(
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 ran and the answer is "no", 2 bad input, 130 interrupted."""
+    """Run the command line; the exit codes stand in the README."""
+    sys.exit(supervised(command) if sys.argv[1:2] in (["tune"], ["resume"]) else command())
+
+
+def command() -> int:
+    """Run the command that `sys.argv` names.
+
+    Returns:
+        The exit code: 0 done, 1 ran and the answer is "no", 2 bad input, 3 the cluster failed, 130 interrupted.
+    """
     errors = Console(stderr=True)
     try:
         app()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
     except InputError as error:
         say(errors, str(error))
-        sys.exit(2)
+        return 2
     except BrokenPipeError:
-        sys.exit(141)  # as a shell says of a program that was cut off by SIGPIPE
+        return 141  # as a shell says of a program that was cut off by SIGPIPE
     except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
         if os.environ.get("BCRIT_TRACEBACK"):
             raise
         say(errors, f"bcrit failed: {type(error).__name__}: {error}")
         kept = "finished trials are kept, `bcrit resume` goes on; " if sys.argv[1:2] in (["tune"], ["resume"]) else ""
         say(errors, f"{kept}BCRIT_TRACEBACK=1 shows where it failed")
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         errors.print("stopped")
-        sys.exit(130)
+        return STOPPED
+    return 0

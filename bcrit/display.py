@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -15,8 +16,10 @@ from rich.table import Table
 from bcrit.say import say
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
-from tuner.ledger import Ledger
-from tuner.protocol.proposal import Proposal, TrialRecord
+from tuner.protocol.proposal import TrialRecord
+
+if TYPE_CHECKING:
+    from tuner.dispatch import Dispatcher
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -35,6 +38,7 @@ class Display(AbstractContextManager["Display"]):
         self._experiment, self._console = experiment, console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._begun, self._last = time.monotonic(), -_LINE_SECONDS
+        self._told: set[str] = set()  # nodes whose being set aside was said
 
     def __enter__(self) -> Display:
         """Start the live table, or say that workers are starting, which takes some seconds."""
@@ -51,32 +55,47 @@ class Display(AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, ledger: Ledger, running: Mapping[str, Proposal]) -> None:
-        """Show the state, unless that was done a moment ago."""
+    def __call__(self, dispatcher: Dispatcher) -> None:
+        """Show the state, unless that was done a moment ago; a node that was set aside is named at once."""
+        for name in dispatcher.set_aside:
+            if name not in self._told:
+                self._told.add(name)
+                node = dispatcher.nodes[name]
+                say(self._console, f"note: {node.host} (node {name[:8]}) is not used any more: {node.problem}")
         every = _LINE_SECONDS if self._live is None else _REDRAW_SECONDS
         now = time.monotonic()
-        if now - self._last < every and running:
+        if now - self._last < every and dispatcher.running:
             return
         self._last = now
         if self._live is None:
-            say(self._console, _line(self._experiment, ledger, running, now - self._begun))
+            say(self._console, _line(self._experiment, dispatcher, now - self._begun))
         else:
-            self._live.update(_table(self._experiment, ledger, running, now - self._begun), refresh=True)
+            self._live.update(_table(self._experiment, dispatcher, now - self._begun), refresh=True)
 
 
-def _line(experiment: Experiment, ledger: Ledger, running: Mapping[str, Proposal], seconds: float) -> str:
+def _line(experiment: Experiment, dispatcher: Dispatcher, seconds: float) -> str:
+    ledger = dispatcher.ledger
     reached = {b: _incumbent(records) for b, records in sorted(ledger.records.items())}
     best = " ".join(f"{b}:{steps}" for b, steps in reached.items() if steps is not None)
     return (
-        f"[{seconds:6.0f} s] {ledger.n_finished} trials done, {len(running)} running; "
+        f"[{seconds:6.0f} s] {ledger.n_finished} trials done, {len(dispatcher.running)} running on "
+        f"{dispatcher.n_workers} workers{_mishaps(dispatcher)}; "
         f"fewest steps to {experiment.target} by batch size: {best or 'none yet'}"
     )
 
 
-def _table(experiment: Experiment, ledger: Ledger, running: Mapping[str, Proposal], seconds: float) -> Table:
+def _mishaps(dispatcher: Dispatcher) -> str:
+    """What went wrong with trials by no fault of theirs, and how many failed by their own."""
+    failed = sum(r.outcome.broken for records in dispatcher.ledger.records.values() for r in records)
+    return "".join(f", {n} {word}" for n, word in ((failed, "failed"), (dispatcher.retried, "retried")) if n)
+
+
+def _table(experiment: Experiment, dispatcher: Dispatcher, seconds: float) -> Table:
+    ledger, running = dispatcher.ledger, dispatcher.running
+    done = f"{ledger.n_finished} trials in {seconds:.0f} s on {dispatcher.n_workers} workers{_mishaps(dispatcher)}"
     table = Table(
         title=f"{experiment.name}: steps to {experiment.target}",
-        caption=f"{ledger.n_finished} trials in {seconds:.0f} s. Ctrl-C stops gently; the run can be resumed.",
+        caption=f"{done}. Ctrl-C stops gently; the run can be resumed.",
     )
     for name in ("batch size", "searched", "confirmed", "running", "fewest steps", "how trials ended"):
         table.add_column(name, justify="left" if name == "how trials ended" else "right")

@@ -80,8 +80,10 @@ def resume(
 ) -> None:
     """Go on with a run that was stopped or killed; finished trials are not repeated."""
     from analysis.run_folder import RunFolder
+    from tuner.session import import_code
 
     folder = RunFolder.at(run)
+    import_code(folder)
     experiment, _ = checked_experiment(folder.read_experiment().to_dict(), run)  # the notes were given when it began
     _run(folder, experiment, [], False, address, workers, as_json)
 
@@ -106,15 +108,16 @@ def _run(
 ) -> None:
     from analysis.run_folder import REPORT
     from bcrit.display import Display
+    from bcrit.supervise import STOPPED, cluster_failures
     from tuner.session import run
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
     _say_notes(errors, notes)
-    with Display(experiment, errors) as display:
+    with Display(experiment, errors) as display, cluster_failures(str(folder)):
         result = run(folder, experiment, new=new, address=address, workers=workers, watch=display)
     if not result.complete:
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
-        raise typer.Exit(130)
+        raise typer.Exit(STOPPED)
     from bcrit.finish import finish
     from bcrit.summary import print_summary
 
@@ -125,8 +128,8 @@ def _run(
     else:
         say(
             console,
-            f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, "
-            f"{result.training_share:.0%} of whose time was training",
+            f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, of whose time "
+            f"{result.training_share:.0%} was training and {result.evaluation_share:.0%} evaluation",
         )
     say(console, f"report: {folder.address(REPORT)}")
     if as_json:

@@ -100,6 +100,8 @@ TRIALS: Final = Table(
         ),
         Column("started_at", "float", "s since 1970", "When the trial began."),
         Column("ended_at", "float", "s since 1970", "When the trial ended."),
+        Column("host", "string", "", "Name of the machine where it ran.", nullable=True),
+        Column("node", "string", "", "Ray's id of that machine in the session.", nullable=True),
     ),
 )
 

@@ -139,12 +139,14 @@ class Ledger:
         self.records[row["batch_size"]].append(TrialRecord(**facts, point=point, curve=curve))  # type: ignore[arg-type]
 
 
-def trial_row(proposal: Proposal, ending: Ending) -> dict[str, Any]:
+def trial_row(proposal: Proposal, ending: Ending, host: str | None = None, node: str | None = None) -> dict[str, Any]:
     """A finished trial as a row of the trials table.
 
     Args:
         proposal: what was run.
         ending: how it ended.
+        host: name of the machine where it ran, where that is known.
+        node: Ray's id of it.
 
     Returns:
         The row.
@@ -173,5 +175,7 @@ def trial_row(proposal: Proposal, ending: Ending) -> dict[str, Any]:
         "micro_batch": ending.micro_batch,
         "started_at": ending.started_at,
         "ended_at": ending.ended_at,
+        "host": host,
+        "node": node,
         **proposal.hyperparameters,
     }

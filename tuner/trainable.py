@@ -1,14 +1,20 @@
-"""The Ray Tune trainable: one actor runs many trials, one after the other, without a trace of the one before."""
+"""The Ray Tune trainable: a worker, which runs one trial after the other without a trace of the one before.
+
+To Tune a worker is a trial: Tune places it, restarts the search for a place when its node dies, and carries its
+results. The trials of the experiment are handed to it by `tuner.dispatch`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -24,62 +30,41 @@ from tuner.workloads.function.workload import TrainingFunction, start
 from tuner.workloads.protocol import Run, Workload
 from tuner.workloads.registry import load_workload
 
-# One Ray step is at least this long (or one evaluation): below it Ray's own cost per report (1 ms of the driver) shows.
-_REPORT_SECONDS = 0.2
-# The same for a training function: longer, because the time is up also where there is nothing to report yet.
-_FUNCTION_SECONDS = 1.0
+
+def to_text(proposal: Proposal) -> str:
+    """A proposal as one string, which travels to the worker cheaply."""
+    return json.dumps(asdict(proposal))
 
 
-def to_config(proposal: Proposal) -> dict[str, Any]:
-    """A proposal as Ray's configuration: one string, because Tune flattens, copies and prints what it is given."""
-    return {"proposal": json.dumps(asdict(proposal))}
-
-
-def from_config(config: Mapping[str, Any]) -> Proposal:
-    """The proposal in a configuration."""
-    facts = json.loads(config["proposal"])
+def from_text(text: str) -> Proposal:
+    """The proposal in a string."""
+    facts = json.loads(text)
     facts["rungs"] = tuple(Rung(**rung) for rung in facts["rungs"])
     return Proposal(**{**facts, "stage": Stage(facts["stage"])})
 
 
 @lru_cache(maxsize=4)
-def _workload(name: str, options: str, folder: str) -> Workload:
+def _workload(name: str, options: str) -> Workload:
     """One workload a process, so that starting a trial reads no data again."""
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     return load_workload(name, json.loads(options))
 
 
-class TrialTrainable(tune.Trainable):
-    """Runs one trial after the other. A step is a chunk of optimizer updates with their evaluations."""
+class Worker(tune.Trainable):
+    """Runs trials. A step is a chunk of optimizer updates with their evaluations; the first one looks the node over."""
 
     def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "", function: bool = False) -> None:
-        """Prepare the process for its trials, and the first of them.
+        """Note what is to be run; nothing that may fail happens here, where a failure could not name its node.
 
         Args:
-            config: the first trial, as `to_config` made it.
+            config: nothing that matters here.
             experiment: the resolved experiment as plain data.
-            folder: where a user's own workload is found.
-            function: whether that is a training function, which this process then never imports.
+            folder: where a user's own workload is found; "" = the working directory, to which Ray brought it.
+            function: whether that is a training function, which this process never imports.
         """
-        self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder
-        self._function = function
+        self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder or os.getcwd()
+        self._function, self._ready = function, False
         self._trial: Trial | None = None
-        torch.set_num_threads(max(1, int(self._experiment.resources.cpus)))
-        if self._experiment.resources.gpus and not function:
-            prepare_gpu(self._experiment.resources.gpus)
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Make the actor ready for another trial; nothing of the last one is kept but the workload's data."""
-        self.cleanup()
-        proposal = from_config(new_config)
-        rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-        resolution, stop = self._experiment.resolution, proposal.stop_at_target
-        limits = Limits(proposal.max_steps, proposal.capped, rungs, resolution, stop)
-        self._proposal = proposal
-        self._trial = Trial(lambda: self._begin(proposal, limits), self._experiment.target, limits)
-        return True
+        self._seconds = 0.0
 
     def _begin(self, proposal: Proposal, limits: Limits) -> Run | Reported:
         """Start the training run of a proposal."""
@@ -98,15 +83,51 @@ class TrialTrainable(tune.Trainable):
             function = TrainingFunction(choice.name, choice.options)
             metric, budget = experiment.target.metric, proposal.budget_steps
             return start(function, self._folder, settings, metric, limits, resources, budget)
-        return _workload(choice.name, json.dumps(choice.options, sort_keys=True), self._folder).begin(settings)
+        return _workload(choice.name, json.dumps(choice.options, sort_keys=True)).begin(settings)
+
+    def offer(self, proposal: str, seconds: float) -> None:
+        """Take another trial; nothing of the last one is kept but the workload's data.
+
+        Args:
+            proposal: as `to_text` made it.
+            seconds: how long to train between two reports.
+        """
+        self.cleanup()
+        self._proposal, self._seconds = from_text(proposal), seconds
+        rungs = tuple((rung.step, rung.cutoff) for rung in self._proposal.rungs)
+        resolution, stop = self._experiment.resolution, self._proposal.stop_at_target
+        limits = Limits(self._proposal.max_steps, self._proposal.capped, rungs, resolution, stop)
+        self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
 
     def step(self) -> dict[str, Any]:
-        """Train for a while and report the measurements, and the ending once there is one."""
-        assert self._trial is not None
-        made = self._trial.advance(_FUNCTION_SECONDS if self._function else _REPORT_SECONDS)
+        """Train for a while and report the measurements, and the ending once there is one; at first, the node."""
+        if not self._ready:
+            self._ready = True
+            return self._look_around()
+        assert self._trial is not None, "a step without a trial"
+        made = self._trial.advance(self._seconds)
         rows = [as_row(m, self._proposal.trial_id, self._proposal.batch_size) for m in made]
-        ending = self._trial.ending
-        return {"rows": rows, "ending": ending, "step": made[-1].step if made else 0, "done": ending is not None}
+        return {"rows": rows, "ending": self._trial.ending}
+
+    def _look_around(self) -> dict[str, Any]:
+        """Load the workload as every trial here will, and say where this is and what is wrong with it, if anything."""
+        node = ray.get_runtime_context().get_node_id()
+        return {"node": node, "host": platform.node(), "problem": self._problem()}
+
+    def _problem(self) -> str | None:
+        choice = self._experiment.workload
+        try:
+            if self._folder not in sys.path:
+                sys.path.insert(0, self._folder)
+            torch.set_num_threads(max(1, int(self._experiment.resources.cpus)))
+            if self._function:
+                return None  # its own processes import it
+            if self._experiment.resources.gpus:
+                prepare_gpu(self._experiment.resources.gpus)
+            _ = _workload(choice.name, json.dumps(choice.options, sort_keys=True)).n_examples  # reads the data
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def cleanup(self) -> None:
         """Leave nothing running: a trial may be stopped before its end."""

@@ -34,7 +34,7 @@ budget: {steps: 800, examples: 10_000}
 search: {trials: 36}
 confirm: {points: 1, seeds: 2}
 """
-TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at"]
+TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at", "host", "node"]
 
 
 def command(*arguments: object) -> list[str]:

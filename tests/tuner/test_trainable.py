@@ -14,7 +14,7 @@ from search_spaces.outcome import Outcome, Stage
 from tuner import trainable
 from tuner.ledger import trial_row
 from tuner.protocol.proposal import Proposal
-from tuner.trainable import TrialTrainable, to_config
+from tuner.trainable import Worker, to_text
 from tuner.training.trial import Ending
 
 EXPERIMENT: dict[str, Any] = {
@@ -38,10 +38,18 @@ def proposal(batch_size: int) -> Proposal:
     return Proposal(f"b{batch_size}", batch_size, Stage.SEARCH, 0, 0, None, 7, {"lr": 0.1}, budget_steps=8, max_steps=8)
 
 
+def employed(experiment: dict[str, Any], given: Proposal, function: bool = False) -> Worker:
+    worker = Worker.__new__(Worker)
+    worker.setup({}, experiment=experiment, function=function)
+    assert worker._problem() is None
+    worker._ready = True
+    worker.offer(to_text(given), seconds=0.2)
+    return worker
+
+
 def ended(batch_size: int, **more: Any) -> Ending:
     experiment = parse_experiment({**EXPERIMENT, **more}, "test").to_dict()
-    worker = TrialTrainable.__new__(TrialTrainable)
-    worker.setup(to_config(proposal(batch_size)), experiment=experiment)
+    worker = employed(experiment, proposal(batch_size))
     while True:
         if (ending := worker.step()["ending"]) is not None:
             assert isinstance(ending, Ending)
@@ -71,8 +79,7 @@ def test_confirming_runs_are_probed_and_searching_ones_are_not() -> None:
     experiment = parse_experiment({**EXPERIMENT, "probes": ["weight_distance"]}, "test").to_dict()
     found = {}
     for stage in Stage:
-        worker = TrialTrainable.__new__(TrialTrainable)
-        worker.setup(to_config(replace(proposal(16), stage=stage)), experiment=experiment)
+        worker = employed(experiment, replace(proposal(16), stage=stage))
         made: list[dict[str, Any]] = []
         while (report := worker.step())["ending"] is None:
             made += report["rows"]
@@ -94,8 +101,7 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
 
     monkeypatch.setattr("tuner.workloads.function.process.FunctionProcess", made)
     data = {**EXPERIMENT, "workload": "somewhere:train", "optimizer": "own"}
-    worker = TrialTrainable.__new__(TrialTrainable)
-    config = to_config(replace(proposal(16), stage=Stage.CONFIRM, max_steps=32))
-    worker.setup(config, experiment=parse_experiment(data, "test").to_dict(), function=True)
+    given_to = replace(proposal(16), stage=Stage.CONFIRM, max_steps=32)
+    worker = employed(parse_experiment(data, "test").to_dict(), given_to, function=True)
     assert "enough is known" in worker.step()["ending"].message
     assert (given["budget_steps"], given["max_steps"]) == (8, 32)

@@ -1,0 +1,131 @@
+"""Several machines on one: raylets that see neither the driver's temporary files nor its run folder nor its code.
+
+A node is started in a mount namespace of its own with an empty file system over the folders it must not see, and in a
+process namespace, so that killing its first process is a power cut. That needs root (as in CI's container).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+_BIN = Path(sys.executable).parent
+_UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_START_SECONDS = 60.0
+
+
+def can_hide() -> bool:
+    """Whether this system lets a process have a view of its own of the file system."""
+    return subprocess.run([*_UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+
+
+def need_machines() -> None:
+    """Skip where namespaces are refused; fail there if nothing may be skipped."""
+    if not can_hide():
+        reason = (
+            "several machines on one need `unshare --mount --pid`, which this system refuses; run the tests as root"
+        )
+        (pytest.fail if os.environ.get("REQUIRE_ALL_DEPS") else pytest.skip)(reason)
+
+
+@dataclass
+class Machines:
+    """A cluster: a head without CPUs, on the driver's machine, and nodes that are machines of their own."""
+
+    address: str
+    temporary: Path
+    hidden: tuple[Path, ...]
+    environment: dict[str, str]
+    nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def add(self, name: str, cpus: int = 2, hidden: Sequence[Path] = ()) -> None:
+        """Start a node under a name (also a label of Ray's); it does not see what lies in `hidden` either."""
+        covers = " && ".join(f"mount -t tmpfs none {shlex.quote(str(p))}" for p in (*self.hidden, *hidden))
+        start = [str(_BIN / "ray"), "start", "--address", self.address, f"--num-cpus={cpus}", "--block"]
+        start += [f"--labels=machine={name}", "--disable-usage-stats"]
+        script = f"{covers} && cd / && exec {shlex.join(start)}"
+        with open(self.temporary.parent / f"{name}.log", "wb") as log:
+            self.nodes[name] = subprocess.Popen(
+                [*_UNSHARE, "sh", "-c", script], env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def wait_for_cpus(self, cpus: int) -> None:
+        """Wait until the cluster has so many."""
+        asked = "import ray, sys; ray.init(sys.argv[1], logging_level=50); print(ray.cluster_resources().get('CPU', 0))"
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            done = subprocess.run(
+                [sys.executable, "-c", asked, self.address], env=self.environment, capture_output=True, check=False
+            )
+            if done.stdout.strip().endswith(str(float(cpus)).encode()):
+                return
+        raise TimeoutError(f"the cluster does not come to {cpus} CPUs: {done.stdout!r} {done.stderr[-500:]!r}")
+
+    def kill(self, name: str) -> None:
+        """Cut a node's power."""
+        node = self.nodes.pop(name)
+        node.kill()
+        node.wait()
+
+
+def free_port() -> int:
+    """A port below the range of Ray's workers that nothing listens at now."""
+    for port in range(6400 + os.getpid() % 1000, 9990):
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)):
+                return port
+    raise OSError("no port is free between 6400 and 9990")
+
+
+@contextmanager
+def machines(hidden: Sequence[Path] = (), **nodes: int) -> Iterator[Machines]:
+    """A head and nodes by name with their number of CPUs, which do not see `hidden`; all are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bm", dir="/tmp") as place:  # short: sockets' paths hold 107 characters
+        temporary = Path(place) / "ray"
+        temporary.mkdir()
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        port = free_port()
+        head = [str(_BIN / "ray"), "start", "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={temporary}"]
+        head += ["--include-dashboard=false", "--disable-usage-stats", "--block"]
+        with open(Path(place) / "head.log", "wb") as log:
+            process = subprocess.Popen(
+                ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *head],
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        cluster = Machines(f"127.0.0.1:{port}", temporary, (temporary, *hidden), environment)
+        try:
+            _wait_for(port)
+            for name, cpus in nodes.items():
+                cluster.add(name, cpus)
+            cluster.wait_for_cpus(sum(nodes.values()))
+            yield cluster
+        finally:
+            for name in list(cluster.nodes):
+                cluster.kill(name)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until:
+        with socket.socket() as tried:
+            if not tried.connect_ex(("127.0.0.1", port)):
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"Ray's head did not start within {_START_SECONDS:g} s")

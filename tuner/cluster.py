@@ -1,0 +1,217 @@
+"""Ray itself: started on this machine or reached at an address, how many workers it holds, and how it is left."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search_spaces.options import Resources
+from search_spaces.problems import InputError
+
+# Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
+# because ours do their work.
+_SETTINGS = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a path of data in an experiment is seen from where the command was started
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # what Tune knows is which workers there are: nothing to go on from
+    "TUNE_MAX_PENDING_TRIALS_PG": "100000",  # `Workers` says how many are asked for
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+# How long to wait for a cluster's address to answer.
+_PROBE_SECONDS = 10.0
+# How often a cluster is asked how large it is now. Chosen, not studied.
+_COUNT_SECONDS = 5.0
+_STARTS = 2  # a start that failed is tried once more: on a busy machine Ray's own time limits are too short
+
+
+class ClusterError(Exception):
+    """Ray or its machines cannot go on, and why: no fault of the experiment's, and no outcome of a trial."""
+
+
+@contextmanager
+def ray_running(
+    address: str | None, workers: int | None, resources: Resources, code: str | None
+) -> Iterator[Callable[[], int]]:
+    """A Ray of our own on this machine, or a cluster's.
+
+    Args:
+        address: of a cluster; None = this machine alone.
+        workers: trials at once; None = as many as there is room for.
+        resources: what a trial occupies.
+        code: a folder that the workers of a cluster are to have as their working directory; None = none.
+
+    Yields:
+        How many workers there should be now: it changes as a cluster grows and shrinks.
+
+    Raises:
+        InputError: the cluster cannot be reached, or there is too little for one trial.
+    """
+    os.environ.update(_SETTINGS)
+    _authenticate(address)
+    if address is None:
+        _check_room(workers, resources)
+    else:
+        _probe(address)
+    import ray
+
+    for name in ("ray", "ray.tune"):  # what matters to the user is an outcome of a trial, or an exception
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _start(address, workers, resources, code)
+    try:
+        here = _held(resources)
+        if address is None and here < 1:
+            raise InputError("resources", [f"a trial needs {_need(resources)}, but Ray was given less"])
+        yield _local(min(here, workers or here)) if address is None else _Growing(workers, resources)
+    finally:
+        ray.shutdown()
+
+
+def _local(slots: int) -> Callable[[], int]:
+    return lambda: slots
+
+
+class _Growing:
+    """How many workers a cluster should run: what there is room for, or what the user said.
+
+    The user's word counts even where there is less room, so that a cluster grows with what waits.
+    """
+
+    def __init__(self, workers: int | None, resources: Resources) -> None:
+        self._workers, self._resources = workers, resources
+        self._count, self._counted = 0, -math.inf
+
+    def __call__(self) -> int:
+        if self._workers is not None:
+            return self._workers
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            self._count, self._counted = max(1, _held(self._resources)), time.monotonic()
+        return self._count
+
+
+def rooms(resources: Resources) -> dict[str, int]:
+    """How many trials fit onto each node that Ray has now, by its id; nodes without room for one are left out.
+
+    Args:
+        resources: what a trial occupies; it does not span nodes.
+
+    Returns:
+        Numbers of at least 1.
+    """
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    held = {node["NodeID"]: _fit(node["Resources"].get, resources) for node in nodes if node["Alive"]}
+    return {name: room for name, room in held.items() if room}
+
+
+def _held(resources: Resources) -> int:
+    """How many trials fit onto all of them."""
+    return sum(rooms(resources).values())
+
+
+def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
+    """How many trials fit into the amounts of one node."""
+    slots = int(amount("CPU", 0.0) / resources.cpus + 1e-9)
+    return min(slots, int(amount("GPU", 0.0) / resources.gpus + 1e-9)) if resources.gpus else slots
+
+
+def _need(resources: Resources) -> str:
+    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus"
+
+
+def _start(address: str | None, workers: int | None, resources: Resources, code: str | None) -> None:
+    import ray
+
+    for left in reversed(range(_STARTS)):
+        try:
+            # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address is not None or workers is None else math.ceil(workers * resources.cpus),
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                runtime_env={"working_dir": code} if address is not None and code is not None else None,
+            )
+            return
+        except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            ray.shutdown()
+            reason = str(error).strip().split("\n")[0]
+            if address is not None:
+                problem = f"no cluster can be joined at '{address}': {reason}; {_token_hint()}"
+                raise InputError("--address", [problem]) from error
+            if not left:
+                raise ClusterError(f"Ray does not start on this machine: {reason}") from error
+
+
+def _authenticate(address: str | None) -> None:
+    """Choose how Ray authenticates, unless the user did.
+
+    A Ray of our own gets a token of its own: Ray would else write one into the user's home, which every Ray on this
+    account would demand from then on. A cluster is given the token that is there; one that demands none does not mind.
+    """
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    if address is None:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    elif _has_token():
+        os.environ["RAY_AUTH_MODE"] = "token"
+    if "ray" in sys.modules:  # it has read the environment already; this is how it makes itself read it again
+        from ray import _raylet
+
+        _raylet.Config.initialize("")  # type: ignore[attr-defined]  # of the extension module
+
+
+def _has_token() -> bool:
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    return given or (Path.home() / ".ray" / "auth_token").is_file()
+
+
+def _token_hint() -> str:
+    if _has_token():
+        return "if it demands a token, it may be another than the one here (RAY_AUTH_TOKEN, or ~/.ray/auth_token)"
+    return "if it demands a token, give it in RAY_AUTH_TOKEN, or copy the cluster's ~/.ray/auth_token to this machine"
+
+
+def _probe(address: str) -> None:
+    """Find out quickly whether anything answers at HOST:PORT, for which Ray itself would wait many minutes.
+
+    Raises:
+        InputError: nothing does.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise InputError("--address", [f"no Ray cluster answers at '{address}': {error}; is it up?"]) from error
+
+
+def _check_room(workers: int | None, resources: Resources) -> None:
+    """Find out before Ray starts whether this machine has room for one trial.
+
+    Raises:
+        InputError: it does not.
+    """
+    import torch
+
+    cpus = math.ceil(workers * resources.cpus) if workers is not None else os.cpu_count() or 1
+    amounts = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
+    if _fit(amounts.get, resources) < 1:
+        have = f"{amounts['CPU']:g} cpus and {amounts['GPU']:g} gpus"
+        raise InputError("resources", [f"a trial needs {_need(resources)}, but there are {have}"])

@@ -1,0 +1,132 @@
+"""The user's own code: packed beside the run it made, so that every machine and every later session has the same.
+
+A workload of the user's (`module:name`) is found in the folder where `bcrit tune` was started. That folder goes into
+the run folder as one archive, without what is no code; a cluster's workers get it from there as their working
+directory, and `bcrit resume` imports from it wherever it is started.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from analysis.run_folder import CODE, RunFolder
+from search_spaces.experiment import Experiment
+from search_spaces.problems import InputError
+
+IGNORE_FILE: Final = ".bcritignore"
+IGNORED: Final = (
+    ".*", "__pycache__", "*.pyc", "*.egg-info", "runs", "venv", "env", "node_modules", "wandb", "mlruns",
+    "lightning_logs", "build", "dist",
+)  # fmt: skip
+"""Patterns of names that are left out, wherever they stand; `.bcritignore` has more, one a line."""
+
+MOST_BYTES: Final = 50_000_000  # chosen: code is smaller, data are larger, and Ray's own limit is 500 MB
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP archive holds: the same files give the same archive
+
+
+@dataclass(frozen=True)
+class Code:
+    """A packed folder.
+
+    Attributes:
+        archive: the files as a ZIP archive.
+        names: what is in it.
+    """
+
+    archive: bytes
+    names: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """By which it is known again."""
+        return hashlib.sha256(self.archive).hexdigest()
+
+    def unpacked(self) -> Path:
+        """A folder of this machine with the files, which is made once and kept: `bcrit/code` in the user's cache."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bcrit" / "code"
+        folder = cache / self.sha256[:16]
+        if not folder.exists():
+            cache.mkdir(parents=True, exist_ok=True)
+            partial = Path(tempfile.mkdtemp(dir=cache))
+            with zipfile.ZipFile(io.BytesIO(self.archive)) as archive:
+                archive.extractall(partial)  # noqa: S202  (our own archive; zipfile keeps members inside)
+            try:
+                os.rename(partial, folder)
+            except OSError:  # another process has just made it
+                shutil.rmtree(partial)
+        return folder
+
+
+def is_own(experiment: Experiment) -> bool:
+    """Whether an experiment trains a class or function of the user's, and not a built-in one."""
+    return ":" in experiment.workload.name
+
+
+def pack(folder: Path) -> Code:
+    """Pack a folder's files without those that are ignored.
+
+    Args:
+        folder: where the user's module is.
+
+    Returns:
+        The archive; the same files give the same bytes.
+
+    Raises:
+        InputError: there is too much in it to be code.
+    """
+    files, size = [], 0
+    for path in _files(folder, _patterns(folder)):
+        size += path.stat().st_size
+        if size > MOST_BYTES:
+            problem = f"the code in it is to go along with the run, but there is more than {MOST_BYTES // 10**6} MB"
+            remedy = (
+                f"start in a folder that holds the code alone, or name what is no code in {IGNORE_FILE}, one a line"
+            )
+            raise InputError(str(folder), [f"{problem} (the last file was {path.relative_to(folder)}); {remedy}"])
+        files.append(path)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in files:
+            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH), path.read_bytes())
+    return Code(buffer.getvalue(), tuple(path.relative_to(folder).as_posix() for path in files))
+
+
+def stored(run: RunFolder) -> Code | None:
+    """The code that lies in a run folder; None where there is none."""
+    if not run.has(CODE):
+        return None
+    archive = run.read_bytes(CODE)
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        return Code(archive, tuple(opened.namelist()))
+
+
+def _patterns(folder: Path) -> tuple[str, ...]:
+    own = folder / IGNORE_FILE
+    lines = own.read_text(encoding="utf-8").splitlines() if own.is_file() else []
+    return IGNORED + tuple(line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#"))
+
+
+def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
+    """The files that count, in order of their names; links to folders are not followed."""
+    for parent, folders, names in os.walk(folder):
+        here = Path(parent).relative_to(folder)
+        folders[:] = sorted(name for name in folders if not _ignored(here / name, patterns))
+        for name in sorted(names):
+            path = Path(parent) / name
+            if not _ignored(here / name, patterns) and path.is_file():
+                yield path
+
+
+def _ignored(path: Path, patterns: tuple[str, ...]) -> bool:
+    """Whether the name of a file or folder, or its path from the top, is of a pattern."""
+    return any(fnmatch.fnmatch(text, pattern) for pattern in patterns for text in (path.name, path.as_posix()))

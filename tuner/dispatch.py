@@ -1,0 +1,382 @@
+"""Where Ray Tune meets the protocol: Tune runs workers, the protocol says what to try, the ledger remembers.
+
+A worker is a trial of Tune's that lasts as long as the run. It brings rows and is handed the experiment's next trial in
+the same exchange, so that a trial costs the driver a few milliseconds and no actor, directory or state of Tune's. Tune
+keeps what it is good at: asking for resources (and with them for nodes of a cluster that grows), starting workers where
+there is room, noticing their deaths, carrying results, stopping everything.
+
+What went wrong with a machine is no outcome of a trial. A trial whose worker died, or that failed before it trained, is
+tried again elsewhere, and only the second node makes it a fact. A node where trials fail that train elsewhere, or where
+the workload cannot be loaded, is set aside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
+
+from search_spaces.options import Resources
+from search_spaces.outcome import Outcome
+from tuner.cluster import ClusterError
+from tuner.ledger import Ledger, trial_row
+from tuner.protocol.proposal import Proposal
+from tuner.protocol.protocol import SearchProtocol
+from tuner.trainable import to_text
+from tuner.training.trial import Ending
+
+# A trial whose worker process died this often on one node, which is still there, is given up. Chosen, not studied.
+_DEATHS = 3
+# Workers that die before they report, with none in between that reports, until the run is given up: this many more than
+# there are workers. Chosen, not studied.
+_STILLBORN = 3
+# Reports of one worker stand at least this far apart, and those of all workers together too: a report costs the driver
+# about a millisecond, so that they take at most a tenth of its time, but a trial that ends is reported at once.
+_REPORT_SECONDS = 0.2
+_ALL_REPORT_SECONDS = 0.01
+
+
+@dataclass
+class Node:
+    """What is known of a node where a worker has been.
+
+    Attributes:
+        host: its name.
+        trained: whether a trial has trained there.
+        failed: trials that failed there before they trained, and of which nothing is known from elsewhere yet.
+        strikes: trials that failed there and trained elsewhere, since a trial last trained there.
+        problem: why it was set aside; None while it is used.
+    """
+
+    host: str
+    trained: bool = False
+    failed: set[str] = field(default_factory=set)
+    strikes: int = 0
+    problem: str | None = None
+
+
+@dataclass
+class _Worker:
+    trial: Trial  # Tune's
+    node: str = ""
+    proposal: Proposal | None = None
+    trained: bool = False  # whether the proposal's training has begun to make steps
+
+
+class Dispatcher(FIFOScheduler):
+    """Tune's scheduler: hands trials to workers and records what they bring; all knowledge is in the ledger.
+
+    Attributes:
+        ledger: what has been recorded.
+        running: the proposals in flight, by trial id.
+        nodes: the nodes where workers have been, by Ray's id.
+        retried: how often a trial was begun again, because its worker died or it failed before it trained.
+        stopping: set to end the run; the trials in flight are stopped and leave no row.
+        error: what ended the run before it was complete. Tune passes over what is raised here.
+    """
+
+    def __init__(
+        self,
+        protocol: SearchProtocol,
+        ledger: Ledger,
+        nodes: Callable[[], Collection[str]],
+        notice: Callable[[Dispatcher], None],
+    ) -> None:
+        """Join protocol and ledger.
+
+        Args:
+            protocol: what to try next.
+            ledger: what has been recorded.
+            nodes: gives the ids of the nodes that are there now and have room for a worker.
+            notice: called after every change.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.ledger, self._protocol, self._there, self._notice = ledger, protocol, nodes, notice
+        self.running: dict[str, Proposal] = {}
+        self.nodes: dict[str, Node] = {}
+        self.retried = 0
+        self.stopping = False
+        self.error: Exception | None = None
+        self._workers: dict[str, _Worker] = {}
+        self._changed = False  # since trials were handed out the last time
+        self._stillborn = 0
+        self._failures: dict[str, dict[str, Ending]] = defaultdict(dict)  # of trials that did not train, by node
+        self._deaths: dict[str, list[str]] = defaultdict(list)  # nodes on which a trial's worker died
+
+    @property
+    def set_aside(self) -> list[str]:
+        """Ids of the nodes that are not used."""
+        return [name for name, node in self.nodes.items() if node.problem is not None]
+
+    @property
+    def n_workers(self) -> int:
+        """Workers that are ready."""
+        return sum(worker.node != "" for worker in self._workers.values())
+
+    # What Tune calls
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        """A worker was asked for."""
+        self._workers[trial.trial_id] = _Worker(trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """A worker is ready, or brings rows: record them and say how it goes on."""
+        worker = self._workers[trial.trial_id]
+        with self._recording():
+            if "node" in result:
+                self._came_up(worker, result)
+            elif worker.proposal is not None:
+                self._brought(worker, result["rows"], result["ending"])
+                result["rows"] = result["ending"] = None  # Tune keeps the last result of every trial
+            goes_on = worker.proposal is not None
+            if self._changed:
+                self._changed = False
+                self._hand_out(tune_controller)
+            self._notice(self)
+            if self.nodes[worker.node].problem is not None:
+                return TrialScheduler.STOP
+            if goes_on:
+                return TrialScheduler.CONTINUE
+        return TrialScheduler.NOOP  # it was told to train just now, or waits until there is something for it
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """A worker died, or could not be started; where none can, the run is given up."""
+        worker = self._workers.pop(trial.trial_id, None)
+        if worker is None:
+            return
+        with self._recording():
+            if worker.proposal is not None:
+                self._died(worker, worker.proposal)
+            elif not worker.node:
+                self._stillborn += 1
+                if self._stillborn >= _STILLBORN + len(self._workers):
+                    self.error = ClusterError(f"workers cannot be started: {trial.get_pickled_error()}")
+                    self.stopping = True
+            self._hand_out(tune_controller)
+            self._notice(self)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        """A worker was stopped, as its node was set aside."""
+        self._let_go(self._workers.pop(trial.trial_id))
+        self._hand_out(tune_controller)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        """A worker that had not started is not wanted any more."""
+        self._workers.pop(trial.trial_id, None)
+
+    # What workers bring
+
+    def _came_up(self, worker: _Worker, result: Mapping[str, Any]) -> None:
+        worker.node, self._stillborn, self._changed = str(result["node"]), 0, True
+        self.nodes.setdefault(worker.node, Node(str(result["host"])))
+        if result["problem"] is not None:
+            self._put_aside(worker.node, f"the workload cannot be loaded there: {result['problem']}")
+
+    def _brought(self, worker: _Worker, rows: list[dict[str, Any]], ending: Ending | None) -> None:
+        proposal, node = worker.proposal, self.nodes[worker.node]
+        assert proposal is not None
+        self.ledger.measured(rows)
+        if not worker.trained and any(row["step"] > 0 for row in rows):
+            worker.trained = node.trained = True
+            node.strikes = 0
+            self._acquit(proposal.trial_id)
+        if ending is not None:
+            self._let_go(worker)
+            if ending.outcome is Outcome.FAILED and ending.steps == 0 and not self._settled(worker, proposal, ending):
+                self.retried += 1
+                return
+            self.ledger.finished(trial_row(proposal, ending, host=node.host, node=worker.node))
+            self._failures.pop(proposal.trial_id, None)
+            self._deaths.pop(proposal.trial_id, None)
+
+    def _let_go(self, worker: _Worker) -> None:
+        """The worker's proposal is no longer in flight; without a row the protocol proposes it again."""
+        if worker.proposal is not None:
+            self.running.pop(worker.proposal.trial_id)
+        worker.proposal, worker.trained, self._changed = None, False, True
+
+    # Whose fault it was
+
+    def _settled(self, worker: _Worker, proposal: Proposal, ending: Ending) -> bool:
+        """Whether a trial that failed before it trained failed by itself: on two nodes, or where there is only one."""
+        before = self._failures[proposal.trial_id]
+        before[worker.node] = ending
+        if len(before) > 1 or not self._others(worker.node):
+            for node in before:
+                self.nodes[node].failed.discard(proposal.trial_id)
+            return True
+        self.nodes[worker.node].failed.add(proposal.trial_id)
+        return False
+
+    def _acquit(self, trial_id: str) -> None:
+        """A trial trains that had failed elsewhere before it trained: that was the other node's fault."""
+        for name, ending in self._failures.pop(trial_id, {}).items():
+            node, self._changed = self.nodes[name], True
+            node.failed.discard(trial_id)
+            node.strikes += 1
+            if not node.trained or node.strikes > 1:
+                self._put_aside(name, f"trials fail there that train elsewhere: {ending.message}")
+
+    def _put_aside(self, name: str, problem: str) -> None:
+        self.nodes[name].problem = problem
+        if len(self.set_aside) == len(self.nodes) and not self._may_come():
+            reasons = "; ".join(f"{node.host}: {node.problem}" for node in self.nodes.values())
+            raise ClusterError(f"no node can run the experiment: {reasons}")
+
+    def _may_come(self) -> bool:
+        """Whether there is a node that no worker has looked at yet."""
+        return any(name not in self.nodes for name in self._there())
+
+    def _others(self, name: str) -> bool:
+        """Whether another node than this is used."""
+        usable = {worker.node for worker in self._workers.values()} - {"", name, *self.set_aside}
+        return any(other in usable for other in self._there())
+
+    def _died(self, worker: _Worker, proposal: Proposal) -> None:
+        """A worker died with a trial. Where its node died too that says nothing; else it may be the trial's doing."""
+        self._let_go(worker)
+        self.retried += 1
+        deaths = self._deaths[proposal.trial_id]
+        deaths.append(worker.node)
+        alive = self._there()
+        counts = Counter(node for node in deaths if node in alive)
+        if len(counts) > 1 or max(counts.values(), default=0) >= _DEATHS:
+            host, now = self.nodes[worker.node].host, time.time()
+            message = f"the worker process died, also when the trial was tried again (last on {host})"
+            steps = self.ledger.last_step(proposal.trial_id)
+            ending = Ending(Outcome.FAILED, message, steps, None, None, 0.0, 0.0, now, now)
+            self.ledger.finished(trial_row(proposal, ending, host=host, node=worker.node))
+
+    # What is handed out
+
+    def _hand_out(self, controller: Any) -> None:
+        """Give every waiting worker a trial, as long as there are trials; end the run where nothing is left."""
+        waiting = [
+            w for w in self._workers.values() if w.node and w.proposal is None and not self.nodes[w.node].problem
+        ]
+        for suspects in (False, True):  # a node under suspicion works only where nobody else does
+            if suspects and self.running:
+                break
+            for worker in waiting:
+                barred = self._barred(worker.node)
+                if self.stopping or worker.proposal is not None or (barred and not suspects and self._suspect(worker)):
+                    continue
+                proposal = self._protocol.next_trial(self.ledger.records, self.running.keys() | barred)
+                if proposal is not None:
+                    self._give(controller, worker, proposal)
+                elif not barred:
+                    break
+        if not self.running and self._protocol.next_trial(self.ledger.records, ()) is None:
+            self.stopping = True
+
+    def _give(self, controller: Any, worker: _Worker, proposal: Proposal) -> None:
+        worker.proposal = self.running[proposal.trial_id] = proposal
+        seconds = max(_REPORT_SECONDS, _ALL_REPORT_SECONDS * len(self._workers))
+        actor: Any = worker.trial.temporary_state.ray_actor
+        actor.offer.remote(to_text(proposal), seconds)
+        controller._schedule_trial_train(worker.trial)
+
+    def _barred(self, name: str) -> Collection[str]:
+        """The trials that a node may not have: it failed them, and another node is to say whose fault that was."""
+        failed = self.nodes[name].failed
+        return failed if failed and self._others(name) else ()
+
+    def _suspect(self, worker: _Worker) -> bool:
+        """Whether nothing ever trained on a worker's node."""
+        return not self.nodes[worker.node].trained
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # raised again when Tune has ended: see `error`
+            self.error, self.stopping = self.error or error, True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune may pickle its scheduler; ours is rebuilt from the ledger, so there is nothing to keep."""
+        return {}
+
+
+class Workers(Searcher):
+    """Tune's search algorithm: asks for workers, as many as are wanted."""
+
+    def __init__(self, dispatcher: Dispatcher, wanted: Callable[[], int]) -> None:
+        """Watch how many there are.
+
+        Args:
+            dispatcher: who employs them.
+            wanted: how many there should be.
+        """
+        super().__init__()
+        self._dispatcher, self._wanted = dispatcher, wanted
+        self._living: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
+        """Ask for one more worker, `None` for "not now", or `FINISHED`."""
+        if self._dispatcher.stopping:
+            return str(Searcher.FINISHED)
+        if len(self._living) >= self._wanted():
+            return None
+        self._living.add(trial_id)
+        return {"avoid": sorted(self._dispatcher.set_aside)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A worker is gone."""
+        self._living.discard(trial_id)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher; there is nothing to keep."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: resuming replays the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+
+class StopWhenAsked(Stopper):
+    """Stops all workers once the dispatcher was told to, or has nothing left."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        """Watch a dispatcher.
+
+        Args:
+            dispatcher: whose `stopping` is watched.
+        """
+        self._dispatcher = dispatcher
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No worker is stopped for itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the run was told to end."""
+        return self._dispatcher.stopping
+
+
+def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """Where a worker may run: on any node with room that was not set aside.
+
+    Args:
+        resources: what a trial occupies.
+        config: what `Workers.suggest` said of the worker.
+
+    Returns:
+        Tune's request for resources.
+    """
+    bundle = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
+    avoid = config.get("avoid")
+    selector: dict[str, Any] = (
+        {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}
+    )
+    return tune.PlacementGroupFactory([bundle], **selector)
