@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as an Arrow table with the schema's types; further columns get the type of their values.
+    """Rows as an Arrow table with the schema's types; further columns get the type of their values, null without any.
 
     Args:
         table: the schema.
@@ -29,27 +30,48 @@ def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     Returns:
         Columns of the schema first, then the others in order of appearance.
     """
-    known = set(table.names)
-    others = dict.fromkeys(name for row in rows for name in row if name not in known)
-    fields = list(arrow_schema(table))
-    for name in others:
-        fields.append(pa.field(name, _type_of([row[name] for row in rows if row.get(name) is not None])))
-    schema = pa.schema(fields)
-    columns = {field.name: [_plain(row.get(field.name), field.type) for row in rows] for field in schema}
-    return pa.table(columns, schema=schema)
+    known = {field.name: field for field in arrow_schema(table)}
+    fields, columns = [], []
+    for name in dict.fromkeys(chain(known, chain.from_iterable(rows))):
+        values = [row.get(name) for row in rows]
+        fields.append(known.get(name) or pa.field(name, _type_of(values)))
+        columns.append(_column(values, fields[-1].type))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType:
+    found = {type(value) for value in values} - {type(None)}
+    if not found:
+        return pa.null()
     for python, arrow in ((str, pa.string()), (bool, pa.bool_()), (int, pa.int64())):
-        if values and all(isinstance(value, python) for value in values):
+        if all(issubclass(kind, python) for kind in found):
             return arrow
     return pa.float64()
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Values as a column; converted one by one, at five times the cost, only where Arrow does not take them so."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([_plain(value, kind) for value in values], kind)
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value) and kind != pa.float64()):
         return None
     return str(value) if pa.types.is_string(kind) else float(value) if kind == pa.float64() else value
+
+
+def joined(pieces: Sequence[pa.Table]) -> pa.Table:
+    """Tables one below the other, with the columns of all; a column in which nothing stands is one of floats.
+
+    Raises:
+        ArrowException: a column is text in one and a number in another.
+    """  # noqa: DOC502 (raised by Arrow)
+    data = pa.concat_tables([piece.replace_schema_metadata(None) for piece in pieces], promote_options="permissive")
+    floats = [pa.field(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in data.schema]
+    return data.cast(pa.schema(floats))
 
 
 def decoded(data: pa.Table) -> pa.Table:
