@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from analysis.arrow_tables import column_violations, decoded, to_arrow
+from analysis.arrow_tables import column_violations, decoded, joined, to_arrow
 from analysis.parted_tables import PartedTables, part_name
+from analysis.run_log import Rows, log_home, segments
+from analysis.storage import opened, patiently, put
 from search_spaces.experiment import Experiment
 from search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from search_spaces.problems import InputError
@@ -44,6 +46,10 @@ CHECKPOINTS = "checkpoints"
 ADAPTIVE_RUNS = "adaptive"
 RAY = "ray"
 LOCK = ".lock"
+LEASE = ".lease"
+
+PATIENCE = 150.0
+"""Seconds for which a single file is tried where an object store is away: twice the minute that a run must bear."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +78,9 @@ class RunFolder:
 
         Raises:
             InputError: the URI is of no known file system.
-        """
+        """  # noqa: DOC502 (raised by `opened`)
         text = str(location)
-        if not text.strip():
-            raise InputError("run folder", ["its location is empty; give a path or a URI"])
-        if "://" not in text:
-            return cls(text, fs.LocalFileSystem(), str(Path(text).expanduser().absolute()))
-        try:
-            filesystem, root = fs.FileSystem.from_uri(text)
-        except (pa.ArrowInvalid, OSError, ValueError) as error:
-            raise InputError(text, [f"not a location that can be opened: {error}"]) from error
-        return cls(text, filesystem, root.rstrip("/"))
+        return cls(text, *opened(text))
 
     def __str__(self) -> str:
         return self.location
@@ -118,11 +116,11 @@ class RunFolder:
         return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
 
     def occupied(self) -> bool:
-        """Whether anything lies at this place; a bare lock, left by a kill before anything was written, is nothing."""
+        """Whether anything lies at this place; a bare lock or lease, left by a kill before all else, is nothing."""
         info = self.filesystem.get_file_info(self.root)
         if info.type == fs.FileType.Directory:
             found = self.filesystem.get_file_info(fs.FileSelector(self.root))
-            return any(entry.base_name != LOCK for entry in found)
+            return any(entry.base_name not in {LOCK, LEASE} for entry in found)
         return bool(info.type != fs.FileType.NotFound)
 
     def creatable(self) -> bool:
@@ -143,15 +141,16 @@ class RunFolder:
         with self.filesystem.open_input_stream(self.path(name)) as stream:
             return bytes(stream.read())
 
-    def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file whole or not at all: a temporary name, then a move."""
+    def write_bytes(self, name: str, content: bytes, patience: float = PATIENCE) -> None:
+        """Write a file whole or not at all.
+
+        Args:
+            name: relative path.
+            content: all of it.
+            patience: seconds for which to try again where a store is away; a disk of this machine is tried once.
+        """
         path = self.path(name)
-        parent, _, stem = path.rpartition("/")
-        self.filesystem.create_dir(parent, recursive=True)
-        temporary = f"{parent}/.{stem}.{uuid.uuid4().hex}"
-        with self.filesystem.open_output_stream(temporary) as stream:
-            stream.write(content)
-        self.filesystem.move(temporary, path)
+        patiently(lambda: put(self.filesystem, path, content), 0 if self.is_local else patience)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write an object as JSON; NaN and infinity are refused."""
@@ -193,11 +192,11 @@ class RunFolder:
 
     # Tables
 
-    def write_table(self, name: str, data: pa.Table) -> None:
-        """Write one Parquet file whole or not at all."""
+    def write_table(self, name: str, data: pa.Table, patience: float = PATIENCE) -> None:
+        """Write one Parquet file whole or not at all; see `write_bytes`."""
         sink = pa.BufferOutputStream()
         pq.write_table(data, sink)
-        self.write_bytes(name, sink.getvalue().to_pybytes())
+        self.write_bytes(name, sink.getvalue().to_pybytes(), patience)
 
     def append(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int) -> None:
         """Add rows as one new part.
@@ -208,7 +207,11 @@ class RunFolder:
             number: number of the flush; each number is used once.
         """
         if rows:
-            self.write_table(part_name(table, number), to_arrow(table, rows))
+            self.write_table(part_name(table, number), joined([to_arrow(table, rows)]))
+
+    def lacking(self, waiting: Rows) -> Rows:
+        """The rows of a log that the tables lack: `PartedTables.lacking`."""
+        return self._tables.lacking(waiting)
 
     def append_table(self, table: Table, data: pa.Table, number: int) -> None:
         """Add an Arrow table as one new part, for importers: parts of about a million rows are read fast.
@@ -251,19 +254,51 @@ class RunFolder:
 
     def column_names(self, table: Table) -> list[str]:
         """Every column that any part of a table has, those of its schema first."""
-        return self._tables.column_names(table)
+        return list(dict.fromkeys(name for schema in self.schemas(table) for name in schema.names))
 
-    def compact(self, table: Table) -> None:
-        """Join all parts into one and remove what it replaces."""
-        joined = self._tables.joined_name(table)
-        if joined is not None:
-            self.write_table(joined, self.read(table))
-        for name in self._tables.superseded(table):
-            self.filesystem.delete_file(self.path(name))
+    def schemas(self, table: Table) -> list[pa.Schema]:
+        """The table's own schema, then that of every part: `PartedTables.schemas`."""
+        return self._tables.schemas(table)
+
+    def compact(self, table: Table, *, everything: bool = True, patience: float = PATIENCE) -> None:
+        """Join parts and remove what the joined ones replace.
+
+        Args:
+            table: `TRIALS` or `MEASUREMENTS`.
+            everything: into one; otherwise only as many of one size as keep the table quick to read.
+            patience: as for `write_bytes`.
+        """
+        write = partial(self.write_table, patience=patience)
+        for name in self._tables.join(table, write, everything=everything):
+            try:
+                self.filesystem.delete_file(self.path(name))
+            except FileNotFoundError:
+                continue  # a try before this one came as far as here
+
+    # Rows on their way
+
+    @property
+    def log_home(self) -> Path:
+        """Where on this machine the logs of runs at this location lie."""
+        return log_home(self.location, self.filesystem, self.root)
+
+    @property
+    def log(self) -> Path:
+        """The log of this run on this machine: see `analysis.run_log`."""
+        if self.is_local:
+            return self.log_home
+        written = self.filesystem.get_file_info(self.path(EXPERIMENT)).mtime
+        return self.log_home / ("0" if written is None else str(int(written.timestamp())))
+
+    def has_log(self) -> bool:
+        """Whether a session left rows in the log of this machine, or is about to deliver them."""
+        # Where there is no log of any run there is no need to ask a store which run this is.
+        return next(self.log_home.rglob("*.log"), None) is not None and bool(segments(self.log))
 
     @property
     def _tables(self) -> PartedTables:
-        return PartedTables(self.location, self.filesystem, self.root)
+        log = self.log if self.has_log() else None
+        return PartedTables(self.location, self.filesystem, self.root, log)
 
 
 def fingerprint(text: str) -> str:

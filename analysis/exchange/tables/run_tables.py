@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from analysis.arrow_tables import arrow_schema, decoded
+from analysis.arrow_tables import decoded
 from analysis.exchange.column_types import TYPES, type_name
 from analysis.exchange.free_place import new_folder
 from analysis.exchange.imported_run import ImportedRun, Notes
@@ -67,11 +67,7 @@ def export_tables(folder: RunFolder, out: str, kind: Format) -> dict[str, int]:
 
 def measurement_schema(folder: RunFolder) -> pa.Schema:
     """The columns of a run's measurements: floats where any part has floats."""
-    schemas = [arrow_schema(MEASUREMENTS)]
-    for name in folder.parts(MEASUREMENTS):
-        with folder.filesystem.open_input_file(folder.path(name)) as file:
-            schemas.append(pq.read_schema(file).remove_metadata())
-    unified = pa.unify_schemas(schemas, promote_options="permissive")
+    unified = pa.unify_schemas(folder.schemas(MEASUREMENTS), promote_options="permissive")
     return pa.schema([pa.field(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in unified])
 
 

@@ -1,0 +1,111 @@
+"""Where files lie: a local folder or an object store, how a file is put there whole, and patience with a store.
+
+On a local disk a file is whole because it is moved into place; an object store shows an object only when all of it
+has arrived, so one PUT straight to the final name is enough. Anything more (markers of folders, a temporary name, a
+copy, a multipart upload) is several requests for each of many small files.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from search_spaces.problems import InputError
+
+T = TypeVar("T")
+
+_OBJECT_STORES = {"s3", "gcs", "abfs"}
+# Waits between tries double from the first to the longest: a short hiccup costs little, and a store that comes back
+# after a long time is used again soon. Chosen.
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 15.0
+# What no waiting mends, as Arrow words it for S3; expired credentials are not among it, because they are renewed.
+_FINAL = re.compile(
+    "AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY_ID|INVALID_CLIENT_TOKEN_ID|INVALID_SIGNATURE)"
+    "|SignatureDoesNotMatch|InvalidAccessKeyId"
+)
+
+
+def opened(location: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a location, and the path there.
+
+    Args:
+        location: a local path or a URI.
+
+    Returns:
+        Both; nothing needs to lie there.
+
+    Raises:
+        InputError: the location is empty or a URI of no known file system.
+    """
+    if not location.strip():
+        raise InputError("run folder", ["its location is empty; give a path or a URI"])
+    if "://" not in location:
+        return fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+    if location.startswith("s3://") and "allow_delayed_open" not in location:
+        # Without it Arrow begins a multipart upload for every object, three requests where one is enough.
+        location += ("&" if "?" in location else "?") + "allow_delayed_open=true"
+    try:
+        filesystem, root = fs.FileSystem.from_uri(location)
+    except (pa.ArrowInvalid, OSError, ValueError) as error:
+        raise InputError(location, [f"not a location that can be opened: {error}"]) from error
+    return filesystem, root.rstrip("/")
+
+
+def is_object_store(filesystem: fs.FileSystem) -> bool:
+    """Whether files appear there whole, and folders are only a part of their names."""
+    return filesystem.type_name in _OBJECT_STORES
+
+
+def put(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    if is_object_store(filesystem):
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+        return
+    parent, _, stem = path.rpartition("/")
+    filesystem.create_dir(parent, recursive=True)
+    temporary = f"{parent}/.{stem}.{uuid.uuid4().hex}"
+    with filesystem.open_output_stream(temporary) as stream:
+        stream.write(content)
+    filesystem.move(temporary, path)
+
+
+def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], object] = time.sleep) -> T:
+    """Do something with a store; where the store is away, do it again until it is back.
+
+    Args:
+        action: must be right to do twice, since what failed may have been done all the same.
+        seconds: after which the error is raised.
+        wait: how to pass the time between tries; what it raises ends them.
+
+    Returns:
+        What the action returns.
+
+    Raises:
+        OSError: it failed for so long, or for a reason that no waiting mends.
+    """
+    until, pause = time.monotonic() + seconds, _FIRST_WAIT
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if not _may_pass(error) or time.monotonic() + pause > until:
+                raise
+        wait(pause * random.uniform(0.5, 1.0))
+        pause = min(2 * pause, _LONGEST_WAIT)
+
+
+def _may_pass(error: OSError) -> bool:
+    named = FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
+    return not isinstance(error, named) and not _FINAL.search(str(error))
+
+
+__all__ = ["is_object_store", "opened", "patiently", "put"]

@@ -1,0 +1,68 @@
+"""An S3 on this machine: it counts its requests, and can be away for a while without forgetting anything."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+from analysis.run_folder import RunFolder
+
+_REQUEST = re.compile(r'"[^A-Z]*([A-Z]+) (\S+) HTTP')
+
+
+class ObjectStore(logging.Handler):
+    """A server with one empty bucket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+        self._port = 0
+        self.back()
+        made, _ = fs.FileSystem.from_uri(f"s3://bucket?{self.options}&allow_bucket_creation=true")
+        made.create_dir("bucket")
+        logging.getLogger("werkzeug").addHandler(self)
+
+    @property
+    def options(self) -> str:
+        return f"endpoint_override=127.0.0.1:{self._port}&scheme=http&region=us-east-1"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _REQUEST.search(record.getMessage()):
+            self.requests.append(f"{found[1]} {found[2]}")
+
+    def folder(self, name: str) -> RunFolder:
+        return RunFolder.at(f"s3://bucket/{name}?{self.options}")
+
+    def back(self) -> None:
+        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=self._port, verbose=False)
+        self._server.start()
+        _, self._port = self._server.get_host_and_port()
+
+    def away(self) -> None:
+        self._server.stop()
+
+    @contextmanager
+    def counted(self) -> Iterator[list[str]]:
+        """The requests made in this block, such as `PUT /bucket/run/a`."""
+        begun, found = len(self.requests), list[str]()
+        yield found
+        found += self.requests[begun:]
+
+
+@contextmanager
+def object_store() -> Iterator[ObjectStore]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        store = ObjectStore()
+        try:
+            yield store
+        finally:
+            store.away()
+            logging.getLogger("werkzeug").removeHandler(store)
