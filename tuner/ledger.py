@@ -1,20 +1,23 @@
 """The ledger: our own record of trials and measurements, in memory for the protocol and on disk for good.
 
-The files are the only truth. A trial counts as finished when its row is on disk, and its row is written after its
+A row counts when it is in the log on this machine's disk (`analysis.run_log`), and a trial's row follows its
 measurements; so a kill at any moment leaves either a finished trial or one that is run again. A trial that is run
-again makes the same curve, and the part of it that is already on disk is not written twice.
+again makes the same curve, and the part of it that is recorded already is not written twice. From the log the rows go
+to the run folder in the background (`tuner.uploader`).
 """
 
 from __future__ import annotations
 
-import time
+import math
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, overload
 
 import pyarrow.compute as pc
 
+from analysis.arrow_tables import to_arrow
 from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Outcome, Stage
@@ -22,11 +25,39 @@ from search_spaces.presets import derived
 from search_spaces.tables import MEASUREMENTS, TRIALS
 from tuner.protocol.proposal import Proposal, TrialRecord
 from tuner.training.trial import Ending
+from tuner.uploader import Fence, Uploader
 
-# Measurements of running trials reach the disk at least this often; those of a finished trial at once.
-_FLUSH_SECONDS = 1.0
-# More parts than this are joined into one, so that a long run does not drown in small files.
-_MANY_PARTS = 64
+_KNOWN = set(TRIALS.names)
+_FACTS = [f.name for f in fields(TrialRecord) if f.name in _KNOWN]
+
+
+class Curve(Sequence[tuple[int, float]]):
+    """The (step, metric) pairs of a trial in order of step, at 16 bytes a pair where tuples in a list take 110."""
+
+    __slots__ = ("steps", "values")
+
+    def __init__(self) -> None:
+        self.steps, self.values = array("q"), array("d")
+
+    def add(self, step: int, value: float | None) -> None:
+        """Go on to a later step; NaN where the metric was not measured."""
+        self.steps.append(step)
+        self.values.append(math.nan if value is None else value)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[int, float]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[int, float]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[int, float] | list[tuple[int, float]]:
+        if isinstance(place, slice):
+            return list(zip(self.steps[place], self.values[place], strict=True))
+        return self.steps[place], self.values[place]
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(self.steps, self.values, strict=True)
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
 
 @dataclass
@@ -36,31 +67,32 @@ class Ledger:
     Attributes:
         folder: where it lies.
         metric: the target's metric, whose curves are kept in memory.
+        fence: says whether this process may write to the run; None where nobody else can be at work in it.
         records: finished trials by batch size.
     """
 
     folder: RunFolder
     metric: str
+    fence: Fence | None = None
     records: dict[int, list[TrialRecord]] = field(default_factory=lambda: defaultdict(list))
-    _curves: dict[str, list[tuple[int, float]]] = field(default_factory=lambda: defaultdict(list))
-    _rows: list[dict[str, Any]] = field(default_factory=list)
-    _number: int = 0
-    _parts: int = 0
-    _flushed: float = field(default_factory=time.monotonic)
+    _curves: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
+    _uploader: Uploader | None = None
 
     @classmethod
-    def open(cls, folder: RunFolder, experiment: Experiment) -> Ledger:
-        """Read what is there, to go on from it; nothing is written.
+    def open(cls, folder: RunFolder, experiment: Experiment, fence: Fence | None = None) -> Ledger:
+        """Read what is there, to go on from it, with what a session before this one left in the log of this machine.
+
+        Nothing is written.
 
         Args:
             folder: the run folder.
             experiment: for the target's metric.
+            fence: see `Ledger`.
 
         Returns:
             The ledger with all finished trials.
         """
-        ledger = cls(folder, experiment.target.metric)
-        ledger._number = max(folder.next_number(TRIALS), folder.next_number(MEASUREMENTS))
+        ledger = cls(folder, experiment.target.metric, fence)
         measurements = folder.read(MEASUREMENTS)
         if measurements.num_rows:
             table = measurements.select(["trial_id", "step", ledger.metric]).sort_by(
@@ -68,7 +100,7 @@ class Ledger:
             )
             columns = (table[name].to_pylist() for name in table.column_names)
             for trial_id, step, value in zip(*columns, strict=True):
-                ledger._curves[trial_id].append((step, value))
+                ledger._curves[trial_id].add(step, value)
         trials = folder.read(TRIALS)
         if trials.num_rows:
             trials = trials.take(pc.sort_indices(trials, sort_keys=[("ended_at", "ascending")]))
@@ -89,53 +121,47 @@ class Ledger:
     def last_step(self, trial_id: str) -> int:
         """The last step at which a trial was measured; 0 if it never was."""
         curve = self._curves.get(trial_id)
-        return curve[-1][0] if curve else 0
+        return curve.steps[-1] if curve else 0
 
     def measured(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Record measurements; those that the ledger has already are passed over (a trial that is run again)."""
+        new = []
         for row in rows:
             curve = self._curves[row["trial_id"]]
-            if not curve or row["step"] > curve[-1][0]:
-                curve.append((row["step"], row[self.metric]))
-                self._rows.append(dict(row))
-        if time.monotonic() - self._flushed >= _FLUSH_SECONDS:
-            self.flush()
+            if not curve.steps or row["step"] > curve.steps[-1]:
+                curve.add(row["step"], row[self.metric])
+                new.append(row)
+        if new:
+            self._recorder().add(MEASUREMENTS, to_arrow(MEASUREMENTS, new))
 
     def finished(self, row: Mapping[str, Any]) -> None:
-        """Record that a trial ended: its measurements reach the disk, then its row."""
-        self.flush()
-        self.folder.append(TRIALS, [row], self._number)
-        self._count_part()
+        """Record that a trial ended, after all its measurements."""
+        self._recorder().add(TRIALS, to_arrow(TRIALS, [row]))
         self._remember(row)
 
     def flush(self) -> None:
-        """Write the measurements that are in memory only."""
-        self._flushed = time.monotonic()
-        if self._rows:
-            self.folder.append(MEASUREMENTS, self._rows, self._number)
-            self._rows = []
-            self._count_part()
+        """Wait until all that is recorded has come to the run folder."""
+        if self._uploader is not None:
+            self._uploader.flush()
 
     def close(self) -> None:
-        """Write everything and leave one file a table."""
-        self.flush()
-        for table in (TRIALS, MEASUREMENTS):
-            self.folder.compact(table)
+        """Bring everything to the run folder, what a session before this one left too, one file a table."""
+        if self._uploader is not None or self.folder.has_log():
+            recorder = self._recorder()
+            self._uploader = None
+            recorder.close()
 
-    def _count_part(self) -> None:
-        self._number += 1
-        self._parts += 1
-        if self._parts >= _MANY_PARTS:
-            self._parts = 0
-            for table in (TRIALS, MEASUREMENTS):
-                self.folder.compact(table)
+    def _recorder(self) -> Uploader:
+        if self._uploader is None:
+            self._uploader = Uploader(self.folder, self.fence)
+        return self._uploader
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        known = set(TRIALS.names)
-        facts = {f.name: row.get(f.name) for f in fields(TrialRecord) if f.name in known}
+        facts = {name: row.get(name) for name in _FACTS}
         facts["stage"], facts["outcome"] = Stage(row["stage"]), Outcome(row["outcome"])
-        point = {k: v for k, v in row.items() if k not in known | derived(row) and v is not None}
-        curve = self._curves.get(row["trial_id"], [])
+        others = _KNOWN | derived(row)
+        point = {k: v for k, v in row.items() if k not in others and v is not None}
+        curve = self._curves.get(row["trial_id"], ())
         self.records[row["batch_size"]].append(TrialRecord(**facts, point=point, curve=curve))  # type: ignore[arg-type]
 
 
