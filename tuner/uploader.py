@@ -134,9 +134,13 @@ class Uploader:
         """  # noqa: DOC502 (raised by `_told`)
         self._closing.set()
         self._wake.set()
-        while self._thread.is_alive():
-            self._thread.join(1.0)  # in short waits, between which Ctrl-C is heard
-        self.flush()
+        try:
+            while self._thread.is_alive():
+                self._thread.join(1.0)  # in short waits, between which Ctrl-C is heard
+            self.flush()
+        finally:
+            if self._segment is not None:
+                self._segment.close()
         with self._told():
             for table in _ORDER:
                 self._patiently(partial(self._folder.compact, table, patience=0))
