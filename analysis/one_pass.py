@@ -164,7 +164,7 @@ def _sorted_chunk(folder: RunFolder, columns: Sequence[str], places: pd.Index[st
     if doubled.any():
         rule = f"rows of '{MEASUREMENTS.name}' must differ in {', '.join(MEASUREMENTS.key)}"
         some = f"those of {int(doubled.sum())} trials do not, such as {places[doubled][0]}"
-        raise InputError(str(folder), [f"{rule}, but {some}"])
+        raise InputError(str(folder), [f"{rule}, but {some}; `bcrit repair {folder}` sets aside what is doubled"])
     return chunk
 
 

@@ -31,7 +31,9 @@ from search_spaces.tables import MEASUREMENTS, TRIALS, Table
 _LISTINGS = 5  # chosen; parts are joined minutes apart
 _SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
 _PART = re.compile(r"^(\d{6,})-(\d{6,})(?:-([0-9a-f]{6}))?\.parquet$")
-_REPLACES = b"bcrit.replaces"
+REPLACES = b"bcrit.replaces"
+"""Key of a part's metadata under which the names of the parts stand that it replaces, as a JSON list."""
+
 # So many parts of one size class side by side are joined into one of the next: a row is then rewritten once for every
 # factor of this by which the number of flushes grows, and a table of n flushes has about 7 log_8 n parts. Chosen.
 _TOGETHER = 8
@@ -129,7 +131,10 @@ class PartedTables:
         if not whole.token:
             return {part.name for part in inside if not part.token}
         with self._open(whole.name) as file:
-            written = (pq.read_schema(file).metadata or {}).get(_REPLACES)
+            try:
+                written = (pq.read_schema(file).metadata or {}).get(REPLACES)
+            except pa.ArrowException:
+                return set()  # it is damaged, which is said by whoever reads its rows
         names = set() if written is None else set(json.loads(written))
         return {part.name for part in inside if part.name in names}
 
@@ -153,7 +158,7 @@ class PartedTables:
             token = hashlib.sha256("".join(names).encode()).hexdigest()[:6]
             replaced = {*names, *(p.name for p in listed if p.name in left and first <= p.first and p.last <= last)}
             data = joined([self._read_part(name) for name in names])
-            metadata = {_REPLACES: json.dumps(sorted(replaced))}
+            metadata = {REPLACES: json.dumps(sorted(replaced))}
             put(part_name(table, first, last, token), data.replace_schema_metadata(metadata))
             left |= replaced
         return sorted(left)
@@ -178,7 +183,7 @@ class PartedTables:
         for part in self.opened(table):
             try:
                 pieces.append(pq.read_table(part.file))
-            except pa.ArrowException as error:
+            except (pa.ArrowException, OSError) as error:
                 problems.append(f"{part.name} is not a readable Parquet file: {error}")
             finally:
                 part.file.close()
@@ -190,7 +195,7 @@ class PartedTables:
             else:
                 problems = violations(table, data)
         if problems:
-            raise InputError(self.where, problems)
+            raise InputError(self.where, [*problems, f"`bcrit repair {self.where}` sets aside what is wrong"])
         return data
 
     def scan(
@@ -325,4 +330,4 @@ def _runs(parts: Sequence[PartFile], everything: bool) -> list[list[PartFile]]:
     return []
 
 
-__all__ = ["PartFile", "PartedTables", "part_name"]
+__all__ = ["REPLACES", "PartFile", "PartedTables", "part_name"]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from analysis.arrow_tables import column_violations, decoded, joined, to_arrow
-from analysis.parted_tables import PartedTables, part_name
+from analysis.parted_tables import PartedTables, PartFile, part_name
 from analysis.run_log import Rows, log_home, segments
 from analysis.storage import opened, patiently, put
 from search_spaces.experiment import Experiment
@@ -233,6 +233,10 @@ class RunFolder:
     def parts(self, table: Table) -> list[str]:
         """File names of the parts that count, in order of their flushes."""
         return self._tables.parts(table)
+
+    def listed(self, table: Table) -> list[PartFile]:
+        """All parts that lie there, whether they count or not."""
+        return self._tables.listed(table)
 
     def next_number(self, table: Table) -> int:
         """The first flush number that no part holds."""

@@ -59,7 +59,8 @@ def scan_parts(
                     yield from _batches(where, table, part, columns, wanted)
                 except (pa.ArrowException, OSError) as error:
                     problem = f"{part.name} is not a readable Parquet file, or changed meanwhile: {error}"
-                    raise InputError(where, [problem]) from error
+                    remedy = f"try again; where that does not help, `bcrit repair {where}` sets it aside"
+                    raise InputError(where, [f"{problem}; {remedy}"]) from error
     finally:
         for part in parts:
             part.file.close()

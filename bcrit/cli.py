@@ -21,6 +21,7 @@ from bcrit import (
     landscape,
     pilot,
     recommend,
+    repair,
     runs,
     trackers,
 )
@@ -45,6 +46,7 @@ app = typer.Typer(
 )
 app.command()(runs.tune)
 app.command()(runs.resume)
+app.command()(repair.repair)
 app.command()(pilot.pilot)
 app.command()(answers.analyze)
 app.command()(answers.fit)
