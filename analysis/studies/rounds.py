@@ -5,8 +5,8 @@ Both the search, which asks what comes next, and the analysis, which asks what w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from analysis.studies.boundary import Verdict, after_round
@@ -43,6 +43,53 @@ class SearchTrial(Protocol):
 
 
 @dataclass(frozen=True)
+class Draws:
+    """The draws of a round from its first one on: until enough are feasible, at most `max_draws` times as many.
+
+    Attributes:
+        wanted: feasible trials wanted.
+        bound: draws that are allowed.
+        patience: draws after which a round is given up if none of them ran.
+        drawn: how many were counted.
+        feasible: how many of these were feasible.
+        ran: whether any of these did not fail in the training code.
+    """
+
+    wanted: int
+    bound: int
+    patience: int
+    drawn: int = 0
+    feasible: int = 0
+    ran: bool = False
+
+    @classmethod
+    def of(cls, experiment: Experiment, wanted: int) -> Draws:
+        """None drawn yet."""
+        search = experiment.search
+        return cls(wanted, int(wanted * search.max_draws), max(_HOPELESS, search.parallel_per_study))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the round needs no other draw."""
+        hopeless = self.drawn == self.patience and not self.ran
+        return self.feasible >= self.wanted or self.drawn >= self.bound or hopeless
+
+    def then(self, outcome: Outcome | None) -> Draws:
+        """One more draw, by its outcome.
+
+        Args:
+            outcome: None where it has not finished. It is counted as feasible then, so that `complete` is false only
+                where another draw is needed for certain; but whether the first draws all fail is known only when they
+                have ended, so the next one waits for them, and what is drawn does not depend on which trial ends first.
+
+        Returns:
+            The draws with it.
+        """
+        feasible, ran = (True, False) if outcome is None else (outcome.feasible, not outcome.broken)
+        return replace(self, drawn=self.drawn + 1, feasible=self.feasible + feasible, ran=self.ran or ran)
+
+
+@dataclass(frozen=True)
 class StudyState:
     """What the finished trials of a study say about what comes next.
 
@@ -50,7 +97,7 @@ class StudyState:
         space: the search space of the current round.
         round: how often the box was widened before.
         first: number of the current round's first trial.
-        wanted: feasible trials wanted in the current round.
+        draws: of the current round, as far as they have finished without a gap.
         searching: whether the current round is unfinished.
         edges: the boundary verdicts of all complete rounds.
     """
@@ -58,65 +105,70 @@ class StudyState:
     space: SearchSpace
     round: int
     first: int
-    wanted: int
+    draws: Draws
     searching: bool
     edges: tuple[Verdict, ...]
 
 
-def study_state(experiment: Experiment, batch_size: int, search: Sequence[SearchTrial]) -> StudyState:
+class Rounds:
+    """A study's rounds, kept up with its search trials as they finish, in whatever order.
+
+    Attributes:
+        state: after the last complete round.
+    """
+
+    def __init__(self, experiment: Experiment, batch_size: int) -> None:
+        """Begin the first round.
+
+        Args:
+            experiment: search, boundary rule and starting box; not imported, as there is nothing to replay of others'
+                runs.
+            batch_size: the study.
+        """
+        self._experiment = experiment
+        self._trials: dict[int, SearchTrial] = {}
+        draws = Draws.of(experiment, experiment.search.trials)
+        self.state = StudyState(experiment.space_at(batch_size), 0, 0, draws, searching=True, edges=())
+
+    def add(self, trial: SearchTrial) -> None:
+        """One more finished trial; those of a later round imply that all earlier rounds are complete."""
+        self._trials[trial.number] = trial
+        while self.state.searching:
+            state = self.state
+            following = self._trials.get(state.first + state.draws.drawn)
+            if following is None or following.round != state.round:
+                return
+            self.state = replace(state, draws=state.draws.then(following.outcome))
+            if self.state.draws.complete:
+                self.state = self._after_round(self.state)
+
+    def _after_round(self, state: StudyState) -> StudyState:
+        first, experiment = state.first + state.draws.drawn, self._experiment
+        before = (self._trials[number] for number in sorted(self._trials) if number < first)
+        seen = [_searched(trial, experiment) for trial in before if not trial.outcome.broken]
+        space, verdicts = after_round(state.space, SearchedTrials.of(seen), experiment.boundary, state.round)
+        edges = (*state.edges, *verdicts)
+        if all(verdict.widened_to is None for verdict in verdicts):
+            return replace(state, space=space, first=first, searching=False, edges=edges)
+        draws = Draws.of(experiment, experiment.later_trials)
+        return StudyState(space, state.round + 1, first, draws, searching=True, edges=edges)
+
+
+def study_state(experiment: Experiment, batch_size: int, search: Iterable[SearchTrial]) -> StudyState:
     """Replay a study's rounds.
 
     Args:
-        experiment: search, boundary rule and starting box; not imported, as there is nothing to replay of others' runs.
+        experiment: see `Rounds`.
         batch_size: the study.
-        search: its finished search trials; those of a later round imply that all earlier rounds are complete.
+        search: its finished search trials.
 
     Returns:
         The state after the last complete round.
     """
-    space = experiment.space_at(batch_size)
-    edges: list[Verdict] = []
-    first, wanted, round_number = 0, experiment.search.trials, 0
-    while True:
-        outcomes = {trial.number: trial.outcome for trial in search if trial.round == round_number}
-        drawn = draws_needed([outcomes.get(first + i) for i in range(len(outcomes) + 1)], wanted, experiment)
-        if drawn is None:
-            return StudyState(space, round_number, first, wanted, searching=True, edges=tuple(edges))
-        seen = [_searched(t, experiment) for t in search if t.number < first + drawn and not t.outcome.broken]
-        space, verdicts = after_round(space, SearchedTrials.of(seen), experiment.boundary, round_number)
-        edges += verdicts
-        if all(verdict.widened_to is None for verdict in verdicts):
-            return StudyState(space, round_number, first + drawn, wanted, searching=False, edges=tuple(edges))
-        first, round_number = first + drawn, round_number + 1
-        wanted = experiment.later_trials
-
-
-def draws_needed(
-    in_order: Sequence[Outcome | None], wanted: int, experiment: Experiment, *, optimistic: bool = False
-) -> int | None:
-    """How many draws a round takes: until enough feasible ones, at most `max_draws` times as many.
-
-    Args:
-        in_order: outcomes of the round's trials by number; None where one has not finished.
-        wanted: feasible trials wanted.
-        experiment: for the bound on draws.
-        optimistic: count unfinished trials as feasible ones: is it certain that another draw is needed? Whether the
-            first draws all fail is known only when they have ended, so the next one waits for them, and what is drawn
-            does not depend on which trial ends first.
-
-    Returns:
-        The number of draws; None while the finished ones do not settle it.
-    """
-    feasible, bound = 0, int(wanted * experiment.search.max_draws)
-    patience = max(_HOPELESS, experiment.search.parallel_per_study)
-    for drawn, outcome in enumerate([*in_order, None]):
-        hopeless = drawn == patience and all(before is None or before.broken for before in in_order[:drawn])
-        if feasible >= wanted or drawn >= bound or hopeless:
-            return drawn
-        if drawn == len(in_order) or (outcome is None and not optimistic):
-            return None
-        feasible += outcome is None or outcome.feasible
-    return None
+    rounds = Rounds(experiment, batch_size)
+    for trial in search:
+        rounds.add(trial)
+    return rounds.state
 
 
 def _searched(trial: SearchTrial, experiment: Experiment) -> SearchedPoint:

@@ -1,4 +1,4 @@
-"""The search protocol: ledger in, next trial out. It sees all studies at once and keeps no state of its own.
+"""The search protocol: ledger in, next trial out. It sees all studies at once and decides by the ledger alone.
 
 What it proposes is a pure function of the experiment and of the finished trials. Trial k of a study may know of trials
 0 ... k - parallel_per_study and waits for all of them; so the proposals do not depend on how many workers there are or
@@ -9,19 +9,16 @@ batch sizes jointly is one more class with the same `next_trial`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from analysis.studies.rounds import StudyState, draws_needed, study_state
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
-from search_spaces.space import Point
+from tuner.protocol.known import Study
 from tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
-from tuner.protocol.response import merit
 from tuner.protocol.samplers import SAMPLERS, Question
-from tuner.protocol.stopping import plan_stopping
 
 
 class SearchProtocol(Protocol):
@@ -46,6 +43,8 @@ class PerStudyProtocol:
     """Every study searches on its own, widens its box, and confirms its best points; round-robin over studies."""
 
     experiment: Experiment
+    # An index of the records, so that a proposal costs the same whatever has run; it decides nothing.
+    _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """Take the study that has started the fewest trials; smaller batch sizes, whose trials are longer, first."""
@@ -58,44 +57,48 @@ class PerStudyProtocol:
                 return proposal
         return None
 
+    def _study(self, batch_size: int, records: Sequence[TrialRecord]) -> Study:
+        study = self._studies.get(batch_size)
+        if study is None or not study.follows(records):
+            study = self._studies[batch_size] = Study(self.experiment, batch_size, records)
+        study.catch_up()
+        return study
+
     def _next_of_study(
         self, batch_size: int, records: Sequence[TrialRecord], running: Collection[str]
     ) -> Proposal | None:
-        search = _of_stage(records, Stage.SEARCH)
-        state = study_state(self.experiment, batch_size, search)
-        if state.searching:
-            return self._search(batch_size, state, search, running)
-        return self._confirm(batch_size, state, search, _of_stage(records, Stage.CONFIRM), running)
+        study = self._study(batch_size, records)
+        if study.rounds.state.searching:
+            return self._search(batch_size, study, running)
+        return self._confirm(batch_size, study, running)
 
-    def _search(
-        self, batch_size: int, state: StudyState, search: Sequence[TrialRecord], running: Collection[str]
-    ) -> Proposal | None:
-        experiment = self.experiment
-        finished = {record.number: record for record in search}
-        number = state.first
-        while number in finished or trial_name(batch_size, Stage.SEARCH, number) in running:
+    def _search(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
+        experiment, state = self.experiment, study.rounds.state
+        draws = state.draws
+        unbroken = number = state.first + draws.drawn
+        while number in study.search or trial_name(batch_size, Stage.SEARCH, number) in running:
+            finished = study.search.get(number)
+            draws = draws.then(None if finished is None else finished.outcome)
+            if draws.complete:
+                return None  # if all that run turn out feasible, the round is complete
             number += 1
-        before = [finished[n].outcome if n in finished else None for n in range(state.first, number)]
-        if draws_needed(before, state.wanted, experiment, optimistic=True) is not None:
-            return None  # if all that run turn out feasible, the round is complete
-        horizon = number - experiment.search.parallel_per_study
-        if any(n not in finished for n in range(state.first, horizon + 1)):
+        n_known = number - experiment.search.parallel_per_study + 1
+        if n_known > unbroken:
             return None
-        known = [record for record in search if record.number <= horizon or record.number < state.first]
+        n_known = max(n_known, state.first)
         budget_steps = experiment.budget.max_steps(batch_size)
         question = Question(
             space=state.space,
             optimizer=experiment.optimizer,
-            known=known,
+            known=study.known(n_known),
             number=number,
             batch_size=batch_size,
             seed=experiment.seed,
             start=experiment.search.start,
             trials=experiment.search.trials,
             budget_steps=budget_steps,
-            target=experiment.target,
         )
-        plan = plan_stopping(known, budget_steps, experiment.search.stopping, experiment.target, experiment.resolution)
+        plan = study.stops(n_known).plan()
         return Proposal(
             trial_id=trial_name(batch_size, Stage.SEARCH, number),
             batch_size=batch_size,
@@ -112,29 +115,21 @@ class PerStudyProtocol:
             stop_at_target=plan.stop_at_target,
         )
 
-    def _confirm(
-        self,
-        batch_size: int,
-        state: StudyState,
-        search: Sequence[TrialRecord],
-        confirm: Sequence[TrialRecord],
-        running: Collection[str],
-    ) -> Proposal | None:
+    def _confirm(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
         experiment, wanted = self.experiment, self.experiment.confirm
-        taken = {record.trial_id for record in confirm} | set(running)
         budget_steps = experiment.budget.max_steps(batch_size)
-        for place, winner in enumerate(best_trials(search, experiment)):
+        for place, winner in enumerate(study.winners()):
             assert winner.steps_to_target is not None
             for i in range(wanted.seeds):
                 number = place * wanted.seeds + i
                 name = trial_name(batch_size, Stage.CONFIRM, number)
-                if name not in taken:
+                if name not in study.confirmed and name not in running:
                     return Proposal(
                         trial_id=name,
                         batch_size=batch_size,
                         stage=Stage.CONFIRM,
                         number=number,
-                        round=state.round,
+                        round=study.rounds.state.round,
                         repeats=winner.trial_id,
                         seed=trial_seed(experiment.seed, Stage.CONFIRM, i),
                         point=dict(winner.point),
@@ -145,27 +140,10 @@ class PerStudyProtocol:
         return None
 
 
-def best_trials(search: Sequence[TrialRecord], experiment: Experiment) -> list[TrialRecord]:
-    """The search trials whose points are confirmed: the best that reached, one for each different point."""
-    chosen: list[TrialRecord] = []
-    points: list[Point] = []
-    for record in sorted(search, key=lambda record: merit(record, experiment.target)):
-        if record.steps_to_target is None or len(chosen) == experiment.confirm.points:
-            break
-        if record.point not in points:
-            chosen.append(record)
-            points.append(record.point)
-    return chosen
-
-
 def trial_seed(seed: int, stage: Stage, number: int) -> int:
     """The seed of a trial: the same for the same number at every batch size, fresh for every stage."""
     words = np.random.SeedSequence([seed, list(Stage).index(stage), number]).generate_state(1)
     return int(words[0])
-
-
-def _of_stage(records: Sequence[TrialRecord], stage: Stage) -> list[TrialRecord]:
-    return sorted((record for record in records if record.stage is stage), key=lambda record: record.number)
 
 
 def _batch_size(trial_id: str) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import qmc
 
 from search_spaces.space import Point, SearchSpace
-from search_spaces.target import Target
 from tuner.protocol.coordinates import couples
+from tuner.protocol.known import Known
 from tuner.protocol.local import Incumbent, local_point
-from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.response import merit
-from tuner.protocol.tpe import tpe_point
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -24,26 +25,24 @@ class Question:
     Attributes:
         space: the study's search space as it is now.
         optimizer: what makes the updates.
-        known: finished search trials of the study that the proposal may depend on.
+        known: the finished search trials of the study that the proposal may depend on.
         number: place of the new trial in its study.
         batch_size: the study.
         seed: the experiment's seed.
         start: length of the Sobol start.
         trials: feasible trials of the search.
         budget_steps: the study's step budget.
-        target: what trials should reach.
     """
 
     space: SearchSpace
     optimizer: str
-    known: Sequence[TrialRecord]
+    known: Known
     number: int
     batch_size: int
     seed: int
     start: int
     trials: int
     budget_steps: int
-    target: Target
 
 
 def sobol(question: Question) -> Point:
@@ -51,10 +50,15 @@ def sobol(question: Question) -> Point:
     axes = list(question.space.axes)
     if not axes:
         return question.space.from_unit({})
-    sequence = qmc.Sobol(len(axes), scramble=True, rng=np.random.default_rng(question.seed))
-    if question.number:
-        sequence.fast_forward(question.number)  # scipy overflows at 0
-    return question.space.from_unit(dict(zip(axes, sequence.random(1)[0].tolist(), strict=True)))
+    points = _sobol_points(len(axes), question.seed, (question.number + 1).bit_length())
+    return question.space.from_unit(dict(zip(axes, points[question.number].tolist(), strict=True)))
+
+
+@lru_cache(maxsize=4)
+def _sobol_points(axes: int, seed: int, doublings: int) -> Floats:
+    """The first 2^doublings points: to jump to one of them costs more than to draw them all."""
+    points: Floats = qmc.Sobol(axes, scramble=True, rng=np.random.default_rng(seed)).random_base2(doublings)
+    return points  # (2^doublings, axes)
 
 
 def random(question: Question) -> Point:
@@ -64,17 +68,17 @@ def random(question: Question) -> Point:
 
 def tpe(question: Question) -> Point:
     """The Sobol start; then multivariate TPE and, once a trial reached, a step around the best point by turns."""
-    if question.number < question.start or not question.known or not question.space.axes:
+    best = question.known.best
+    if question.number < question.start or best is None or not question.space.axes:
         return sobol(question)
     rng = np.random.default_rng([question.seed, question.batch_size, question.number])
-    best = min(question.known, key=lambda record: merit(record, question.target))
     if best.steps_to_target is not None and question.number % 2:
         progress = min(1.0, (question.number - question.start) / max(1, question.trials - question.start))
         incumbent = Incumbent(question.space.clip(best.point), best.steps_to_target, question.budget_steps)
         coupled = couples(question.space, question.optimizer)
         return local_point(question.space, incumbent, coupled, progress, rng)
     seed = int(rng.integers(2**31))
-    return tpe_point(question.space, question.optimizer, question.known, question.target, seed)
+    return question.known.tpe(question.space, question.optimizer).point(seed)
 
 
 SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}

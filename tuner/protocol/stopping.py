@@ -8,7 +8,8 @@ uninterrupted one. Trials of different batch sizes are never compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,51 +30,101 @@ class StoppingPlan:
     stop_at_target: bool = True
 
 
-def plan_stopping(
-    known: Sequence[TrialRecord], budget_steps: int, stopping: Stopping, target: Target, resolution: float
-) -> StoppingPlan:
-    """Decide where a new trial will be stopped.
+class Stops:
+    """What decides where a study's trials are stopped, kept up with the trials that may be known.
 
     Cap: (1 + slack) x the incumbent's steps-to-target. Rungs: grace x the incumbent's steps (x the budget while there
     is none), then a factor eta apart, below the cap; at a rung the trial must be among the best 1/eta of those that
     came as far (successive halving: Li et al. 2020, "A system for massively parallel hyperparameter tuning").
+    """
+
+    def __init__(self, budget_steps: int, stopping: Stopping, target: Target, resolution: float) -> None:
+        """Nothing is known yet.
+
+        Args:
+            budget_steps: the study's step budget.
+            stopping: the experiment's rule.
+            target: metric and direction.
+            resolution: of the evaluation grid; rungs and cap are points of it.
+        """
+        self._budget_steps, self._stopping, self._target = budget_steps, stopping, target
+        self._resolution = resolution
+        self._known: list[TrialRecord] = []
+        self._incumbent: int | None = None
+        self._place()
+
+    def add(self, record: TrialRecord) -> None:
+        """One more finished search trial of the study may be known."""
+        self._known.append(record)
+        steps = record.steps_to_target
+        if steps is not None and (self._incumbent is None or steps < self._incumbent):
+            self._incumbent = steps
+            self._place()
+        else:
+            self._stand(record)
+
+    def plan(self) -> StoppingPlan:
+        """Where a trial that may know of these will be stopped."""
+        if self._stopping.rule in ("none", "full"):
+            return StoppingPlan(self._budget_steps, False, (), stop_at_target=self._stopping.rule == "none")
+        cutoffs = ((step, self._cutoff(values)) for step, values in self._standings)
+        rungs = tuple(Rung(step, cutoff) for step, cutoff in cutoffs if cutoff is not None)
+        return StoppingPlan(self._max_steps, self._max_steps < self._budget_steps, rungs)
+
+    def _place(self) -> None:
+        """Put up cap and rungs for a new incumbent, and measure all that are known at them."""
+        rule, incumbent = self._stopping, self._incumbent
+        self._max_steps = self._budget_steps
+        # At each rung the metric of those that came so far, in ascending order.
+        self._standings: list[tuple[int, list[float]]] = []
+        if rule.rule in ("none", "full"):
+            return
+        if incumbent is not None:
+            self._max_steps = min(self._budget_steps, at_or_after((1 + rule.slack) * incumbent, self._resolution))
+        if rule.rule == "asha":
+            step = at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution)
+            while step < self._max_steps:
+                self._standings.append((step, []))
+                step = at_or_after(rule.eta * step, self._resolution)
+        for record in self._known:
+            self._stand(record)
+
+    def _stand(self, record: TrialRecord) -> None:
+        """Enter a trial at the rungs that it came to."""
+        if not record.outcome.feasible or not record.curve:
+            return
+        for step, values in self._standings:
+            if record.steps >= step or record.steps_to_target is not None:
+                insort(values, record.best_until(step, self._target.direction))
+
+    def _cutoff(self, ascending: Sequence[float]) -> float | None:
+        """The metric that the best 1/eta of the trials had at a rung; None while fewer than eta trials came so far."""
+        eta, n = self._stopping.eta, len(ascending)
+        if n < eta:
+            return None
+        share = 1 / eta if self._target.direction is Direction.MINIMIZE else 1 - 1 / eta
+        # numpy's quantile lies between two neighbours; to give it these alone saves it sorting what is sorted.
+        place = (n - 1) * share
+        low = int(place)
+        return float(np.quantile(ascending[low : low + 2], place - low))
+
+
+def plan_stopping(
+    known: Iterable[TrialRecord], budget_steps: int, stopping: Stopping, target: Target, resolution: float
+) -> StoppingPlan:
+    """Decide where a new trial will be stopped.
 
     Args:
         known: finished search trials of the same study.
         budget_steps: the study's step budget.
         stopping: the experiment's rule.
         target: metric and direction.
-        resolution: of the evaluation grid; rungs and cap are points of it.
+        resolution: of the evaluation grid.
 
     Returns:
         Horizon and rungs.
     """
-    if stopping.rule in ("none", "full"):
-        return StoppingPlan(budget_steps, capped=False, rungs=(), stop_at_target=stopping.rule == "none")
-    crossings = [record.steps_to_target for record in known if record.steps_to_target is not None]
-    incumbent = min(crossings, default=None)
-    max_steps = budget_steps
-    if incumbent is not None:
-        max_steps = min(budget_steps, at_or_after((1 + stopping.slack) * incumbent, resolution))
-    rungs = []
-    if stopping.rule == "asha":
-        step = at_or_after(stopping.grace * (incumbent or budget_steps), resolution)
-        while step < max_steps:
-            cutoff = _cutoff(known, step, stopping.eta, target.direction)
-            if cutoff is not None:
-                rungs.append(Rung(step, cutoff))
-            step = at_or_after(stopping.eta * step, resolution)
-    return StoppingPlan(max_steps, capped=max_steps < budget_steps, rungs=tuple(rungs))
-
-
-def _cutoff(known: Sequence[TrialRecord], step: int, eta: float, direction: Direction) -> float | None:
-    """The metric that the best 1/eta of the trials had at a rung; None while fewer than eta trials came so far."""
-    values = [
-        record.best_until(step, direction)
-        for record in known
-        if record.outcome.feasible and record.curve and (record.steps >= step or record.steps_to_target is not None)
-    ]
-    if len(values) < eta:
-        return None
-    share = 1 / eta if direction is Direction.MINIMIZE else 1 - 1 / eta
-    return float(np.quantile(values, share))
+    stops = Stops(budget_steps, stopping, target, resolution)
+    for record in known:
+        stops.add(record)
+    return stops.plan()

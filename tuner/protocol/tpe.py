@@ -1,19 +1,21 @@
 """Multivariate TPE (Optuna), in the coordinates of `tuner.protocol.coordinates`.
 
-The Optuna study is built anew for every proposal, from the finished trials, with the boxes as they are now: nothing
-needs saving, and widening a box keeps all earlier trials as evidence.
+One Optuna study serves all proposals from one box: finished trials are added to it as they may be known, and what a
+proposal draws is told to it as failed, which its sampler passes over. So nothing but the finished trials decides, as if
+the study were built anew each time. A box that is widened begins another Optuna study, with all earlier trials.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
 
 from search_spaces.dimensions import Box, Choice, Fixed
 from search_spaces.space import Point, SearchSpace, hyperparameter
@@ -26,39 +28,61 @@ from tuner.protocol.response import response
 _DRAWS = 8
 
 
-def tpe_point(space: SearchSpace, optimizer: str, known: Sequence[TrialRecord], target: Target, seed: int) -> Point:
-    """Propose the next point of one study.
+class TpeStudy:
+    """Optuna's view of one study in one box."""
 
-    Args:
-        space: the study's search space as it is now.
-        optimizer: whether lr and momentum belong together depends on it.
-        known: finished search trials of the study.
-        target: what they should have reached.
-        seed: of the sampler.
+    def __init__(self, space: SearchSpace, optimizer: str, target: Target) -> None:
+        """Nothing is known yet.
 
-    Returns:
-        A point inside the space.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=1, seed=seed)
-    study = optuna.create_study(sampler=sampler)
-    coupled = couples(space, optimizer)
-    for record in known:
-        if space.contains(record.point):
-            study.add_trial(
+        Args:
+            space: the study's search space as it is now.
+            optimizer: whether lr and momentum belong together depends on it.
+            target: what trials should have reached.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space, self.n_known = space, 0
+        self._target, self._coupled = target, couples(space, optimizer)
+        self._study = optuna.create_study(sampler=_sampler(0))
+
+    def add(self, record: TrialRecord) -> None:
+        """One more finished search trial may be known; in order of their numbers."""
+        self.n_known += 1
+        if self.space.contains(record.point):
+            self._study.add_trial(
                 optuna.trial.create_trial(
-                    params=_coordinates(space, record.point, coupled),
-                    distributions=_distributions(space, record.point, coupled),
-                    value=response(record, target),
+                    params=_coordinates(self.space, record.point, self._coupled),
+                    distributions=_distributions(self.space, record.point, self._coupled),
+                    value=response(record, self._target),
                 )
             )
-    for _ in range(_DRAWS):
-        point = _ask(space, study.ask(), coupled)
-        if space.contains(point):
-            return point
-    return space.clip(point)
+
+    def point(self, seed: int) -> Point:
+        """Propose the next point of the study.
+
+        Args:
+            seed: of the sampler.
+
+        Returns:
+            A point inside the space.
+        """
+        self._study.sampler = _sampler(seed)
+        drawn = []
+        try:
+            for _ in range(_DRAWS):
+                drawn.append(self._study.ask())
+                point = _ask(self.space, drawn[-1], self._coupled)
+                if self.space.contains(point):
+                    return point
+            return self.space.clip(point)
+        finally:
+            for trial in drawn:
+                self._study.tell(trial, state=TrialState.FAIL)
+
+
+def _sampler(seed: int) -> optuna.samplers.TPESampler:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, n_startup_trials=1, seed=seed)
 
 
 def _ask(space: SearchSpace, trial: optuna.Trial, coupled: bool) -> Point:

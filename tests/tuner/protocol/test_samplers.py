@@ -13,6 +13,7 @@ from search_spaces.outcome import Outcome, Stage
 from search_spaces.space import SearchSpace
 from search_spaces.target import Direction, Target
 from tuner.protocol.coordinates import couples
+from tuner.protocol.known import Known
 from tuner.protocol.local import Incumbent, local_point
 from tuner.protocol.proposal import TrialRecord
 from tuner.protocol.response import response
@@ -65,6 +66,13 @@ def record(number: int, point: dict[str, Any], steps: int | None, curve: list[tu
     )
 
 
+def knowing(records: list[TrialRecord]) -> Known:
+    known = Known(TARGET)
+    for one in records:
+        known.add(one)
+    return known
+
+
 def question(name: str, number: int, known: int) -> Question:
     space = SearchSpace.model_validate(SPACES[name])
     rng = np.random.default_rng(5)
@@ -75,14 +83,13 @@ def question(name: str, number: int, known: int) -> Question:
     return Question(
         space=space,
         optimizer="momentum",
-        known=records,
+        known=knowing(records),
         number=number,
         batch_size=8,
         seed=3,
         start=4,
         trials=30,
         budget_steps=100,
-        target=TARGET,
     )
 
 
@@ -106,7 +113,7 @@ def test_the_same_question_has_the_same_answer(sampler: str) -> None:
 def test_a_widened_box_keeps_earlier_trials_as_evidence() -> None:
     asked = question("lr and momentum", 10, known=10)
     wider = replace(asked, space=asked.space.widen("lr", "high", 0.5))
-    assert all(wider.space.contains(r.point) for r in wider.known)
+    assert all(wider.space.contains(r.point) for r in wider.known.records)
     assert SAMPLERS["tpe"](wider) != SAMPLERS["tpe"](asked)
 
 

@@ -1,0 +1,152 @@
+"""What is known of one study: its finished trials in an index that grows with them, so that no proposal reads all.
+
+The index holds nothing of its own. It follows a list of records that is only appended to, and is built anew from the
+records wherever they are not the ones that it has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from analysis.studies.rounds import Rounds
+from search_spaces.experiment import Experiment
+from search_spaces.outcome import Stage
+from search_spaces.space import Point, SearchSpace
+from search_spaces.target import Target
+from tuner.protocol.proposal import TrialRecord
+from tuner.protocol.response import merit
+from tuner.protocol.stopping import Stops
+from tuner.protocol.tpe import TpeStudy
+
+
+class Known:
+    """The search trials that the choice of a point may depend on, added in order of their numbers.
+
+    Attributes:
+        records: these trials.
+        best: the best of them in order of merit; None while there is none.
+    """
+
+    def __init__(self, target: Target) -> None:
+        """Nothing is known yet.
+
+        Args:
+            target: what trials should reach.
+        """
+        self.best: TrialRecord | None = None
+        self._target, self._merit = target, (float("inf"), 0)
+        self.records: list[TrialRecord] = []
+        self._tpe: TpeStudy | None = None
+
+    def add(self, record: TrialRecord) -> None:
+        """One more trial is known."""
+        self.records.append(record)
+        if (found := merit(record, self._target)) < self._merit:
+            self.best, self._merit = record, found
+
+    def tpe(self, space: SearchSpace, optimizer: str) -> TpeStudy:
+        """The same trials for TPE, in the study's space as it is now."""
+        if self._tpe is None or self._tpe.space != space:
+            self._tpe = TpeStudy(space, optimizer, self._target)
+        for record in self.records[self._tpe.n_known :]:
+            self._tpe.add(record)
+        return self._tpe
+
+
+class _Adding(Protocol):
+    def add(self, record: TrialRecord) -> None: ...
+
+
+_T = TypeVar("_T", bound=_Adding)
+
+
+@dataclass
+class _UpTo(Generic[_T]):
+    """Something that search trials are added to in order of their numbers, up to a number that hardly ever falls."""
+
+    make: Callable[[], _T]
+    made: _T | None = None
+    n: int = 0
+
+    def at(self, n: int, search: Mapping[int, TrialRecord]) -> _T:
+        """It with the trials 0 ... n - 1; a trial that is lost and proposed again may know less than those after it."""
+        if self.made is None or n < self.n:
+            self.made, self.n = self.make(), 0
+        for number in range(self.n, n):
+            self.made.add(search[number])
+        self.n = n
+        return self.made
+
+
+class Study:
+    """The finished trials of one study.
+
+    Attributes:
+        rounds: of its search.
+        search: finished search trials by number.
+        confirmed: names of the finished re-runs.
+    """
+
+    def __init__(self, experiment: Experiment, batch_size: int, records: Sequence[TrialRecord]) -> None:
+        """Follow a list of records.
+
+        Args:
+            experiment: resolved.
+            batch_size: the study.
+            records: its finished trials; more may be appended.
+        """
+        budget_steps, search, target = experiment.budget.max_steps(batch_size), experiment.search, experiment.target
+        self.rounds = Rounds(experiment, batch_size)
+        self.search: dict[int, TrialRecord] = {}
+        self.confirmed: set[str] = set()
+        self._experiment, self._records = experiment, records
+        self._n_seen = 0
+        self._last: TrialRecord | None = None
+        self._known = _UpTo(lambda: Known(target))
+        self._stops = _UpTo(lambda: Stops(budget_steps, search.stopping, target, experiment.resolution))
+        self._winners: list[TrialRecord] | None = None
+
+    def follows(self, records: Sequence[TrialRecord]) -> bool:
+        """Whether these are the records that it has seen, with or without new ones at the end."""
+        n = self._n_seen
+        return records is self._records and len(records) >= n and (not n or records[n - 1] is self._last)
+
+    def catch_up(self) -> None:
+        """Take in the records that were appended."""
+        for record in self._records[self._n_seen :]:
+            self._last = record
+            if record.stage is Stage.CONFIRM:
+                self.confirmed.add(record.trial_id)
+            else:
+                self.search[record.number], self._winners = record, None
+                self.rounds.add(record)
+        self._n_seen = len(self._records)
+
+    def known(self, n: int) -> Known:
+        """What the choice of a point may depend on, if it may know of the search trials 0 ... n - 1."""
+        return self._known.at(n, self.search)
+
+    def stops(self, n: int) -> Stops:
+        """What decides where a trial is stopped, if it may know of the search trials 0 ... n - 1."""
+        return self._stops.at(n, self.search)
+
+    def winners(self) -> list[TrialRecord]:
+        """The search trials whose points are confirmed."""
+        if self._winners is None:
+            self._winners = best_trials(self.search.values(), self._experiment)
+        return self._winners
+
+
+def best_trials(search: Iterable[TrialRecord], experiment: Experiment) -> list[TrialRecord]:
+    """The search trials whose points are confirmed: the best that reached, one for each different point."""
+    chosen: list[TrialRecord] = []
+    points: list[Point] = []
+    for record in sorted(search, key=lambda record: merit(record, experiment.target)):
+        if record.steps_to_target is None or len(chosen) == experiment.confirm.points:
+            break
+        if record.point not in points:
+            chosen.append(record)
+            points.append(record.point)
+    return chosen
