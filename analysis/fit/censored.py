@@ -55,8 +55,10 @@ def censored_normal(values: Floats, reached: npt.NDArray[np.bool_]) -> tuple[Flo
         gd = -(curvature * scaled).sum(-1)
         dd = curvature.sum(-1)
         determinant = gg * dd - gd**2
-        step_gamma = (dd * gradient_gamma - gd * gradient_delta) / determinant
-        step_delta = (gg * gradient_delta - gd * gradient_gamma) / determinant
+        # Where sigma has shrunk to the rounding of the values, no digit of it is left, and no step is better than none.
+        per_determinant = np.divide(1.0, determinant, out=np.zeros_like(determinant), where=determinant > 0)
+        step_gamma = (dd * gradient_gamma - gd * gradient_delta) * per_determinant
+        step_delta = (gg * gradient_delta - gd * gradient_gamma) * per_determinant
         decrement = np.sqrt(np.maximum(gradient_gamma * step_gamma + gradient_delta * step_delta, 0.0))
         damping = np.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
         gamma, delta = gamma + damping * step_gamma, delta + damping * step_delta

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.run_folder import ADAPTIVE, REPORT, RunFolder
+from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
 
-ROOT = Path(__file__).parents[2]
 QUADRATIC: dict[str, Any] = {
     "workload": {"name": "noisy_quadratic", "options": {"dimensions": 100}},
     "batch_sizes": [2, 8, 32, 128],
@@ -23,11 +21,6 @@ QUADRATIC: dict[str, Any] = {
     "search": {"protocol": "sobol", "trials": 12, "stopping": "none"},
     "confirm": {"points": 1, "seeds": 1},
 }
-
-
-def bcrit(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bcrit", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def tree(run: Path) -> dict[str, bytes]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.analysis.folders import experiment, write_run
 from tests.analysis.targets.test_grid import SIZES, stopping
+from tests.bcrit.command import bcrit
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +19,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "run"
     write_run(path, spec, made)
     return path
-
-
-def bcrit(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bcrit", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_targets_prints_a_table_and_sentences(run: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.exchange.trees import Tree
-from tests.bcrit.test_cli import bcrit, refused
+from tests.bcrit.command import bcrit, refused
 
 GOAL = "val/classification_error < 0.01"
 

@@ -12,7 +12,7 @@ import pytest
 from analysis.run_folder import RunFolder
 from search_spaces.tables import TRIALS
 from tests.analysis.report import runs
-from tests.bcrit.test_cli import bcrit, refused
+from tests.bcrit.command import bcrit, refused
 
 
 @pytest.fixture

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analysis.run_folder import LANDSCAPE, REPORT, RunFolder
+from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
 
-ROOT = Path(__file__).parents[2]
 QUICK = ("--seeds", 1, "--eps", 0.001, "--subspace", 4, "--examples", 200, "--iterations", 2)
-
-
-def bcrit(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bcrit", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def tree(run: Path) -> dict[str, bytes]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from analysis.run_folder import REPORT, RunFolder
+from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
 from tuner.training.settings import Settings
 from tuner.workloads.digits import DigitsMLP
-
-ROOT = Path(__file__).parents[2]
 
 
 class Loud(DigitsMLP):
@@ -44,8 +41,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_stdout_is_the_answer_alone_and_the_report_has_it(run: Path, arguments: tuple[str, ...]) -> None:
     command, *options = arguments
-    line = [sys.executable, "-m", "bcrit", command, str(run), *options, "--json"]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = bcrit(command, run, *options, "--json")
     assert done.returncode == 0, done.stderr
     assert "a model of mine" in done.stderr and json.loads(done.stdout)["sentences"]
     assert f'id="{command}"' in RunFolder.at(run).read_text(REPORT)

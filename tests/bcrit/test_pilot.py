@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.bcrit.command import ROOT, bcrit
+
 DIGITS = """
 workload: digits_mlp
 batch_sizes: [16, 64]
@@ -20,12 +19,6 @@ budget: {steps: 60}
 search: {trials: 10}
 probes: {examples: 200}
 """
-
-
-def bcrit(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bcrit", *map(str, arguments)]
-    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=120, env=environment)
 
 
 def files(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bcrit.test_cli import bcrit, refused
+from tests.bcrit.command import bcrit, refused
 
 STEPS = "batch_size,steps\n" + "".join(f"{2**k},{500 * (1 + 200 / 2**k)}\n" for k in range(3, 13))
 TIMES = """device,devices,batch_size,examples_per_second

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 
-from bcrit.cli import main
 from tests.analysis.exchange.mlperf.test_read import resnet
 from tests.analysis.exchange.planted import SIZES
 from tests.analysis.exchange.trackers.test_optuna_storage import GRID, sqlite, study_of
 from tests.analysis.exchange.trackers.test_ray_results import reported, trial
 from tests.analysis.exchange.trackers.test_wandb_export import logged, run_folder
+from tests.bcrit.command import bcrit, refused
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-@pytest.fixture
-def bcrit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs the command line in an empty folder, in this process; gives the exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["bcrit", *map(str, arguments)])
-        with pytest.raises(SystemExit, match=r"^\d+$") as end:
-            main()
-        return int(end.value.code or 0)
-
-    return run
-
-
 @pytest.mark.parametrize("kind", ["mlperf", "optuna", "ray", "wandb"])
-def test_an_import_goes_on_to_a_recommendation_and_a_report(
-    tmp_path: Path, kind: str, bcrit: Callable[..., int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_import_goes_on_to_a_recommendation_and_a_report(tmp_path: Path, kind: str) -> None:
     target: list[object] = ["--target", "val_loss < 0.1"]
     if kind == "mlperf":
         source, target = resnet(tmp_path), []
@@ -52,10 +34,10 @@ def test_an_import_goes_on_to_a_recommendation_and_a_report(
         source = tmp_path / "wandb"
         for size in SIZES:
             run_folder(source / f"run-{size}", size, logged(size))
-    assert bcrit("import", kind, source, *target, "--out", "run", "--json") == 0
-    (census,) = json.loads(capsys.readouterr().out)["runs"]
+    done = bcrit("import", kind, source, *target, "--out", "run", "--json", cwd=tmp_path)
+    (census,) = json.loads(done.stdout)["runs"]
     assert census["format"] == kind and census["outcomes"]["reached"] == sum(census["reached_by_study"].values()) > 4
-    assert bcrit("report", "run") == 0
+    assert bcrit("report", "run", cwd=tmp_path).returncode == 0
     fit = json.loads((tmp_path / "run" / "analysis" / "fit.json").read_text())
     assert fit["b_crit"] == pytest.approx(64, rel=1e-6) if kind != "mlperf" else fit["b_crit"] > 1000
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
@@ -75,15 +57,7 @@ def test_an_import_goes_on_to_a_recommendation_and_a_report(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_source_is_one_message_and_leaves_nothing(
-    tmp_path: Path,
-    arguments: list[str],
-    message: str,
-    bcrit: Callable[..., int],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_wrong_source_is_one_message_and_leaves_nothing(tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    assert bcrit("import", *arguments, "--out", "run") == 2
-    said = capsys.readouterr()
-    assert message in said.err and said.out == ""
+    assert message in refused(bcrit("import", *arguments, "--out", "run", cwd=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]

@@ -38,3 +38,8 @@ def test_bounds_far_above_the_observations_are_no_trouble() -> None:
 def test_the_hazard_is_right_in_both_tails() -> None:
     assert hazard(np.array([0.0, -50.0, 1e9])) == pytest.approx([np.sqrt(2 / np.pi), 0, 1e9])
     assert weight(np.array([0.0])) == pytest.approx([2 / np.pi])
+
+
+def test_a_sample_that_differs_by_its_rounding_alone_has_no_spread_to_speak_of() -> None:
+    mean, sigma = censored_normal(np.array([1.0, np.nextafter(1.0, 2.0), 0.9]), np.array([True, True, False]))
+    assert float(mean) == pytest.approx(1.0) and 0 < float(sigma) < 1e-6

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -28,33 +29,38 @@ def complete(analysis: RunAnalysis, **limits: Any) -> Given:
     return analysis, runs.recommended(analysis, **limits), runs.curves(analysis)
 
 
-CASES: dict[str, Given] = {
-    "everything": complete(runs.usual(), max_steps=50),
-    "hostile texts": complete(runs.hostile()),
-    "no batch size keeps the limits": complete(runs.usual(), max_steps=1),
-    "no step times": complete(runs.usual(), timed=False),
-    "no recommendation": (runs.usual(), None, None),
-    "some studies not reached": complete(runs.partly((32, 64, 128))),
-    "two studies reached": complete(runs.partly((32, 64))),
-    "one study reached": (runs.partly((32,)), None, None),
-    "nothing reached": (runs.partly(()), None, runs.curves(runs.partly(()))),
-    "nothing confirmed": complete(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)),
-    "one study": (runs.widened(), None, None),
-    "lack of fit": complete(runs.bent()),
-    "no momentum": complete(runs.usual({"lr": "log from 0.01 to 10"})),
-    "fixed learning rate": complete(runs.usual({"lr": 0.1})),
-    "only a schedule's parameters": complete(runs.usual({"lr": 0.1, "schedule": "choice of constant, linear"})),
-    "other hyperparameters": complete(
+CASES: dict[str, Callable[[], Given]] = {
+    "everything": lambda: complete(runs.usual(), max_steps=50),
+    "hostile texts": lambda: complete(runs.hostile()),
+    "no batch size keeps the limits": lambda: complete(runs.usual(), max_steps=1),
+    "no step times": lambda: complete(runs.usual(), timed=False),
+    "no recommendation": lambda: (runs.usual(), None, None),
+    "some studies not reached": lambda: complete(runs.partly((32, 64, 128))),
+    "two studies reached": lambda: complete(runs.partly((32, 64))),
+    "one study reached": lambda: (runs.partly((32,)), None, None),
+    "nothing reached": lambda: (runs.partly(()), None, runs.curves(runs.partly(()))),
+    "nothing confirmed": lambda: complete(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)),
+    "one study": lambda: (runs.widened(), None, None),
+    "lack of fit": lambda: complete(runs.bent()),
+    "no momentum": lambda: complete(runs.usual({"lr": "log from 0.01 to 10"})),
+    "fixed learning rate": lambda: complete(runs.usual({"lr": 0.1})),
+    "only a schedule's parameters": lambda: complete(runs.usual({"lr": 0.1, "schedule": "choice of constant, linear"})),
+    "other hyperparameters": lambda: complete(
         runs.usual({"lr": 0.1, "width": "integer from 4 to 64", "mix": "linear from 0 to 1"})
     ),
-    "many studies": complete(runs.usual(batch_sizes=tuple(2**k for k in range(MOST_PANELS + 1)))),
+    "many studies": lambda: complete(runs.usual(batch_sizes=tuple(2**k for k in range(MOST_PANELS + 1)))),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
 
 @functools.cache
+def given(case: str) -> Given:
+    return CASES[case]()
+
+
+@functools.cache
 def text_of(case: str) -> str:
-    return build_report(*CASES[case])
+    return build_report(*given(case))
 
 
 class Page(HTMLParser):
@@ -90,7 +96,7 @@ class Page(HTMLParser):
 def test_every_run_has_a_page_whose_places_for_figures_are_filled(case: str) -> None:
     page = Page(text_of(case))
     places = [value for name, value in page.attributes if name == "data-figure"]
-    many = len(CASES[case][0].studies) > MOST_PANELS
+    many = len(given(case)[0].studies) > MOST_PANELS
     drawn = (
         {"trials-1"} | {name for name in page.figures if not name.startswith("trials")} if many else set(page.figures)
     )
@@ -166,7 +172,7 @@ def test_the_json_of_the_figures_cannot_end_its_script() -> None:
 
 
 def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
-    text, recommendation = Page(text_of("everything")).words, CASES["everything"][1]
+    text, recommendation = Page(text_of("everything")).words, given("everything")[1]
     assert recommendation is not None
     places = [
         text.index(word) for word in (recommendation.sentences[0], "What to keep in mind", "Learning curves", "Words")
@@ -187,7 +193,7 @@ def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
 
 
 def test_the_same_run_has_the_same_page() -> None:
-    assert text_of("everything") == build_report(*CASES["everything"])
+    assert text_of("everything") == build_report(*given("everything"))
 
 
 def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -12,39 +13,53 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
+from analysis.analyze import RunAnalysis
 from analysis.comparison import Comparison, StepsTable, compare
 from analysis.report.comparison import GENERATOR, build_comparison
 from tests.analysis.comparison.made_up import run, table
 from tests.analysis.report.runs import EVIL
 
-SGD, MOMENTUM = run("a", "sgd"), run("b", "momentum", s_min=80, b_crit=90, seed=1)
-MISSING = table("missing", 100, 64, noise=0.03, seed=5)
-MISSING.table.loc[0, ["steps", "max_steps"]] = [float("nan"), 900.0]
-hostile_texts = {
-    "workload": {"name": EVIL, "options": {"file": EVIL}},
-    "unit": EVIL,
-    "target": {"metric": EVIL, "threshold": 1, "direction": "minimize"},
-    "text": EVIL,
-}
-HOSTILE = [
-    replace(run("a", seed=seed, **hostile_texts), location=f"{EVIL}{seed}")  # type: ignore[arg-type]
-    for seed in (0, 1)
-]
-CASES: dict[str, Comparison] = {
-    "two runs": compare([SGD, MOMENTUM]),
-    "a run and tables": compare([SGD, MISSING, table("scaling", 1, 1e6, noise=0.03, seed=3)]),
-    "hostile texts": compare([*HOSTILE, StepsTable(f"{EVIL}.csv", MISSING.table, EVIL)]),
-    "nothing comparable": compare([SGD, run("b", target="loss < 0.5")]),
-    "two units": compare([SGD, table("tokens", 100, 64, noise=0.03, unit="tokens")]),
-    "without a fit": compare([SGD, StepsTable("short.csv", MISSING.table.iloc[:2])]),
-    "twelve tables": compare([table(f"t{k}", 100 + 30 * k, 64, noise=0.03, seed=k) for k in range(12)]),
+
+def sgd() -> RunAnalysis:
+    return run("a", "sgd")
+
+
+def missing() -> StepsTable:
+    made = table("missing", 100, 64, noise=0.03, seed=5)
+    made.table.loc[0, ["steps", "max_steps"]] = [float("nan"), 900.0]
+    return made
+
+
+def hostile(seed: int) -> RunAnalysis:
+    texts: dict[str, Any] = {
+        "workload": {"name": EVIL, "options": {"file": EVIL}},
+        "unit": EVIL,
+        "target": {"metric": EVIL, "threshold": 1, "direction": "minimize"},
+        "text": EVIL,
+    }
+    return replace(run("a", seed=seed, **texts), location=f"{EVIL}{seed}")
+
+
+CASES: dict[str, Callable[[], list[RunAnalysis | StepsTable]]] = {
+    "two runs": lambda: [sgd(), run("b", "momentum", s_min=80, b_crit=90, seed=1)],
+    "a run and tables": lambda: [sgd(), missing(), table("scaling", 1, 1e6, noise=0.03, seed=3)],
+    "hostile texts": lambda: [hostile(0), hostile(1), StepsTable(f"{EVIL}.csv", missing().table, EVIL)],
+    "nothing comparable": lambda: [sgd(), run("b", target="loss < 0.5")],
+    "two units": lambda: [sgd(), table("tokens", 100, 64, noise=0.03, unit="tokens")],
+    "without a fit": lambda: [sgd(), StepsTable("short.csv", missing().table.iloc[:2])],
+    "twelve tables": lambda: [table(f"t{k}", 100 + 30 * k, 64, noise=0.03, seed=k) for k in range(12)],
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
 
 @functools.cache
+def compared(case: str) -> Comparison:
+    return compare(CASES[case]())
+
+
+@functools.cache
 def text_of(case: str) -> str:
-    return build_comparison(CASES[case])
+    return build_comparison(compared(case))
 
 
 class Page(HTMLParser):
@@ -98,7 +113,7 @@ def test_a_page_of_ours_is_known_by_its_first_lines(case: str) -> None:
 
 @every_case
 def test_every_sentence_and_run_is_in_the_page(case: str) -> None:
-    page, comparison = Page(text_of(case)), CASES[case]
+    page, comparison = Page(text_of(case)), compared(case)
     for words in (*comparison.sentences, *comparison.cautions, *comparison.assumed):
         assert words in page.words
     for one in comparison.runs:
@@ -109,7 +124,7 @@ def test_the_answer_comes_first_and_what_was_assumed_last() -> None:
     text = Page(text_of("two runs")).words
     headings = [
         "Which differences are real?",
-        CASES["two runs"].sentences[0],
+        compared("two runs").sentences[0],
         "What to keep in mind",
         "Numbers, with their intervals",
         "Measured steps to the target",
@@ -152,4 +167,4 @@ def test_long_tables_are_folded() -> None:
 
 
 def test_the_same_comparison_has_the_same_page() -> None:
-    assert text_of("two runs") == build_comparison(CASES["two runs"])
+    assert text_of("two runs") == build_comparison(compared("two runs"))
