@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from search_spaces.problems import InputError
 from tuner import code
 from tuner.cluster import ray_running, rooms
 from tuner.environment import describe_environment
+from tuner.lease import held
 from tuner.ledger import Ledger
 from tuner.protocol.protocol import PerStudyProtocol
 
@@ -87,7 +87,11 @@ def run(
         return SessionResult(complete=True)
     own = _code(folder, new) if code.is_own(experiment) else None
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
-    with ray_running(address, workers, experiment.resources, brought) as wanted, _alone(folder):
+    with (
+        _untouched(folder),
+        held(folder) as lease,
+        ray_running(address, workers, experiment.resources, brought) as wanted,
+    ):
         if new and folder.has(EXPERIMENT):
             raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])
         if new:
@@ -100,7 +104,7 @@ def run(
         _note_environment(folder, experiment, own)
         from tuner.dispatch import Dispatcher
 
-        ready, ledger = time.monotonic(), Ledger.open(folder, experiment)
+        ready, ledger = time.monotonic(), Ledger.open(folder, experiment, lease)
         before = ledger.trial_ids
         dispatcher = Dispatcher(protocol, ledger, partial(rooms, experiment.resources), watch)
         here = "" if address is not None else brought or os.getcwd()
@@ -144,25 +148,15 @@ def _note_environment(folder: RunFolder, experiment: Experiment, own: code.Code 
 
 
 @contextmanager
-def _alone(folder: RunFolder) -> Iterator[None]:
-    """Hold the run folder for this process; the system lets go of it when the process ends, however it ends.
-
-    Only a local folder can be held.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    if not folder.is_local:
+def _untouched(folder: RunFolder) -> Iterator[None]:
+    """Leave no empty run folder behind where nothing could be begun."""
+    try:
         yield
-        return
-    folder.filesystem.create_dir(folder.root, recursive=True)
-    with open(folder.path(LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            problem = "another process is running this experiment; wait for it, or stop it first"
-            raise InputError(str(folder), [problem]) from error
-        yield
+    finally:
+        if folder.is_local and not folder.has(EXPERIMENT):
+            Path(folder.path(LOCK)).unlink(missing_ok=True)
+            with suppress(OSError):  # it holds something of the user's
+                Path(folder.root).rmdir()
 
 
 def _tune(

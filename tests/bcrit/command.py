@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from unittest.mock import patch
 
-from bcrit.cli import main
+from bcrit import cli
 
 ROOT = Path(__file__).parents[2]
 Done = subprocess.CompletedProcess[str]
@@ -27,13 +27,9 @@ def process(*arguments: object, cwd: Path = ROOT) -> Done:
 
 def bcrit(*arguments: object, cwd: Path = ROOT) -> Done:
     """The same without a new process, whose imports take seconds: what would be printed, and the exit code."""
-    words, out, err, code = ["bcrit", *map(str, arguments)], StringIO(), StringIO(), 0
+    words, out, err = ["bcrit", *map(str, arguments)], StringIO(), StringIO()
     with chdir(cwd), redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", words):
-        try:
-            main()
-        except SystemExit as end:
-            assert end.code is None or isinstance(end.code, int)
-            code = end.code or 0
+        code = cli.command()
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
