@@ -95,7 +95,7 @@ class Experiment(Frozen):
         confirm: the re-runs that make the number.
         centre: where the learning rate's box stands at each batch size.
         resolution: evaluations stand at most this share of the current step apart, so that steps-to-target is known to
-            this relative error.
+            this relative error; in the search only near the target, and up to 1/5 of the step apart before.
         resources: what one trial occupies.
         execution: how our training loop computes an update.
         probes: what is measured on the side along the confirming runs.

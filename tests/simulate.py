@@ -17,7 +17,9 @@ from tuner.workloads.protocol import Workload
 def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) -> TrialRecord:
     settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
     rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-    limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, proposal.stop_at_target)
+    stop = proposal.stop_at_target
+    coarse = stop and proposal.stage is Stage.SEARCH
+    limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, stop, coarse)
     trial = Trial(lambda: workload.begin(settings), experiment.target, limits)
     curve: list[tuple[int, float]] = []
     while trial.ending is None:

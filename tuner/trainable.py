@@ -96,7 +96,9 @@ class Worker(tune.Trainable):
         self._proposal, self._seconds = from_text(proposal), seconds
         rungs = tuple((rung.step, rung.cutoff) for rung in self._proposal.rungs)
         resolution, stop = self._experiment.resolution, self._proposal.stop_at_target
-        limits = Limits(self._proposal.max_steps, self._proposal.capped, rungs, resolution, stop)
+        # Trials that go on beyond the target are there to be read at other targets, and re-runs make the number.
+        coarse = stop and self._proposal.stage is Stage.SEARCH
+        limits = Limits(self._proposal.max_steps, self._proposal.capped, rungs, resolution, stop, coarse)
         self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
 
     def step(self) -> dict[str, Any]:

@@ -105,3 +105,23 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
     worker = employed(parse_experiment(data, "test").to_dict(), given_to, function=True)
     assert "enough is known" in worker.step()["ending"].message
     assert (given["budget_steps"], given["max_steps"]) == (8, 32)
+
+
+def test_only_searching_trials_that_stop_at_the_target_are_evaluated_on_the_coarse_grid() -> None:
+    experiment = parse_experiment({**EXPERIMENT, "budget": {"steps": 40}}, "test").to_dict()
+    rows: dict[tuple[Stage, bool], dict[int, float]] = {}
+    for stage, stop in ((Stage.SEARCH, True), (Stage.SEARCH, False), (Stage.CONFIRM, True)):
+        worker = TrialTrainable.__new__(TrialTrainable)
+        wanted = replace(proposal(16), stage=stage, stop_at_target=stop, budget_steps=40, max_steps=40)
+        worker.setup(to_config(wanted), experiment=experiment)
+        made: list[dict[str, Any]] = []
+        ending: Ending | None = None
+        while ending is None:
+            report = worker.step()
+            ending = report["ending"]
+            made += report["rows"]
+        rows[stage, stop] = {row["step"]: row["val_loss"] for row in made}
+    search, full, confirm = rows.values()
+    assert list(full) == list(confirm) == list(range(41)) and full == confirm
+    assert list(search) == [*range(11), 12, 14, 16, 19, 22, 26, 31, 37, 40]
+    assert all(confirm[step] == value for step, value in search.items())

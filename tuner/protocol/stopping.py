@@ -17,7 +17,7 @@ import numpy as np
 from search_spaces.options import Stopping
 from search_spaces.target import Direction, Target
 from tuner.protocol.proposal import Rung, TrialRecord
-from tuner.training.evaluation import at_or_after
+from tuner.training.evaluation import coarse_at_or_after
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Stops:
             budget_steps: the study's step budget.
             stopping: the experiment's rule.
             target: metric and direction.
-            resolution: of the evaluation grid; rungs and cap are points of it.
+            resolution: of the evaluation grid; rungs and cap are points of its coarse part.
         """
         self._budget_steps, self._stopping, self._target = budget_steps, stopping, target
         self._resolution = resolution
@@ -80,12 +80,14 @@ class Stops:
         if rule.rule in ("none", "full"):
             return
         if incumbent is not None:
-            self._max_steps = min(self._budget_steps, at_or_after((1 + rule.slack) * incumbent, self._resolution))
+            self._max_steps = min(
+                self._budget_steps, coarse_at_or_after((1 + rule.slack) * incumbent, self._resolution)
+            )
         if rule.rule == "asha":
-            step = at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution)
+            step = coarse_at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution)
             while step < self._max_steps:
                 self._standings.append((step, []))
-                step = at_or_after(rule.eta * step, self._resolution)
+                step = coarse_at_or_after(rule.eta * step, self._resolution)
         for record in self._known:
             self._stand(record)
 
@@ -119,7 +121,7 @@ def plan_stopping(
         budget_steps: the study's step budget.
         stopping: the experiment's rule.
         target: metric and direction.
-        resolution: of the evaluation grid.
+        resolution: of the evaluation grid; rungs and cap are points of its coarse part.
 
     Returns:
         Horizon and rungs.

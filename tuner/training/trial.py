@@ -10,7 +10,7 @@ from typing import Any
 
 from search_spaces.outcome import Outcome
 from search_spaces.target import Crossing, Direction, Target
-from tuner.training.evaluation import next_evaluation
+from tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
 from tuner.training.memory import is_out_of_memory
 from tuner.training.reported import Ended, Reported
 from tuner.training.supervised import SupervisedRun
@@ -46,6 +46,8 @@ class Limits:
         resolution: of the evaluation grid.
         stop_at_target: whether reaching the target ends the trial; otherwise it goes on to its horizon, and has reached
             the target however that ends.
+        coarse: whether the coarse grid will do until the metric is near the target; not for runs that report, which
+            choose their steps themselves.
     """
 
     max_steps: int
@@ -53,6 +55,7 @@ class Limits:
     rungs: tuple[tuple[int, float], ...]
     resolution: float
     stop_at_target: bool = True
+    coarse: bool = False
 
     @property
     def at_horizon(self) -> Outcome:
@@ -173,7 +176,7 @@ class Trial:
 
     def _next_evaluation(self, run: Run, started: bool) -> Measurement:
         if started:
-            step = min(next_evaluation(self._step, self.limits.resolution), self.limits.max_steps)
+            step = min(self._next_step(), self.limits.max_steps)
             begun = time.perf_counter()
             run.train(step - self._step)
             self._train_seconds += time.perf_counter() - begun
@@ -184,6 +187,11 @@ class Trial:
         if self.target.metric not in metrics:
             raise KeyError(f"the workload's evaluation has no metric '{self.target.metric}', only {sorted(metrics)}")
         return Measurement(self._step, self._train_seconds, metrics, probes=self._probed(run, metrics))
+
+    def _next_step(self) -> int:
+        near = self._first is None or self._best is None or is_near(self.target, self._first, self._best)
+        following = next_coarse_evaluation if self.limits.coarse and not near else next_evaluation
+        return following(self._step, self.limits.resolution)
 
     def _probed(self, run: Run, metrics: Mapping[str, float]) -> Mapping[str, float | None]:
         """What our own loop measures on the side; nothing of weights that an evaluation found broken."""
