@@ -180,7 +180,8 @@ class SupervisedRun:
         """A model's outputs, part by part; where memory gives out, the whole again with parts of half the size."""
         while True:
             try:
-                parts = torch.split(inputs, self._evaluation_batch)
+                whole = len(inputs) <= self._evaluation_batch
+                parts = (inputs,) if whole else torch.split(inputs, self._evaluation_batch)
                 return [model(part.to(self._device, non_blocking=True)) for part in parts]
             except Exception as error:
                 size = min(self._evaluation_batch, len(inputs))

@@ -150,10 +150,9 @@ class SupervisedWorkload(ABC):
 
     def _judge(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
         n = len(self._validation[0])
-        metrics = self.score(outputs[:n], targets[:n])
         if len(outputs) == n:
-            return metrics
-        return {**metrics, "train_loss": self.loss(outputs[n:], targets[n:]).item()}
+            return self.score(outputs, targets)
+        return {**self.score(outputs[:n], targets[:n]), "train_loss": self.loss(outputs[n:], targets[n:]).item()}
 
     @cached_property
     def _judged(self) -> Examples:
