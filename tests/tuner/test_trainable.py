@@ -111,9 +111,8 @@ def test_only_searching_trials_that_stop_at_the_target_are_evaluated_on_the_coar
     experiment = parse_experiment({**EXPERIMENT, "budget": {"steps": 40}}, "test").to_dict()
     rows: dict[tuple[Stage, bool], dict[int, float]] = {}
     for stage, stop in ((Stage.SEARCH, True), (Stage.SEARCH, False), (Stage.CONFIRM, True)):
-        worker = TrialTrainable.__new__(TrialTrainable)
         wanted = replace(proposal(16), stage=stage, stop_at_target=stop, budget_steps=40, max_steps=40)
-        worker.setup(to_config(wanted), experiment=experiment)
+        worker = employed(experiment, wanted)
         made: list[dict[str, Any]] = []
         ending: Ending | None = None
         while ending is None:

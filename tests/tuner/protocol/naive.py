@@ -24,7 +24,7 @@ from tuner.protocol.local import Incumbent, local_point
 from tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, trial_name
 from tuner.protocol.protocol import trial_seed
 from tuner.protocol.response import merit, response
-from tuner.training.evaluation import at_or_after
+from tuner.training.evaluation import coarse_at_or_after
 
 Kept = Sequence[TrialRecord]
 
@@ -120,8 +120,8 @@ def _stops(spec: Experiment, known: Kept, budget_steps: int) -> tuple[int, tuple
     incumbent = min((r.steps_to_target for r in known if r.steps_to_target is not None), default=None)
     max_steps, rungs = budget_steps, []
     if incumbent is not None:
-        max_steps = min(budget_steps, at_or_after((1 + stopping.slack) * incumbent, spec.resolution))
-    step = at_or_after(stopping.grace * (incumbent or budget_steps), spec.resolution)
+        max_steps = min(budget_steps, coarse_at_or_after((1 + stopping.slack) * incumbent, spec.resolution))
+    step = coarse_at_or_after(stopping.grace * (incumbent or budget_steps), spec.resolution)
     while stopping.rule == "asha" and step < max_steps:
         values = [
             r.best_until(step, direction)
@@ -131,7 +131,7 @@ def _stops(spec: Experiment, known: Kept, budget_steps: int) -> tuple[int, tuple
         if len(values) >= stopping.eta:
             share = 1 / stopping.eta if direction is Direction.MINIMIZE else 1 - 1 / stopping.eta
             rungs.append(Rung(step, float(np.quantile(values, share))))
-        step = at_or_after(stopping.eta * step, spec.resolution)
+        step = coarse_at_or_after(stopping.eta * step, spec.resolution)
     return max_steps, tuple(rungs)
 
 
