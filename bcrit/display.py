@@ -19,7 +19,7 @@ from search_spaces.outcome import Outcome, Stage
 from tuner.protocol.proposal import TrialRecord
 
 if TYPE_CHECKING:
-    from tuner.dispatch import Dispatcher
+    from tuner.scheduler import Dispatcher
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0

@@ -25,7 +25,7 @@ from tuner.ledger import Ledger
 from tuner.protocol.protocol import PerStudyProtocol
 
 if TYPE_CHECKING:
-    from tuner.dispatch import Dispatcher
+    from tuner.scheduler import Dispatcher
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def run(
             if own is not None:
                 folder.write_bytes(CODE, own.archive)
         _note_environment(folder, experiment, own)
-        from tuner.dispatch import Dispatcher
+        from tuner.scheduler import Dispatcher
 
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment, lease)
         before = ledger.trial_ids
@@ -165,7 +165,7 @@ def _tune(
     """Let Tune run workers until the dispatcher has nothing left."""
     from ray import tune
 
-    from tuner.dispatch import StopWhenAsked, Workers, place
+    from tuner.scheduler import StopWhenAsked, Workers, place
     from tuner.trainable import Worker
     from tuner.workloads.registry import is_function
 

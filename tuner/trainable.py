@@ -1,7 +1,7 @@
 """The Ray Tune trainable: a worker, which runs one trial after the other without a trace of the one before.
 
 To Tune a worker is a trial: Tune places it, restarts the search for a place when its node dies, and carries its
-results. The trials of the experiment are handed to it by `tuner.dispatch`.
+results. The trials of the experiment are handed to it by `tuner.scheduler`.
 """
 
 from __future__ import annotations
