@@ -163,6 +163,12 @@ def _say_notes(console: Console, notes: Sequence[str]) -> None:
         say(console, f"note: {note}")
 
 
+def _at_once(experiment: Experiment) -> str:
+    if experiment.search.parallel_per_study == "auto":
+        return "How many trials run at once is settled when the run begins, by its workers."
+    return f"At most {experiment.search.at_once * len(experiment.batch_sizes)} trials run at once."
+
+
 def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> None:
     from tuner.plan import plan
 
@@ -187,7 +193,7 @@ def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> 
         console,
         "A re-run may take as long as a slow seed needs: up to "
         f"{experiment.confirm.horizon:g} times its point's steps, counted here with the whole budget.\n"
-        f"At most {experiment.search.parallel_per_study * len(plans)} trials run at once.\n"
+        f"{_at_once(experiment)}\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
         f"{_STOPPING[experiment.search.stopping.rule]} Nothing was run.",

@@ -133,7 +133,8 @@ class Search(Frozen):
         max_draws: at most this many draws for each feasible trial wanted (chosen, not studied; Shallue's worst study
             drew 11 for 1).
         parallel_per_study: trials of one study that may run at once. Proposals wait for all but this many of their
-            predecessors, which makes the experiment the same whatever the number of workers.
+            predecessors, which makes the experiment the same whatever the number of workers. `auto` becomes a number
+            when a run begins (`tuner.plan.resolved`).
         stopping: see `Stopping`.
     """
 
@@ -141,8 +142,25 @@ class Search(Frozen):
     trials: StrictInt = Field(default=40, ge=1, le=100_000)
     start: StrictInt = Field(default=12, ge=1)
     max_draws: float = Field(default=4.0, ge=1, le=1000)
-    parallel_per_study: StrictInt = Field(default=2, ge=1)
+    parallel_per_study: int | Literal["auto"] = "auto"
     stopping: Stopping = Stopping()
+
+    @field_validator("parallel_per_study", mode="plain")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        """One sentence where pydantic would have one for the number and another for the word.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise ValueError(f"it must be 'auto' or a whole number of at least 1, but it is {value!r}")
+
+    @property
+    def at_once(self) -> int:
+        """`parallel_per_study` as a number; `auto` is its fewest, 2, as long as no run has begun."""
+        return 2 if self.parallel_per_study == "auto" else self.parallel_per_study
 
 
 class BoundaryRule(Frozen):

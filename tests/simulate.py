@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Sequence
 
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
+from tuner.dispatch import Dispatcher, Row
 from tuner.protocol.proposal import Proposal, TrialRecord
 from tuner.protocol.protocol import PerStudyProtocol
 from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
+from tuner.training.trial import Ending, Limits, Trial, as_row
 from tuner.workloads.protocol import Workload
 
 
-def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) -> TrialRecord:
+def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tuple[list[Row], Ending]:
+    """All measurements of a trial under its proposal's limits, and its end."""
     settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
     rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
     stop = proposal.stop_at_target
     coarse = stop and proposal.stage is Stage.SEARCH
     limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, stop, coarse)
     trial = Trial(lambda: workload.begin(settings), experiment.target, limits)
-    curve: list[tuple[int, float]] = []
+    rows: list[Row] = []
     while trial.ending is None:
-        curve += [(m.step, m.metrics[experiment.target.metric]) for m in trial.advance(60)]
-    end = trial.ending
+        rows += [as_row(m, proposal.trial_id, proposal.batch_size) for m in trial.advance(60)]
+    return rows, trial.ending
+
+
+def record(experiment: Experiment, proposal: Proposal, rows: Sequence[Row], end: Ending) -> TrialRecord:
+    """A trial as the ledger has it, but for what the clock says."""
     return TrialRecord(
         trial_id=proposal.trial_id,
         batch_size=proposal.batch_size,
@@ -46,8 +53,12 @@ def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) ->
         started_at=0.0,
         ended_at=0.0,
         point=proposal.point,
-        curve=curve,
+        curve=[(row["step"], row[experiment.target.metric]) for row in rows],
     )
+
+
+def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) -> TrialRecord:
+    return record(experiment, proposal, *train(experiment, workload, proposal))
 
 
 def simulate(
@@ -56,22 +67,38 @@ def simulate(
     *,
     workers: int = 1,
     disorder: int = 0,
+    deaf: float = 0.0,
+    lost: float = 0.0,
     records: dict[int, list[TrialRecord]] | None = None,
     at_most: int = 10**9,
 ) -> dict[int, list[TrialRecord]]:
-    """Run to the end with this many workers, whose trials end in an order that `disorder` shuffles."""
-    protocol, order = PerStudyProtocol(experiment), random.Random(disorder)
+    """Run to the end with this many workers, whose trials end in an order that `disorder` shuffles.
+
+    A share `deaf` of the trials is not told that its horizon fell; a share `lost` dies with its worker.
+    """
+    order = random.Random(disorder)
     found: dict[int, list[TrialRecord]] = defaultdict(list, {b: list(r) for b, r in (records or {}).items()})
-    running: dict[str, Proposal] = {}
+
+    def keep(proposal: Proposal, rows: Sequence[Row], ending: Ending | None) -> None:
+        if ending is not None:
+            found[proposal.batch_size].append(record(experiment, proposal, rows, ending))
+
+    dispatcher = Dispatcher(PerStudyProtocol(experiment, horizon_falls=True), found, experiment.target, keep)
+    taken: dict[str, Proposal] = {}
     done = 0
     while done < at_most:
-        while len(running) < workers and (proposal := protocol.next_trial(found, running)) is not None:
-            running[proposal.trial_id] = proposal
-        if not running:
+        while len(dispatcher.running) < workers and (proposal := dispatcher.take()) is not None:
+            taken[proposal.trial_id] = proposal
+        at_work = {proposal.trial_id: proposal for proposal in dispatcher.running}
+        if not at_work:
             break
-        name = order.choice(sorted(running))
-        proposal = running.pop(name)
-        found[proposal.batch_size].append(run_trial(experiment, workload, proposal))
+        name = order.choice(sorted(at_work))
+        if order.random() < lost:
+            dispatcher.lost(name)
+            continue
+        proposal = taken[name] if order.random() < deaf else at_work[name]
+        dispatcher.ended(name, *train(experiment, workload, proposal))
+        dispatcher.falls()
         done += 1
     return found
 

@@ -66,7 +66,7 @@ class Draws:
     def of(cls, experiment: Experiment, wanted: int) -> Draws:
         """None drawn yet."""
         search = experiment.search
-        return cls(wanted, int(wanted * search.max_draws), max(_HOPELESS, search.parallel_per_study))
+        return cls(wanted, int(wanted * search.max_draws), max(_HOPELESS, search.at_once))
 
     @property
     def complete(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from search_spaces.load import parse_experiment
-from search_spaces.options import Budget, Confirm, Probes
+from search_spaces.options import Budget, Confirm, Probes, Search
 from search_spaces.problems import InputError
 
 SIZES = (16, 100, 128, 1024)
@@ -82,3 +82,14 @@ def test_a_probe_stands_once() -> None:
 def test_without_re_runs_nothing_trains_beyond_the_target() -> None:
     with pytest.raises(ValidationError, match="'beyond_target' lets re-runs train on, but 'seeds' is 0; give it seeds"):
         Confirm(seeds=0, beyond_target=True)
+
+
+def test_trials_of_a_study_at_once_are_a_number_or_left_to_the_run() -> None:
+    assert Search().parallel_per_study == "auto" and Search().at_once == 2
+    assert Search(parallel_per_study=5).at_once == 5
+
+
+@pytest.mark.parametrize("value", [0, "many", 2.5, True, None], ids=str)
+def test_trials_of_a_study_at_once_are_nothing_else(value: Any) -> None:
+    with pytest.raises(ValidationError, match=r"it must be 'auto' or a whole number of at least 1, but it is"):
+        Search(parallel_per_study=value)

@@ -61,7 +61,7 @@ def workers(experiment: Experiment, n_studies: int, gpus: float) -> int:
     slots = int((os.cpu_count() or 1) / experiment.resources.cpus)
     if gpus:
         slots = min(slots, int(torch.cuda.device_count() / gpus))
-    return max(1, min(slots, experiment.search.parallel_per_study * n_studies))
+    return max(1, min(slots, experiment.search.at_once * n_studies))
 
 
 def _time(workload: SupervisedWorkload, settings: Settings) -> tuple[Timing, int]:

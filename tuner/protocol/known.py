@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 from analysis.studies.rounds import Rounds
@@ -17,7 +18,7 @@ from search_spaces.space import Point, SearchSpace
 from search_spaces.target import Target
 from tuner.protocol.proposal import TrialRecord
 from tuner.protocol.response import merit
-from tuner.protocol.stopping import Stops
+from tuner.protocol.stopping import Stops, cap
 from tuner.protocol.tpe import TpeStudy
 
 
@@ -98,6 +99,7 @@ class Study:
             records: its finished trials; more may be appended.
         """
         budget_steps, search, target = experiment.budget.max_steps(batch_size), experiment.search, experiment.target
+        resolution = experiment.resolution
         self.rounds = Rounds(experiment, batch_size)
         self.search: dict[int, TrialRecord] = {}
         self.confirmed: set[str] = set()
@@ -105,8 +107,10 @@ class Study:
         self._n_seen = 0
         self._last: TrialRecord | None = None
         self._known = _UpTo(lambda: Known(target))
-        self._stops = _UpTo(lambda: Stops(budget_steps, search.stopping, target, experiment.resolution))
+        self._stops = _UpTo(lambda: Stops(budget_steps, search.stopping, target, resolution))
         self._winners: list[TrialRecord] | None = None
+        self._fewest: list[int | None] = [None]  # at n: the fewest steps-to-target of the search trials 0 ... n - 1
+        self._cap = lru_cache(maxsize=None)(lambda steps: cap(steps, budget_steps, search.stopping, resolution))
 
     def follows(self, records: Sequence[TrialRecord]) -> bool:
         """Whether these are the records that it has seen, with or without new ones at the end."""
@@ -131,6 +135,15 @@ class Study:
     def stops(self, n: int) -> Stops:
         """What decides where a trial is stopped, if it may know of the search trials 0 ... n - 1."""
         return self._stops.at(n, self.search)
+
+    def cap(self, n: int, crossings: Iterable[int] = ()) -> int:
+        """The horizon of a trial that may know of the search trials 0 ... n - 1, and of these steps-to-target."""
+        for number in range(len(self._fewest) - 1, n):
+            found = (self._fewest[-1], self.search[number].steps_to_target)
+            self._fewest.append(min((steps for steps in found if steps is not None), default=None))
+        fewest = self._fewest[n]
+        known: int = self._cap(min([*crossings, *([] if fewest is None else [fewest])], default=None))
+        return known
 
     def winners(self) -> list[TrialRecord]:
         """The search trials whose points are confirmed."""

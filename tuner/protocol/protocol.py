@@ -4,21 +4,29 @@ What it proposes is a pure function of the experiment and of the finished trials
 0 ... k - parallel_per_study and waits for all of them; so the proposals do not depend on how many workers there are or
 which of them is fast, and after a kill the same ledger gives the same proposals again. A protocol that searches the
 batch sizes jointly is one more class with the same `next_trial`.
+
+Only the horizon may be decided later, where many of a study run at once: trial k is then cut at what trials 0 ... k - 2
+allow, though it begins before these have finished (`revised`, `settled`; `tuner.dispatch` cuts). Otherwise all that run
+beside the first one to reach the target would train to the budget (`benchmarks.idle_workers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from analysis.studies.rounds import StudyState
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
 from tuner.protocol.known import Study
 from tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
 from tuner.protocol.samplers import SAMPLERS, Question
+
+# A trial's horizon knows of all but this many of its predecessors, so that two of a study may run without waiting.
+_LAG = 2
 
 
 class SearchProtocol(Protocol):
@@ -40,9 +48,16 @@ class SearchProtocol(Protocol):
 
 @dataclass(frozen=True)
 class PerStudyProtocol:
-    """Every study searches on its own, widens its box, and confirms its best points; round-robin over studies."""
+    """Every study searches on its own, widens its box, and confirms its best points; round-robin over studies.
+
+    Attributes:
+        experiment: resolved.
+        horizon_falls: whether a trial's horizon may fall while it runs, so that what it made is cut afterwards. Not
+            where trials are told it when they begin (training functions), nor where nobody cuts.
+    """
 
     experiment: Experiment
+    horizon_falls: bool = False
     # An index of the records, so that a proposal costs the same whatever has run; it decides nothing.
     _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -56,6 +71,48 @@ class PerStudyProtocol:
             if proposal is not None:
                 return proposal
         return None
+
+    def revised(self, proposal: Proposal, records: Records, crossings: Iterable[tuple[int, int]] = ()) -> Proposal:
+        """The proposal with its horizon as far as it is known by now; it only falls until it is `settled`.
+
+        Args:
+            proposal: of this protocol, not finished.
+            records: the finished trials of every study.
+            crossings: (number, steps-to-target) of search trials of its study that ended with a horizon that is not
+                settled. That one may still fall below these steps, but then so does this proposal's.
+
+        Returns:
+            The proposal with this horizon.
+        """
+        if not self._falls(proposal):
+            return proposal
+        study = self._study(proposal.batch_size, records.get(proposal.batch_size, ()))
+        return self._revised(proposal, study, crossings)
+
+    def settled(self, proposal: Proposal, records: Records) -> bool:
+        """Whether the horizon that `revised` gives is the last: all trials have finished that it may know of."""
+        if not self._falls(proposal):
+            return True
+        state = self._study(proposal.batch_size, records.get(proposal.batch_size, ())).rounds.state
+        return self._horizon_knows(proposal.number, state) <= state.first + state.draws.drawn
+
+    def _falls(self, proposal: Proposal) -> bool:
+        """Whether the horizon of a proposal may fall while it runs."""
+        rule = self.experiment.search.stopping.rule
+        return proposal.stage is Stage.SEARCH and rule in ("asha", "cap") and self.horizon_falls
+
+    def _horizon_knows(self, number: int, state: StudyState) -> int:
+        """How many search trials, from the first one on, decide a trial's horizon."""
+        return max(number - min(_LAG, self.experiment.search.at_once) + 1, state.first)
+
+    def _revised(self, proposal: Proposal, study: Study, crossings: Iterable[tuple[int, int]]) -> Proposal:
+        if not self._falls(proposal):
+            return proposal
+        state = study.rounds.state
+        knows = self._horizon_knows(proposal.number, state)
+        heard = [steps for number, steps in crossings if number < knows]
+        max_steps = study.cap(min(knows, state.first + state.draws.drawn), heard)
+        return replace(proposal, max_steps=max_steps, capped=max_steps < proposal.budget_steps)
 
     def _study(self, batch_size: int, records: Sequence[TrialRecord]) -> Study:
         study = self._studies.get(batch_size)
@@ -82,10 +139,9 @@ class PerStudyProtocol:
             if draws.complete:
                 return None  # if all that run turn out feasible, the round is complete
             number += 1
-        n_known = number - experiment.search.parallel_per_study + 1
+        n_known = max(number - experiment.search.at_once + 1, state.first)
         if n_known > unbroken:
             return None
-        n_known = max(n_known, state.first)
         budget_steps = experiment.budget.max_steps(batch_size)
         question = Question(
             space=state.space,
@@ -99,7 +155,7 @@ class PerStudyProtocol:
             budget_steps=budget_steps,
         )
         plan = study.stops(n_known).plan()
-        return Proposal(
+        proposal = Proposal(
             trial_id=trial_name(batch_size, Stage.SEARCH, number),
             batch_size=batch_size,
             stage=Stage.SEARCH,
@@ -114,6 +170,7 @@ class PerStudyProtocol:
             rungs=plan.rungs,
             stop_at_target=plan.stop_at_target,
         )
+        return self._revised(proposal, study, ())
 
     def _confirm(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
         experiment, wanted = self.experiment, self.experiment.confirm

@@ -30,6 +30,13 @@ class StoppingPlan:
     stop_at_target: bool = True
 
 
+def cap(incumbent: int | None, budget_steps: int, stopping: Stopping, resolution: float) -> int:
+    """The horizon of a trial: (1 + slack) x the incumbent's steps-to-target, at most the budget."""
+    if incumbent is None or stopping.rule in ("none", "full"):
+        return budget_steps
+    return min(budget_steps, coarse_at_or_after((1 + stopping.slack) * incumbent, resolution))
+
+
 class Stops:
     """What decides where a study's trials are stopped, kept up with the trials that may be known.
 
@@ -74,15 +81,9 @@ class Stops:
     def _place(self) -> None:
         """Put up cap and rungs for a new incumbent, and measure all that are known at them."""
         rule, incumbent = self._stopping, self._incumbent
-        self._max_steps = self._budget_steps
+        self._max_steps = cap(incumbent, self._budget_steps, rule, self._resolution)
         # At each rung the metric of those that came so far, in ascending order.
         self._standings: list[tuple[int, list[float]]] = []
-        if rule.rule in ("none", "full"):
-            return
-        if incumbent is not None:
-            self._max_steps = min(
-                self._budget_steps, coarse_at_or_after((1 + rule.slack) * incumbent, self._resolution)
-            )
         if rule.rule == "asha":
             step = coarse_at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution)
             while step < self._max_steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search_spaces.outcome import Outcome
@@ -153,6 +153,12 @@ class Trial:
             if time.perf_counter() >= until:
                 break
         return made
+
+    def lower(self, max_steps: int) -> None:
+        """Give a trial in progress the incumbent's horizon, which is lower than its own; one beyond it ends."""
+        self.limits = replace(self.limits, max_steps=max_steps, capped=True)
+        if self.ending is None and self._step >= max_steps:
+            self._end(Outcome.CAPPED, None)
 
     def close(self) -> None:
         """Let go of the training run, wherever it is; a training function is stopped."""

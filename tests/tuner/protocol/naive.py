@@ -29,23 +29,27 @@ from tuner.training.evaluation import coarse_at_or_after
 Kept = Sequence[TrialRecord]
 
 
-def next_trial(spec: Experiment, records: Records, running: Collection[str]) -> Proposal | None:
+def next_trial(
+    spec: Experiment, records: Records, running: Collection[str], horizon_falls: bool = False
+) -> Proposal | None:
     begun = {b: len(records.get(b, ())) + sum(name.startswith(f"b{b:07d}-") for name in running) for b in records}
     for batch_size in sorted(spec.batch_sizes, key=lambda b: (begun.get(b, 0), b)):
-        proposal = _next_of_study(spec, batch_size, records.get(batch_size, ()), running)
+        proposal = _next_of_study(spec, batch_size, records.get(batch_size, ()), running, horizon_falls)
         if proposal is not None:
             return proposal
     return None
 
 
-def _next_of_study(spec: Experiment, batch_size: int, records: Kept, running: Collection[str]) -> Proposal | None:
+def _next_of_study(
+    spec: Experiment, batch_size: int, records: Kept, running: Collection[str], horizon_falls: bool
+) -> Proposal | None:
     search = sorted((r for r in records if r.stage is Stage.SEARCH), key=lambda r: r.number)
     space, first, wanted, round_number = spec.space_at(batch_size), 0, spec.search.trials, 0
     while True:
         outcomes = {r.number: r.outcome for r in search if r.round == round_number}
         drawn = _draws_needed([outcomes.get(first + i) for i in range(len(outcomes) + 1)], wanted, spec, False)
         if drawn is None:
-            return _search(spec, batch_size, (space, round_number, first, wanted), search, running)
+            return _search(spec, batch_size, (space, round_number, first, wanted), search, running, horizon_falls)
         seen = [
             SearchedPoint(
                 r.point,
@@ -64,7 +68,7 @@ def _next_of_study(spec: Experiment, batch_size: int, records: Kept, running: Co
 
 def _draws_needed(in_order: Sequence[Outcome | None], wanted: int, spec: Experiment, optimistic: bool) -> int | None:
     feasible, bound = 0, int(wanted * spec.search.max_draws)
-    patience = max(10, spec.search.parallel_per_study)
+    patience = max(10, spec.search.at_once)
     for drawn, outcome in enumerate([*in_order, None]):
         hopeless = drawn == patience and all(before is None or before.broken for before in in_order[:drawn])
         if feasible >= wanted or drawn >= bound or hopeless:
@@ -81,6 +85,7 @@ def _search(
     state: tuple[SearchSpace, int, int, int],
     search: Kept,
     running: Collection[str],
+    horizon_falls: bool,
 ) -> Proposal | None:
     space, round_number, first, wanted = state
     finished = {r.number: r for r in search}
@@ -90,12 +95,17 @@ def _search(
     before = [finished[n].outcome if n in finished else None for n in range(first, number)]
     if _draws_needed(before, wanted, spec, True) is not None:
         return None
-    horizon = number - spec.search.parallel_per_study
+    horizon = number - spec.search.at_once
     if any(n not in finished for n in range(first, horizon + 1)):
         return None
     known = [r for r in search if r.number <= horizon or r.number < first]
     budget_steps = spec.budget.max_steps(batch_size)
     max_steps, rungs = _stops(spec, known, budget_steps)
+    # A horizon that falls may know more by now: of all that have finished without a gap, up to the one but last.
+    gap = next(n for n in range(number + 1) if n not in finished)
+    later = [r for r in search if r.number < max(min(gap, number - min(2, spec.search.at_once) + 1), first)]
+    if horizon_falls:
+        max_steps, _ = _stops(spec, later, budget_steps)
     return Proposal(
         trial_id=trial_name(batch_size, Stage.SEARCH, number),
         batch_size=batch_size,

@@ -57,6 +57,19 @@ def test_the_horizon_ends_a_trial_exactly_there(capped: bool, outcome: Outcome) 
     assert (ending.outcome, ending.steps, made[-1].step) == (outcome, 123, 123)
 
 
+@pytest.mark.parametrize("lowered", [60, 40, 10], ids=["ahead", "here", "passed"])
+def test_a_horizon_that_is_lowered_ends_a_trial_there_or_at_once(lowered: int) -> None:
+    trial = Trial(lambda: Falling(0.01), TARGET, LIMITS)
+    made = trial.advance(0)
+    while made[-1].step < 40:
+        made += trial.advance(0)
+    trial.lower(lowered)
+    while trial.ending is None:
+        made += trial.advance(0)
+    assert (trial.ending.outcome, trial.ending.steps) == (Outcome.CAPPED, max(lowered, 40))
+    assert made[-1].step == max(lowered, 40)
+
+
 def test_a_rung_prunes_what_is_worse_than_its_cutoff_and_lets_ties_go_on() -> None:
     rung = at_or_after(40, 0.02)
     value = 10 - 0.05 * rung

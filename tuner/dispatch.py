@@ -1,0 +1,185 @@
+"""Which worker runs what, up to which horizon, and when what it made may be recorded: neither Ray nor files.
+
+Where many trials of a study run at once, a trial begins before its horizon is settled (`tuner.protocol.protocol`). Its
+horizon falls while it runs; what it made is kept here until the horizon is settled, and is then cut there, which leaves
+exactly what the trial would have made if its horizon had been settled from the beginning. So what is recorded does not
+depend on how many workers there are. What is kept here is lost when the driver dies, and those trials are run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from search_spaces.outcome import Outcome
+from search_spaces.target import Target
+from tuner.protocol.proposal import Proposal, Records
+from tuner.protocol.protocol import PerStudyProtocol
+from tuner.training.trial import Ending
+
+Row = Mapping[str, Any]
+"""A measurement as a row of its table: `step`, `train_seconds` and the metrics are read here."""
+
+Record = Callable[[Proposal, Sequence[Row], Ending | None], None]
+"""Records measurements of a trial and, unless it goes on, its end; its record then stands in the records."""
+
+
+@dataclass
+class _Begun:
+    """A trial that was given to a worker.
+
+    Attributes:
+        proposal: with its horizon as its worker was last told.
+        rows: its measurements.
+        n_recorded: how many of these are recorded.
+        ending: as its worker ended it, perhaps beyond the horizon that is settled later; None while it runs.
+    """
+
+    proposal: Proposal
+    rows: list[Row] = field(default_factory=list)
+    n_recorded: int = 0
+    ending: Ending | None = None
+
+
+class Dispatcher:
+    """Gives proposals to workers and takes what they report.
+
+    After every call that takes something, `falls` says which workers should be told a lower horizon. A worker that is
+    not told in time only trains for nothing.
+    """
+
+    def __init__(self, protocol: PerStudyProtocol, records: Records, target: Target, record: Record) -> None:
+        """Nothing runs yet.
+
+        Args:
+            protocol: what to try next, and how far.
+            records: the finished trials of every study, which `record` appends to.
+            target: of the experiment.
+            record: called with what may be recorded, in an order that the number of workers may change.
+        """
+        self._protocol, self._records, self._target, self._record = protocol, records, target, record
+        self._begun: dict[str, _Begun] = {}
+
+    @property
+    def running(self) -> list[Proposal]:
+        """The trials that workers are at."""
+        return [begun.proposal for begun in self._begun.values() if begun.ending is None]
+
+    @property
+    def waiting(self) -> list[Proposal]:
+        """The trials that have ended and wait for their horizon to be settled."""
+        return [begun.proposal for begun in self._begun.values() if begun.ending is not None]
+
+    def take(self) -> Proposal | None:
+        """The trial for a worker that is idle.
+
+        Returns:
+            The proposal; None when there is none before a running trial ends. With nothing running, the experiment is
+            complete.
+        """
+        proposal = self._protocol.next_trial(self._records, self._begun.keys())
+        if proposal is None:
+            return None
+        proposal = self._protocol.revised(proposal, self._records, self._crossings(proposal.batch_size))
+        self._begun[proposal.trial_id] = _Begun(proposal)
+        return proposal
+
+    def reported(self, trial_id: str, rows: Iterable[Row]) -> None:
+        """A worker's trial goes on, and has been measured."""
+        begun = self._begun[trial_id]
+        begun.rows += rows
+        if self._protocol.settled(begun.proposal, self._records):
+            proposal = self._revised(begun.proposal)
+            self._record(proposal, _unrecorded(begun, proposal), None)
+            begun.n_recorded = len(begun.rows)
+
+    def ended(self, trial_id: str, rows: Iterable[Row], ending: Ending) -> None:
+        """A worker's trial has ended, with its last measurements; all is recorded whose horizon this settles."""
+        begun = self._begun[trial_id]
+        begun.rows += rows
+        begun.ending = ending
+        while (settled := self._one_settled(begun.proposal.batch_size)) is not None:
+            proposal = self._revised(settled.proposal)
+            assert settled.ending is not None
+            ending = truncated(settled.ending, settled.rows, proposal, self._target)
+            self._record(proposal, _unrecorded(settled, proposal), ending)
+            del self._begun[proposal.trial_id]
+
+    def lost(self, trial_id: str) -> None:
+        """A worker died; the protocol will propose its trial again."""
+        del self._begun[trial_id]
+
+    def falls(self) -> dict[str, int]:
+        """The trials whose horizon has fallen since their worker was told, with the horizon that it is now."""
+        fallen = {}
+        for begun in self._begun.values():
+            if begun.ending is None:
+                revised = self._revised(begun.proposal)
+                if revised.max_steps < begun.proposal.max_steps:
+                    begun.proposal = revised
+                    fallen[revised.trial_id] = revised.max_steps
+        return fallen
+
+    def _revised(self, proposal: Proposal) -> Proposal:
+        return self._protocol.revised(proposal, self._records, self._crossings(proposal.batch_size))
+
+    def _crossings(self, batch_size: int) -> list[tuple[int, int]]:
+        ended = (b for b in self._begun.values() if b.ending is not None and b.proposal.batch_size == batch_size)
+        return [(b.proposal.number, b.ending.crossing.steps) for b in ended if b.ending and b.ending.crossing]
+
+    def _one_settled(self, batch_size: int) -> _Begun | None:
+        """The next trial of a study to record: the one with the lowest number, which may settle others."""
+        ended = (b for b in self._begun.values() if b.ending is not None and b.proposal.batch_size == batch_size)
+        settled = (b for b in ended if self._protocol.settled(b.proposal, self._records))
+        return min(settled, key=lambda begun: begun.proposal.trial_id, default=None)
+
+
+def _unrecorded(begun: _Begun, proposal: Proposal) -> list[Row]:
+    """The measurements up to the horizon that are not recorded yet."""
+    return [row for row in begun.rows[begun.n_recorded :] if row["step"] <= proposal.max_steps]
+
+
+def truncated(ending: Ending, rows: Sequence[Row], proposal: Proposal, target: Target) -> Ending:
+    """The end of a trial as its proposal's horizon makes it, though it was trained under a higher one.
+
+    A horizon is a point of the evaluation grid, so a trial that came beyond it was evaluated there.
+
+    Args:
+        ending: under a horizon at least as high.
+        rows: all its measurements.
+        proposal: with the horizon that is settled.
+        target: of the experiment.
+
+    Returns:
+        The end; the same one where the horizon changes nothing.
+    """
+    horizon = proposal.max_steps
+    outcome = Outcome.CAPPED if proposal.capped else Outcome.EXHAUSTED
+    if ending.steps < horizon:
+        return ending
+    at = next((row for row in rows if row["step"] == horizon), None)
+    if ending.steps == horizon:
+        # Either the evaluation there ended it, or it trained on and failed before the next one.
+        failed_later = ending.outcome.broken and at is not None
+        ran_out = ending.outcome in (Outcome.CAPPED, Outcome.EXHAUSTED)
+        return replace(ending, outcome=outcome, message=None) if failed_later or ran_out else ending
+    assert at is not None
+    best = target.direction.worst  # where it went on, everything measured was finite
+    for row in rows:
+        if row["step"] <= horizon and target.direction.better(row[target.metric], best):
+            best = row[target.metric]
+    share = at["train_seconds"] / ending.train_seconds if ending.train_seconds else 1.0
+    return replace(
+        ending,
+        outcome=outcome,
+        message=None,
+        steps=horizon,
+        crossing=None,
+        best_value=best,
+        train_seconds=at["train_seconds"],
+        evaluate_seconds=share * ending.evaluate_seconds,
+    )
+
+
+__all__ = ["Dispatcher", "Record", "Row", "truncated"]
