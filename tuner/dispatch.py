@@ -60,6 +60,7 @@ class Dispatcher:
         """
         self._protocol, self._records, self._target, self._record = protocol, records, target, record
         self._begun: dict[str, _Begun] = {}
+        self._stirred: set[int] = set()  # studies in which a trial has ended since `falls` was last asked
 
     @property
     def running(self) -> list[Proposal]:
@@ -90,7 +91,7 @@ class Dispatcher:
         begun = self._begun[trial_id]
         begun.rows += rows
         if self._protocol.settled(begun.proposal, self._records):
-            proposal = self._revised(begun.proposal)
+            proposal = self._protocol.revised(begun.proposal, self._records)
             self._record(proposal, _unrecorded(begun, proposal), None)
             begun.n_recorded = len(begun.rows)
 
@@ -99,8 +100,9 @@ class Dispatcher:
         begun = self._begun[trial_id]
         begun.rows += rows
         begun.ending = ending
+        self._stirred.add(begun.proposal.batch_size)
         while (settled := self._one_settled(begun.proposal.batch_size)) is not None:
-            proposal = self._revised(settled.proposal)
+            proposal = self._protocol.revised(settled.proposal, self._records)
             assert settled.ending is not None
             ending = truncated(settled.ending, settled.rows, proposal, self._target)
             self._record(proposal, _unrecorded(settled, proposal), ending)
@@ -113,16 +115,16 @@ class Dispatcher:
     def falls(self) -> dict[str, int]:
         """The trials whose horizon has fallen since their worker was told, with the horizon that it is now."""
         fallen = {}
+        crossings = {batch_size: self._crossings(batch_size) for batch_size in self._stirred}
+        self._stirred.clear()
         for begun in self._begun.values():
-            if begun.ending is None:
-                revised = self._revised(begun.proposal)
+            if begun.ending is None and begun.proposal.batch_size in crossings:
+                heard = crossings[begun.proposal.batch_size]
+                revised = self._protocol.revised(begun.proposal, self._records, heard)
                 if revised.max_steps < begun.proposal.max_steps:
                     begun.proposal = revised
                     fallen[revised.trial_id] = revised.max_steps
         return fallen
-
-    def _revised(self, proposal: Proposal) -> Proposal:
-        return self._protocol.revised(proposal, self._records, self._crossings(proposal.batch_size))
 
     def _crossings(self, batch_size: int) -> list[tuple[int, int]]:
         ended = (b for b in self._begun.values() if b.ending is not None and b.proposal.batch_size == batch_size)
