@@ -19,7 +19,7 @@ from search_spaces.outcome import Outcome, Stage
 from tuner.protocol.proposal import TrialRecord
 
 if TYPE_CHECKING:
-    from tuner.scheduler import Dispatcher
+    from tuner.scheduler import WorkerScheduler
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0
@@ -38,7 +38,7 @@ class Display(AbstractContextManager["Display"]):
         self._experiment, self._console = experiment, console
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._begun, self._last = time.monotonic(), -_LINE_SECONDS
-        self._told: set[str] = set()  # nodes whose being set aside was said
+        self._told = 0  # notes that were said
 
     def __enter__(self) -> Display:
         """Start the live table, or say that workers are starting, which takes some seconds."""
@@ -55,44 +55,42 @@ class Display(AbstractContextManager["Display"]):
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, dispatcher: Dispatcher) -> None:
-        """Show the state, unless that was done a moment ago; a node that was set aside is named at once."""
-        for name in dispatcher.set_aside:
-            if name not in self._told:
-                self._told.add(name)
-                node = dispatcher.nodes[name]
-                say(self._console, f"note: {node.host} (node {name[:8]}) is not used any more: {node.problem}")
+    def __call__(self, scheduler: WorkerScheduler) -> None:
+        """Show the state, unless that was done a moment ago; notes are said at once."""
+        for note in scheduler.notes[self._told :]:
+            say(self._console, f"note: {note}")
+        self._told = len(scheduler.notes)
         every = _LINE_SECONDS if self._live is None else _REDRAW_SECONDS
         now = time.monotonic()
-        if now - self._last < every and dispatcher.running:
+        if now - self._last < every and scheduler.running:
             return
         self._last = now
         if self._live is None:
-            say(self._console, _line(self._experiment, dispatcher, now - self._begun))
+            say(self._console, _line(self._experiment, scheduler, now - self._begun))
         else:
-            self._live.update(_table(self._experiment, dispatcher, now - self._begun), refresh=True)
+            self._live.update(_table(self._experiment, scheduler, now - self._begun), refresh=True)
 
 
-def _line(experiment: Experiment, dispatcher: Dispatcher, seconds: float) -> str:
-    ledger = dispatcher.ledger
+def _line(experiment: Experiment, scheduler: WorkerScheduler, seconds: float) -> str:
+    ledger = scheduler.ledger
     reached = {b: _incumbent(records) for b, records in sorted(ledger.records.items())}
     best = " ".join(f"{b}:{steps}" for b, steps in reached.items() if steps is not None)
     return (
-        f"[{seconds:6.0f} s] {ledger.n_finished} trials done, {len(dispatcher.running)} running on "
-        f"{dispatcher.n_workers} workers{_mishaps(dispatcher)}; "
+        f"[{seconds:6.0f} s] {ledger.n_finished} trials done, {len(scheduler.running)} running on "
+        f"{scheduler.n_workers} workers{_mishaps(scheduler)}; "
         f"fewest steps to {experiment.target} by batch size: {best or 'none yet'}"
     )
 
 
-def _mishaps(dispatcher: Dispatcher) -> str:
+def _mishaps(scheduler: WorkerScheduler) -> str:
     """What went wrong with trials by no fault of theirs, and how many failed by their own."""
-    failed = sum(r.outcome.broken for records in dispatcher.ledger.records.values() for r in records)
-    return "".join(f", {n} {word}" for n, word in ((failed, "failed"), (dispatcher.retried, "retried")) if n)
+    failed = sum(r.outcome.broken for records in scheduler.ledger.records.values() for r in records)
+    return "".join(f", {n} {word}" for n, word in ((failed, "failed"), (scheduler.retried, "retried")) if n)
 
 
-def _table(experiment: Experiment, dispatcher: Dispatcher, seconds: float) -> Table:
-    ledger, running = dispatcher.ledger, dispatcher.running
-    done = f"{ledger.n_finished} trials in {seconds:.0f} s on {dispatcher.n_workers} workers{_mishaps(dispatcher)}"
+def _table(experiment: Experiment, scheduler: WorkerScheduler, seconds: float) -> Table:
+    ledger, running = scheduler.ledger, scheduler.running
+    done = f"{ledger.n_finished} trials in {seconds:.0f} s on {scheduler.n_workers} workers{_mishaps(scheduler)}"
     table = Table(
         title=f"{experiment.name}: steps to {experiment.target}",
         caption=f"{done}. Ctrl-C stops gently; the run can be resumed.",
@@ -100,7 +98,7 @@ def _table(experiment: Experiment, dispatcher: Dispatcher, seconds: float) -> Ta
     for name in ("batch size", "searched", "confirmed", "running", "fewest steps", "how trials ended"):
         table.add_column(name, justify="left" if name == "how trials ended" else "right")
     reruns = experiment.confirm.points * experiment.confirm.seeds
-    now = Counter(proposal.batch_size for proposal in running.values())
+    now = Counter(proposal.batch_size for proposal in running)
     for batch_size in experiment.batch_sizes:
         records = ledger.records.get(batch_size, [])
         search = [record for record in records if record.stage is Stage.SEARCH]

@@ -35,7 +35,7 @@ def ours(folder: Path) -> float:
     """Seconds a trial of a whole experiment: search, stopping, ledger on disk, confirmation."""
     begun = time.perf_counter()
     result = run(
-        RunFolder.at(folder / "run"), EXPERIMENT, new=True, address=None, workers=WORKERS, watch=lambda dispatcher: None
+        RunFolder.at(folder / "run"), EXPERIMENT, new=True, address=None, workers=WORKERS, watch=lambda scheduler: None
     )
     return (time.perf_counter() - begun) / result.n_trials
 

@@ -8,7 +8,7 @@ depend on how many workers there are. What is kept here is lost when the driver 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,14 +72,22 @@ class Dispatcher:
         """The trials that have ended and wait for their horizon to be settled."""
         return [begun.proposal for begun in self._begun.values() if begun.ending is not None]
 
-    def take(self) -> Proposal | None:
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to run; asked when nothing runs."""
+        return not self._begun and self._protocol.next_trial(self._records, ()) is None
+
+    def take(self, barred: Collection[str] = ()) -> Proposal | None:
         """The trial for a worker that is idle.
 
+        Args:
+            barred: names of trials that this worker may not have.
+
         Returns:
-            The proposal; None when there is none before a running trial ends. With nothing running, the experiment is
-            complete.
+            The proposal; None when there is none before a running trial ends. With nothing running and nothing barred,
+            the experiment is complete.
         """
-        proposal = self._protocol.next_trial(self._records, self._begun.keys())
+        proposal = self._protocol.next_trial(self._records, self._begun.keys() | barred)
         if proposal is None:
             return None
         proposal = self._protocol.revised(proposal, self._records, self._crossings(proposal.batch_size))
@@ -109,7 +117,7 @@ class Dispatcher:
             del self._begun[proposal.trial_id]
 
     def lost(self, trial_id: str) -> None:
-        """A worker died; the protocol will propose its trial again."""
+        """A worker died, or its trial did not begin to train; the protocol will propose the trial again."""
         del self._begun[trial_id]
 
     def falls(self) -> dict[str, int]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,9 +28,10 @@ from ray.tune.stopper import Stopper
 from search_spaces.options import Resources
 from search_spaces.outcome import Outcome
 from tuner.cluster import ClusterError
+from tuner.dispatch import Dispatcher, Row
 from tuner.ledger import Ledger, trial_row
 from tuner.protocol.proposal import Proposal
-from tuner.protocol.protocol import SearchProtocol
+from tuner.protocol.protocol import PerStudyProtocol
 from tuner.trainable import to_text
 from tuner.training.trial import Ending
 
@@ -72,13 +73,13 @@ class _Worker:
     trained: bool = False  # whether the proposal's training has begun to make steps
 
 
-class Dispatcher(FIFOScheduler):
+class WorkerScheduler(FIFOScheduler):
     """Tune's scheduler: hands trials to workers and records what they bring; all knowledge is in the ledger.
 
     Attributes:
         ledger: what has been recorded.
-        running: the proposals in flight, by trial id.
         nodes: the nodes where workers have been, by Ray's id.
+        notes: what the user should know, in order.
         retried: how often a trial was begun again, because its worker died or it failed before it trained.
         stopping: set to end the run; the trials in flight are stopped and leave no row.
         error: what ended the run before it was complete. Tune passes over what is raised here.
@@ -86,10 +87,10 @@ class Dispatcher(FIFOScheduler):
 
     def __init__(
         self,
-        protocol: SearchProtocol,
+        protocol: PerStudyProtocol,
         ledger: Ledger,
         nodes: Callable[[], Collection[str]],
-        notice: Callable[[Dispatcher], None],
+        notice: Callable[[WorkerScheduler], None],
     ) -> None:
         """Join protocol and ledger.
 
@@ -100,9 +101,11 @@ class Dispatcher(FIFOScheduler):
             notice: called after every change.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ledger, self._protocol, self._there, self._notice = ledger, protocol, nodes, notice
-        self.running: dict[str, Proposal] = {}
+        self.ledger, self._there, self._notice = ledger, nodes, notice
+        self._dispatcher = Dispatcher(protocol, ledger.records, protocol.experiment.target, self._record)
+        self._places: dict[str, str] = {}  # the node where a trial ran that is not recorded yet
         self.nodes: dict[str, Node] = {}
+        self.notes: list[str] = []
         self.retried = 0
         self.stopping = False
         self.error: Exception | None = None
@@ -111,6 +114,11 @@ class Dispatcher(FIFOScheduler):
         self._stillborn = 0
         self._failures: dict[str, dict[str, Ending]] = defaultdict(dict)  # of trials that did not train, by node
         self._deaths: dict[str, list[str]] = defaultdict(list)  # nodes on which a trial's worker died
+
+    @property
+    def running(self) -> list[Proposal]:
+        """The trials that workers are at."""
+        return self._dispatcher.running
 
     @property
     def set_aside(self) -> list[str]:
@@ -166,7 +174,7 @@ class Dispatcher(FIFOScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """A worker was stopped, as its node was set aside."""
-        self._let_go(self._workers.pop(trial.trial_id))
+        self._lose(self._workers.pop(trial.trial_id))
         self._hand_out(tune_controller)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
@@ -184,25 +192,42 @@ class Dispatcher(FIFOScheduler):
     def _brought(self, worker: _Worker, rows: list[dict[str, Any]], ending: Ending | None) -> None:
         proposal, node = worker.proposal, self.nodes[worker.node]
         assert proposal is not None
-        self.ledger.measured(rows)
         if not worker.trained and any(row["step"] > 0 for row in rows):
             worker.trained = node.trained = True
             node.strikes = 0
             self._acquit(proposal.trial_id)
+        if ending is None:
+            self._dispatcher.reported(proposal.trial_id, rows)
+            return
+        if ending.outcome is Outcome.FAILED and ending.steps == 0 and not self._settled(worker, proposal, ending):
+            self._lose(worker)
+            return
+        self._set_free(worker)
+        self._dispatcher.ended(proposal.trial_id, rows, ending)
+        for trial_id, max_steps in self._dispatcher.falls().items():
+            for other in self._workers.values():
+                if other.proposal is not None and other.proposal.trial_id == trial_id:
+                    _actor(other).lower.remote(trial_id, max_steps)
+
+    def _record(self, proposal: Proposal, rows: Sequence[Row], ending: Ending | None) -> None:
+        """Write down what the dispatcher lets go."""
+        self.ledger.measured(rows)
         if ending is not None:
-            self._let_go(worker)
-            if ending.outcome is Outcome.FAILED and ending.steps == 0 and not self._settled(worker, proposal, ending):
-                self.retried += 1
-                return
-            self.ledger.finished(trial_row(proposal, ending, host=node.host, node=worker.node))
+            place = self._places.pop(proposal.trial_id)
+            self.ledger.finished(trial_row(proposal, ending, host=self.nodes[place].host, node=place))
             self._failures.pop(proposal.trial_id, None)
             self._deaths.pop(proposal.trial_id, None)
 
-    def _let_go(self, worker: _Worker) -> None:
-        """The worker's proposal is no longer in flight; without a row the protocol proposes it again."""
-        if worker.proposal is not None:
-            self.running.pop(worker.proposal.trial_id)
+    def _set_free(self, worker: _Worker) -> None:
         worker.proposal, worker.trained, self._changed = None, False, True
+
+    def _lose(self, worker: _Worker) -> None:
+        """Nothing is to be recorded of what a worker was at; the protocol proposes it again."""
+        if worker.proposal is not None:
+            self._dispatcher.lost(worker.proposal.trial_id)
+            del self._places[worker.proposal.trial_id]
+            self._set_free(worker)
+            self.retried += 1
 
     # Whose fault it was
 
@@ -228,6 +253,7 @@ class Dispatcher(FIFOScheduler):
 
     def _put_aside(self, name: str, problem: str) -> None:
         self.nodes[name].problem = problem
+        self.notes.append(f"{self.nodes[name].host} (node {name[:8]}) is not used any more: {problem}")
         if len(self.set_aside) == len(self.nodes) and not self._may_come():
             reasons = "; ".join(f"{node.host}: {node.problem}" for node in self.nodes.values())
             raise ClusterError(f"no node can run the experiment: {reasons}")
@@ -243,18 +269,20 @@ class Dispatcher(FIFOScheduler):
 
     def _died(self, worker: _Worker, proposal: Proposal) -> None:
         """A worker died with a trial. Where its node died too that says nothing; else it may be the trial's doing."""
-        self._let_go(worker)
-        self.retried += 1
         deaths = self._deaths[proposal.trial_id]
         deaths.append(worker.node)
         alive = self._there()
         counts = Counter(node for node in deaths if node in alive)
-        if len(counts) > 1 or max(counts.values(), default=0) >= _DEATHS:
-            host, now = self.nodes[worker.node].host, time.time()
-            message = f"the worker process died, also when the trial was tried again (last on {host})"
-            steps = self.ledger.last_step(proposal.trial_id)
-            ending = Ending(Outcome.FAILED, message, steps, None, None, 0.0, 0.0, now, now)
-            self.ledger.finished(trial_row(proposal, ending, host=host, node=worker.node))
+        if len(counts) < 2 and max(counts.values(), default=0) < _DEATHS:
+            self._lose(worker)
+            return
+        now = time.time()
+        message = "the worker process died, also when the trial was tried again"
+        steps = self.ledger.last_step(proposal.trial_id)
+        self._set_free(worker)
+        self._dispatcher.ended(
+            proposal.trial_id, [], Ending(Outcome.FAILED, message, steps, None, None, 0.0, 0.0, now, now)
+        )
 
     # What is handed out
 
@@ -270,19 +298,18 @@ class Dispatcher(FIFOScheduler):
                 barred = self._barred(worker.node)
                 if self.stopping or worker.proposal is not None or (barred and not suspects and self._suspect(worker)):
                     continue
-                proposal = self._protocol.next_trial(self.ledger.records, self.running.keys() | barred)
+                proposal = self._dispatcher.take(barred)
                 if proposal is not None:
                     self._give(controller, worker, proposal)
                 elif not barred:
                     break
-        if not self.running and self._protocol.next_trial(self.ledger.records, ()) is None:
+        if not self.running and self._dispatcher.complete:
             self.stopping = True
 
     def _give(self, controller: Any, worker: _Worker, proposal: Proposal) -> None:
-        worker.proposal = self.running[proposal.trial_id] = proposal
+        worker.proposal, self._places[proposal.trial_id] = proposal, worker.node
         seconds = max(_REPORT_SECONDS, _ALL_REPORT_SECONDS * len(self._workers))
-        actor: Any = worker.trial.temporary_state.ray_actor
-        actor.offer.remote(to_text(proposal), seconds)
+        _actor(worker).offer.remote(to_text(proposal), seconds)
         controller._schedule_trial_train(worker.trial)
 
     def _barred(self, name: str) -> Collection[str]:
@@ -306,28 +333,33 @@ class Dispatcher(FIFOScheduler):
         return {}
 
 
+def _actor(worker: _Worker) -> Any:
+    """Ray's handle of a worker, whose methods are called in the order of the calls."""
+    return worker.trial.temporary_state.ray_actor
+
+
 class Workers(Searcher):
     """Tune's search algorithm: asks for workers, as many as are wanted."""
 
-    def __init__(self, dispatcher: Dispatcher, wanted: Callable[[], int]) -> None:
+    def __init__(self, scheduler: WorkerScheduler, wanted: Callable[[], int]) -> None:
         """Watch how many there are.
 
         Args:
-            dispatcher: who employs them.
+            scheduler: who employs them.
             wanted: how many there should be.
         """
         super().__init__()
-        self._dispatcher, self._wanted = dispatcher, wanted
+        self._scheduler, self._wanted = scheduler, wanted
         self._living: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a string
         """Ask for one more worker, `None` for "not now", or `FINISHED`."""
-        if self._dispatcher.stopping:
+        if self._scheduler.stopping:
             return str(Searcher.FINISHED)
         if len(self._living) >= self._wanted():
             return None
         self._living.add(trial_id)
-        return {"avoid": sorted(self._dispatcher.set_aside)}
+        return {"avoid": sorted(self._scheduler.set_aside)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A worker is gone."""
@@ -345,15 +377,15 @@ class Workers(Searcher):
 
 
 class StopWhenAsked(Stopper):
-    """Stops all workers once the dispatcher was told to, or has nothing left."""
+    """Stops all workers once the scheduler was told to, or has nothing left."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        """Watch a dispatcher.
+    def __init__(self, scheduler: WorkerScheduler) -> None:
+        """Watch a scheduler.
 
         Args:
-            dispatcher: whose `stopping` is watched.
+            scheduler: whose `stopping` is watched.
         """
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No worker is stopped for itself."""
@@ -361,7 +393,7 @@ class StopWhenAsked(Stopper):
 
     def stop_all(self) -> bool:
         """Whether the run was told to end."""
-        return self._dispatcher.stopping
+        return self._scheduler.stopping
 
 
 def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:

@@ -22,10 +22,12 @@ from tuner.cluster import ray_running, rooms
 from tuner.environment import describe_environment
 from tuner.lease import held
 from tuner.ledger import Ledger
+from tuner.plan import resolved
 from tuner.protocol.protocol import PerStudyProtocol
+from tuner.workloads.registry import is_function
 
 if TYPE_CHECKING:
-    from tuner.scheduler import Dispatcher
+    from tuner.scheduler import WorkerScheduler
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SessionResult:
     set_aside: tuple[tuple[str, str], ...] = ()
 
 
-Watch = Callable[["Dispatcher"], None]
+Watch = Callable[["WorkerScheduler"], None]
 
 
 def run(
@@ -67,7 +69,7 @@ def run(
         new: make the folder; otherwise go on with what is in it.
         address: of a Ray cluster; None starts Ray on this machine.
         workers: trials at once; None = as many as the machine or cluster holds.
-        watch: called after every change with the dispatcher, which knows ledger, proposals in flight and nodes.
+        watch: called after every change with the scheduler, which knows ledger, proposals in flight and nodes.
 
     Returns:
         What was done.
@@ -77,7 +79,9 @@ def run(
             user's code cannot be packed, or the cluster cannot be reached. Nothing was written then.
     """
     begun = time.monotonic()
-    protocol = PerStudyProtocol(experiment)
+    # A training function is told its horizon when it begins.
+    falls = not is_function(experiment.workload.name)
+    protocol = PerStudyProtocol(experiment, horizon_falls=falls)
     if new and folder.occupied():
         remedy = f"go on with `bcrit resume {folder}` or choose another with --out"
         raise InputError(str(folder), [f"the run folder exists, and a run is never overwritten; {remedy}"])
@@ -95,6 +99,8 @@ def run(
         if new and folder.has(EXPERIMENT):
             raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])
         if new:
+            experiment = resolved(experiment, wanted())
+            protocol = PerStudyProtocol(experiment, horizon_falls=falls)
             try:
                 folder.write_experiment(experiment)  # first: whatever happens from here on can be resumed
             except OSError as error:
@@ -102,14 +108,20 @@ def run(
             if own is not None:
                 folder.write_bytes(CODE, own.archive)
         _note_environment(folder, experiment, own)
-        from tuner.scheduler import Dispatcher
+        from tuner.scheduler import WorkerScheduler
 
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment, lease)
         before = ledger.trial_ids
-        dispatcher = Dispatcher(protocol, ledger, partial(rooms, experiment.resources), watch)
+        scheduler = WorkerScheduler(protocol, ledger, partial(rooms, experiment.resources), watch)
+        most = experiment.search.at_once * len(experiment.batch_sizes)
+        if wanted() > most:
+            scheduler.notes.append(
+                f"there are {wanted()} workers, but at most {most} search trials run at once "
+                f"(search.parallel_per_study: {experiment.search.at_once}); the others wait for re-runs"
+            )
         here = "" if address is not None else brought or os.getcwd()
         try:
-            _tune(experiment, folder, dispatcher, wanted, here)
+            _tune(experiment, folder, scheduler, wanted, here)
         finally:
             ledger.close()
         seconds, slots = time.monotonic() - ready, wanted()
@@ -121,8 +133,8 @@ def run(
         n_trials=len(new_records),
         training_share=sum(record.train_seconds for record in new_records) / (seconds * slots),
         evaluation_share=sum(record.evaluate_seconds for record in new_records) / (seconds * slots),
-        retried=dispatcher.retried,
-        set_aside=tuple((node.host, node.problem) for node in dispatcher.nodes.values() if node.problem is not None),
+        retried=scheduler.retried,
+        set_aside=tuple((node.host, node.problem) for node in scheduler.nodes.values() if node.problem is not None),
     )
 
 
@@ -160,14 +172,13 @@ def _untouched(folder: RunFolder) -> Iterator[None]:
 
 
 def _tune(
-    experiment: Experiment, folder: RunFolder, dispatcher: Dispatcher, wanted: Callable[[], int], code: str
+    experiment: Experiment, folder: RunFolder, scheduler: WorkerScheduler, wanted: Callable[[], int], code: str
 ) -> None:
-    """Let Tune run workers until the dispatcher has nothing left."""
+    """Let Tune run workers until the scheduler has nothing left."""
     from ray import tune
 
     from tuner.scheduler import StopWhenAsked, Workers, place
     from tuner.trainable import Worker
-    from tuner.workloads.registry import is_function
 
     trainable = tune.with_parameters(
         Worker, experiment=experiment.to_dict(), folder=code, function=is_function(experiment.workload.name)
@@ -176,8 +187,8 @@ def _tune(
         tuner = tune.Tuner(
             tune.with_resources(trainable, partial(place, experiment.resources)),
             tune_config=tune.TuneConfig(
-                search_alg=Workers(dispatcher, wanted),
-                scheduler=dispatcher,
+                search_alg=Workers(scheduler, wanted),
+                scheduler=scheduler,
                 num_samples=10**9,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
             ),
@@ -185,26 +196,26 @@ def _tune(
                 name=time.strftime("%Y%m%d-%H%M%S"),
                 storage_path=folder.path(RAY) if folder.is_local else scratch,
                 verbose=0,
-                stop=StopWhenAsked(dispatcher),
-                failure_config=tune.FailureConfig(max_failures=0),  # the dispatcher tries again
+                stop=StopWhenAsked(scheduler),
+                failure_config=tune.FailureConfig(max_failures=0),  # the scheduler tries again
                 # Otherwise Tune saves one when a worker ends, on the worker's node and under the driver's path.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )
-        with _gentle_interrupt(dispatcher):
+        with _gentle_interrupt(scheduler):
             tuner.fit()
-    if dispatcher.error is not None:
-        raise dispatcher.error
+    if scheduler.error is not None:
+        raise scheduler.error
 
 
 @contextmanager
-def _gentle_interrupt(dispatcher: Dispatcher) -> Iterator[None]:
+def _gentle_interrupt(scheduler: WorkerScheduler) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the run after the current reports; a second one ends it at once."""
 
     def stop(number: int, frame: Any) -> None:
-        if dispatcher.stopping:
+        if scheduler.stopping:
             raise KeyboardInterrupt
-        dispatcher.stopping = True
+        scheduler.stopping = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

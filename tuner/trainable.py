@@ -101,6 +101,16 @@ class Worker(tune.Trainable):
         limits = Limits(self._proposal.max_steps, self._proposal.capped, rungs, resolution, stop, coarse)
         self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
 
+    def lower(self, trial_id: str, max_steps: int) -> None:
+        """Let a trial end earlier than it was told, if it is still the one at work.
+
+        Args:
+            trial_id: which.
+            max_steps: its horizon.
+        """
+        if self._trial is not None and self._proposal.trial_id == trial_id:
+            self._trial.lower(max_steps)
+
     def step(self) -> dict[str, Any]:
         """Train for a while and report the measurements, and the ending once there is one; at first, the node."""
         if not self._ready:

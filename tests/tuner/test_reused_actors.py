@@ -34,7 +34,7 @@ EXPERIMENT = parse_experiment(
 
 def test_every_trial_of_a_run_with_reused_actors_is_what_one_process_computes_alone(tmp_path: Path) -> None:
     folder = RunFolder.at(tmp_path / "run")
-    result = run(folder, EXPERIMENT, new=True, address=None, workers=2, watch=lambda dispatcher: None)
+    result = run(folder, EXPERIMENT, new=True, address=None, workers=2, watch=lambda scheduler: None)
     assert result.complete and result.workers == 2
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

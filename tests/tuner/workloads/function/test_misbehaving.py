@@ -103,7 +103,7 @@ def experiment(**changes: Any) -> Experiment:
 
 
 def started(folder: RunFolder, made: Experiment) -> RunFolder:
-    result = run(folder, made, new=True, address=None, workers=2, watch=lambda dispatcher: None)
+    result = run(folder, made, new=True, address=None, workers=2, watch=lambda scheduler: None)
     assert result.complete
     return folder
 
