@@ -255,6 +255,9 @@ def _locked(folder: RunFolder, path: Path) -> Iterator[Holder]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(str(folder), [_refusal(before)]) from error
+        if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
+            # Its holder took it away between opening and locking, since nothing was begun here.
+            raise InputError(str(folder), [_refusal(None)])
         me = Holder(
             host=socket.gethostname(),
             user=_user(),

@@ -88,12 +88,15 @@ def run(
     if new and not folder.creatable():
         raise InputError(str(folder), ["no folder can be made here; choose a place that you may write to"])
     if not new and protocol.next_trial(Ledger.open(folder, experiment).records, ()) is None:
+        if folder.has_log():  # the session that ran the last trial was killed before all of it had arrived
+            with held(folder) as lease:
+                Ledger.open(folder, experiment, lease).close()
         return SessionResult(complete=True)
     own = _code(folder, new) if code.is_own(experiment) else None
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
     with (
-        _untouched(folder),
         held(folder) as lease,
+        _untouched(folder),  # its lock file goes while it is held, so that nobody else can have taken it
         ray_running(address, workers, experiment.resources, brought) as wanted,
     ):
         if new and folder.has(EXPERIMENT):

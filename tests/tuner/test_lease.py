@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -108,13 +110,26 @@ def test_a_process_that_was_killed_leaves_the_run_free_for_its_machine(
 
 
 def test_an_empty_lock_of_an_older_version_is_respected(tmp_path: Path) -> None:
-    import fcntl
-
     folder = RunFolder.at(tmp_path)
     with open(folder.path(LOCK), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process is running this experiment; wait"), held(folder):
             pass
+
+
+def test_a_lock_file_that_its_holder_took_away_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, lock = RunFolder.at(tmp_path), fcntl.flock
+
+    def lock_late(file: TextIO, how: int) -> None:
+        Path(folder.path(LOCK)).unlink()  # by a process that could not begin its run
+        lock(file, how)
+
+    monkeypatch.setattr("tuner.lease.fcntl.flock", lock_late)
+    with pytest.raises(InputError, match="another process is running this experiment"), held(folder):
+        pass
+    monkeypatch.setattr("tuner.lease.fcntl.flock", lock)
+    with held(folder):
+        pass
 
 
 def test_another_machine_is_refused_while_the_lease_lives(store: ObjectStore, elsewhere: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from tests.tuner.test_ledger import EXPERIMENT, ending, finish, measurements, pr
 from tuner import uploader
 from tuner.lease import LeaseLost
 from tuner.ledger import Ledger, trial_row
+from tuner.session import run
 from tuner.uploader import DeliveryError
 
 ROOT = Path(__file__).parents[2]
@@ -243,3 +244,16 @@ def test_a_machine_that_comes_back_with_an_old_log_adds_only_what_is_missing(
     numbers, steps = rows(folder)
     assert numbers == [0, 1] and in_parts(folder, TRIALS).num_rows == 2
     assert [len(steps[proposal(number).trial_id]) for number in range(3)] == [10, 5, 6]
+
+
+def test_resuming_a_run_whose_last_session_was_killed_at_its_end_delivers_without_ray(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploader, "_DELIVER_SECONDS", 1e6)
+    folder.write_experiment(EXPERIMENT)
+    finish(Ledger.open(folder, EXPERIMENT), 0)
+    monkeypatch.setattr("tuner.session.PerStudyProtocol.next_trial", lambda *given: None)
+    result = run(folder, EXPERIMENT, new=False, address=None, workers=None, watch=lambda dispatcher: None)
+    assert result.complete and result.n_trials == 0
+    assert in_parts(folder, TRIALS).num_rows == 1 and in_parts(folder, MEASUREMENTS).num_rows == 10
+    assert not folder.has_log()
