@@ -31,12 +31,17 @@ def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         Columns of the schema first, then the others in order of appearance.
     """
     known = {field.name: field for field in arrow_schema(table)}
-    fields, columns = [], []
-    for name in dict.fromkeys(chain(known, chain.from_iterable(rows))):
-        values = [row.get(name) for row in rows]
-        fields.append(known.get(name) or pa.field(name, _type_of(values)))
-        columns.append(_column(values, fields[-1].type))
-    return pa.table(columns, schema=pa.schema(fields))
+    schema = pa.schema(
+        [
+            known.get(name) or pa.field(name, _type_of([row.get(name) for row in rows]))
+            for name in dict.fromkeys(chain(known, chain.from_iterable(rows)))
+        ]
+    )
+    try:
+        whole = pa.array(rows, pa.struct(list(schema)))
+    except (pa.ArrowInvalid, pa.ArrowTypeError):  # cell by cell, at ten times the cost, only where it must be
+        return pa.table([[_plain(row.get(f.name), f.type) for row in rows] for f in schema], schema=schema)
+    return pa.Table.from_batches([pa.RecordBatch.from_struct_array(whole)], schema)
 
 
 def _type_of(values: Sequence[Any]) -> pa.DataType:
@@ -47,14 +52,6 @@ def _type_of(values: Sequence[Any]) -> pa.DataType:
         if all(issubclass(kind, python) for kind in found):
             return arrow
     return pa.float64()
-
-
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Values as a column; converted one by one, at five times the cost, only where Arrow does not take them so."""
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        return pa.array([_plain(value, kind) for value in values], kind)
 
 
 def _plain(value: Any, kind: pa.DataType) -> Any:

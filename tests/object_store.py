@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import Request, urlopen
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -24,6 +25,8 @@ class ObjectStore(logging.Handler):
         self.requests: list[str] = []
         self._port = 0
         self.back()
+        # What another store of this process held is gone: moto keeps everything in one place.
+        urlopen(Request(f"http://127.0.0.1:{self._port}/moto-api/reset", method="POST")).close()
         made, _ = fs.FileSystem.from_uri(f"s3://bucket?{self.options}&allow_bucket_creation=true")
         made.create_dir("bucket")
         logging.getLogger("werkzeug").addHandler(self)

@@ -135,6 +135,14 @@ def test_columns_keep_the_type_of_their_values() -> None:
     ]
 
 
+def test_values_that_arrow_does_not_take_as_they_are_become_what_the_column_holds() -> None:
+    odd = {"trial_id": 5, "step": 1, "examples": 8, "train_seconds": True, "loss": float("nan"), "empty": None}
+    table = to_arrow(MEASUREMENTS, [odd, *rows("a", range(1))])
+    assert table["trial_id"].to_pylist() == ["5", "a"] and table["train_seconds"].to_pylist() == [1.0, 0.0]
+    assert [str(value) for value in table["loss"].to_pylist()] == ["nan", "1.0"]
+    assert table.schema.field("empty").type == pa.null() and to_arrow(MEASUREMENTS, []).num_rows == 0
+
+
 @pytest.fixture(scope="module")
 def store() -> Iterator[ObjectStore]:
     with object_store() as found:
