@@ -16,6 +16,7 @@ import pytest
 
 from analysis.parted_tables import PartedTables
 from analysis.run_folder import RunFolder
+from search_spaces.load import parse_experiment
 from search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from tests.object_store import ObjectStore, object_store
 from tests.tuner.test_ledger import EXPERIMENT, ending, finish, measurements, proposal
@@ -250,10 +251,11 @@ def test_resuming_a_run_whose_last_session_was_killed_at_its_end_delivers_withou
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uploader, "_DELIVER_SECONDS", 1e6)
-    folder.write_experiment(EXPERIMENT)
-    finish(Ledger.open(folder, EXPERIMENT), 0)
+    experiment = parse_experiment({**EXPERIMENT.to_dict(), "workload": "tests.scripted:ExactHyperbola"}, "test")
+    folder.write_experiment(experiment)
+    finish(Ledger.open(folder, experiment), 0)
     monkeypatch.setattr("tuner.session.PerStudyProtocol.next_trial", lambda *given: None)
-    result = run(folder, EXPERIMENT, new=False, address=None, workers=None, watch=lambda dispatcher: None)
+    result = run(folder, experiment, new=False, address=None, workers=None, watch=lambda dispatcher: None)
     assert result.complete and result.n_trials == 0
     assert in_parts(folder, TRIALS).num_rows == 1 and in_parts(folder, MEASUREMENTS).num_rows == 10
     assert not folder.has_log()
