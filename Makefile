@@ -2,18 +2,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint setup
+.PHONY: demo test test-long lint setup
 
 demo: .venv/installed
 	$(BIN)/bcrit tune examples/digits.yaml
 
+# The tests begin some hundred processes that import the same files: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
+
+# What repeats a proof of `make test` more often or on more cases, and takes minutes.
+test-long: setup
+	$(PYTEST) -m long
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 setup: .venv/developed
 

@@ -64,7 +64,10 @@ def test_the_search_finds_the_true_optimum_and_never_beats_it() -> None:
     assert np.median(excess) <= 0.05
 
 
-@pytest.mark.parametrize("high", [0.1, 0.25, 0.5, 0.9], ids=str)
+LONG = [pytest.param(high, marks=pytest.mark.long) for high in (0.1, 0.5)]
+
+
+@pytest.mark.parametrize("high", [0.25, 0.9, *LONG], ids=str)
 def test_a_box_that_ends_short_is_flagged_where_it_binds_and_only_there(high: float) -> None:
     spec = experiment(f"log from 0.0005 to {high}", boundary={"max_rounds": 0})
     records = simulate(spec, WORKLOAD)

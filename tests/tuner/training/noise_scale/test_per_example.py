@@ -65,15 +65,18 @@ def test_errors_are_the_jackknifes_of_estimates_that_leave_a_block_out() -> None
     assert (found.numerator_error, found.denominator_error) == pytest.approx(errors, rel=1e-4)
 
 
-def test_linear_regression_is_unbiased_and_its_interval_covers_92_to_98_of_100() -> None:
+@pytest.mark.parametrize(
+    ("seeds", "least", "most"), [(40, 0.85, 1.0), pytest.param(300, 0.92, 0.98, marks=pytest.mark.long)]
+)
+def test_linear_regression_is_unbiased_and_its_interval_covers(seeds: int, least: float, most: float) -> None:
     parameters = {"w": W}
     found: list[Ratio] = [
-        measure_b_simple(squared_error, parameters, regression(400, seed), chunk=400).total for seed in range(300)
+        measure_b_simple(squared_error, parameters, regression(400, seed), chunk=400).total for seed in range(seeds)
     ]
     for side, truth in (("numerator", TR_SIGMA), ("denominator", G_SQ)):
         values = np.array([getattr(r, side) for r in found])
         assert abs(values.mean() - truth) < 4 * values.std() / len(values) ** 0.5
-    assert 0.92 < np.mean([r.low <= TR_SIGMA / G_SQ <= (r.high or np.inf) for r in found]) < 0.98
+    assert least < np.mean([r.low <= TR_SIGMA / G_SQ <= (r.high or np.inf) for r in found]) <= most
 
 
 def test_all_of_a_data_set_gives_its_scale_without_error() -> None:
