@@ -8,7 +8,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from analysis.run_folder import RunFolder
+from search_spaces.load import parse_experiment, read_yaml
 from search_spaces.tables import MEASUREMENTS, TRIALS
+from tests.bcrit.command import ROOT, bcrit, command, process
+from tests.tuner.landscape.small import filled
 
-ROOT = Path(__file__).parents[2]
 SCRIPTED = """
 name: scripted
 workload: {name: tests.scripted:ExactHyperbola, s_min: 100, b_crit: 64}
@@ -34,15 +35,8 @@ budget: {steps: 800, examples: 10_000}
 search: {trials: 36}
 confirm: {points: 1, seeds: 2}
 """
+SHORT = SCRIPTED.replace("[8, 32, 128, 512]", "[8, 512]").replace("trials: 36", "trials: 16")
 TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at", "host", "node"]
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "bcrit", *map(str, arguments)]
-
-
-def bcrit(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -62,7 +56,29 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(experiment: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = experiment.parent / "whole"
-    return folder, bcrit("tune", experiment, "--out", folder, "--json")
+    return folder, process("tune", experiment, "--out", folder, "--json")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment for runs that are disturbed."""
+    path = tmp_path_factory.mktemp("short") / "short.yaml"
+    path.write_text(SHORT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(short: Path) -> Path:
+    """Its trials one after the other in one process, without Ray: where every run of it must end."""
+    folder = short.parent / "undisturbed"
+    filled(folder, parse_experiment(read_yaml(SHORT, short.name), short.name))
+    return folder
+
+
+def ends_as(undisturbed: Path, folder: Path) -> None:
+    """No row is lost, doubled or different."""
+    for expected, found in zip(tables(undisturbed), tables(folder), strict=True):
+        pd.testing.assert_frame_equal(expected, found[expected.columns])
 
 
 def test_an_exact_hyperbola_comes_back_through_the_whole_chain(
@@ -132,7 +148,7 @@ def test_a_run_folder_is_never_overwritten(
 def test_resuming_a_complete_run_runs_nothing(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = run
     before = tables(folder)
-    done = bcrit("resume", folder)
+    done = process("resume", folder)
     assert done.returncode == 0, done.stderr
     for old, new in zip(before, tables(folder), strict=True):
         pd.testing.assert_frame_equal(old, new)
@@ -170,56 +186,56 @@ def n_finished(folder: Path) -> int:
     return int(RunFolder.at(folder).read(TRIALS).num_rows)
 
 
+def until(folder: Path, finished: int, driver: subprocess.Popen[Any]) -> None:
+    """Wait for so many finished trials, or for the end. Looking more often would take the run's own processor time."""
+    deadline = time.monotonic() + 150
+    while driver.poll() is None and n_finished(folder) < finished and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def trial_workers(process: subprocess.Popen[Any]) -> list[int]:
     listing = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     mine = descendants(process.pid)
     return [int(line.split()[0]) for line in listing.splitlines() if "ray::" in line and int(line.split()[0]) in mine]
 
 
-def test_killed_runs_end_where_an_uninterrupted_one_does(
-    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
+def test_killed_runs_end_where_an_undisturbed_one_does(
+    undisturbed: Path, short: Path, tmp_path: Path, kills: int
 ) -> None:
-    """SIGKILL of everything at seeded random moments, from before the folder exists to the confirmation."""
-    whole, _ = run
-    folder, moments = experiment.parent / "killed", random.Random(1)
-    for _ in range(10):
+    """SIGKILL of everything, first while it starts, then at seeded random moments up to the confirmation."""
+    folder, chance = tmp_path / "killed", random.Random(1)
+    moments = [(0, chance.uniform(1.0, 7.0))]  # finished trials, and seconds after them
+    moments += sorted((chance.randrange(36), chance.uniform(0.0, 0.3)) for _ in range(kills))
+    for finished, seconds in moments:
         begun = (folder / "experiment.yaml").exists()
-        arguments = ["resume", folder] if begun else ["tune", experiment, "--out", folder]
-        process = start(*arguments)
+        driver = start("resume", folder) if begun else start("tune", short, "--out", folder)
+        until(folder, finished, driver)
         try:
-            process.wait(timeout=moments.uniform(1.0, 9.0))
+            driver.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
-            kill_tree(process)
+            kill_tree(driver)
         else:
             break  # it was complete before its moment came
-    begun = (folder / "experiment.yaml").exists()  # on a slow machine no moment may have come so late
-    done = bcrit("resume", folder) if begun else bcrit("tune", experiment, "--out", folder)
+    done = process("resume", folder)
     assert done.returncode == 0, done.stderr
-    for expected, found in zip(tables(whole), tables(folder), strict=True):
-        pd.testing.assert_frame_equal(expected, found[expected.columns])
+    ends_as(undisturbed, folder)
 
 
-def test_a_killed_worker_costs_no_trial(run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path) -> None:
-    whole, _ = run
-    folder = experiment.parent / "worker-killed"
-    process = start("tune", experiment, "--out", folder)
-    for finished in (3, 20, 40):
-        deadline = time.monotonic() + 150
-        while n_finished(folder) < finished and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(trial_workers(process)[-1], signal.SIGKILL)
-    assert process.wait(timeout=120) == 0
-    for expected, found in zip(tables(whole), tables(folder), strict=True):
-        pd.testing.assert_frame_equal(expected, found[expected.columns])
+def test_a_killed_worker_costs_no_trial(undisturbed: Path, short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "worker-killed"
+    driver = start("tune", short, "--out", folder)
+    for finished in (3, 10, 20):
+        until(folder, finished, driver)
+        os.kill(trial_workers(driver)[-1], signal.SIGKILL)
+    assert driver.wait(timeout=120) == 0
+    ends_as(undisturbed, folder)
 
 
-def test_a_run_that_cannot_be_recorded_ends_and_can_be_resumed(
-    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
-) -> None:
-    whole, _ = run
-    folder = experiment.parent / "unwritable"
-    process = subprocess.Popen(
-        command("tune", experiment, "--out", folder),
+def test_a_run_that_cannot_be_recorded_ends_and_can_be_resumed(undisturbed: Path, short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "unwritable"
+    driver = subprocess.Popen(
+        command("tune", short, "--out", folder),
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -230,36 +246,33 @@ def test_a_run_that_cannot_be_recorded_ends_and_can_be_resumed(
         while not (folder / "experiment.yaml").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         (folder / "trials").touch()  # a file: no part can be written into it
-        _, errors = process.communicate(timeout=120)
+        _, errors = driver.communicate(timeout=120)
     finally:
-        kill_tree(process)
-    assert process.returncode == 1
+        kill_tree(driver)
+    assert driver.returncode == 1
     assert "bcrit failed: " in errors
     assert "`bcrit resume` goes on" in errors
     (folder / "trials").unlink()
-    assert bcrit("resume", folder).returncode == 0
-    for expected, found in zip(tables(whole), tables(folder), strict=True):
-        pd.testing.assert_frame_equal(expected, found[expected.columns])
+    assert process("resume", folder).returncode == 0
+    ends_as(undisturbed, folder)
 
 
-def test_ctrl_c_stops_gently_and_says_how_to_go_on(experiment: Path) -> None:
-    folder = experiment.parent / "interrupted"
-    process = subprocess.Popen(
-        command("tune", experiment, "--out", folder),
+def test_ctrl_c_stops_gently_and_says_how_to_go_on(short: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "interrupted"
+    driver = subprocess.Popen(
+        command("tune", short, "--out", folder),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 150
-    while n_finished(folder) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130 and f"bcrit resume {folder}" in errors, errors
+    until(folder, 3, driver)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=120)
+    assert driver.returncode == 130 and f"bcrit resume {folder}" in errors, errors
     assert "Traceback" not in errors
     trials, _ = tables(folder)
-    assert 3 <= len(trials) < 144
+    assert 3 <= len(trials) < 36
 
 
 def test_a_run_folder_on_s3_is_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,12 +285,12 @@ def test_a_run_folder_on_s3_is_like_any_other(tmp_path: Path, monkeypatch: pytes
         options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
         bucket, _ = fs.FileSystem.from_uri(f"s3://whole-runs?{options}&allow_bucket_creation=true")
         bucket.create_dir("whole-runs")
-        uri, short = f"s3://whole-runs/run?{options}", tmp_path / "short.yaml"
-        short.write_text(SCRIPTED.replace("trials: 36", "trials: 6"))
-        done = bcrit("tune", short, "--out", uri)
+        uri, experiment = f"s3://whole-runs/run?{options}", tmp_path / "six.yaml"
+        experiment.write_text(SCRIPTED.replace("trials: 36", "trials: 6"))
+        done = process("tune", experiment, "--out", uri)
         assert done.returncode == 0, done.stderr
         assert f"report: s3://whole-runs/run/report.html?{options}" in done.stdout
-        assert bcrit("tune", short, "--out", uri).returncode == 2
+        assert bcrit("tune", experiment, "--out", uri).returncode == 2
         answer = json.loads(bcrit("analyze", uri, "--json").stdout)
         assert [study["n_trials"] >= 6 for study in answer["studies"]] == [True] * 4
         assert b"b_crit" in bucket.open_input_stream("whole-runs/run/report.html").read()
