@@ -18,8 +18,8 @@ from tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 OPTIONS = {"dimensions": 100, "spectrum_exponent": 1.0}
 WORKLOAD = NoisyQuadratic(dimensions=100, spectrum_exponent=1.0)
-BATCH_SIZES = [8, 32, 128, 512, 2048]
-LR = np.geomspace(0.02, 2.0, 160)
+BATCH_SIZES = [8, 128, 2048]
+LR = np.geomspace(0.02, 2.0, 80)
 
 
 def experiment(lr: Any, **changes: Any) -> Experiment:
