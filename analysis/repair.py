@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,6 +111,31 @@ def repair(folder: RunFolder, can_run_again: bool) -> Mended:
     return Mended(folder.address(place) if wrong else None, files, doubled, int(beyond.sum()), tuple(torn))
 
 
+def set_trials_aside(folder: RunFolder, failed: bool, batch_sizes: Collection[int]) -> int:
+    """Set trials aside with their measurements, so that `bcrit resume` runs them again.
+
+    Args:
+        folder: the run, which nobody else must be at work in and whose log was delivered.
+        failed: those that failed or ran out of memory.
+        batch_sizes: all of these studies.
+
+    Returns:
+        How many trials were set aside; they lie under `repaired/`.
+    """
+    trials = _joined(folder, TRIALS).select(["trial_id", "batch_size", "outcome"]).to_pandas()
+    broken = [outcome.value for outcome in Outcome if outcome.broken]
+    gone = (trials["outcome"].isin(broken) & failed) | trials["batch_size"].isin(list(batch_sizes))
+    place = f"{REPAIRED}/{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    names = trials.loc[gone, "trial_id"]
+    if len(names):
+        # The trials' rows go first: one without its measurements would count, the other way round nothing does.
+        _rewrite(folder, TRIALS, gone.to_numpy(dtype=bool), place)
+        measured = _joined(folder, MEASUREMENTS)["trial_id"].to_pandas().isin(names).to_numpy(dtype=bool)
+        if measured.any():
+            _rewrite(folder, MEASUREMENTS, measured, place)
+    return len(names)
+
+
 def _damaged(folder: RunFolder, table: Table) -> dict[str, str]:
     """Files of a table that are no parts which can be read, and why."""
     found = {}
@@ -192,4 +217,4 @@ def _rows(count: int) -> str:
     return "row was" if count == 1 else "rows were"
 
 
-__all__ = ["REPAIRED", "Mended", "repair"]
+__all__ = ["REPAIRED", "Mended", "repair", "set_trials_aside"]

@@ -74,18 +74,57 @@ def tune(
 
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder of an experiment that was stopped or killed.")],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run again what failed or ran out of memory.")
+    ] = False,
+    retry: Annotated[
+        list[int] | None, typer.Option(metavar="BATCH_SIZE", help="Run a whole study again; may be given repeatedly.")
+    ] = None,
+    new_code: Annotated[
+        Path | None,
+        typer.Option(
+            "--code", metavar="FOLDER", help="Go on with the code in this folder, in the place of the run's own copy."
+        ),
+    ] = None,
     address: Address = None,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
-    """Go on with a run that was stopped or killed; finished trials are not repeated."""
+    """Go on with a run that was stopped or killed; finished trials are not repeated unless that is asked for.
+
+    It may be resumed from any folder of any machine that reaches the run folder: code of yours was copied into it when
+    the run began. What is run again is set aside in RUN/repaired first.
+    """
     from analysis.run_folder import RunFolder
-    from tuner.session import import_code
+    from tuner.session import replace_code, use_code
 
     folder = RunFolder.at(run)
-    import_code(folder)
+    own = use_code(folder, new_code)
     experiment, _ = checked_experiment(folder.read_experiment().to_dict(), run)  # the notes were given when it began
+    if new_code is not None and own is not None:
+        replace_code(folder, own)
+    if retry_failed or retry:
+        _set_aside(folder, experiment, retry_failed, retry or [])
     _run(folder, experiment, [], False, address, workers, as_json)
+
+
+def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_sizes: Sequence[int]) -> None:
+    """Let trials that have ended be run again.
+
+    Raises:
+        InputError: there is no such study.
+    """
+    from analysis.repair import set_trials_aside
+    from tuner.lease import held
+    from tuner.ledger import Ledger
+
+    if unknown := sorted(set(batch_sizes) - set(experiment.batch_sizes)):
+        there = ", ".join(map(str, experiment.batch_sizes))
+        raise InputError("--retry", [f"the run has no study at batch size {unknown[0]}; it has {there}"])
+    with held(folder) as lease:
+        Ledger.open(folder, experiment, lease).close()
+        number = set_trials_aside(folder, failed, batch_sizes)
+    say(Console(stderr=True), f"{number} trials are run again")
 
 
 def checked_experiment(data: Any, where: str) -> tuple[Experiment, list[str]]:

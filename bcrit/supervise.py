@@ -7,10 +7,12 @@ is gone without having said that it is done, the parent says why and what to do,
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -123,6 +125,19 @@ def cluster_failures(folder: str) -> Iterator[None]:
         raise typer.Exit(CLUSTER_FAILED) from error
 
 
+class _Ours(io.TextIOWrapper):
+    """What the main thread prints goes out; what Ray's threads print goes into the log."""
+
+    def __init__(self, out: int, log: int) -> None:
+        super().__init__(io.FileIO(out, "w"), encoding="utf-8", errors="backslashreplace", write_through=True)
+        self._log = log
+
+    def write(self, text: str) -> int:
+        if threading.current_thread() is threading.main_thread():
+            return super().write(text)
+        return os.write(self._log, text.encode(errors="backslashreplace"))
+
+
 def _begin(parent: int, pipe: int, log: int) -> None:
     """Set up the child: it dies with its parent, only its parent hears Ctrl-C, and Ray's own output goes to the log."""
     global _parent
@@ -132,11 +147,9 @@ def _begin(parent: int, pipe: int, log: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
-    sys.stdout = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, buffering=1)
-    sys.stderr = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, buffering=1)
+    sys.stdout, sys.stderr = _Ours(os.dup(1), log), _Ours(os.dup(2), log)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    os.close(log)
 
 
 def _cause(log: Path, status: int) -> str:

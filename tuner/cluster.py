@@ -61,6 +61,8 @@ def ray_running(
         InputError: the cluster cannot be reached, or there is too little for one trial.
     """
     os.environ.update(_SETTINGS)
+    if address is None:  # a head of ours that died does not come back; a cluster's may, within Ray's minute
+        os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     _authenticate(address)
     if address is None:
         _check_room(workers, resources)

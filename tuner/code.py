@@ -82,8 +82,10 @@ def pack(folder: Path) -> Code:
         The archive; the same files give the same bytes.
 
     Raises:
-        InputError: there is too much in it to be code.
+        InputError: there is no such folder, or too much in it to be code.
     """
+    if not folder.is_dir():
+        raise InputError(str(folder), ["the code is to be packed, but this is no folder; name the one with the module"])
     files, size = [], 0
     for path in _files(folder, _patterns(folder)):
         size += path.stat().st_size

@@ -141,11 +141,26 @@ def run(
     )
 
 
-def import_code(folder: RunFolder) -> None:
-    """Let the user's module be found as the run has it, before the folder where the command was started."""
-    own = code.stored(folder)
+def use_code(folder: RunFolder, new: Path | None) -> code.Code | None:
+    """Let the user's module be found as the run has it, before the folder where the command was started.
+
+    Args:
+        folder: the run folder.
+        new: a folder whose code is to take the place of the run's copy; None keeps that.
+
+    Returns:
+        The code; None for a run without any.
+    """
+    own = code.stored(folder) if new is None else code.pack(new)
     if own is not None:
         sys.path[:0] = [str(own.unpacked()), os.getcwd()]
+    return own
+
+
+def replace_code(folder: RunFolder, own: code.Code) -> None:
+    """Put other code into the place of a run's copy."""
+    with held(folder):
+        folder.write_bytes(CODE, own.archive)
 
 
 def _code(folder: RunFolder, new: bool) -> code.Code | None:
