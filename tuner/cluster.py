@@ -19,7 +19,7 @@ from search_spaces.problems import InputError
 
 # Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
 # because ours do their work.
-_SETTINGS = {
+SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a path of data in an experiment is seen from where the command was started
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -60,7 +60,7 @@ def ray_running(
     Raises:
         InputError: the cluster cannot be reached, or there is too little for one trial.
     """
-    os.environ.update(_SETTINGS)
+    os.environ.update(SETTINGS)
     if address is None:  # a head of ours that died does not come back; a cluster's may, within Ray's minute
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     _authenticate(address)

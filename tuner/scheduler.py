@@ -309,8 +309,14 @@ class WorkerScheduler(FIFOScheduler):
     def _give(self, controller: Any, worker: _Worker, proposal: Proposal) -> None:
         worker.proposal, self._places[proposal.trial_id] = proposal, worker.node
         seconds = max(_REPORT_SECONDS, _ALL_REPORT_SECONDS * len(self._workers))
-        _actor(worker).offer.remote(to_text(proposal), seconds)
-        controller._schedule_trial_train(worker.trial)
+        # As Tune calls `train`, but with what is to be trained: handing a trial over takes no call of its own.
+        controller._schedule_trial_task(
+            trial=worker.trial,
+            method_name="begin",
+            args=(to_text(proposal), seconds),
+            on_result=controller._on_training_result,
+            on_error=controller._trial_task_failure,
+        )
 
     def _barred(self, name: str) -> Collection[str]:
         """The trials that a node may not have: it failed them, and another node is to say whose fault that was."""

@@ -85,13 +85,21 @@ class Worker(tune.Trainable):
             return start(function, self._folder, settings, metric, limits, resources, budget)
         return _workload(choice.name, json.dumps(choice.options, sort_keys=True)).begin(settings)
 
-    def offer(self, proposal: str, seconds: float) -> None:
-        """Take another trial; nothing of the last one is kept but the workload's data.
+    def begin(self, proposal: str, seconds: float) -> Any:
+        """Take another trial and train its first chunk.
 
         Args:
             proposal: as `to_text` made it.
             seconds: how long to train between two reports.
+
+        Returns:
+            The first report, as `train` makes it.
         """
+        self.offer(proposal, seconds)
+        return self.train()  # type: ignore[no-untyped-call]
+
+    def offer(self, proposal: str, seconds: float) -> None:
+        """Make ready for another trial; nothing of the last one is kept but the workload's data."""
         self.cleanup()
         self._proposal, self._seconds = from_text(proposal), seconds
         rungs = tuple((rung.step, rung.cutoff) for rung in self._proposal.rungs)
