@@ -29,7 +29,7 @@ CLUSTER_FAILED: Final = 3
 STOPPED: Final = 130
 """Exit code: stopped by a signal."""
 
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 # What Ray writes when it gives up, and what it means.
 _CAUSES = {
     "Failed to connect to GCS": "Ray's head does not answer any more",
@@ -48,7 +48,8 @@ def tell(what: str, value: str) -> None:
         value: the value.
     """
     if _parent is not None:
-        os.write(_parent, f"{what} {value}\n".encode())
+        with suppress(BrokenPipeError):  # it was killed, and this process is ending
+            os.write(_parent, f"{what} {value}\n".encode())
 
 
 def supervised(work: Callable[[], int]) -> int:
@@ -65,6 +66,7 @@ def supervised(work: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what the child leaves behind becomes ours
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -89,6 +91,7 @@ def supervised(work: Callable[[], int]) -> int:
                 what, _, value = line.rstrip("\n").partition(" ")
                 told[what] = value
         _, status = os.waitpid(child, 0)
+        _end_orphans()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -125,6 +128,18 @@ def cluster_failures(folder: str) -> Iterator[None]:
         raise typer.Exit(CLUSTER_FAILED) from error
 
 
+def _end_orphans() -> None:
+    """End what the child left running: some of Ray's processes wait a minute for the head that died with it."""
+    while True:
+        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
 class _Ours(io.TextIOWrapper):
     """What the main thread prints goes out; what Ray's threads print goes into the log."""
 
@@ -144,7 +159,7 @@ def _begin(parent: int, pipe: int, log: int) -> None:
     _parent = pipe
     os.set_inheritable(pipe, False)
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # it still takes Ray's processes with it
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
     sys.stdout, sys.stderr = _Ours(os.dup(1), log), _Ours(os.dup(2), log)

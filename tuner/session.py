@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -94,9 +94,10 @@ def run(
         return SessionResult(complete=True)
     own = _code(folder, new) if code.is_own(experiment) else None
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
+    made = [place for place in (Path(folder.root), *Path(folder.root).parents) if not place.exists()]
     with (
         held(folder) as lease,
-        _untouched(folder),  # its lock file goes while it is held, so that nobody else can have taken it
+        _untouched(folder, made),  # its lock file goes while it is held, so that nobody else can have taken it
         ray_running(address, workers, experiment.resources, brought) as wanted,
     ):
         if new and folder.has(EXPERIMENT):
@@ -178,15 +179,16 @@ def _note_environment(folder: RunFolder, experiment: Experiment, own: code.Code 
 
 
 @contextmanager
-def _untouched(folder: RunFolder) -> Iterator[None]:
-    """Leave no empty run folder behind where nothing could be begun."""
+def _untouched(folder: RunFolder, made: Sequence[Path]) -> Iterator[None]:
+    """Leave neither a lock nor the folders that were made for it behind where nothing could be begun."""
     try:
         yield
     finally:
         if folder.is_local and not folder.has(EXPERIMENT):
             Path(folder.path(LOCK)).unlink(missing_ok=True)
-            with suppress(OSError):  # it holds something of the user's
-                Path(folder.root).rmdir()
+            with suppress(OSError):  # somebody else has put something there
+                for place in made:
+                    place.rmdir()
 
 
 def _tune(

@@ -50,7 +50,7 @@ space:
   lr: log from 0.001 to 10
   momentum: reverse_log from 0 to 0.99
 budget: {{steps: 800, examples: 10_000}}
-search: {{trials: 12}}
+search: {{trials: 12, parallel_per_study: 2}}
 confirm: {{points: 1, seeds: 2}}
 """
 TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at", "host", "node"]
