@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -23,6 +24,7 @@ from search_spaces.problems import InputError
 
 if TYPE_CHECKING:
     from analysis.run_folder import RunFolder
+    from tuner.code import Code
 
 Address = Annotated[
     str | None,
@@ -208,16 +210,33 @@ def _at_once(experiment: Experiment) -> str:
     return f"At most {experiment.search.at_once * len(experiment.batch_sizes)} trials run at once."
 
 
+def _goes_along(code: Code) -> str:
+    """What `--plan` says of a user's code."""
+    most = 8  # names of what was left out: enough to see that a file is missing; --json has all
+    more = f" and {len(code.ignored) - most} more" if len(code.ignored) > most else ""
+    left_out = f"; left out: {', '.join(code.ignored[:most])}{more}" if code.ignored else ""
+    return (
+        f"Code of yours goes along to the workers and into the run folder: {len(code.names)} files of {Path.cwd()}, "
+        f"{math.ceil(code.n_bytes / 1000):,} kB{left_out}.\n"
+    )
+
+
 def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> None:
+    from tuner.code import is_own, pack
     from tuner.plan import plan
 
     plans = plan(experiment)
+    code = pack(Path.cwd()) if is_own(experiment) else None
     steps, most = sum(p.steps for p in plans), sum(p.most_steps for p in plans)
     examples, most_examples = sum(p.examples for p in plans), sum(p.most_examples for p in plans)
     if as_json:
         studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
         totals = {"steps": steps, "examples": examples, "most_steps": most, "most_examples": most_examples}
-        content = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals, "notes": notes}
+        content: dict[str, Any] = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals}
+        content["notes"] = notes
+        if code is not None:
+            facts = {"files": len(code.names), "bytes": code.n_bytes, "ignored": code.ignored}
+            content["code"] = {"folder": str(Path.cwd()), **facts}
         print(json.dumps(content, indent=2))
         return
     console, unit = wide_console(), experiment.unit
@@ -235,6 +254,7 @@ def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> 
         f"{_at_once(experiment)}\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
+        f"{'' if code is None else _goes_along(code)}"
         f"{_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
     )
     _say_notes(console, notes)

@@ -41,10 +41,15 @@ class Code:
     Attributes:
         archive: the files as a ZIP archive.
         names: what is in it.
+        n_bytes: their size.
+        ignored: what of the folder was left out; folders end in a slash. Nothing is known of it where the archive lies
+            in a run folder.
     """
 
     archive: bytes
     names: tuple[str, ...]
+    n_bytes: int
+    ignored: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -86,8 +91,11 @@ def pack(folder: Path) -> Code:
     """
     if not folder.is_dir():
         raise InputError(str(folder), ["the code is to be packed, but this is no folder; name the one with the module"])
-    files, size = [], 0
-    for path in _files(folder, _patterns(folder)):
+    files, ignored, size = [], [], 0
+    for path, counts in _files(folder, _patterns(folder)):
+        if not counts:
+            ignored.append(path.relative_to(folder).as_posix() + "/" * path.is_dir())
+            continue
         size += path.stat().st_size
         if size > MOST_BYTES:
             problem = f"the code in it is to go along with the run, but there is more than {MOST_BYTES // 10**6} MB"
@@ -100,7 +108,8 @@ def pack(folder: Path) -> Code:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
             archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix(), _EPOCH), path.read_bytes())
-    return Code(buffer.getvalue(), tuple(path.relative_to(folder).as_posix() for path in files))
+    names = tuple(path.relative_to(folder).as_posix() for path in files)
+    return Code(buffer.getvalue(), names, size, tuple(ignored))
 
 
 def stored(run: RunFolder) -> Code | None:
@@ -109,7 +118,7 @@ def stored(run: RunFolder) -> Code | None:
         return None
     archive = run.read_bytes(CODE)
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return Code(archive, tuple(opened.namelist()))
+        return Code(archive, tuple(opened.namelist()), sum(info.file_size for info in opened.infolist()))
 
 
 def _patterns(folder: Path) -> tuple[str, ...]:
@@ -118,15 +127,19 @@ def _patterns(folder: Path) -> tuple[str, ...]:
     return IGNORED + tuple(line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#"))
 
 
-def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    """The files that count, in order of their names; links to folders are not followed."""
+def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[tuple[Path, bool]]:
+    """The files in order of their names, with the folders that are ignored, and whether each counts.
+
+    Links to folders are not followed.
+    """
     for parent, folders, names in os.walk(folder):
         here = Path(parent).relative_to(folder)
-        folders[:] = sorted(name for name in folders if not _ignored(here / name, patterns))
-        for name in sorted(names):
-            path = Path(parent) / name
-            if not _ignored(here / name, patterns) and path.is_file():
-                yield path
+        ignored = {name for name in (*folders, *names) if _ignored(here / name, patterns)}
+        yield from ((Path(parent) / name, False) for name in sorted(ignored))
+        folders[:] = sorted(set(folders) - ignored)
+        for name in sorted(set(names) - ignored):
+            if (path := Path(parent) / name).is_file():
+                yield path, True
 
 
 def _ignored(path: Path, patterns: tuple[str, ...]) -> bool:

@@ -33,6 +33,7 @@ def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
     plan = json.loads(bcrit("tune", "x.yaml", "--plan", "--json", cwd=tmp_path).stdout)
     assert [study["max_steps"] for study in plan["studies"]] == [100, 100]
     assert plan["totals"]["steps"] == sum(study["steps"] for study in plan["studies"])
+    assert "code" not in plan  # a built-in workload needs none
     assert "Nothing was run" in bcrit("tune", "x.yaml", "--plan", cwd=tmp_path).stdout
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
 
@@ -60,6 +61,21 @@ def test_a_plan_gives_notes_and_keeps_what_a_user_s_module_prints_out_of_its_ans
     assert "statistics of the whole batch" in note and done.stderr == "imported\n"
     done = process("tune", "x.yaml", "--plan", cwd=tmp_path)
     assert f"note: {note}" in done.stdout and "imported" not in done.stdout
+
+
+def test_a_plan_says_what_code_goes_along_and_what_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(GOOD.replace("digits_mlp", "planned:Normalised"))
+    (tmp_path / "planned.py").write_text(MODULE)
+    (tmp_path / ".bcritignore").write_text("*.pt\n")
+    for name in ("data.pt", "env/a.py", "net/b.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x" * 1000)
+    plan = json.loads(bcrit("tune", "x.yaml", "--plan", "--json", cwd=tmp_path).stdout)
+    ignored = [".bcritignore", *(["__pycache__/"] if (tmp_path / "__pycache__").exists() else []), "data.pt", "env/"]
+    size = sum((tmp_path / name).stat().st_size for name in ("planned.py", "x.yaml", "net/b.py"))
+    assert plan["code"] == {"folder": str(tmp_path), "files": 3, "bytes": size, "ignored": ignored}
+    said = " ".join(bcrit("tune", "x.yaml", "--plan", cwd=tmp_path).stdout.split())
+    assert f"3 files of {tmp_path}, 2 kB; left out: {', '.join(ignored)}." in said
 
 
 @pytest.mark.parametrize(
