@@ -1,9 +1,10 @@
-"""cluster.yaml is valid for the installed Ray, as far as that can be told without a cloud."""
+"""cluster.yaml is valid for the installed Ray and keeps its word, as far as that can be told without a cloud."""
 
 from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import jsonschema
 import pytest
 import ray.autoscaler
 import yaml
+from ray.autoscaler._private.aws.config import DEFAULT_RAY_IAM_ROLE
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "cluster.yaml").read_text()
+COMMENTS = "\n".join(re.findall(r"^ *# ?(.*)$", TEXT, flags=re.MULTILINE))
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 CLUSTER = yaml.safe_load(TEXT)
 TYPES = CLUSTER["available_node_types"]
+WORKERS = [kind for name, kind in TYPES.items() if name != CLUSTER["head_node_type"]]
 
 
 def constraint(name: str) -> str:
@@ -52,28 +57,66 @@ def test_the_check_would_notice_a_fault(change: dict[str, Any], error: type[Exce
 
 def test_no_trial_runs_on_the_head_and_no_worker_is_paid_for_without_trials() -> None:
     assert TYPES[CLUSTER["head_node_type"]]["resources"] == {"CPU": 0}
-    workers = [kind for name, kind in TYPES.items() if name != CLUSTER["head_node_type"]]
-    assert all(kind["min_workers"] == 0 and kind["resources"]["CPU"] > 0 for kind in workers)
-    assert any(kind["resources"].get("GPU") for kind in workers)
+    assert all(kind["min_workers"] == 0 and kind["resources"]["CPU"] > 0 for kind in WORKERS)
+    assert any(kind["resources"].get("GPU") for kind in WORKERS)
 
 
-def test_the_images_have_the_ray_of_the_constraints() -> None:
-    images = [
-        CLUSTER["docker"]["image"],
-        *(kind["docker"]["worker_image"] for kind in TYPES.values() if "docker" in kind),
-    ]
-    assert all(image.startswith(f"rayproject/ray:{constraint('ray')}-py3") for image in images)
+def test_one_number_says_how_many_workers_and_the_commands_follow_from_it() -> None:
+    filled = prepare_config(copy.deepcopy(CLUSTER))["available_node_types"]
+    most = {name: kind["max_workers"] for name, kind in filled.items()}
+    assert most == {"head": 0, "cpu": CLUSTER["max_workers"], "gpu": CLUSTER["max_workers"]}
+    assert len(re.findall(r"^ *max_workers:", TEXT, flags=re.MULTILINE)) == 1
+    said = re.findall(r"--workers (\d+)", TEXT + (ROOT / "README.md").read_text())
+    assert len(said) >= 2
+    assert {int(number) for number in said} == {CLUSTER["max_workers"] * TYPES["cpu"]["resources"]["CPU"]}
 
 
-def test_the_setup_installs_the_pinned_torch_and_this_folder() -> None:
-    (target, source), *others = CLUSTER["file_mounts"].items()
-    assert (target, source, others) == ("~/bcrit", ".", [])
-    assert constraint("torch")
-    torch, project = CLUSTER["setup_commands"]
+def test_a_lost_line_does_not_end_the_run() -> None:
+    for text in (TEXT, (ROOT / "README.md").read_text()):
+        runs = re.findall(r"^(?:# +)?ray exec .*$", text, flags=re.MULTILINE)
+        assert runs and all("--tmux" in line for line in runs)
+
+
+def test_workers_may_read_data_in_s3_and_the_head_may_give_them_that_role() -> None:
+    assert {kind["node_config"]["IamInstanceProfile"]["Name"] for kind in WORKERS} == {"bcrit-worker"}
+    documents = [json.loads(text) for text in re.findall(r"policy-document '(\{.+?\})'", COMMENTS, flags=re.DOTALL)]
+    (may_be_taken,), (may_be_given,) = (document["Statement"] for document in documents)
+    assert (may_be_taken["Principal"], may_be_taken["Action"]) == ({"Service": "ec2.amazonaws.com"}, "sts:AssumeRole")
+    assert (may_be_given["Action"], may_be_given["Resource"]) == (
+        "iam:PassRole",
+        "arn:aws:iam::ACCOUNT:role/bcrit-worker",
+    )
+    # Of the head's own role, which Ray makes, the file gives the name; it is Ray's to choose.
+    assert f"--role-name {DEFAULT_RAY_IAM_ROLE} " in COMMENTS
+    assert "IamInstanceProfile" not in TYPES["head"]["node_config"]
+
+
+def test_every_node_demands_the_same_token_and_none_stands_in_the_file() -> None:
+    assert CLUSTER["docker"]["run_options"] == ["-e RAY_AUTH_MODE=token"]
+    assert CLUSTER["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    secrets = ("aws_secret", "aws_access", "akia", "password", "ray_auth_token=")
+    assert not any(word in TEXT.lower() for word in secrets)
+
+
+def test_the_images_are_made_by_the_dockerfile_from_the_ray_and_the_torch_of_the_constraints() -> None:
+    built = re.findall(r"docker build -f deploy/Dockerfile -t (\S+)", DOCKERFILE)
+    images = [CLUSTER["docker"]["image"], *(k["docker"]["worker_image"] for k in WORKERS if "docker" in k)]
+    assert images == built and len(images) == 2
+    rays = re.findall(r"RAY=(\S+)", DOCKERFILE)
+    assert [ray.partition("-py3")[0] for ray in rays] == [constraint("ray")] * 2
+    assert "FROM rayproject/ray:${RAY}\n" in DOCKERFILE and constraint("torch")
+    assert "$(grep '^torch==' constraints.txt)" in DOCKERFILE and "-c constraints.txt -e" in DOCKERFILE
+    assert (CLUSTER["setup_commands"], CLUSTER.get("initialization_commands", [])) == ([], [])
+
+
+def test_without_an_image_the_same_is_installed_from_this_folder() -> None:
+    lines = re.findall(r"^#: (.*)$", TEXT, flags=re.MULTILINE)
+    alternative = yaml.safe_load("\n".join(lines))
+    check({**CLUSTER, **alternative})
+    assert alternative["file_mounts"] == {**CLUSTER["file_mounts"], "~/bcrit": "."}
+    torch, project = alternative["setup_commands"]
     assert "grep '^torch==' ~/bcrit/constraints.txt" in torch
-    assert "-c ~/bcrit/constraints.txt -e ~/bcrit" in project
+    (installed,) = re.findall(r"-c constraints.txt -e '\.(\S+)'", DOCKERFILE)
+    assert project == f"pip install -c ~/bcrit/constraints.txt -e '~/bcrit{installed}'"
+    assert set(re.findall(r"rayproject/ray:(\S+?-.pu)", COMMENTS)) == set(re.findall(r"RAY=(\S+)", DOCKERFILE))
     assert {".git", ".venv", "runs"} <= set(CLUSTER["rsync_exclude"])
-
-
-def test_the_file_holds_no_secret() -> None:
-    assert not any(word in TEXT.lower() for word in ("aws_secret", "aws_access", "akia", "password", "token"))
