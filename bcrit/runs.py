@@ -30,7 +30,7 @@ Address = Annotated[
     str | None,
     typer.Option(help="Address of a running Ray cluster ('auto' on its head node). Default: this machine alone."),
 ]
-Workers = Annotated[int | None, typer.Option(min=1, help="Trials at once. Default: as many as there are cores.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Trials at once. Default: as many as there is room for.")]
 # What `--plan` says of search trials, by stopping rule.
 _STOPPING = {
     "asha": "Early stopping ('asha') usually leaves a small part of that.",
