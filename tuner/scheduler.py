@@ -40,6 +40,9 @@ _DEATHS = 3
 # Workers that die before they report, with none in between that reports, until the run is given up: this many more than
 # there are workers. Chosen, not studied.
 _STILLBORN = 3
+# How long nothing may run while a trial that failed on one node waits for workers of another to start. Chosen: a worker
+# starts in 5 to 30 s.
+_PATIENCE = 60.0
 # Reports of one worker stand at least this far apart, and those of all workers together too: a report costs the driver
 # about a millisecond, so that they take at most a tenth of its time, but a trial that ends is reported at once.
 _REPORT_SECONDS = 0.2
@@ -111,6 +114,7 @@ class WorkerScheduler(FIFOScheduler):
         self.error: Exception | None = None
         self._workers: dict[str, _Worker] = {}
         self._changed = False  # since trials were handed out the last time
+        self._stood = time.monotonic()  # since when nothing runs
         self._stillborn = 0
         self._failures: dict[str, dict[str, Ending]] = defaultdict(dict)  # of trials that did not train, by node
         self._deaths: dict[str, list[str]] = defaultdict(list)  # nodes on which a trial's worker died
@@ -234,8 +238,9 @@ class WorkerScheduler(FIFOScheduler):
     def _settled(self, worker: _Worker, proposal: Proposal, ending: Ending) -> bool:
         """Whether a trial that failed before it trained failed by itself: on two nodes, or where there is only one."""
         before = self._failures[proposal.trial_id]
+        again = worker.node in before  # as nobody else could take it
         before[worker.node] = ending
-        if len(before) > 1 or not self._others(worker.node):
+        if again or len(before) > 1 or not self._others(worker.node):
             for node in before:
                 self.nodes[node].failed.discard(proposal.trial_id)
             return True
@@ -262,10 +267,11 @@ class WorkerScheduler(FIFOScheduler):
         """Whether there is a node that no worker has looked at yet."""
         return any(name not in self.nodes for name in self._there())
 
-    def _others(self, name: str) -> bool:
-        """Whether another node than this is used."""
-        usable = {worker.node for worker in self._workers.values()} - {"", name, *self.set_aside}
-        return any(other in usable for other in self._there())
+    def _others(self, name: str, ready: bool = False) -> bool:
+        """Whether another node than this is used, or may be soon: unless `ready`, workers that are starting count."""
+        workers = {worker.node for worker in self._workers.values()}
+        there = set(self._there()) - {name, *self.set_aside}
+        return bool(there & workers) or (bool(there) and "" in workers and not ready)
 
     def _died(self, worker: _Worker, proposal: Proposal) -> None:
         """A worker died with a trial. Where its node died too that says nothing; else it may be the trial's doing."""
@@ -286,8 +292,21 @@ class WorkerScheduler(FIFOScheduler):
 
     # What is handed out
 
-    def _hand_out(self, controller: Any) -> None:
-        """Give every waiting worker a trial, as long as there are trials; end the run where nothing is left."""
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """Tune's choice, as it asks all the time; nothing may run any more because one node is to judge another."""
+        if not self.running and time.monotonic() - self._stood > _PATIENCE:
+            with self._recording():
+                self._hand_out(tune_controller, patient=False)
+        chosen: Trial | None = super().choose_trial_to_run(tune_controller)
+        return chosen
+
+    def _hand_out(self, controller: Any, patient: bool = True) -> None:
+        """Give every waiting worker a trial, as long as there are trials; end the run where nothing is left.
+
+        Args:
+            controller: Tune's.
+            patient: whether a trial that failed on a node waits for workers of another that are starting.
+        """
         waiting = [
             w for w in self._workers.values() if w.node and w.proposal is None and not self.nodes[w.node].problem
         ]
@@ -295,7 +314,7 @@ class WorkerScheduler(FIFOScheduler):
             if suspects and self.running:
                 break
             for worker in waiting:
-                barred = self._barred(worker.node)
+                barred = self._barred(worker.node, patient)
                 if self.stopping or worker.proposal is not None or (barred and not suspects and self._suspect(worker)):
                     continue
                 proposal = self._dispatcher.take(barred)
@@ -303,8 +322,9 @@ class WorkerScheduler(FIFOScheduler):
                     self._give(controller, worker, proposal)
                 elif not barred:
                     break
-        if not self.running and self._dispatcher.complete:
-            self.stopping = True
+        if not self.running:
+            self._stood = time.monotonic()
+            self.stopping = self.stopping or self._dispatcher.complete
 
     def _give(self, controller: Any, worker: _Worker, proposal: Proposal) -> None:
         worker.proposal, self._places[proposal.trial_id] = proposal, worker.node
@@ -318,10 +338,10 @@ class WorkerScheduler(FIFOScheduler):
             on_error=controller._trial_task_failure,
         )
 
-    def _barred(self, name: str) -> Collection[str]:
+    def _barred(self, name: str, patient: bool) -> Collection[str]:
         """The trials that a node may not have: it failed them, and another node is to say whose fault that was."""
         failed = self.nodes[name].failed
-        return failed if failed and self._others(name) else ()
+        return failed if failed and self._others(name, ready=not patient) else ()
 
     def _suspect(self, worker: _Worker) -> bool:
         """Whether nothing ever trained on a worker's node."""
