@@ -14,6 +14,9 @@ A holder that could not do so for `_SURE` seconds (of its own clock, since befor
 machine counted) may have been taken for dead, so it must not write to the run any more (`Lease.check`) until it has
 made sure: it writes its candidate, sees no other alive, and finds itself in the object that every holder writes before
 it does anything else. So an outage of the store ends nothing, and nobody who came in between is overlooked.
+Who finds a holder that is silent waits for its next beat before giving up, or for its death: on a cluster of one user
+the other is more often a driver whose machine is gone than one that works.
+
 A write that was on its way when the holder stopped being sure may still arrive; such a row has a part of its own and
 `bcrit repair` sets it aside.
 """
@@ -24,9 +27,11 @@ import contextlib
 import fcntl
 import getpass
 import json
+import math
 import os
 import random
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -108,30 +113,58 @@ class Lease:
             raise TimeoutError(f"{self._folder} could not be reached for {_now() - self._sure_since:.0f} s")
 
     def acquire(self) -> None:
-        """Take the run.
+        """Take the run; where its holder gives no sign of life, wait until it counts as dead.
 
         Raises:
             InputError: somebody else holds it, or writing there is not possible.
         """
+        try:
+            other = self._take()
+            if other is not None and self._falls_silent(*other):
+                other = self._take()
+        except OSError as error:
+            raise InputError(str(self._folder), [f"the run folder cannot be written: {error}"]) from error
+        if other is not None:
+            raise InputError(str(self._folder), [_refusal(other[1])])
+
+    def _take(self) -> tuple[str, Holder | None] | None:
+        """Try to take the run; whose candidate was in the way, or None."""
+        other: tuple[str, Holder | None] | None = None
         for turn in range(_TRIES):
             begun = _now()
-            try:
-                self._write(self._name)
-                others = self._others()
-                alive = [who for who, living in others.values() if living]
-                if not alive:
-                    self._write(_HOLDER)
-                    if _now() - begun < _SURE:
-                        self._sure_since = begun
-                        for name in others:  # of processes that are dead
-                            self._remove(name)
-                        return
-                self._remove(self._name)
-            except OSError as error:
-                raise InputError(str(self._folder), [f"the run folder cannot be written: {error}"]) from error
+            self._write(self._name)
+            others = self._others()
+            other = next(((name, who) for name, (who, living) in others.items() if living), None)
+            if other is None:
+                self._write(_HOLDER)
+                if _now() - begun < _SURE:
+                    self._sure_since = begun
+                    for name in others:  # of processes that are dead
+                        self._remove(name)
+                    return None
+            self._remove(self._name)
             if turn < _TRIES - 1:
                 self._end.wait(random.uniform(*_PAUSE))
-        raise InputError(str(self._folder), [_refusal(alive[0] if alive else None)])
+        return other or (self._name, None)
+
+    def _falls_silent(self, name: str, who: Holder | None) -> bool:
+        """Wait for another to write its candidate again, as the living do; whether it did not until it counts as dead.
+
+        So a driver that died keeps nobody out who is ready to wait for a minute, and one that lives is known by its
+        next sign of life.
+        """
+        path, until, told = self._folder.path(name), _now() + _STALE, _now() + 2 * _BEAT
+        written = self._folder.filesystem.get_file_info(path).mtime
+        while written is not None and _now() < until:
+            self._end.wait(_BEAT / 20)
+            seen = self._folder.filesystem.get_file_info(path).mtime
+            if seen is not None and seen != written:
+                return False
+            if _now() > told:
+                told = math.inf
+                print(f"{self._folder} is held by {who}, who may be dead; waiting for {_STALE:.0f} s", file=sys.stderr)
+            written = seen
+        return True
 
     def keep(self) -> None:
         """Write the candidate again and again until `release`."""
@@ -276,9 +309,7 @@ def _locked(folder: RunFolder, path: Path) -> Iterator[Holder]:
 def _refusal(who: Holder | None) -> str:
     if who is None:
         return "another process is running this experiment; wait for it, or stop it first"
-    here = who.host == socket.gethostname()
-    free = "" if here else f"; where it has died, the run is free {_STALE:.0f} s after its last sign of life"
-    return f"another process is running this experiment: {who}; wait for it, or stop it first{free}"
+    return f"another process is running this experiment: {who}; wait for it, or stop it first"
 
 
 def _written(lock: TextIO) -> Holder | None:
