@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",  # it would print what a raylet said as it died in our main thread, between our lines
 }
 # How long to wait for a cluster's address to answer.
 _PROBE_SECONDS = 10.0
@@ -104,25 +106,39 @@ class _Growing:
         return self._count
 
 
-def rooms(resources: Resources) -> dict[str, int]:
-    """How many trials fit onto each node that Ray has now, by its id; nodes without room for one are left out.
+@dataclass(frozen=True)
+class Room:
+    """A node that has room for trials.
+
+    Attributes:
+        host: its name.
+        trials: how many fit onto it; a trial does not span nodes.
+    """
+
+    host: str
+    trials: int
+
+
+def rooms(resources: Resources) -> dict[str, Room]:
+    """The nodes that Ray has now, by Ray's id; those without room for a trial are left out.
 
     Args:
-        resources: what a trial occupies; it does not span nodes.
+        resources: what a trial occupies.
 
     Returns:
-        Numbers of at least 1.
+        What is known of each.
     """
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    held = {node["NodeID"]: _fit(node["Resources"].get, resources) for node in nodes if node["Alive"]}
-    return {name: room for name, room in held.items() if room}
+    alive = [node for node in nodes if node["Alive"]]
+    held = {n["NodeID"]: Room(str(n["NodeManagerHostname"]), _fit(n["Resources"].get, resources)) for n in alive}
+    return {name: room for name, room in held.items() if room.trials}
 
 
 def _held(resources: Resources) -> int:
     """How many trials fit onto all of them."""
-    return sum(rooms(resources).values())
+    return sum(room.trials for room in rooms(resources).values())
 
 
 def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
@@ -150,7 +166,7 @@ def _start(address: str | None, workers: int | None, resources: Resources, code:
                 runtime_env={"working_dir": code} if address is not None and code is not None else None,
             )
             return
-        except (ConnectionError, TimeoutError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray has no class of its own for a process of its own that does not come up
             ray.shutdown()
             reason = str(error).strip().split("\n")[0]
             if address is not None:

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -27,7 +28,7 @@ from ray.tune.stopper import Stopper
 
 from search_spaces.options import Resources
 from search_spaces.outcome import Outcome
-from tuner.cluster import ClusterError
+from tuner.cluster import ClusterError, Room
 from tuner.dispatch import Dispatcher, Row
 from tuner.ledger import Ledger, trial_row
 from tuner.protocol.proposal import Proposal
@@ -37,8 +38,8 @@ from tuner.training.trial import Ending
 
 # A trial whose worker process died this often on one node, which is still there, is given up. Chosen, not studied.
 _DEATHS = 3
-# Workers that die before they report, with none in between that reports, until the run is given up: this many more than
-# there are workers. Chosen, not studied.
+# Workers that die before they report, with none in between that reports, until nodes are held to be at fault: this many
+# more than there are workers that have yet to report. Chosen, not studied.
 _STILLBORN = 3
 # How long nothing may run while a trial that failed on one node waits for workers of another to start. Chosen: a worker
 # starts in 5 to 30 s.
@@ -92,7 +93,7 @@ class WorkerScheduler(FIFOScheduler):
         self,
         protocol: PerStudyProtocol,
         ledger: Ledger,
-        nodes: Callable[[], Collection[str]],
+        nodes: Callable[[], Mapping[str, Room]],
         notice: Callable[[WorkerScheduler], None],
     ) -> None:
         """Join protocol and ledger.
@@ -100,7 +101,7 @@ class WorkerScheduler(FIFOScheduler):
         Args:
             protocol: what to try next.
             ledger: what has been recorded.
-            nodes: gives the ids of the nodes that are there now and have room for a worker.
+            nodes: gives the nodes that are there now and have room for a worker, by Ray's id.
             notice: called after every change.
         """
         super().__init__()  # type: ignore[no-untyped-call]
@@ -161,7 +162,7 @@ class WorkerScheduler(FIFOScheduler):
         return TrialScheduler.NOOP  # it was told to train just now, or waits until there is something for it
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A worker died, or could not be started; where none can, the run is given up."""
+        """A worker died, or could not be started."""
         worker = self._workers.pop(trial.trial_id, None)
         if worker is None:
             return
@@ -170,9 +171,8 @@ class WorkerScheduler(FIFOScheduler):
                 self._died(worker, worker.proposal)
             elif not worker.node:
                 self._stillborn += 1
-                if self._stillborn >= _STILLBORN + len(self._workers):
-                    self.error = ClusterError(f"workers cannot be started: {trial.get_pickled_error()}")
-                    self.stopping = True
+                if self._stillborn >= _STILLBORN + len(self._workers) - self.n_workers:
+                    self._none_start(_last_words(trial))
             self._hand_out(tune_controller)
             self._notice(self)
 
@@ -262,6 +262,20 @@ class WorkerScheduler(FIFOScheduler):
         if len(self.set_aside) == len(self.nodes) and not self._may_come():
             reasons = "; ".join(f"{node.host}: {node.problem}" for node in self.nodes.values())
             raise ClusterError(f"no node can run the experiment: {reasons}")
+
+    def _none_start(self, reason: str) -> None:
+        """Workers do not start. On which node, Ray does not say; it is none of those where one is ready.
+
+        Raises:
+            ClusterError: there is no such node.
+        """
+        ready = {worker.node for worker in self._workers.values()} - {""}
+        if not ready:
+            raise ClusterError(f"workers cannot be started: {reason}")
+        self._stillborn = 0
+        for name, room in self._there().items():
+            if name not in ready and self.nodes.setdefault(name, Node(room.host)).problem is None:
+                self._put_aside(name, f"workers cannot be started there: {reason}")
 
     def _may_come(self) -> bool:
         """Whether there is a node that no worker has looked at yet."""
@@ -362,6 +376,12 @@ class WorkerScheduler(FIFOScheduler):
 def _actor(worker: _Worker) -> Any:
     """Ray's handle of a worker, whose methods are called in the order of the calls."""
     return worker.trial.temporary_state.ray_actor
+
+
+def _last_words(trial: Trial) -> str:
+    """What a worker's error came to, in one line."""
+    told = "" if trial.error_file is None else Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    return next((line.strip() for line in reversed(told.splitlines()) if line.strip()), "Ray does not say why")
 
 
 class Workers(Searcher):

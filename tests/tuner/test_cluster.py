@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,8 +17,10 @@ import pandas as pd
 import pytest
 
 from analysis.run_folder import RunFolder
+from search_spaces.options import Resources
 from search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.machines import Machines, machines, need_machines
+from tuner.cluster import ClusterError, _start
 
 ROOT = Path(__file__).parents[2]
 # A workload of the user's: the scripted hyperbola, which reads a file of data and takes its time.
@@ -137,7 +140,7 @@ def n_finished(place: Place) -> int:
     return run.read(TRIALS).num_rows if run.has("trials") else 0
 
 
-def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
     run = RunFolder.at(folder)
     trials = run.read(TRIALS).to_pandas().drop(columns=TIMES).sort_values("trial_id", ignore_index=True)
     curves = run.read(MEASUREMENTS).to_pandas().drop(columns="train_seconds")
@@ -194,6 +197,22 @@ def test_a_node_where_trials_fail_that_train_elsewhere_is_set_aside_and_no_trial
     assert_same(place, undisturbed)
 
 
+def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
+    place: Place, undisturbed: tuple[pd.DataFrame, pd.DataFrame]
+) -> None:
+    place.write(pause=2.0)
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None and torch.submodule_search_locations is not None
+    with machines(hidden=[place.root], a=2, b=2) as cluster:
+        cluster.add("bad", cpus=2, hidden=[Path(torch.submodule_search_locations[0])])
+        cluster.wait_for_cpus(6)
+        _, err = ended(place.tune(cluster))
+    assert err.count("is not used any more") == 1
+    assert "is not used any more: workers cannot be started there: " in err
+    assert len(nodes_used(place)) == 2
+    assert_same(place, undisturbed)
+
+
 def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Place, cluster: Machines) -> None:
     data = place.root / "data.txt"  # seen by the driver alone
     data.write_text("x" * 100)
@@ -221,3 +240,24 @@ def test_nothing_is_lost_when_a_node_dies_another_joins_and_the_driver_is_killed
     shutil.rmtree(place.user)  # the run has its own copy of the code
     ended(place.resume(cluster, cwd=elsewhere))
     assert_same(place, undisturbed)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_ray_that_does_not_start_is_started_once_more_and_then_the_cluster_failed(
+    failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray raises a bare `Exception` where a process of its own does not come up in time, or is killed meanwhile."""
+    starts = []
+
+    def init(**given: object) -> None:
+        starts.append(given["address"])
+        if len(starts) <= failures:
+            raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.setattr("ray.init", init)
+    if failures == 1:
+        _start(None, 2, Resources(), None)
+    else:
+        with pytest.raises(ClusterError, match=r"^Ray does not start on this machine: The current node timed out dur"):
+            _start(None, 2, Resources(), None)
+    assert starts == ["local", "local"]
