@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.request import Request, urlopen
@@ -23,6 +24,8 @@ class ObjectStore(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[str] = []
+        self._answers = threading.Event()
+        self._answers.set()
         self._port = 0
         self.back()
         # What another store of this process held is gone: moto keeps everything in one place.
@@ -36,6 +39,8 @@ class ObjectStore(logging.Handler):
         return f"endpoint_override=127.0.0.1:{self._port}&scheme=http&region=us-east-1"
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Note a request, which was carried out and is answered next."""
+        self._answers.wait()
         if found := _REQUEST.search(record.getMessage()):
             self.requests.append(f"{found[1]} {found[2]}")
 
@@ -49,6 +54,20 @@ class ObjectStore(logging.Handler):
 
     def away(self) -> None:
         self._server.stop()
+
+    @contextmanager
+    def outage(self, kind: str) -> Iterator[None]:
+        """In this block it `refuses` connections, or is `silent`: it does what it is asked to and never says so."""
+        if kind == "refuses":
+            self.away()
+        else:
+            self._answers.clear()
+        try:
+            yield
+        finally:
+            self._answers.set()
+            if kind == "refuses":
+                self.back()
 
     @contextmanager
     def counted(self) -> Iterator[list[str]]:
