@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from analysis.repair import Mended, repair
+from analysis.repair import Mended, repair, set_trials_aside
 from analysis.run_folder import RunFolder
 from search_spaces.problems import InputError
 from search_spaces.tables import MEASUREMENTS, TRIALS
@@ -151,3 +151,14 @@ def test_trials_that_lack_evaluations_which_their_row_names_are_run_again(
 
 def test_an_empty_run_has_nothing_to_mend(tmp_path: Path) -> None:
     assert repair(RunFolder.at(tmp_path), True) == Mended()
+
+
+def test_trials_that_failed_or_a_whole_study_are_set_aside_to_be_run_again(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, curve("c", range(2)), 2)
+    folder.append(TRIALS, [trial("c", 1, outcome="failed"), trial("d", 0, batch_size=16)], 1)
+    assert set_trials_aside(folder, failed=True, batch_sizes=[]) == 1
+    trials, steps = rows(folder)
+    assert trials == ["a", "b", "d"] and not [step for name, step in steps if name == "c"] and ("running", 2) in steps
+    assert set_trials_aside(folder, failed=False, batch_sizes=[8]) == 2
+    assert rows(folder) == (["d"], [("running", step) for step in range(3)])
+    assert set_trials_aside(folder, failed=True, batch_sizes=[64]) == 0

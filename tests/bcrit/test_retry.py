@@ -1,0 +1,60 @@
+"""What failed is run again with mended code, from another folder, and nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from analysis.run_folder import RunFolder
+from search_spaces.tables import TRIALS
+from tests.bcrit.command import ROOT, bcrit, process, refused
+
+BROKEN = """
+from scripted import ExactHyperbola
+
+class Mine(ExactHyperbola):
+    def begin(self, settings):
+        if settings.batch_size == 64 and BROKEN:
+            raise KeyError("a column that is not there")
+        return super().begin(settings)
+
+BROKEN = True
+"""
+EXPERIMENT = """
+workload: "mine:Mine"
+batch_sizes: [8, 64]
+target: loss < 1
+space: {lr: log from 0.01 to 1, momentum: 0.9}
+budget: {steps: 2000}
+search: {trials: 4, protocol: sobol}
+boundary: {max_rounds: 0}
+confirm: {points: 1, seeds: 1}
+"""
+
+
+def outcomes(run: Path) -> dict[str, tuple[str, float]]:
+    rows = RunFolder.at(run).read(TRIALS).to_pylist()
+    return {row["trial_id"]: (row["outcome"], row["ended_at"]) for row in rows}
+
+
+def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
+    first, mended, run = tmp_path / "first", tmp_path / "mended", tmp_path / "run"
+    for folder, text in ((first, BROKEN), (mended, BROKEN.replace("BROKEN = True", "BROKEN = False"))):
+        folder.mkdir()
+        (folder / "mine.py").write_text(text)
+        shutil.copy(ROOT / "tests" / "scripted.py", folder)
+    (first / "mine.yaml").write_text(EXPERIMENT)
+    assert process("tune", "mine.yaml", "--out", run, cwd=first).returncode == 1
+    before = outcomes(run)
+    failed = {name for name, (outcome, _) in before.items() if outcome == "failed"}
+    assert failed and all(name.startswith("b0000064") for name in failed)
+    done = process("resume", run, "--retry-failed", "--code", mended, cwd=tmp_path)
+    assert f"{len(failed)} trials are run again" in done.stderr
+    after = outcomes(run)
+    assert "failed" not in {outcome for outcome, _ in after.values()}
+    assert {f"b0000064-search-{number:04d}" for number in range(4)} <= after.keys()  # no more are needed now
+    assert all(after[name] == end for name, end in before.items() if name not in failed)
+    hashes = [session["code_sha256"] for session in RunFolder.at(run).read_environment()]
+    assert len(hashes) == 2 and hashes[0] != hashes[1]
+    assert "the run has no study at batch size 9; it has 8, 64" in refused(bcrit("resume", run, "--retry", 9))
+    assert "this is no folder" in refused(bcrit("resume", run, "--code", tmp_path / "nowhere"))
