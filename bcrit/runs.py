@@ -159,10 +159,13 @@ def _run(
     if not result.complete:
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(STOPPED)
+    from analysis.storage import patiently
     from bcrit.finish import finish
     from bcrit.summary import print_summary
+    from tuner.uploader import PATIENCE
 
-    analysis, recommendation = finish(folder)
+    # The store may be away also now; nothing but the answer is still to be written.
+    analysis, recommendation = patiently(lambda: finish(folder), PATIENCE)
     print_summary(console, analysis, recommendation)
     if not result.n_trials:
         say(console, "\nthe run was complete; nothing was run")
