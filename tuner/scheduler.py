@@ -259,8 +259,8 @@ class WorkerScheduler(FIFOScheduler):
     def _put_aside(self, name: str, problem: str) -> None:
         self.nodes[name].problem = problem
         self.notes.append(f"{self.nodes[name].host} (node {name[:8]}) is not used any more: {problem}")
-        if len(self.set_aside) == len(self.nodes) and not self._may_come():
-            reasons = "; ".join(f"{node.host}: {node.problem}" for node in self.nodes.values())
+        if set(self._there()) <= set(self.set_aside):
+            reasons = "; ".join(f"{self.nodes[other].host}: {self.nodes[other].problem}" for other in self.set_aside)
             raise ClusterError(f"no node can run the experiment: {reasons}")
 
     def _none_start(self, reason: str) -> None:
@@ -276,10 +276,6 @@ class WorkerScheduler(FIFOScheduler):
         for name, room in self._there().items():
             if name not in ready and self.nodes.setdefault(name, Node(room.host)).problem is None:
                 self._put_aside(name, f"workers cannot be started there: {reason}")
-
-    def _may_come(self) -> bool:
-        """Whether there is a node that no worker has looked at yet."""
-        return any(name not in self.nodes for name in self._there())
 
     def _others(self, name: str, ready: bool = False) -> bool:
         """Whether another node than this is used, or may be soon: unless `ready`, workers that are starting count."""
