@@ -157,7 +157,7 @@ def tables(folder: Path) -> Iterator[pd.DataFrame]:
 @pytest.mark.parametrize(
     ("kills", "trials", "batch_sizes", "pause"),
     [
-        pytest.param(7, 14, [8, 512], 1.0, id="7"),
+        pytest.param(7, 14, [8, 512], 1.0, id="7", marks=[pytest.mark.long, pytest.mark.timeout(900)]),
         pytest.param(100, 100, [8, 32, 128, 512], 0.8, id="100", marks=[pytest.mark.long, pytest.mark.timeout(7200)]),
     ],
 )
