@@ -41,8 +41,6 @@ class SessionResult:
         n_trials: trials finished in this session.
         training_share: share of the workers' time that went into optimizer updates.
         evaluation_share: share that went into evaluations.
-        retried: how often a trial was begun again for a fault that was not its own.
-        set_aside: nodes that were not used, by host, and why.
     """
 
     complete: bool
@@ -51,8 +49,6 @@ class SessionResult:
     n_trials: int = 0
     training_share: float = 0.0
     evaluation_share: float = 0.0
-    retried: int = 0
-    set_aside: tuple[tuple[str, str], ...] = ()
 
 
 Watch = Callable[["WorkerScheduler"], None]
@@ -92,7 +88,7 @@ def run(
             with held(folder) as lease:
                 Ledger.open(folder, experiment, lease).close()
         return SessionResult(complete=True)
-    own = _code(folder, new) if code.is_own(experiment) else None
+    own, uncopied = _code(folder, new, local=address is None) if code.is_own(experiment) else (None, [])
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
     made = [place for place in (Path(folder.root), *Path(folder.root).parents) if not place.exists()]
     with (
@@ -117,6 +113,7 @@ def run(
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment, lease)
         before = ledger.trial_ids
         scheduler = WorkerScheduler(protocol, ledger, partial(rooms, experiment.resources), watch)
+        scheduler.notes += uncopied
         most = experiment.search.at_once * len(experiment.batch_sizes)
         if wanted() > most:
             scheduler.notes.append(
@@ -137,8 +134,6 @@ def run(
         n_trials=len(new_records),
         training_share=sum(record.train_seconds for record in new_records) / (seconds * slots),
         evaluation_share=sum(record.evaluate_seconds for record in new_records) / (seconds * slots),
-        retried=scheduler.retried,
-        set_aside=tuple((node.host, node.problem) for node in scheduler.nodes.values() if node.problem is not None),
     )
 
 
@@ -164,9 +159,22 @@ def replace_code(folder: RunFolder, own: code.Code) -> None:
         folder.write_bytes(CODE, own.archive)
 
 
-def _code(folder: RunFolder, new: bool) -> code.Code | None:
-    """The user's code: of the folder where the command was started, or as the run has it since it began."""
-    return code.pack(Path.cwd()) if new else code.stored(folder)
+def _code(folder: RunFolder, new: bool, local: bool) -> tuple[code.Code | None, list[str]]:
+    """The user's code, of the folder where the command was started or as the run has it since it began; and notes.
+
+    A folder with more in it than code is only in the way where the code must travel: to the machines of a cluster.
+
+    Raises:
+        InputError: it must, and there is too much.
+    """
+    if not new:
+        return code.stored(folder), []
+    try:
+        return code.pack(Path.cwd()), []
+    except InputError as error:
+        if not local:
+            raise
+        return None, [f"no copy of your code is kept, so resume this run from the same folder: {error.problems[0]}"]
 
 
 def _note_environment(folder: RunFolder, experiment: Experiment, own: code.Code | None) -> None:
