@@ -162,10 +162,10 @@ def _run(
     from analysis.storage import patiently
     from bcrit.finish import finish
     from bcrit.summary import print_summary
-    from tuner.uploader import PATIENCE
+    from tuner.uploader import DELIVERY_PATIENCE
 
-    # The store may be away also now; nothing but the answer is still to be written.
-    analysis, recommendation = patiently(lambda: finish(folder), PATIENCE)
+    # The store may be away also now, when nothing but the answer is still to be written.
+    analysis, recommendation = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
     print_summary(console, analysis, recommendation)
     if not result.n_trials:
         say(console, "\nthe run was complete; nothing was run")
@@ -228,8 +228,12 @@ def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> 
     from tuner.code import is_own, pack
     from tuner.plan import plan
 
-    plans = plan(experiment)
-    code = pack(Path.cwd()) if is_own(experiment) else None
+    plans, code = plan(experiment), None
+    if is_own(experiment):
+        try:
+            code = pack(Path.cwd())
+        except InputError as error:  # on this machine alone it would run all the same
+            notes = [*notes, f"your code cannot go along to a cluster: {error.problems[0]}"]
     steps, most = sum(p.steps for p in plans), sum(p.most_steps for p in plans)
     examples, most_examples = sum(p.examples for p in plans), sum(p.most_examples for p in plans)
     if as_json:

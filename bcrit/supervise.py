@@ -32,10 +32,8 @@ STOPPED: Final = 130
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 # What Ray writes when it gives up, and what it means.
 _CAUSES = {
-    "Failed to connect to GCS": "Ray's head does not answer any more",
-    "GCS may have been killed": "Ray's head does not answer any more",
-    "raylet": "Ray's process on this machine (the raylet) died",
-    "Raylet": "Ray's process on this machine (the raylet) died",
+    "GCS": "Ray's head does not answer any more",
+    "aylet": "Ray's process on this machine (the raylet) died",
 }
 _parent: int | None = None  # where the child tells what it does; None in a process that is not watched
 
@@ -169,12 +167,10 @@ def _begin(parent: int, pipe: int, log: int) -> None:
 
 def _cause(log: Path, status: int) -> str:
     """Why the child ended without a word."""
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:  # never Ray's own doing
+        return "the run was killed by SIGKILL, as the system does when memory runs out"
     text = log.read_text(errors="replace")
     for words, cause in _CAUSES.items():
         if words in text:
             return cause
-    if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-        return f"the run was killed by {signal.Signals(number).name}{hint}"
     return f"the run ended in the middle, with exit code {os.waitstatus_to_exitcode(status)}"

@@ -8,21 +8,18 @@ from collections.abc import Sequence
 
 from search_spaces.experiment import Experiment
 from search_spaces.outcome import Stage
-from tuner.dispatch import Dispatcher, Row
+from tuner.dispatch import Dispatcher, Row, limits_of
 from tuner.protocol.proposal import Proposal, TrialRecord
 from tuner.protocol.protocol import PerStudyProtocol
 from tuner.training.settings import Settings
-from tuner.training.trial import Ending, Limits, Trial, as_row
+from tuner.training.trial import Ending, Trial, as_row
 from tuner.workloads.protocol import Workload
 
 
 def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tuple[list[Row], Ending]:
     """All measurements of a trial under its proposal's limits, and its end."""
     settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
-    rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-    stop = proposal.stop_at_target
-    coarse = stop and proposal.stage is Stage.SEARCH
-    limits = Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, stop, coarse)
+    limits = limits_of(proposal, experiment.resolution)
     trial = Trial(lambda: workload.begin(settings), experiment.target, limits)
     rows: list[Row] = []
     while trial.ending is None:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from search_spaces.outcome import Outcome
+from search_spaces.outcome import Outcome, Stage
 from search_spaces.target import Target
 from tuner.protocol.proposal import Proposal, Records
 from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.trial import Ending
+from tuner.training.trial import Ending, Limits
 
 Row = Mapping[str, Any]
 """A measurement as a row of its table: `step`, `train_seconds` and the metrics are read here."""
@@ -145,6 +145,25 @@ class Dispatcher:
         return min(settled, key=lambda begun: begun.proposal.trial_id, default=None)
 
 
+def limits_of(proposal: Proposal, resolution: float) -> Limits:
+    """How far a proposal's trial may go, and where it is evaluated.
+
+    Search trials that end at the target are evaluated on the coarse grid until they are near it. Those that go on are
+    there to be read at other targets, and re-runs make the number: both are evaluated at the whole resolution.
+
+    Args:
+        proposal: what is to be run.
+        resolution: of the evaluation grid.
+
+    Returns:
+        The trial's limits.
+    """
+    rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
+    stop = proposal.stop_at_target
+    coarse = stop and proposal.stage is Stage.SEARCH
+    return Limits(proposal.max_steps, proposal.capped, rungs, resolution, stop, coarse)
+
+
 def _unrecorded(begun: _Begun, proposal: Proposal) -> list[Row]:
     """The measurements up to the horizon that are not recorded yet."""
     return [row for row in begun.rows[begun.n_recorded :] if row["step"] <= proposal.max_steps]
@@ -192,4 +211,4 @@ def truncated(ending: Ending, rows: Sequence[Row], proposal: Proposal, target: T
     )
 
 
-__all__ = ["Dispatcher", "Record", "Row", "truncated"]
+__all__ = ["Dispatcher", "Record", "Row", "limits_of", "truncated"]

@@ -21,6 +21,7 @@ from ray import tune
 from search_spaces.load import parse_experiment
 from search_spaces.options import Probes
 from search_spaces.outcome import Stage
+from tuner.dispatch import limits_of
 from tuner.protocol.proposal import Proposal, Rung
 from tuner.training.gpu import prepare_gpu
 from tuner.training.reported import Reported
@@ -102,11 +103,7 @@ class Worker(tune.Trainable):
         """Make ready for another trial; nothing of the last one is kept but the workload's data."""
         self.cleanup()
         self._proposal, self._seconds = from_text(proposal), seconds
-        rungs = tuple((rung.step, rung.cutoff) for rung in self._proposal.rungs)
-        resolution, stop = self._experiment.resolution, self._proposal.stop_at_target
-        # Trials that go on beyond the target are there to be read at other targets, and re-runs make the number.
-        coarse = stop and self._proposal.stage is Stage.SEARCH
-        limits = Limits(self._proposal.max_steps, self._proposal.capped, rungs, resolution, stop, coarse)
+        limits = limits_of(self._proposal, self._experiment.resolution)
         self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
 
     def lower(self, trial_id: str, max_steps: int) -> None:

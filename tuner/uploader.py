@@ -35,7 +35,7 @@ _DELIVER_SECONDS = 3.0
 _DELIVER_ROWS = 200_000
 # How long a store may be away. Object stores come back from an outage of a zone or an expired token in minutes; a run
 # that trains for hours on what it may never be able to deliver helps nobody. Chosen.
-PATIENCE = 15 * 60.0
+DELIVERY_PATIENCE = 15 * 60.0
 # Parts are joined when so many have come; fewer than `analysis.parted_tables` joins at once would only be listed.
 _JOIN_EVERY = 8
 
@@ -62,9 +62,9 @@ class Uploader:
             fence: asked before anything is written to the folder; None where nobody else can be at work in it.
         """
         self._folder, self._fence = folder, fence
-        self._log = patiently(lambda: folder.log, PATIENCE)
+        self._log = patiently(lambda: folder.log, DELIVERY_PATIENCE)
         self._left = segments(self._log)  # by sessions before this one
-        numbers = [patiently(partial(folder.next_number, table), PATIENCE) for table in _ORDER]
+        numbers = [patiently(partial(folder.next_number, table), DELIVERY_PATIENCE) for table in _ORDER]
         self._number = max([*numbers, *(number_of(path) + 1 for path in self._left)])
         self._token = uuid.uuid4().hex[:6]
         self._parts = dict.fromkeys((table.name for table in _ORDER), 0)
@@ -201,7 +201,7 @@ class Uploader:
                 self._fence.check()
             return action()
 
-        return patiently(allowed, 0 if self._folder.is_local else PATIENCE)
+        return patiently(allowed, 0 if self._folder.is_local else DELIVERY_PATIENCE)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from tests.bcrit.command import ROOT, bcrit, process, refused
+from tuner import code
 
 COMMANDS = [
     *("tune", "resume", "analyze", "targets", "budgets", "optimum", "sensitivity", "fit", "recommend", "compare"),
@@ -76,6 +78,9 @@ def test_a_plan_says_what_code_goes_along_and_what_is_left_out(tmp_path: Path) -
     assert plan["code"] == {"folder": str(tmp_path), "files": 3, "bytes": size, "ignored": ignored}
     said = " ".join(bcrit("tune", "x.yaml", "--plan", cwd=tmp_path).stdout.split())
     assert f"3 files of {tmp_path}, 2 kB; left out: {', '.join(ignored)}." in said
+    with patch.object(code, "MOST_BYTES", 20):
+        refused_a_cluster = bcrit("tune", "x.yaml", "--plan", cwd=tmp_path)
+    assert refused_a_cluster.returncode == 0 and "your code cannot go along to a cluster: " in refused_a_cluster.stdout
 
 
 @pytest.mark.parametrize(

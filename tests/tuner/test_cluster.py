@@ -167,32 +167,28 @@ def test_machines_that_share_no_file_system_give_what_one_machine_gives(
     assert len(session["code_sha256"]) == 64 and (place.run / "code.zip").exists()
 
 
-def test_a_node_that_cannot_load_the_workload_is_set_aside_and_named(
-    place: Place, undisturbed: tuple[pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("data", "the workload cannot be loaded there: FileNotFoundError"),
+        ("late", "trials fail there that train elsewhere: FileNotFoundError"),
+    ],
+)
+def test_a_node_that_lacks_a_file_is_set_aside_and_no_trial_fails(
+    option: str,
+    problem: str,
+    place: Place,
+    undisturbed: tuple[pd.DataFrame, pd.DataFrame],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    data = tmp_path_factory.mktemp("data") / "data.txt"
-    data.write_text("x" * 100)
-    place.write(options=f', data: "{data}"')
+    file = tmp_path_factory.mktemp("data") / "data.txt"
+    file.write_text("x" * 100)
+    place.write(options=f', {option}: "{file}"')
     with machines(hidden=[place.root], a=2, b=2) as cluster:
-        cluster.add("bad", cpus=2, hidden=[data.parent])
+        cluster.add("bad", cpus=2, hidden=[file.parent])
         cluster.wait_for_cpus(6)
         _, err = ended(place.tune(cluster))
-    assert "is not used any more: the workload cannot be loaded there: FileNotFoundError" in err
-    assert len(nodes_used(place)) == 2
-    assert_same(place, undisturbed)
-
-
-def test_a_node_where_trials_fail_that_train_elsewhere_is_set_aside_and_no_trial_fails(
-    place: Place, undisturbed: tuple[pd.DataFrame, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    late = tmp_path_factory.mktemp("late") / "late.txt"
-    late.write_text("")
-    place.write(options=f', late: "{late}"')
-    with machines(hidden=[place.root], a=2, b=2) as cluster:
-        cluster.add("bad", cpus=2, hidden=[late.parent])
-        cluster.wait_for_cpus(6)
-        _, err = ended(place.tune(cluster))
-    assert "is not used any more: trials fail there that train elsewhere: FileNotFoundError" in err
+    assert f"is not used any more: {problem}" in err
     assert len(nodes_used(place)) == 2
     assert_same(place, undisturbed)
 

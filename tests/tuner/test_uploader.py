@@ -162,7 +162,7 @@ def test_a_store_that_stays_away_ends_the_run_with_one_error_and_resume_delivers
     ledger = Ledger.open(folder, EXPERIMENT)
     finish(ledger, 0)
     ledger.flush()
-    monkeypatch.setattr(uploader, "PATIENCE", 0.5)
+    monkeypatch.setattr(uploader, "DELIVERY_PATIENCE", 0.5)
     store.away()
     ended, until = 1, time.monotonic() + 60
     with pytest.raises(DeliveryError) as caught:

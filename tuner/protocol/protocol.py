@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -27,23 +26,6 @@ from tuner.protocol.samplers import SAMPLERS, Question
 
 # A trial's horizon knows of all but this many of its predecessors, so that two of a study may run without waiting.
 _LAG = 2
-
-
-class SearchProtocol(Protocol):
-    """Ledger in, next trial out."""
-
-    def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
-        """Propose the next trial.
-
-        Args:
-            records: the finished trials of every study.
-            running: names of the trials that were proposed and have not finished.
-
-        Returns:
-            The proposal; None when nothing can be proposed before a running trial ends. With nothing running, None
-            means that the experiment is complete.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +44,16 @@ class PerStudyProtocol:
     _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
-        """Take the study that has started the fewest trials; smaller batch sizes, whose trials are longer, first."""
+        """Propose a trial of the study that has started the fewest; smaller batch sizes, with longer trials, first.
+
+        Args:
+            records: the finished trials of every study.
+            running: names of the trials that were proposed and have not finished.
+
+        Returns:
+            The proposal; None when nothing can be proposed before a running trial ends. With nothing running, None
+            means that the experiment is complete.
+        """
         started = {b: len(records.get(b, ())) for b in self.experiment.batch_sizes}
         for name in running:
             started[_batch_size(name)] += 1

@@ -9,7 +9,7 @@ uninterrupted one. Trials of different batch sizes are never compared.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,24 +110,3 @@ class Stops:
         place = (n - 1) * share
         low = int(place)
         return float(np.quantile(ascending[low : low + 2], place - low))
-
-
-def plan_stopping(
-    known: Iterable[TrialRecord], budget_steps: int, stopping: Stopping, target: Target, resolution: float
-) -> StoppingPlan:
-    """Decide where a new trial will be stopped.
-
-    Args:
-        known: finished search trials of the same study.
-        budget_steps: the study's step budget.
-        stopping: the experiment's rule.
-        target: metric and direction.
-        resolution: of the evaluation grid; rungs and cap are points of its coarse part.
-
-    Returns:
-        Horizon and rungs.
-    """
-    stops = Stops(budget_steps, stopping, target, resolution)
-    for record in known:
-        stops.add(record)
-    return stops.plan()

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from analysis.run_folder import RunFolder
 from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
+from tuner.dispatch import limits_of
 from tuner.ledger import Ledger, trial_row
 from tuner.protocol.protocol import PerStudyProtocol
 from tuner.training.placement import Examples
 from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial, as_row
+from tuner.training.trial import Trial, as_row
 from tuner.workloads.registry import load_workload
 from tuner.workloads.supervised import SupervisedWorkload
 
@@ -79,10 +79,7 @@ def filled(path: Path, spec: Experiment, at_most: int = 10**9) -> RunFolder:
         if proposal is None:
             break
         settings = Settings(proposal.batch_size, proposal.seed, spec.optimizer, proposal.hyperparameters)
-        rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-        stop = proposal.stop_at_target
-        coarse = stop and proposal.stage is Stage.SEARCH
-        limits = Limits(proposal.max_steps, proposal.capped, rungs, spec.resolution, stop, coarse)
+        limits = limits_of(proposal, spec.resolution)
         trial = Trial(lambda settings=settings: workload.begin(settings), spec.target, limits)  # type: ignore[misc]
         while trial.ending is None:
             ledger.measured(as_row(m, proposal.trial_id, proposal.batch_size) for m in trial.advance(60))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from search_spaces.options import Stopping
 from search_spaces.outcome import Outcome, Stage
 from search_spaces.target import Direction, Target
 from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.stopping import plan_stopping
+from tuner.protocol.stopping import StoppingPlan, Stops
 from tuner.training.evaluation import coarse_at_or_after
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
@@ -41,6 +43,15 @@ def record(number: int, curve: list[tuple[int, float]], reached: bool = False, f
         point={"lr": 0.1},
         curve=curve,
     )
+
+
+def plan_stopping(
+    known: Sequence[TrialRecord], budget_steps: int, stopping: Stopping, target: Target, resolution: float
+) -> StoppingPlan:
+    stops = Stops(budget_steps, stopping, target, resolution)
+    for each in known:
+        stops.add(each)
+    return stops.plan()
 
 
 def straight(number: int, slope: float, until: int, reached: bool = False) -> TrialRecord:
