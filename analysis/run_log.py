@@ -25,6 +25,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from analysis.arrow_tables import joined
+from analysis.storage import user_cache
 from search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 Rows = Mapping[str, pa.Table]
@@ -51,8 +52,7 @@ def log_home(location: str, filesystem: fs.FileSystem, root: str) -> Path:
     options = parse_qs(urlsplit(location).query)
     server = options.get("endpoint_override", [os.environ.get("AWS_ENDPOINT_URL", "")])[0]
     name = hashlib.sha256(f"{filesystem.type_name} {server} {root}".encode()).hexdigest()[:16]
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "bcrit" / "wal" / name
+    return user_cache() / "wal" / name
 
 
 def record(table: Table, data: pa.Table) -> bytes:

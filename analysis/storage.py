@@ -7,6 +7,7 @@ copy, a multipart upload) is several requests for each of many small files.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -59,6 +60,11 @@ def opened(location: str) -> tuple[fs.FileSystem, str]:
     return filesystem, root.rstrip("/")
 
 
+def user_cache() -> Path:
+    """Where bcrit keeps for this user what it can make again, and rows on their way, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bcrit"
+
+
 def is_object_store(filesystem: fs.FileSystem) -> bool:
     """Whether files appear there whole, and folders are only a part of their names."""
     return filesystem.type_name in _OBJECT_STORES
@@ -108,4 +114,4 @@ def _may_pass(error: OSError) -> bool:
     return not isinstance(error, named) and not _FINAL.search(str(error))
 
 
-__all__ = ["is_object_store", "opened", "patiently", "put"]
+__all__ = ["is_object_store", "opened", "patiently", "put", "user_cache"]

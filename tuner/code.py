@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.run_folder import CODE, RunFolder
+from analysis.storage import user_cache
 from search_spaces.experiment import Experiment
 from search_spaces.problems import InputError
 
@@ -58,7 +59,7 @@ class Code:
 
     def unpacked(self) -> Path:
         """A folder of this machine with the files, which is made once and kept: `bcrit/code` in the user's cache."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bcrit" / "code"
+        cache = user_cache() / "code"
         folder = cache / self.sha256[:16]
         if not folder.exists():
             cache.mkdir(parents=True, exist_ok=True)
