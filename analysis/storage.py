@@ -61,7 +61,7 @@ def opened(location: str) -> tuple[fs.FileSystem, str]:
 
 
 def user_cache() -> Path:
-    """Where bcrit keeps for this user what it can make again, and rows on their way, by the XDG base directory specification."""
+    """The user's folder for what bcrit keeps on this machine (XDG base directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bcrit"
 
 
