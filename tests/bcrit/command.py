@@ -27,9 +27,13 @@ def process(*arguments: object, cwd: Path = ROOT) -> Done:
 
 def bcrit(*arguments: object, cwd: Path = ROOT) -> Done:
     """The same without a new process, whose imports take seconds: what would be printed, and the exit code."""
-    words, out, err = ["bcrit", *map(str, arguments)], StringIO(), StringIO()
-    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), patch.object(sys, "argv", words):
+    words, out, err, before = ["bcrit", *map(str, arguments)], StringIO(), StringIO(), set(sys.modules)
+    with chdir(cwd), redirect_stdout(out), redirect_stderr(err), patch.multiple(sys, argv=words, path=[*sys.path]):
         code = cli.command()
+    ours = (str(ROOT), sys.prefix, sys.base_prefix)
+    for name in set(sys.modules) - before:  # a user's module is another file in the next test, of the same name
+        if not (getattr(sys.modules[name], "__file__", None) or sys.prefix).startswith(ours):
+            del sys.modules[name]
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
