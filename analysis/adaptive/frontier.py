@@ -23,8 +23,8 @@ class Frontier:
     Attributes:
         hyperbola: through them, whose s_min and e_min gamma is measured by.
         knee: the same with a knee as sharp as the data's (`bcrit.analysis.fit.p_norm`), where there are four of them or
-            more. A knee that is sharper than a hyperbola's would pass for a gain of whatever is compared with the
-        hyperbola. smallest: of their batch sizes.
+            more. A knee that is sharper than a hyperbola's would pass for a gain of whatever is compared with it.
+        smallest: of their batch sizes.
         largest: likewise.
         scatter: standard deviation of log steps about the curve with the knee, else about the hyperbola: the root of
             the squared residuals over the batch sizes less the parameters.

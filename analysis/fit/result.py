@@ -57,10 +57,10 @@ class HyperbolaFit:
         definition: "2x": at b_crit, S = 2 s_min and E = 2 e_min.
         n_rows: rows of the table that entered (those set aside not counted).
         n_censored: rows among them that did not reach the target.
-        degrees_of_freedom: reached studies - 2, of the intervals of everything but b_crit
-        (`bcrit.analysis.fit.interval`). sigma: standard deviation of log S about the curve: maximum likelihood times
-            sqrt(m / (m - 2)), m the reached studies (with all reached: sqrt(RSS / (n - 2))), and at least what the
-            evaluation grid leaves open (`bcrit.analysis.fit.estimate.rounding`); None without degrees of freedom.
+        degrees_of_freedom: reached studies - 2, of the intervals of everything but b_crit (`fit.interval`).
+        sigma: standard deviation of log S about the curve: maximum likelihood times sqrt(m / (m - 2)), m the reached
+            studies (with all reached: sqrt(RSS / (n - 2))), and at least what the evaluation grid leaves open
+            (`bcrit.analysis.fit.estimate.rounding`); None without degrees of freedom.
         covariance: of (log s_min, log e_min), sigma^2 (J' W J)^-1; None without degrees of freedom.
         rms_log_residual: root mean square of log(steps / curve) over the reached studies.
         lack_of_fit: whether the points bend away from the hyperbola (`bcrit.analysis.fit.lack_of_fit`).
