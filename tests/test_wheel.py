@@ -73,7 +73,8 @@ def test_a_users_own_packages_of_our_folders_names_are_theirs(wheel: Path, tmp_p
     # What it depends on is found; the links of an editable install, which are files of that folder, are not read there.
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
     user = tmp_path / "user"
-    for name, function in zip(USERS, ("plot(step): return 1 / step", "tune(): return 0", "space(): return 0"), strict=True):
+    functions = ("plot(step): return 1 / step", "tune(): return 0", "space(): return 0")
+    for name, function in zip(USERS, functions, strict=True):
         (user / name).mkdir(parents=True)
         (user / name / "__init__.py").write_text(f"def {function}\n")
     (user / "mine.py").write_text(TRAIN)
