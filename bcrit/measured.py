@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
+from bcrit.analysis.finish import finish
 from bcrit.analysis.run_folder import REPORT, RunFolder
-from bcrit.finish import finish
 from bcrit.say import say, wide_console
 
 

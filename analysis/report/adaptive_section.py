@@ -7,18 +7,18 @@ from typing import Any, Final
 
 from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
 from bcrit.analysis.adaptive.sentences import sentences
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, interval_text, label, value_text
 from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 
 _COLORS: Final = (VERMILLION, ORANGE, GREEN, ACCENT, PURPLE, INK)
 
 
-def adaptive_section(analysis: RunAnalysis) -> Section | None:
+def adaptive_section(analysis: Run) -> Section | None:
     """What `bcrit adaptive` measured.
 
     Args:
@@ -49,7 +49,7 @@ def adaptive_section(analysis: RunAnalysis) -> Section | None:
     return Section("adaptive", "Batch sizes that change along training", (*sentences(found), *_stale(analysis)), parts)
 
 
-def _stale(analysis: RunAnalysis) -> list[str]:
+def _stale(analysis: Run) -> list[str]:
     """Whether the run has gone on since."""
     found = analysis.adaptive
     confirmed = analysis.studies[(analysis.studies["source"] == "confirm") & analysis.studies["steps"].notna()]

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.budgets.tables import BudgetTables, Status, amount
 from bcrit.analysis.report.axes import log_axis, value_axis
@@ -15,6 +14,7 @@ from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import viridis
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _WORDS = {Resource.STEPS: "the number of steps", Resource.HOURS: "time"}
@@ -26,7 +26,7 @@ KEY = "*: some trials were stopped before the budget ended. +: trials reached th
 """What the marks mean."""
 
 
-def budgets_section(analysis: RunAnalysis) -> Section | None:
+def budgets_section(analysis: Run) -> Section | None:
     """The section.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.models import clearly_better
 from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
 from bcrit.analysis.fit.regimes import sentence as regimes_sentence
@@ -12,6 +11,7 @@ from bcrit.analysis.report.regimes_plot import regimes_plot
 from bcrit.analysis.report.residuals_plot import residuals_plot
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
 
 _MODELS = {
@@ -31,7 +31,7 @@ _DEFINITIONS = {
 }
 
 
-def fit_section(analysis: RunAnalysis) -> Section | None:
+def fit_section(analysis: Run) -> Section | None:
     """The section.
 
     Args:

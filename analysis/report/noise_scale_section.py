@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import HyperbolaFit
 from bcrit.analysis.noise_scale.pooled import PooledScale
 from bcrit.analysis.noise_scale.sentences import noise_sentences, scale_text
@@ -16,11 +15,12 @@ from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import ACCENT, BAND, INK, ORANGE, viridis
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 
 _SCALES: Final = (("B_simple", "simple", ACCENT, "circle"), ("B_noise", "noise", ORANGE, "diamond"))
 
 
-def noise_scale_section(analysis: RunAnalysis) -> Section | None:
+def noise_scale_section(analysis: Run) -> Section | None:
     """The section.
 
     Args:
@@ -61,7 +61,7 @@ def _identified(fit: HyperbolaFit | None) -> bool:
     return fit is not None and fit.identified["b_crit"]
 
 
-def _against_value(scales: NoiseScales, analysis: RunAnalysis) -> Figure | None:
+def _against_value(scales: NoiseScales, analysis: Run) -> Figure | None:
     target = analysis.experiment.target
     data, seen = [], []
     for name, field, color, symbol in _SCALES:

@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import NearOptimal
-from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, optimum_laws
+from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity
 from bcrit.analysis.optimum.sentences import parameters, set_sentence, words
 from bcrit.analysis.optimum.verdict import LawVerdict
 from bcrit.analysis.report.axes import log_axis
@@ -20,24 +19,23 @@ from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 
 _GRID = 80  # points of a drawn law
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION)
 _MOST = 3  # figures: effective learning rate, learning rate, momentum; others stand in the tables
 
 
-def optimum_section(analysis: RunAnalysis, laws: OptimumLaws | None = None) -> Section | None:
+def optimum_section(analysis: Run) -> Section | None:
     """What the studies say of the optimum.
 
     Args:
         analysis: of the run.
-        laws: where they were computed before; None computes them.
 
     Returns:
         The section; None where no study reached the target or nothing numeric was searched.
     """
-    if laws is None:
-        laws = optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
+    laws = analysis.laws
     if not laws.reached or not any(found.ranges for found in laws.reached):
         return None
     unit = label(analysis.experiment.unit)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
 from bcrit.analysis.report.cost_plot import cost_plot
 from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
 
 
@@ -38,7 +38,7 @@ def hardware_section(recommendation: Recommendation | None) -> Section | None:
     return Section("hardware", "Time against money", (sentence,), tuple(parts))
 
 
-def closing_section(analysis: RunAnalysis, recommendation: Recommendation | None) -> Section:
+def closing_section(analysis: Run, recommendation: Recommendation | None) -> Section:
     """The decision in one paragraph, for a reader of nothing else: it belongs at the very end of the page.
 
     Args:
@@ -53,7 +53,7 @@ def closing_section(analysis: RunAnalysis, recommendation: Recommendation | None
     return Section("decision", "In short", (" ".join([text, *_lacking(analysis)]),), ())
 
 
-def _lacking(analysis: RunAnalysis) -> list[str]:
+def _lacking(analysis: Run) -> list[str]:
     """What of the measurement itself should make a reader wait."""
     studies = analysis.studies[analysis.studies["steps"].notna()]
     told = []

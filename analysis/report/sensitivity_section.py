@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, values_of
 from bcrit.analysis.optimum.sentences import words
 from bcrit.analysis.report.axes import linear_axis, log_axis
@@ -15,25 +14,24 @@ from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import GREY, INK, viridis
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 from bcrit.analysis.sensitivity.profiles import Profile
-from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity, sensitivity
+from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen
 
 
-def sensitivity_section(analysis: RunAnalysis, found: Sensitivity | None = None) -> Section | None:
+def sensitivity_section(analysis: Run) -> Section | None:
     """What the trials say of the sensitivity to hyperparameters.
 
     Args:
         analysis: of the run.
-        found: where it was computed before; None computes it.
 
     Returns:
         The section; None where no study reached the target or nothing was searched.
     """
-    if found is None:
-        found = sensitivity(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
+    found = analysis.sensitivity
     if not found.reached or not found.verdicts:
         return None
     unit = label(analysis.experiment.unit)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.report.axes import Axis, linear_axis, log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, interval_text, label, value_text
 from bcrit.analysis.report.palette import ACCENT, GREY, INK, viridis
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid
 from bcrit.analysis.targets.validity import Status
 
@@ -24,7 +24,7 @@ _SYMBOLS = {
 }
 
 
-def targets_section(analysis: RunAnalysis) -> Section | None:
+def targets_section(analysis: Run) -> Section | None:
     """The section.
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.diffusion.in_study import WeightMovement
 from bcrit.analysis.report.axes import linear_axis, log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
@@ -12,11 +11,12 @@ from bcrit.analysis.report.labels import value_text
 from bcrit.analysis.report.palette import viridis
 from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 
 _POINTS = 60  # of one line; chosen, not studied
 
 
-def weight_distance_section(analysis: RunAnalysis) -> Section | None:
+def weight_distance_section(analysis: Run) -> Section | None:
     """The section.
 
     Args:

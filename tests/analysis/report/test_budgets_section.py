@@ -7,23 +7,23 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis, analyze
 from bcrit.analysis.report.budgets_section import budgets_section, value_cell
 from bcrit.analysis.report.section import Plot, Rows
+from bcrit.analysis.run import Run
 from tests.analysis.budgets.test_tables import falling
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 from tests.analysis.report import runs
 
 
 @pytest.fixture(scope="module")
-def analysis(tmp_path_factory: pytest.TempPathFactory) -> RunAnalysis:
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Run:
     made = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16, 64) for n in range(4)}
-    made["b64-pruned"] = Run(64, falling(64, 3, until=10).curve, "pruned")
+    made["b64-pruned"] = Made(64, falling(64, 3, until=10).curve, "pruned")
     spec = experiment([4, 16, 64], "loss < 0.0001", unit="tokens")
-    return analyze(write_run(tmp_path_factory.mktemp("run") / "run", spec, made))
+    return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, made))
 
 
-def test_every_resource_has_its_figure_and_its_table(analysis: RunAnalysis) -> None:
+def test_every_resource_has_its_figure_and_its_table(analysis: Run) -> None:
     section = budgets_section(analysis)
     assert section is not None and analysis.budgets is not None
     plots = [part for part in section.parts if isinstance(part, Plot)]
@@ -37,7 +37,7 @@ def test_every_resource_has_its_figure_and_its_table(analysis: RunAnalysis) -> N
     assert section.sentences[0].startswith("Steps: batch size 64 clearly wins")
 
 
-def test_symbols_tell_covered_cells_from_others(analysis: RunAnalysis) -> None:
+def test_symbols_tell_covered_cells_from_others(analysis: Run) -> None:
     section = budgets_section(analysis)
     assert section is not None
     plot = next(part for part in section.parts if isinstance(part, Plot))
@@ -66,7 +66,7 @@ def test_markup_from_users_is_text_in_the_figures(tmp_path: Path) -> None:
     target = {"metric": runs.EVIL, "threshold": 0.0001, "direction": "minimize"}
     made = {f"<b>b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16) for n in range(3)}
     spec = experiment([4, 16], target, unit=runs.EVIL)  # type: ignore[arg-type]
-    section = budgets_section(analyze(write_run(tmp_path / "run", spec, made)))
+    section = budgets_section(Run(write_run(tmp_path / "run", spec, made)))
     assert section is not None
     for plot in (part for part in section.parts if isinstance(part, Plot)):
         assert "<script" not in str(plot.figure) and "<b>" not in str(plot.figure)

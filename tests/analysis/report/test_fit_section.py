@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.p_norm import PNorm
 from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
 B = 2.0 ** np.arange(2, 12)
@@ -26,8 +24,8 @@ def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Se
     return found
 
 
-def with_fit(fit: object) -> RunAnalysis:
-    return replace(runs.bent(), fit=fit)  # type: ignore[arg-type]
+def with_fit(fit: object) -> Run:
+    return runs.bent().but(fit=fit)
 
 
 def tables(found: Section) -> dict[str, tuple[tuple[str, ...], ...]]:

@@ -17,7 +17,7 @@ from tests.analysis.report.runs import EVIL
 def section() -> Section:
     experiment = spec(PLANE, (4, 32, 256))
     trials = searched(experiment, bowl(lambda b: 0.1, 0.2), np.random.default_rng(0), noise=0.03)
-    found = sensitivity_section(runs.usual(), sensitivity(*tables(trials, experiment)))
+    found = sensitivity_section(runs.usual().but(sensitivity=sensitivity(*tables(trials, experiment))))
     assert found is not None
     return found
 

@@ -1,4 +1,4 @@
-"""What is computed once: the analysis, the near-optimal sets."""
+"""What is computed once, and what is not computed at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from bcrit import finish
-from bcrit.analysis import analyze
+from bcrit.analysis.finish import finish
+from bcrit.analysis.measured import measured
 from bcrit.analysis.optimum import optimum
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
 from bcrit.analysis.sensitivity import sensitivity
-from bcrit.recommend import recommend
-from bcrit.search_spaces.problems import InputError
 from tests.bcrit.test_hyperparameters import written
 
 
@@ -26,23 +25,21 @@ def counting(calls: list[str], name: str, function: Callable[..., Any]) -> Calla
     return counted
 
 
-def test_the_near_optimal_sets_are_found_once_for_the_recommendation_and_the_page(
+def test_the_near_optimal_sets_and_the_curves_are_read_once_for_all_that_needs_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     for module in (optimum, sensitivity):
         monkeypatch.setattr(module, "near_optimal_sets", counting(calls, "sets", module.near_optimal_sets))
+    monkeypatch.setattr("bcrit.analysis.run.measured", counting(calls, "curves", measured))
     folder = RunFolder.at(written(tmp_path / "run", reached=True))
-    _, recommendation = finish.finish(folder)
-    assert recommendation is not None and folder.has(RECOMMENDATION) and folder.has(REPORT)
-    assert calls == ["sets"]
+    found = finish(folder)
+    assert found.recommendation is not None and folder.has(RECOMMENDATION) and folder.has(REPORT)
+    assert sorted(calls) == ["curves", "sets"]
 
 
-def test_a_run_without_a_curve_is_analyzed_once_before_it_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_recommendation_reads_no_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(analyze, "analyze", counting(calls, "analyze", analyze.analyze))
-    with pytest.raises(InputError, match="nothing to recommend from: a curve needs 2 batch sizes"):
-        recommend(str(written(tmp_path / "run", reached=False)))
-    assert calls == ["analyze"]
+    monkeypatch.setattr("bcrit.analysis.run.measured", counting(calls, "curves", measured))
+    assert Run(RunFolder.at(written(tmp_path / "run", reached=True))).recommendation is not None
+    assert calls == []
