@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
@@ -20,7 +19,7 @@ from bcrit.analysis.diffusion.in_study import WeightMovement, weight_movement
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.json_values import plain
 from bcrit.analysis.landscape.result import Landscape, read_landscape
-from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
@@ -135,21 +134,21 @@ class Run:
         return self._measured[0]
 
     @cached_property
-    def has_curves(self) -> bool:
-        """Whether the metric of the target was ever measured."""
-        return not np.isnan(self.crossings.best).all()
+    def unmeasured(self) -> str | None:
+        """Why the metric of the target has no curves; None where it has some."""
+        return unmeasured(self.folder, self.crossings)
 
     @cached_property
     def targets(self) -> TargetGrid | None:
         """Steps to other targets; None where the run has no measurements of the metric."""
-        if not self.has_curves:
+        if self.unmeasured is not None:
             return None
         return target_grid(self.folder, self.recorded, self.experiment, self.crossings, self.declared.target)
 
     @cached_property
     def budgets(self) -> BudgetTables | None:
         """Best results within budgets; None likewise."""
-        if not self.has_curves:
+        if self.unmeasured is not None:
             return None
         return budget_tables(self.recorded, self.experiment, self._measured[1], self.declared.target)
 

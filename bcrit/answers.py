@@ -12,7 +12,7 @@ from rich.table import Table
 
 from bcrit.analysis.json_values import plain
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
 RunPlace = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 

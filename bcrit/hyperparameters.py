@@ -15,8 +15,8 @@ from bcrit.analysis.json_values import plain
 from bcrit.analysis.wording import readable
 from bcrit.answers import RunPlace
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 Within = Annotated[
     float, typer.Option(help="Near-optimal: at most this share more steps than the best; seed noise may make it more.")

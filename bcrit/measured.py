@@ -10,7 +10,7 @@ from rich.table import Table
 
 from bcrit.analysis.finish import finish
 from bcrit.analysis.run_folder import REPORT, RunFolder
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
 
 def finish_and_print(

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from bcrit.analysis.wording import duration, readable
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation.frontier import FrontierPoint

@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.analysis.json_values import plain
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.run_folder import RunFolder

@@ -18,9 +18,9 @@ from bcrit.analysis.fit.regimes import sentence as regimes_sentence
 from bcrit.analysis.report.headline import key_numbers, settings
 from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
-from bcrit.say import say
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import hyperparameter
+from bcrit.terminal import say
 
 _SHOWN = 5  # rows that were set aside; `--json` has them all
 _UNBOUNDED = 10_000  # columns: wide enough for any table, so that it is measured as it is

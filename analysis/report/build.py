@@ -6,10 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
 from bcrit.analysis.report.adaptive_section import adaptive_section
-from bcrit.analysis.report.budgets_section import budgets_section
+from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.choice_traces import CHOICES
 from bcrit.analysis.report.curves_plot import curves_plot
 from bcrit.analysis.report.examples_plot import examples_plot
@@ -23,10 +24,8 @@ from bcrit.analysis.report.noise_scale_section import noise_scale_section
 from bcrit.analysis.report.optimum_section import optimum_section
 from bcrit.analysis.report.palette import VIRIDIS
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.section import Plot, Section
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
-from bcrit.analysis.report.targets_section import targets_section
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
 from bcrit.analysis.report.weight_distance_section import weight_distance_section
@@ -80,14 +79,13 @@ def figures(
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def sections(analysis: Run) -> tuple[Section, ...]:
+def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
     recommendation = analysis.recommendation
     topics = (
         hardware_section(recommendation),
         fit_section(analysis),
-        targets_section(analysis),
-        budgets_section(analysis),
+        *(answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)),
         optimum_section(analysis),
         sensitivity_section(analysis),
         landscape_section(analysis),
@@ -96,7 +94,7 @@ def sections(analysis: Run) -> tuple[Section, ...]:
         adaptive_section(analysis),
         closing_section(analysis, recommendation),
     )
-    return tuple(topic for topic in topics if topic is not None)
+    return tuple(topic for topic in topics if topic is not None and topic.on_page)
 
 
 def words(analysis: Run, recommendation: Recommendation | None) -> dict[str, Any]:

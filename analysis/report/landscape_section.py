@@ -10,20 +10,19 @@ import pandas as pd
 
 from bcrit.analysis.landscape.result import Landscape, Network
 from bcrit.analysis.landscape.sentences import Quantity, batch_sizes, sentences, values
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.axes import linear_axis, log_axis, value_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.landscape_paths import path_plots
 from bcrit.analysis.report.landscape_warm import warm_parts
 from bcrit.analysis.report.palette import ACCENT, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.run import Run
 
 _KINDS = ((True, "tuned at each batch size", ACCENT, "circle"), (False, "un-tuned", VERMILLION, "diamond-open"))
 
 
-def landscape_section(analysis: Run) -> Section | None:
+def landscape_section(analysis: Run) -> Answer | None:
     """What `bcrit landscape` measured.
 
     Args:
@@ -46,7 +45,7 @@ def landscape_section(analysis: Run) -> Section | None:
     )
     warm = () if found.warm_starts is None else warm_parts(found.warm_starts)
     parts = (*_plots(found), *warm, *tables)
-    return Section("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), parts)
+    return Answer("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), parts)
 
 
 def _stale(analysis: Run, found: Landscape) -> list[str]:

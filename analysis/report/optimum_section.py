@@ -13,12 +13,11 @@ from bcrit.analysis.optimum.near_optimal import NearOptimal
 from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity
 from bcrit.analysis.optimum.sentences import parameters, set_sentence, words
 from bcrit.analysis.optimum.verdict import LawVerdict
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.run import Run
 
 _GRID = 80  # points of a drawn law
@@ -26,7 +25,7 @@ _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION)
 _MOST = 3  # figures: effective learning rate, learning rate, momentum; others stand in the tables
 
 
-def optimum_section(analysis: Run) -> Section | None:
+def optimum_section(analysis: Run) -> Answer | None:
     """What the studies say of the optimum.
 
     Args:
@@ -50,7 +49,7 @@ def optimum_section(analysis: Run) -> Section | None:
     shown = {0, len(laws.reached) // 2, len(laws.reached) - 1}
     sets = [set_sentence(found, laws.margin) for place, found in enumerate(laws.reached) if place in shown]
     sentences = (*laws.law_sentences, *sets, _meaning(laws))
-    return Section("optimum", "How the best hyperparameters move", sentences, (*plots, *tables, ranges))
+    return Answer("optimum", "How the best hyperparameters move", sentences, (*plots, *tables, ranges))
 
 
 def _meaning(laws: OptimumLaws) -> str:

@@ -8,12 +8,11 @@ import numpy as np
 
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, values_of
 from bcrit.analysis.optimum.sentences import words
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.axes import linear_axis, log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
 from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import GREY, INK, viridis
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.analysis.sensitivity.profiles import Profile
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity
@@ -22,7 +21,7 @@ _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen
 
 
-def sensitivity_section(analysis: Run) -> Section | None:
+def sensitivity_section(analysis: Run) -> Answer | None:
     """What the trials say of the sensitivity to hyperparameters.
 
     Args:
@@ -55,7 +54,7 @@ def sensitivity_section(analysis: Run) -> Section | None:
     parts.append(Rows("Does it matter? Over all studies", _verdict_table(found)))
     parts.append(Rows("Share of the search space that is near-optimal", _share_table(found), folded=True))
     parts.append(Rows("Importances: share of the variation in steps", _importance_table(found), folded=True))
-    return Section("sensitivity", "How precisely must it be tuned?", found.sentences, tuple(parts))
+    return Answer("sensitivity", "How precisely must it be tuned?", found.sentences, tuple(parts))
 
 
 def _share_caption(found: Sensitivity) -> str:

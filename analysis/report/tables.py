@@ -10,10 +10,10 @@ import pandas as pd
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.hardware import title
 from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.answer import Table, table_of
 from bcrit.analysis.report.choice_traces import choices_by_place
 from bcrit.analysis.report.frontier_plot import time_unit
 from bcrit.analysis.report.labels import interval_text, value_text
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import outcome_counts
 from bcrit.analysis.wording import readable

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bcrit.analysis.budgets.resources import Resource
-from bcrit.analysis.curve_answers import targets_of_run
 from bcrit.analysis.measured import measured
+from bcrit.analysis.questions.targets import at
 from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import BUDGETS, TARGETS, RunFolder
 from bcrit.search_spaces.problems import InputError
@@ -49,7 +49,7 @@ def test_a_search_that_goes_on_beyond_the_target_speaks_beyond_it_and_its_re_run
     assert best.budgets[Resource.STEPS][-1] == 100
     strictest = crossings.targets[-1]
     assert strictest.threshold < 0.25
-    cells = targets_of_run(folder, [str(strictest)]).cells
+    cells = at(Run(folder), [str(strictest)]).cells
     assert set(cells["source"]) == {"search"} and set(cells["status"]) == {"valid"}
 
 
@@ -103,4 +103,4 @@ def test_a_metric_without_numbers_is_refused_with_the_reason(tmp_path: Path, tar
     with pytest.raises(InputError, match=message):
         _ = Run(folder, Target.model_validate(target)).trials
     with pytest.raises(InputError, match=message):
-        targets_of_run(folder, [target])
+        at(Run(folder), [target])

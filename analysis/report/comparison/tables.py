@@ -10,8 +10,8 @@ from bcrit.analysis.comparison.at_batch_sizes import AtBatchSize
 from bcrit.analysis.comparison.compare import Comparison
 from bcrit.analysis.comparison.ratios import Ratio
 from bcrit.analysis.comparison.source import NUMBERS, Estimate, Side
+from bcrit.analysis.report.answer import Table, table_of
 from bcrit.analysis.report.labels import interval_text, value_text
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.wording import duration
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
-from bcrit.analysis.curve_answers import budgets_of_run
 from bcrit.analysis.measured import measured
+from bcrit.analysis.questions.budgets import within
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Made, experiment, write_run
@@ -23,7 +24,7 @@ def tables(
 ) -> BudgetTables:
     sizes = sorted({run.batch_size for run in runs.values()})
     folder = write_run(path / "run", experiment(sizes, target, **more), runs, parts=2)
-    return budgets_of_run(folder, {Resource.STEPS: steps})
+    return within(Run(folder), {Resource.STEPS: tuple(steps)})
 
 
 def falling(batch_size: int, scale: float, until: int = 100) -> Made:
@@ -39,7 +40,7 @@ def cell(found: BudgetTables, batch_size: int, budget: float) -> dict[str, objec
 def test_full_curves_give_full_tables_and_the_textbook_winners(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16, 64) for n in range(4)}
     folder = write_run(tmp_path / "run", experiment([4, 16, 64], "loss < 0.0001"), runs)
-    found = budgets_of_run(folder, {Resource.STEPS: [100.0], Resource.EXAMPLES: [400.0]})
+    found = within(Run(folder), {Resource.STEPS: (100.0,), Resource.EXAMPLES: (400.0,)})
     assert set(found.cells["status"]) == {"covered"}
     steps, examples = found.verdicts
     assert (steps.winner, examples.winner) == (64, 4)  # fixed steps favour large batches, fixed examples small ones
@@ -108,7 +109,8 @@ def test_a_metric_to_be_maximised_is_best_where_it_is_largest(tmp_path: Path) ->
 def test_the_tables_are_one_json_object_and_sentences(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16) for n in range(3)}
     folder = write_run(tmp_path / "run", experiment([4, 16], "loss < 0.0001"), runs)
-    found = budgets_of_run(folder, {})
+    found = Run(folder).budgets
+    assert found is not None
     answer = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [bool(answer[resource]) for resource in ("steps", "examples", "hours")] == [True] * 3
     assert {c["batch_size"] for c in answer["steps"][0]["cells"]} == {4, 16}

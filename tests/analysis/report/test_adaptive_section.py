@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import pytest
 
 from bcrit.analysis.report.adaptive_section import adaptive_section, answer_table, rate_table
+from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.build import build_report
-from bcrit.analysis.report.section import Plot, Section
 from bcrit.analysis.run import Run
 from tests.analysis.adaptive.made_up import SIZES, adaptive
 from tests.analysis.report import runs
@@ -19,7 +19,7 @@ def analysis() -> Run:
 
 
 @pytest.fixture(scope="module")
-def section(analysis: Run) -> Section:
+def section(analysis: Run) -> Answer:
     found = adaptive_section(analysis)
     assert found is not None
     return found
@@ -29,7 +29,7 @@ def test_without_a_measurement_there_is_no_section() -> None:
     assert adaptive_section(runs.usual()) is None
 
 
-def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
+def test_every_figure_is_one_that_plotly_draws(section: Answer) -> None:
     plots = {part.name: part for part in section.parts if isinstance(part, Plot)}
     assert list(plots) == ["adaptive-frontier", "adaptive-batch-sizes"]
     for plot in plots.values():
@@ -45,7 +45,7 @@ def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
     ]
 
 
-def test_marks_stand_at_the_means(section: Section) -> None:
+def test_marks_stand_at_the_means(section: Answer) -> None:
     [plot] = [part for part in section.parts if isinstance(part, Plot) and part.name == "adaptive-frontier"]
     marks = next(t for t in plot.figure["data"] if t.get("name") == "follows the noise scale")
     assert marks["x"] == [one.steps for one in adaptive().of("noise")]

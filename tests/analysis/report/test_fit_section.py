@@ -8,15 +8,15 @@ import pytest
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.fit_section import fit_section
-from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
 B = 2.0 ** np.arange(2, 12)
 
 
-def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Section:
+def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Answer:
     errors = np.random.default_rng(3).normal(0, noise, batch.size)
     fit = fit_hyperbola(pd.DataFrame({"batch_size": batch, "steps": steps * np.exp(errors)}), unit="tokens")
     found = fit_section(with_fit(fit))
@@ -28,11 +28,11 @@ def with_fit(fit: object) -> Run:
     return runs.bent().but(fit=fit)
 
 
-def tables(found: Section) -> dict[str, tuple[tuple[str, ...], ...]]:
+def tables(found: Answer) -> dict[str, tuple[tuple[str, ...], ...]]:
     return {part.heading: part.table.rows for part in found.parts if isinstance(part, Rows)}
 
 
-def plots(found: Section) -> dict[str, Plot]:
+def plots(found: Answer) -> dict[str, Plot]:
     return {part.name: part for part in found.parts if isinstance(part, Plot)}
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import pytest
 
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.noise_scale_section import noise_scale_section
-from bcrit.analysis.report.section import Plot, Rows
 from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import SIZES, probed_run
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.report import runs
 
 

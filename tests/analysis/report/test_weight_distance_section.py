@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import pytest
 
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.build import build_report
-from bcrit.analysis.report.section import Plot, Rows
 from bcrit.analysis.report.weight_distance_section import weight_distance_section
 from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import SIZES, probed_run, steps_at

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve_answers import targets_of_run
+from bcrit.analysis.questions.targets import at
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import TargetGrid
 from bcrit.search_spaces.experiment import Experiment
@@ -45,7 +45,10 @@ def cut(curve: list[tuple[int, float]], spec: Experiment, until: int = WHOLE) ->
 
 
 def grid(path: Path, spec: Experiment, runs: dict[str, Made], *given: str) -> TargetGrid:
-    return targets_of_run(write_run(path, spec, runs, parts=3), given)
+    run = Run(write_run(path, spec, runs, parts=3))
+    found = at(run, given) if given else run.targets
+    assert found is not None
+    return found
 
 
 def study(batch_size: int, stop: Callable[[list[tuple[int, float]]], list[tuple[int, float]]]) -> dict[str, Made]:
@@ -152,7 +155,7 @@ def test_imported_steps_without_curves_stand_at_the_own_target(tmp_path: Path) -
     from tests.analysis.folders import measurement
 
     folder.append(MEASUREMENTS, [measurement("a", Made(8, []), s, v, spec) for s, v in ((10, 2.0), (50, 0.5))], 0)
-    cells = targets_of_run(folder, ["1"]).cells
+    cells = at(Run(folder), ["1"]).cells
     assert cells["steps"].tolist() == [40]
 
 

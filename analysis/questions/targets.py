@@ -1,21 +1,25 @@
-"""The section on other targets: S(B) at each of them, and b_crit against the target with its power law."""
+"""How many steps would other targets have taken, and how does b_crit change with the target?"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
+from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.axes import Axis, linear_axis, log_axis
 from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, interval_text, label, value_text
 from bcrit.analysis.report.palette import ACCENT, GREY, INK, viridis
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
 from bcrit.analysis.run import Run
-from bcrit.analysis.targets.grid import TargetCurve, TargetGrid
+from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
+from bcrit.analysis.targets.thresholds import read_targets
 from bcrit.analysis.targets.validity import Status
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.target import Direction
 
 _SYMBOLS = {
     Status.VALID.value: "circle",
@@ -24,18 +28,20 @@ _SYMBOLS = {
 }
 
 
-def targets_section(analysis: Run) -> Section | None:
-    """The section.
+def ask(
+    run: Run,
+    target: Annotated[
+        Sequence[str], "A target, such as 'val_loss < 0.3', or a threshold. Repeatable. Default: a grid."
+    ] = (),
+) -> Answer | str:
+    """Read steps to other targets from the curves of a run, and how b_crit changes with the target.
 
-    Args:
-        analysis: of the run.
-
-    Returns:
-        None where the run says nothing about more than one target.
+    A plain number is known: nothing that might have been faster was stopped before. '55*': trials were stopped earlier,
+    all of them behind. '<= 55': one that was stopped was ahead, so 55 is an upper bound. '> 300': not reached.
     """
-    grid = analysis.targets
-    if grid is None or len(grid.curves) < 2:
-        return None
+    grid = at(run, target) if target else run.targets
+    if grid is None:
+        return run.unmeasured or "the run has no learning curves"
     parts: list[Plot | Rows] = [
         Plot(
             "targets-steps",
@@ -51,8 +57,20 @@ def targets_section(analysis: Run) -> Section | None:
         if grid.own_by_search is not None:
             caption += " The open mark is the run's own target with best search trials instead of fresh seeds."
         parts.append(Plot("targets-b-crit", drawn, caption))
-    parts += [Rows("b_crit at every target", _curves_table(grid)), Rows("Steps", _cells_table(grid), folded=True)]
-    return Section("targets", "Other targets", (*grid.sentences, *grid.notes), tuple(parts))
+    parts.append(Rows("b_crit at every target", _curves_table(grid)))
+    first = grid.targets[0]
+    better = "<" if first.direction is Direction.MINIMIZE else ">"
+    parts.append(Rows(f"Steps to {first.metric} {better} ...", _cells_table(grid), folded=True, brief=True))
+    more = len(grid.curves) > 1
+    return Answer("targets", "Other targets", grid.sentences, tuple(parts), grid.to_json(), grid.notes, on_page=more)
+
+
+def at(run: Run, given: Sequence[str]) -> TargetGrid:
+    """The steps to targets of the user's choice, as typed."""
+    targets = read_targets(given, run.declared.target)
+    crossings, _ = measured(run.folder, run.recorded, targets[-1], targets, budgets={})
+    refuse_unmeasured(run.folder, crossings)
+    return target_grid(run.folder, run.recorded, run.declared, crossings)
 
 
 def _steps_plot(grid: TargetGrid) -> Figure:
@@ -154,19 +172,21 @@ def _curves_table(grid: TargetGrid) -> Table:
 
 
 def _cells_table(grid: TargetGrid) -> Table:
-    rows = []
+    """Batch sizes downwards, of which there may be many; below them b_crit and its interval."""
+    columns = {}
     for curve in grid.curves:
-        mine = grid.cells[grid.cells["threshold"] == curve.target.threshold]
-        rows.append(
-            {
-                "target": str(curve.target),
-                **{f"B = {row['batch_size']:,}": cell_text(row) for row in mine.to_dict("records")},
-            }
-        )
-    return table_of(rows)
+        rows = grid.cells[grid.cells["threshold"] == curve.target.threshold].to_dict("records")
+        column = {f"{row['batch_size']:,}": _cell(row) for row in rows}
+        fit = curve.fit if curve.fit is not None and curve.fit.identified["b_crit"] else None
+        names = {"b_crit": "b_crit", "  from": "b_crit_low", "  to": "b_crit_high"}
+        column |= {name: "–" if fit is None else readable(getattr(fit, of)) for name, of in names.items()}
+        columns[f"{curve.target.threshold:g}"] = column
+    first = next(iter(columns.values()))
+    rows_of = tuple((name, *(column[name] for column in columns.values())) for name in first)
+    return Table((f"B ({grid.unit})", *columns), rows_of)
 
 
-def cell_text(row: dict[Any, Any]) -> str:
+def _cell(row: dict[Any, Any]) -> str:
     """The steps of a cell as tables write them: `55`, `≤ 55` (an upper bound that enters no fit), `> 300`, a dash.
 
     `55*`: trials were stopped before 55 steps, all of them behind the fastest one then.
@@ -176,6 +196,3 @@ def cell_text(row: dict[Any, Any]) -> str:
     mark = "> " if row["status"] == Status.LOWER else "≤ " if row["status"] == Status.UPPER and not row["fits"] else ""
     behind = "*" if row["status"] == Status.UPPER and row["fits"] else ""
     return mark + value_text(float(row["steps"])) + behind
-
-
-__all__ = ["cell_text", "targets_section"]
