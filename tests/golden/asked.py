@@ -29,6 +29,9 @@ PASSING: Mapping[str, str] = {
 }
 """What is not of the answer but of the place and the day."""
 
+FACES = ("json", "txt", "figures.json")
+"""What is held of an answer, by the ending of its file: `--json`, the terminal and a page's text, a page's figures."""
+
 _DURATION = re.compile(r"\b[\d.,]+ (ms|s|min|h|days)\b")
 
 
@@ -39,7 +42,7 @@ class Question:
     Attributes:
         name: of its answers: folder/file.
         words: of the command line, without --json. A path of `runs/`, `inputs/` or `recipe/` names what lies there.
-        faces: which answers are held: "json", "txt" or both.
+        faces: which of "json" and "txt" are held; a page has its figures beside its text.
         within: relative difference of two numbers that are the same.
         timed: whether it has times of this machine, which are left out.
     """
@@ -55,7 +58,7 @@ class Question:
 
 
 def ask(question: Question, place: Path) -> dict[str, str]:
-    """The answers by the ending of their file, as they are stored; `place` is an empty folder."""
+    """The answer by its faces, as they are stored; `place` is an empty folder."""
     answers: dict[str, str] = {}
     if "json" in question.faces and question.words[0] not in WITHOUT_JSON:
         answers["json"] = steady(typed(question.words, place / "json", "--json").stdout, place / "json")
@@ -65,10 +68,10 @@ def ask(question: Question, place: Path) -> dict[str, str]:
     if question.name.endswith("page") and (path := next(place.rglob("*.html"), None)):
         page = Page(path.read_text())
         answers["txt"] += steady("\n".join(["", *page.lines, ""]), place)
-        answers["json"] = json.dumps(outline(page.figures), indent=2) + "\n"
+        answers["figures.json"] = json.dumps(outline(page.figures), indent=2) + "\n"
     if question.timed:
         answers["json"] = json.dumps(untimed(json.loads(answers["json"])), indent=2) + "\n"
-    return {ending: text for ending, text in answers.items() if text}
+    return {face: text for face, text in answers.items() if text}
 
 
 def refused(commands: Sequence[str], place: Path) -> str:
@@ -141,4 +144,4 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-__all__ = ["ANSWERS", "HERE", "Question", "agreed", "ask", "refused"]
+__all__ = ["ANSWERS", "FACES", "HERE", "Question", "agreed", "ask", "refused"]

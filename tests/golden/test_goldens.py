@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from bcrit.cli import app
-from tests.golden.asked import ANSWERS, Question, agreed, ask, refused
+from tests.golden.asked import ANSWERS, FACES, Question, agreed, ask, refused
 from tests.golden.questions import QUESTIONS, REFUSED, WITHOUT_ANSWER
 
 SHOWN = 40  # lines of a difference
@@ -23,14 +23,15 @@ SHOWN = 40  # lines of a difference
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_the_answer_is_the_stored_one(question: Question, tmp_path: Path) -> None:
     answers = ask(question, tmp_path)
-    stored = {face: path.read_text() for face in ("json", "txt") if (path := answer(question, face)).exists()}
-    assert answers.keys() == stored.keys(), f"{question}: answers of {list(answers)}, but stored are {list(stored)}"
-    if "json" in answers:
-        old = json.loads(stored["json"])
-        same = agreed(json.loads(answers["json"]), old, question.within)
-        differ(f"{question}.json", json.dumps(old, indent=2), json.dumps(same, indent=2))
-    if "txt" in answers:
-        differ(f"{question}.txt", stored["txt"], answers["txt"])
+    stored = {face: path.read_text() for face in FACES if (path := answer(question, face)).exists()}
+    assert answers.keys() == stored.keys(), f"there are other answers than stored: {list(answers)}, {list(stored)}"
+    for face, new in answers.items():
+        old = stored[face]
+        if face != "txt":
+            facts = json.loads(old)
+            same = agreed(json.loads(new), facts, question.within)
+            old, new = (json.dumps(each, indent=2) for each in (facts, same))
+        differ(f"{question}.{face}", old, new)
 
 
 def test_what_is_refused_is_refused_with_the_same_words(tmp_path: Path) -> None:
@@ -43,6 +44,11 @@ def test_every_command_has_an_answer_that_is_held() -> None:
     asked = {words for question in QUESTIONS for words in (question.words[:1], question.words[:2])}
     without = {" ".join(words) for words in commands(typer.main.get_command(app)) if words not in asked}
     assert without == set(WITHOUT_ANSWER), "add a question to tests/golden/questions.py, or say there why it has none"
+
+
+def test_every_stored_answer_is_asked_for() -> None:
+    asked = {ANSWERS / "refused.txt", *(answer(question, face) for question in QUESTIONS for face in FACES)}
+    assert set(ANSWERS.rglob("*.*")) <= asked
 
 
 def answer(question: Question, face: str) -> Path:
