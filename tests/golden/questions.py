@@ -126,7 +126,11 @@ ONE_FACE = {
     "full/recommend": "txt",
     "unfinished/recommend": "txt",
     "imported_table/sensitivity": "json",
+    "full/analyze": "json",
+    "full/optimum": "json",
     "digits/repair": "json",
+    "digits/recommend_devices": "json",
+    "digits/recommend_infeasible": "txt",
     "before/pilot": "json",  # the table's columns are as wide as this machine's times
     "full/sensitivity": "txt",
     "digits/analyze_target": "txt",

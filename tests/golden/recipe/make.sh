@@ -19,3 +19,8 @@ import mlperf inputs/rcps_resnet.json --out "$work/imported_mlperf"
 import optuna inputs/optuna.log --target 'val_loss < 0.1' --out "$work/imported_tracker"
 cd "$here"
 python -m tests.golden.keep "$work"/*
+cd "$golden"
+for kind in csv parquet; do
+  rm -rf "inputs/exported_$kind"
+  PYTHONPATH=$here python -m bcrit export $kind runs/imported_tracker "inputs/exported_$kind"
+done
