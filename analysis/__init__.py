@@ -7,28 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.fit.estimate import fit_hyperbola
-    from analysis.fit.hyperbola import Hyperbola
-    from analysis.fit.p_norm import PNorm
-    from analysis.fit.result import FittedStudy, HyperbolaFit
-    from analysis.fit.table import read_table
-    from analysis.recommendation.frontier import FrontierPoint
-    from analysis.recommendation.hardware import Hardware
-    from analysis.recommendation.hardware_table import read_hardware
-    from analysis.recommendation.recommend import Recommendation, recommend
-    from analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
+    from bcrit.analysis.fit.estimate import fit_hyperbola
+    from bcrit.analysis.fit.hyperbola import Hyperbola
+    from bcrit.analysis.fit.p_norm import PNorm
+    from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit
+    from bcrit.analysis.fit.table import read_table
+    from bcrit.analysis.recommendation.frontier import FrontierPoint
+    from bcrit.analysis.recommendation.hardware import Hardware
+    from bcrit.analysis.recommendation.hardware_table import read_hardware
+    from bcrit.analysis.recommendation.recommend import Recommendation, recommend
+    from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
 
 _MODULES = {
-    "analysis.fit.table": ("read_table",),
-    "analysis.fit.estimate": ("fit_hyperbola",),
-    "analysis.fit.result": ("HyperbolaFit", "FittedStudy"),
-    "analysis.fit.hyperbola": ("Hyperbola",),
-    "analysis.fit.p_norm": ("PNorm",),
-    "analysis.recommendation.step_time": ("read_step_times", "fit_step_times", "StepTimes"),
-    "analysis.recommendation.hardware_table": ("read_hardware",),
-    "analysis.recommendation.hardware": ("Hardware",),
-    "analysis.recommendation.recommend": ("recommend", "Recommendation"),
-    "analysis.recommendation.frontier": ("FrontierPoint",),
+    "bcrit.analysis.fit.table": ("read_table",),
+    "bcrit.analysis.fit.estimate": ("fit_hyperbola",),
+    "bcrit.analysis.fit.result": ("HyperbolaFit", "FittedStudy"),
+    "bcrit.analysis.fit.hyperbola": ("Hyperbola",),
+    "bcrit.analysis.fit.p_norm": ("PNorm",),
+    "bcrit.analysis.recommendation.step_time": ("read_step_times", "fit_step_times", "StepTimes"),
+    "bcrit.analysis.recommendation.hardware_table": ("read_hardware",),
+    "bcrit.analysis.recommendation.hardware": ("Hardware",),
+    "bcrit.analysis.recommendation.recommend": ("recommend", "Recommendation"),
+    "bcrit.analysis.recommendation.frontier": ("FrontierPoint",),
 }
 
 __all__ = [

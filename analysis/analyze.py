@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.adaptive.result import Adaptive, read_adaptive
-from analysis.budgets.tables import BudgetTables, budget_tables
-from analysis.diffusion.in_study import WeightMovement, weight_movement
-from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from analysis.json_values import plain
-from analysis.landscape.result import Landscape, read_landscape
-from analysis.measured import measured, refuse_unmeasured
-from analysis.noise_scale.summary import NoiseScales, noise_scales
-from analysis.optimum.whole_numbers import as_whole, whole_names
-from analysis.probed import probed
-from analysis.run_folder import (
+from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
+from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
+from bcrit.analysis.diffusion.in_study import WeightMovement, weight_movement
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.landscape.result import Landscape, read_landscape
+from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
+from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
+from bcrit.analysis.probed import probed
+from bcrit.analysis.run_folder import (
     BOUNDARY_FILE,
     BUDGET_CELLS_FILE,
     BUDGETS,
@@ -30,15 +30,15 @@ from analysis.run_folder import (
     TARGETS,
     RunFolder,
 )
-from analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
-from analysis.targets.grid import TargetGrid, target_grid
-from analysis.targets.notes import other_target_notes
-from analysis.targets.retarget import retargeted
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import STEPS_TO_TARGET, TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
+from bcrit.analysis.targets.grid import TargetGrid, target_grid
+from bcrit.analysis.targets.notes import other_target_notes
+from bcrit.analysis.targets.retarget import retargeted
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.target import Target
 
 _FEWEST_STUDIES = 2  # of the two parameters of the curve
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from analysis.budgets.resources import Resource, read_budgets
-from analysis.budgets.tables import BudgetTables, budget_tables
-from analysis.measured import measured, refuse_unmeasured
-from analysis.run_folder import RunFolder
-from analysis.targets.grid import TargetGrid, target_grid
-from analysis.targets.thresholds import read_targets
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.tables import TRIALS
+from bcrit.analysis.budgets.resources import Resource, read_budgets
+from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
+from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.targets.grid import TargetGrid, target_grid
+from bcrit.analysis.targets.thresholds import read_targets
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TRIALS
 
 
 def targets_of_run(folder: RunFolder, given: Sequence[str] | None = None) -> TargetGrid:

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.budgets.best_within import BestWithin
-from analysis.budgets.resources import Budgets, Resource, default_budgets, that_count
-from analysis.one_pass import curves, read_measurements
-from analysis.run_folder import RunFolder
-from analysis.targets.crossings import Crossings
-from analysis.targets.study_trials import stopped_at_target
-from analysis.targets.thresholds import default_targets
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
-from search_spaces.target import Target
+from bcrit.analysis.budgets.best_within import BestWithin
+from bcrit.analysis.budgets.resources import Budgets, Resource, default_budgets, that_count
+from bcrit.analysis.one_pass import curves, read_measurements
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.targets.crossings import Crossings
+from bcrit.analysis.targets.study_trials import stopped_at_target
+from bcrit.analysis.targets.thresholds import default_targets
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.search_spaces.target import Target
 
 
 def measured(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from search_spaces import InputError
+from bcrit.search_spaces import InputError
 
 LARGEST = 1e100
 """No count or time of anything is as large; products of two remain floats."""

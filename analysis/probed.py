@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.tables import MEASUREMENTS, NOISE_SCALE, WEIGHT_DISTANCE
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, WEIGHT_DISTANCE
 
 
 def probed(

@@ -1,7 +1,7 @@
 """The run folder: the one owner of its paths, and the only place where its files are written.
 
-Tables grow by *parts* (`analysis.parted_tables`): files that are written once, under a temporary name, and moved into
-place.
+Tables grow by *parts* (`bcrit.analysis.parted_tables`): files that are written once, under a temporary name, and moved
+into place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from analysis.arrow_tables import column_violations, decoded, joined, to_arrow
-from analysis.parted_tables import PartedTables, PartFile, part_name
-from analysis.run_log import Rows, log_home, segments
-from analysis.storage import opened, patiently, put
-from search_spaces.experiment import Experiment
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.problems import InputError
-from search_spaces.tables import Table
+from bcrit.analysis.arrow_tables import column_violations, decoded, joined, to_arrow
+from bcrit.analysis.parted_tables import PartedTables, PartFile, part_name
+from bcrit.analysis.run_log import Rows, log_home, segments
+from bcrit.analysis.storage import opened, patiently, put
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import Table
 
 EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
@@ -288,7 +288,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """The log of this run on this machine: see `analysis.run_log`."""
+        """The log of this run on this machine: see `bcrit.analysis.run_log`."""
         if self.is_local:
             return self.log_home
         written = self.filesystem.get_file_info(self.path(EXPERIMENT)).mtime

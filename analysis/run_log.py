@@ -1,8 +1,8 @@
 """The log of a run: rows on this machine's own disk that count already and are on their way to the run folder.
 
 The process that runs an experiment writes each row here first and at once, and delivers it to the folder's tables a
-few seconds later (`tuner.uploader`). When it is killed in between, what it had not delivered is still here: whoever
-reads the folder on this machine sees these rows too, and the next session delivers them.
+few seconds later (`bcrit.tuner.uploader`). When it is killed in between, what it had not delivered is still here:
+whoever reads the folder on this machine sees these rows too, and the next session delivers them.
 
 A log is a folder of *segments*, each a file of records that begin with their length and checksum. A kill tears at most
 the last record, which is then passed over; a segment is removed when the folder has all of it. The log of a local run
@@ -24,9 +24,9 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from analysis.arrow_tables import joined
-from analysis.storage import user_cache
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.analysis.arrow_tables import joined
+from bcrit.analysis.storage import user_cache
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 Rows = Mapping[str, pa.Table]
 """Rows by the name of their table; a table without rows is not there."""

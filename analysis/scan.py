@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analysis.arrow_tables import arrow_schema
-from search_spaces.problems import InputError
-from search_spaces.tables import Table
+from bcrit.analysis.arrow_tables import arrow_schema
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import Table
 
 BATCH_ROWS = 1_000_000
 """Rows of one piece: some tens of megabytes, and few enough pieces that their overhead does not count. Chosen."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 import pyarrow as pa
 from pyarrow import fs
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal
 
-from search_spaces.presets import DOMAINS
+from bcrit.search_spaces.presets import DOMAINS
 
 Scale = Literal["log", "reverse_log", "linear"]
 

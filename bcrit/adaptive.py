@@ -14,11 +14,11 @@ from rich.table import Table
 
 from bcrit.runs import AsJson
 from bcrit.say import say
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.adaptive.result import Adaptive
-    from tuner.training.batch_schedule import Ramp
+    from bcrit.analysis.adaptive.result import Adaptive
+    from bcrit.tuner.training.batch_schedule import Ramp
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
@@ -55,12 +55,12 @@ def adaptive(
     Needs three confirmed batch sizes on both sides of b_crit, whose winners have a constant learning rate; a
     SupervisedWorkload without batch normalisation (ghost batches are fine), or noisy_quadratic.
     """
-    from analysis.adaptive.result import write_adaptive
-    from analysis.adaptive.sentences import sentences
-    from analysis.run_folder import ADAPTIVE, RunFolder
+    from bcrit.analysis.adaptive.result import write_adaptive
+    from bcrit.analysis.adaptive.sentences import sentences
+    from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
     from bcrit.measured import finish_and_print
-    from tuner.adaptive.adaptive import Options
-    from tuner.adaptive.adaptive import adaptive as train_and_measure
+    from bcrit.tuner.adaptive.adaptive import Options
+    from bcrit.tuner.adaptive.adaptive import adaptive as train_and_measure
 
     errors, folder = Console(stderr=True), RunFolder.at(run)
     try:
@@ -79,7 +79,7 @@ def _stages(text: str) -> Ramp:
     Raises:
         ValueError: it is none.
     """
-    from tuner.training.batch_schedule import Ramp
+    from bcrit.tuner.training.batch_schedule import Ramp
 
     try:
         stages = tuple((int(start), int(size)) for start, size in (part.split(":") for part in text.split(",")))
@@ -91,7 +91,7 @@ def _stages(text: str) -> Ramp:
 
 
 def _table(found: Adaptive) -> Table:
-    from analysis.report.adaptive_section import answer_table
+    from bcrit.analysis.report.adaptive_section import answer_table
 
     whole = answer_table(found)
     wanted = [place for place, name in enumerate(whole.head) if name in _shown(found)]

@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from analysis.json_values import plain
+from bcrit.analysis.json_values import plain
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
 
@@ -25,10 +25,10 @@ def analyze(
     as_json: AsJson = False,
 ) -> None:
     """Compute steps-to-target, boundary verdicts and the fit of a run again, and print them."""
-    from analysis.analyze import analyze as analyze_run
-    from analysis.analyze import write_analysis
-    from analysis.run_folder import RunFolder
-    from analysis.targets.thresholds import read_targets
+    from bcrit.analysis.analyze import analyze as analyze_run
+    from bcrit.analysis.analyze import write_analysis
+    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.targets.thresholds import read_targets
     from bcrit.finish import recommend_run
     from bcrit.summary import print_summary
 
@@ -70,9 +70,9 @@ def fit(
     Empty, nan or inf in 'steps' is a run that did not reach the target within 'max_steps'.
     With --json the answer has more: other definitions, other curves, regimes, what to measure next.
     """
-    from analysis import fit_hyperbola, read_step_times, read_table
-    from analysis.fit.definitions import sentence as definition_sentence
-    from analysis.fit.predictions import sentence as prediction_sentence
+    from bcrit.analysis import fit_hyperbola, read_step_times, read_table
+    from bcrit.analysis.fit.definitions import sentence as definition_sentence
+    from bcrit.analysis.fit.predictions import sentence as prediction_sentence
     from bcrit.summary import fit_lines
 
     result = fit_hyperbola(read_table(table), level=level, unit=unit)
@@ -93,7 +93,7 @@ def fit(
 
 def report(run: Run) -> None:
     """Write the report of a run again: one HTML page that needs nothing else."""
-    from analysis.run_folder import REPORT, RunFolder
+    from bcrit.analysis.run_folder import REPORT, RunFolder
     from bcrit.finish import finish
 
     folder = RunFolder.at(run)
@@ -103,7 +103,7 @@ def report(run: Run) -> None:
 
 def workloads(as_json: AsJson = False) -> None:
     """List the built-in workloads: data, model, metrics, a target that is reached, the unit of a batch."""
-    from tuner.workloads.registry import WORKLOADS
+    from bcrit.tuner.workloads.registry import WORKLOADS
 
     if as_json:
         _print_json({name: plain(entry) for name, entry in WORKLOADS.items()})

@@ -26,8 +26,8 @@ from bcrit import (
     trackers,
 )
 from bcrit.say import say
+from bcrit.search_spaces.problems import InputError
 from bcrit.supervise import STOPPED, supervised
-from search_spaces.problems import InputError
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,12 +13,12 @@ from rich.table import Table
 
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.analyze import RunAnalysis
-    from analysis.comparison import Comparison, StepsTable
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.analyze import RunAnalysis
+    from bcrit.analysis.comparison import Comparison, StepsTable
+    from bcrit.analysis.run_folder import RunFolder
 
 _HEAD = 4096  # bytes of a file in which a page of ours says what it is
 
@@ -41,13 +41,13 @@ def compare(
 
     The first run is the one that the others are compared with. Exit code 1 when no two of them can be compared.
     """
-    from analysis.comparison import compare as compare_runs
+    from bcrit.analysis.comparison import compare as compare_runs
 
     if out is not None:
         _check_free(out)
     comparison = compare_runs(_sources(runs, unit), across_targets)
     if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
-        from analysis.report.comparison import build_comparison
+        from bcrit.analysis.report.comparison import build_comparison
 
         folder, name = _place(out)
         folder.write_bytes(name, build_comparison(comparison).encode())
@@ -67,10 +67,10 @@ def _sources(places: list[str], unit: str) -> list[RunAnalysis | StepsTable]:
     Raises:
         InputError: one is neither a run folder nor a table.
     """
-    from analysis import read_table
-    from analysis.analyze import analyze
-    from analysis.comparison import StepsTable
-    from analysis.run_folder import EXPERIMENT, RunFolder
+    from bcrit.analysis import read_table
+    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.comparison import StepsTable
+    from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
 
     found: list[RunAnalysis | StepsTable] = []
     problems = []
@@ -90,7 +90,7 @@ def _sources(places: list[str], unit: str) -> list[RunAnalysis | StepsTable]:
 
 def _place(out: str) -> tuple[RunFolder, str]:
     """The folder of a file, local or of any URI, and the file's name in it."""
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.run_folder import RunFolder
 
     folder, slash, name = out.rpartition("/")
     return RunFolder.at(folder + slash if slash else "."), name
@@ -102,7 +102,7 @@ def _check_free(out: str) -> None:
     Raises:
         InputError: another file or a folder lies there, or the folder around it cannot be written to.
     """
-    from analysis.report.comparison import GENERATOR
+    from bcrit.analysis.report.comparison import GENERATOR
 
     folder, name = _place(out)
     if not name:
@@ -120,7 +120,7 @@ def _check_free(out: str) -> None:
 
 
 def _print(comparison: Comparison) -> None:
-    from analysis.report.comparison.tables import run_row
+    from bcrit.analysis.report.comparison.tables import run_row
 
     console = wide_console()
     rows = [run_row(run) for run in comparison.runs]

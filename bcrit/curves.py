@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.wording import duration, readable
+from bcrit.analysis.wording import duration, readable
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
-from search_spaces.target import Direction
+from bcrit.search_spaces.target import Direction
 
 if TYPE_CHECKING:
-    from analysis.targets.grid import TargetCurve, TargetGrid
+    from bcrit.analysis.targets.grid import TargetCurve, TargetGrid
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
@@ -35,8 +35,8 @@ def targets(
     A plain number is known: nothing that might have been faster was stopped before. '55*': trials were stopped earlier,
     all of them behind. '<= 55': one that was stopped was ahead, so 55 is an upper bound. '> 300': not reached.
     """
-    from analysis.curve_answers import targets_of_run
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.curve_answers import targets_of_run
+    from bcrit.analysis.run_folder import RunFolder
 
     grid = targets_of_run(RunFolder.at(run), target)
     if as_json:
@@ -62,10 +62,10 @@ def budgets(
     Without options the budgets are chosen from the run. '*': some trials were stopped before the budget ended.
     '+': trials reached the run's target before it ended and stopped there.
     """
-    from analysis.budgets.resources import Resource
-    from analysis.curve_answers import budgets_of_run
-    from analysis.report.budgets_section import KEY, value_cell
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.budgets.resources import Resource
+    from bcrit.analysis.curve_answers import budgets_of_run
+    from bcrit.analysis.report.budgets_section import KEY, value_cell
+    from bcrit.analysis.run_folder import RunFolder
 
     given = {Resource.STEPS: steps or [], Resource.EXAMPLES: examples or [], Resource.HOURS: hours or []}
     found = budgets_of_run(RunFolder.at(run), given)
@@ -94,7 +94,7 @@ def _say_all(console: Console, sentences: tuple[str, ...], notes: tuple[str, ...
 
 
 def _target_column(grid: TargetGrid, curve: TargetCurve) -> dict[str, str]:
-    from analysis.report.targets_section import cell_text
+    from bcrit.analysis.report.targets_section import cell_text
 
     rows = grid.cells[grid.cells["threshold"] == curve.target.threshold].to_dict("records")
     column = {f"{row['batch_size']:,}": cell_text(row) for row in rows}

@@ -14,12 +14,12 @@ from rich.live import Live
 from rich.table import Table
 
 from bcrit.say import say
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
-from tuner.protocol.proposal import TrialRecord
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.tuner.protocol.proposal import TrialRecord
 
 if TYPE_CHECKING:
-    from tuner.scheduler import WorkerScheduler
+    from bcrit.tuner.scheduler import WorkerScheduler
 
 _REDRAW_SECONDS = 0.25
 _LINE_SECONDS = 10.0

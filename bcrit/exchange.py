@@ -18,13 +18,13 @@ from rich.table import Table
 
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
-from search_spaces.load import read_target
-from search_spaces.target import Target
+from bcrit.search_spaces.load import read_target
+from bcrit.search_spaces.target import Target
 
 if TYPE_CHECKING:
-    from analysis.exchange.imported_run import ImportedRun
-    from analysis.exchange.write_run import Census
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.exchange.imported_run import ImportedRun
+    from bcrit.analysis.exchange.write_run import Census
+    from bcrit.analysis.run_folder import RunFolder
 
 imports = typer.Typer(
     name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
@@ -57,7 +57,7 @@ def import_batch_science(
 
     Every dataset/model/optimizer becomes a run folder. Without --target the goals of the paper are taken.
     """
-    from analysis.exchange.batch_science import read as batch_science
+    from bcrit.analysis.exchange.batch_science import read as batch_science
 
     land(batch_science.import_batch_science(source, _target(target), workload, first), out, as_json)
 
@@ -81,8 +81,8 @@ def import_table(
     Needed: batch_size, and steps_to_target (empty = not reached) or the second table. Further columns: trial_id, seed,
     outcome, max_steps, seconds. Any other NAME=COLUMN is a hyperparameter.
     """
-    from analysis.exchange.tables import read as table_import
-    from analysis.exchange.tables.mapping import read_mapping
+    from bcrit.analysis.exchange.tables import read as table_import
+    from bcrit.analysis.exchange.tables.mapping import read_mapping
 
     curves = None if measurements is None else str(measurements)
     run = table_import.import_table(str(trials), curves, read_target(target, "--target"), read_mapping(columns), unit)
@@ -92,7 +92,7 @@ def import_table(
 @imports.command("csv")
 def import_csv(source: Exported, out: Out = None, as_json: AsJson = False) -> None:
     """Import what `bcrit export csv` wrote: the same run again."""
-    from analysis.exchange.tables.run_tables import import_tables
+    from bcrit.analysis.exchange.tables.run_tables import import_tables
 
     run = import_tables(source, "csv")
     land({run.experiment.name: run}, out, as_json)
@@ -101,7 +101,7 @@ def import_csv(source: Exported, out: Out = None, as_json: AsJson = False) -> No
 @imports.command("parquet")
 def import_parquet(source: Exported, out: Out = None, as_json: AsJson = False) -> None:
     """Import what `bcrit export parquet` wrote: the same run again."""
-    from analysis.exchange.tables.run_tables import import_tables
+    from bcrit.analysis.exchange.tables.run_tables import import_tables
 
     run = import_tables(source, "parquet")
     land({run.experiment.name: run}, out, as_json)
@@ -115,7 +115,7 @@ def land(runs: Mapping[str, ImportedRun], out: str | None, as_json: bool) -> Non
         out: a run folder for one run, the folder of the run folders for several; None = `runs`.
         as_json: print one JSON object instead of sentences.
     """
-    from analysis.exchange.write_run import refuse_occupied, write_runs
+    from bcrit.analysis.exchange.write_run import refuse_occupied, write_runs
 
     folders = {name: _place(name, out, single=len(runs) == 1) for name in runs}
     for folder in folders.values():
@@ -133,7 +133,7 @@ def _target(sentence: str | None) -> Target | None:
 
 
 def _place(name: str, out: str | None, single: bool) -> RunFolder:
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.run_folder import RunFolder
 
     if out is not None and single:
         return RunFolder.at(out)
@@ -169,8 +169,8 @@ Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write
 @exports.command("csv")
 def export_csv(run: Run, out: Place) -> None:
     """Write trials.csv and measurements.csv; `bcrit import csv` gives the same run back."""
-    from analysis.exchange.tables.run_tables import export_tables
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.exchange.tables.run_tables import export_tables
+    from bcrit.analysis.run_folder import RunFolder
 
     _print_export(run, out, "csv", export_tables(RunFolder.at(run), out, "csv"))
 
@@ -178,8 +178,8 @@ def export_csv(run: Run, out: Place) -> None:
 @exports.command("parquet")
 def export_parquet(run: Run, out: Place) -> None:
     """Write trials.parquet and measurements.parquet; `bcrit import parquet` gives the same run back."""
-    from analysis.exchange.tables.run_tables import export_tables
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.exchange.tables.run_tables import export_tables
+    from bcrit.analysis.run_folder import RunFolder
 
     _print_export(run, out, "parquet", export_tables(RunFolder.at(run), out, "parquet"))
 
@@ -187,8 +187,8 @@ def export_parquet(run: Run, out: Place) -> None:
 @exports.command("batch_science")
 def export_batch_science(run: Run, out: Place) -> None:
     """Write the layout of Shallue et al. 2018; `bcrit import batch_science` gives the same run back."""
-    from analysis.exchange.batch_science import export as batch_science_export
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.exchange.batch_science import export as batch_science_export
+    from bcrit.analysis.run_folder import RunFolder
 
     written = batch_science_export.export_batch_science(RunFolder.at(run), out)
     _print_export(run, out, "batch_science", written)

@@ -14,7 +14,7 @@ from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
 
 if TYPE_CHECKING:
-    from analysis.comparison.finals import Finals, Gap
+    from bcrit.analysis.comparison.finals import Finals, Gap
 
 
 def finals(
@@ -30,8 +30,8 @@ def finals(
     true}'. Means have 95 % t-intervals; differences are Welch's, and '*' marks those that survive Holm's correction
     over all of the table.
     """
-    from analysis.comparison.finals import finals as finals_of
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.comparison.finals import finals as finals_of
+    from bcrit.analysis.run_folder import RunFolder
 
     found = finals_of([RunFolder.at(run) for run in runs], metric)
     if as_json:
@@ -44,7 +44,7 @@ def finals(
 
 
 def _table(found: Finals) -> Table:
-    from analysis.report.labels import value_text
+    from bcrit.analysis.report.labels import value_text
 
     table = Table(title=escape(f"{found.metric} after the last step"), box=box.SIMPLE_HEAD)
     for heading in (
@@ -71,7 +71,7 @@ def _table(found: Finals) -> Table:
 
 
 def _gap(gap: Gap | None) -> str:
-    from analysis.report.labels import value_text
+    from bcrit.analysis.report.labels import value_text
 
     if gap is None:
         return "–"

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.analyze import RunAnalysis, analyze, write_analysis
-from analysis.optimum.optimum import OptimumLaws, optimum_laws
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.recommend import Recommendation, recommend
-from analysis.recommendation.step_time import StepTimes, trial_step_times
-from analysis.report.build import build_report
-from analysis.report.curves_plot import drawn_runs
-from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.analyze import RunAnalysis, analyze, write_analysis
+from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.recommend import Recommendation, recommend
+from bcrit.analysis.recommendation.step_time import StepTimes, trial_step_times
+from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.curves_plot import drawn_runs
+from bcrit.analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
+from bcrit.search_spaces.tables import MEASUREMENTS
 
 
 def finish(folder: RunFolder) -> tuple[RunAnalysis, Recommendation | None]:
@@ -50,7 +50,7 @@ def recommend_run(
         analysis: of the run.
         step_times: seconds a step, or several kinds of hardware; None = as the run measured them.
         laws: of the optimum, where they were computed before; None computes them.
-        limits: prices, devices and budgets of `analysis.recommendation.recommend`.
+        limits: prices, devices and budgets of `bcrit.analysis.recommendation.recommend`.
 
     Returns:
         The recommendation.

@@ -11,12 +11,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.json_values import plain
-from analysis.wording import readable
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.wording import readable
 from bcrit.answers import Run
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 Within = Annotated[
     float, typer.Option(help="Near-optimal: at most this share more steps than the best; seed noise may make it more.")
@@ -34,10 +34,10 @@ def optimum(
     With --at, hyperparameters at batch sizes that were not measured, marked by where they come from. Exit code 1 when
     no study reached the target.
     """
-    from analysis.analyze import analyze
-    from analysis.optimum.optimum import optimum_laws
-    from analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.optimum.optimum import optimum_laws
+    from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+    from bcrit.analysis.run_folder import RunFolder
 
     sizes = at or []
     _check(within, sizes)
@@ -62,9 +62,9 @@ def sensitivity(run: Run, within: Within = 0.2, as_json: AsJson = False) -> None
 
     Exit code 1 when no study reached the target.
     """
-    from analysis.analyze import analyze
-    from analysis.run_folder import RunFolder
-    from analysis.sensitivity.sensitivity import sensitivity as measure
+    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.sensitivity.sensitivity import sensitivity as measure
 
     _check(within, [])
     analysis = analyze(RunFolder.at(run))

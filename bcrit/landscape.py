@@ -14,10 +14,10 @@ from rich.table import Table
 
 from bcrit.runs import AsJson
 from bcrit.say import say
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.landscape.result import Landscape
+    from bcrit.analysis.landscape.result import Landscape
 
 Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
@@ -56,12 +56,12 @@ def landscape(
     the last one) the largest batch size for the whole of its own, tuned and with the smallest one's hyperparameters:
     seeds x (1 + 2 x 6) training runs of full length.
     """
-    from analysis.landscape.result import write_landscape
-    from analysis.landscape.sentences import sentences
-    from analysis.run_folder import LANDSCAPE, RunFolder
+    from bcrit.analysis.landscape.result import write_landscape
+    from bcrit.analysis.landscape.sentences import sentences
+    from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
     from bcrit.measured import finish_and_print
-    from tuner.landscape.landscape import landscape as measure_landscape
-    from tuner.landscape.measure import Options
+    from bcrit.tuner.landscape.landscape import landscape as measure_landscape
+    from bcrit.tuner.landscape.measure import Options
 
     errors, folder = Console(stderr=True), RunFolder.at(run)
     try:
@@ -79,7 +79,7 @@ def landscape(
 
 def _table(found: Landscape) -> Table:
     """The medians over seeds, of the largest box in either space."""
-    from analysis.report.landscape_section import box_name, summary_table
+    from bcrit.analysis.report.landscape_section import box_name, summary_table
 
     whole = summary_table(found)
     large = {box[1]: box_name(*box) for box in reversed(found.boxes)}.values()

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.run_folder import REPORT, RunFolder
 from bcrit.finish import finish
 from bcrit.say import say, wide_console
 

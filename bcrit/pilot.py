@@ -16,12 +16,12 @@ from rich.table import Table
 
 from bcrit.runs import AsJson, checked_experiment, read_experiment_file
 from bcrit.say import say, wide_console
-from search_spaces.load import read_yaml
-from search_spaces.problems import InputError
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.pilot.cost import Amount
-    from analysis.pilot.result import Pilot, Proposal
+    from bcrit.analysis.pilot.cost import Amount
+    from bcrit.analysis.pilot.result import Pilot, Proposal
 
 
 def pilot(
@@ -46,8 +46,8 @@ def pilot(
 
     Nothing is written without --write. What is proposed is a place to begin; `bcrit tune` measures.
     """
-    from analysis.pilot.sentences import sentences
-    from tuner.pilot.pilot import pilot as run_pilot
+    from bcrit.analysis.pilot.sentences import sentences
+    from bcrit.tuner.pilot.pilot import pilot as run_pilot
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
     if write is not None:
@@ -95,7 +95,7 @@ def _check_free(path: Path) -> None:
 
 
 def _write(path: Path, proposal: Proposal, where: str, batch_size: int) -> None:
-    from analysis.pilot.proposed import as_text
+    from bcrit.analysis.pilot.proposed import as_text
 
     comments = (
         f"Proposed by `bcrit pilot {where}`, run at batch size {batch_size}: batch_sizes, the box of lr,",
@@ -110,8 +110,8 @@ def _write(path: Path, proposal: Proposal, where: str, batch_size: int) -> None:
 
 def _table(found: Pilot, proposal: Proposal) -> Table:
     """One row a batch size."""
-    from analysis.pilot.lr_box import lr_at
-    from analysis.wording import duration, readable
+    from bcrit.analysis.pilot.lr_box import lr_at
+    from bcrit.analysis.wording import duration, readable
 
     measured, law = found.measured, proposal.box
     table = Table(title=escape(f"a study to {measured.target}, as proposed"), box=box.SIMPLE_HEAD)

@@ -12,15 +12,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.wording import duration, readable
+from bcrit.analysis.wording import duration, readable
 from bcrit.runs import AsJson
 from bcrit.say import say, wide_console
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.recommendation.frontier import FrontierPoint
-    from analysis.recommendation.hardware import Hardware
-    from analysis.recommendation.recommend import Recommendation
+    from bcrit.analysis.recommendation.frontier import FrontierPoint
+    from bcrit.analysis.recommendation.hardware import Hardware
+    from bcrit.analysis.recommendation.recommend import Recommendation
 
 Source = Annotated[str, typer.Argument(metavar="RUN|TABLE.csv", help="Run folder, or a table as `bcrit fit` takes.")]
 StepTime = Annotated[
@@ -84,7 +84,7 @@ def _hardware(
     step_time: Path | None, price: list[str], price_per_device_hour: float | None, devices: int | None
 ) -> tuple[Sequence[Hardware] | None, dict[str, Any]]:
     """What a training may run on; without a table of step times, what is to be said of the run's own hardware."""
-    from analysis.recommendation.hardware_table import read_hardware, read_prices
+    from bcrit.analysis.recommendation.hardware_table import read_hardware, read_prices
 
     prices = read_prices(price)
     if step_time is None:
@@ -107,10 +107,10 @@ def _advice(
     Raises:
         InputError: a run is given a level or a unit, or has no curve.
     """
-    from analysis import fit_hyperbola, read_table
-    from analysis import recommend as recommend_batch_size
-    from analysis.analyze import analyze
-    from analysis.run_folder import EXPERIMENT, RunFolder
+    from bcrit.analysis import fit_hyperbola, read_table
+    from bcrit.analysis import recommend as recommend_batch_size
+    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
     from bcrit.finish import recommend_run
 
     folder = RunFolder.at(source)

@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.json_values import plain
+from bcrit.analysis.json_values import plain
 from bcrit.say import say, wide_console
-from search_spaces.experiment import Experiment
-from search_spaces.load import read_yaml
-from search_spaces.problems import InputError
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from analysis.run_folder import RunFolder
-    from tuner.code import Code
+    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.tuner.code import Code
 
 Address = Annotated[
     str | None,
@@ -64,7 +64,7 @@ def tune(
     What is trained may be built in (`bcrit workloads`), a class of yours, or a function `def train(config, report)`
     with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.run_folder import RunFolder
 
     checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), str(experiment)), str(experiment))
     if plan:
@@ -97,8 +97,8 @@ def resume(
     It may be resumed from any folder of any machine that reaches the run folder: code of yours was copied into it when
     the run began. What is run again is set aside in RUN/repaired first.
     """
-    from analysis.run_folder import RunFolder
-    from tuner.session import replace_code, use_code
+    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.tuner.session import replace_code, use_code
 
     folder = RunFolder.at(run)
     own = use_code(folder, new_code)
@@ -116,9 +116,9 @@ def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_si
     Raises:
         InputError: there is no such study.
     """
-    from analysis.repair import set_trials_aside
-    from tuner.lease import held
-    from tuner.ledger import Ledger
+    from bcrit.analysis.repair import set_trials_aside
+    from bcrit.tuner.lease import held
+    from bcrit.tuner.ledger import Ledger
 
     if unknown := sorted(set(batch_sizes) - set(experiment.batch_sizes)):
         there = ", ".join(map(str, experiment.batch_sizes))
@@ -131,7 +131,7 @@ def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_si
 
 def checked_experiment(data: Any, where: str) -> tuple[Experiment, list[str]]:
     """The experiment, and what should be known of it before it runs; what a user's module prints goes to stderr."""
-    from tuner.check import check_experiment
+    from bcrit.tuner.check import check_experiment
 
     notes: list[str] = []
     with redirect_stdout(sys.stderr):
@@ -147,10 +147,10 @@ def _run(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    from analysis.run_folder import REPORT
+    from bcrit.analysis.run_folder import REPORT
     from bcrit.display import Display
     from bcrit.supervise import STOPPED, cluster_failures
-    from tuner.session import run
+    from bcrit.tuner.session import run
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
     _say_notes(errors, notes)
@@ -159,10 +159,10 @@ def _run(
     if not result.complete:
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(STOPPED)
-    from analysis.storage import patiently
+    from bcrit.analysis.storage import patiently
     from bcrit.finish import finish
     from bcrit.summary import print_summary
-    from tuner.uploader import DELIVERY_PATIENCE
+    from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     # The store may be away also now, when nothing but the answer is still to be written.
     analysis, recommendation = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
@@ -193,7 +193,7 @@ def read_experiment_file(path: Path) -> str:
 
 def _free_folder(name: str) -> RunFolder:
     """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
-    from analysis.run_folder import RunFolder
+    from bcrit.analysis.run_folder import RunFolder
 
     folder, number = RunFolder.at(f"runs/{name}"), 1
     while folder.occupied():
@@ -225,8 +225,8 @@ def _goes_along(code: Code) -> str:
 
 
 def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> None:
-    from tuner.code import is_own, pack
-    from tuner.plan import plan
+    from bcrit.tuner.code import is_own, pack
+    from bcrit.tuner.plan import plan
 
     plans, code = plan(experiment), None
     if is_own(experiment):

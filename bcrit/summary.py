@@ -11,17 +11,17 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.estimate import HyperbolaFit
-from analysis.fit.next_batch_size import StepSeconds
-from analysis.fit.next_batch_size import sentence as next_sentence
-from analysis.fit.regimes import sentence as regimes_sentence
-from analysis.recommendation.recommend import Recommendation
-from analysis.report.headline import key_numbers, settings
-from analysis.wording import readable
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.estimate import HyperbolaFit
+from bcrit.analysis.fit.next_batch_size import StepSeconds
+from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
+from bcrit.analysis.fit.regimes import sentence as regimes_sentence
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.headline import key_numbers, settings
+from bcrit.analysis.wording import readable
 from bcrit.say import say
-from search_spaces.presets import STEPS_OF
-from search_spaces.space import hyperparameter
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.space import hyperparameter
 
 _SHOWN = 5  # rows that were set aside; `--json` has them all
 _UNBOUNDED = 10_000  # columns: wide enough for any table, so that it is measured as it is

@@ -116,7 +116,7 @@ def cluster_failures(folder: str) -> Iterator[None]:
     Raises:
         typer.Exit: with `CLUSTER_FAILED`, after the reason was said.
     """
-    from tuner.cluster import ClusterError
+    from bcrit.tuner.cluster import ClusterError
 
     tell("folder", folder)
     try:

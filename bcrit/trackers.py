@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.exchange.mlperf.benchmarks import Counted
+from bcrit.analysis.exchange.mlperf.benchmarks import Counted
 from bcrit.exchange import Out, TargetSentence, land
 from bcrit.runs import AsJson
-from search_spaces.load import read_target
+from bcrit.search_spaces.load import read_target
 
 if TYPE_CHECKING:
-    from analysis.exchange.trackers.names import Reading
+    from bcrit.analysis.exchange.trackers.names import Reading
 
 Target = Annotated[
     str,
@@ -61,7 +61,7 @@ def import_mlperf(
 
     Every point is one tuned setting on many seeds, all of which reached the benchmark's quality. Nothing was searched.
     """
-    from analysis.exchange.mlperf import read as mlperf
+    from bcrit.analysis.exchange.mlperf import read as mlperf
 
     quality = None if target is None else read_target(target, "--target")
     land(mlperf.import_mlperf(source, benchmark, version, quality, unit, examples_per_epoch), out, as_json)
@@ -93,7 +93,7 @@ def import_optuna(
 
     Batch size and seed may be parameters, or user attributes of a trial or its study.
     """
-    from analysis.exchange.trackers import optuna_storage
+    from bcrit.analysis.exchange.trackers import optuna_storage
 
     reading = _reading(target, batch_size_param, seed_param, None, steps_per_iteration, examples_per_iteration, unit)
     choice = optuna_storage.StudyChoice(tuple(study or ()), steps_attr, objective)
@@ -117,7 +117,7 @@ def import_ray(
     Nested settings are named with '/', as in optimizer/lr. Where no 'step' or 'global_step' was reported, say what a
     training iteration is with --steps-per-iteration or --examples-per-iteration.
     """
-    from analysis.exchange.trackers import ray_results
+    from bcrit.analysis.exchange.trackers import ray_results
 
     reading = _reading(
         target, batch_size_param, seed_param, step_key, steps_per_iteration, examples_per_iteration, unit
@@ -153,7 +153,7 @@ def import_wandb(
     run folders (config.yaml, wandb-history.jsonl). '_step' counts calls of log: name it with --step-key if each of them
     was one optimizer update.
     """
-    from analysis.exchange.trackers import wandb_export
+    from bcrit.analysis.exchange.trackers import wandb_export
 
     reading = _reading(
         target, batch_size_param, seed_param, step_key, steps_per_iteration, examples_per_iteration, unit
@@ -170,7 +170,7 @@ def _reading(
     examples: float | None,
     unit: str,
 ) -> Reading:
-    from analysis.exchange.trackers.names import Reading
+    from bcrit.analysis.exchange.trackers.names import Reading
 
     return Reading(
         read_target(target, "--target"),

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from analysis import HyperbolaFit, PNorm, fit_hyperbola
-from tuner.workloads.second_moments import MOMENTS
+from bcrit.analysis import HyperbolaFit, PNorm, fit_hyperbola
+from bcrit.tuner.workloads.second_moments import MOMENTS
 
 STUDIES = 400  # a cell; Monte-Carlo standard error of a coverage of 0.95: 0.011
 LEVEL = 0.95

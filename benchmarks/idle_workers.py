@@ -21,16 +21,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.dispatch import Dispatcher, Row
+from bcrit.tuner.plan import resolved
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.trial import Ending
 from tests.scripted import ExactHyperbola
 from tests.simulate import record, searched, train
-from tuner.dispatch import Dispatcher, Row
-from tuner.plan import resolved
-from tuner.protocol.proposal import Proposal, TrialRecord
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.trial import Ending
 
 SEEDS = 3
 TRIAL_SECONDS, REPORT_SECONDS, BETWEEN_SECONDS = 2.0, 0.2, 0.02

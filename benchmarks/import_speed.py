@@ -26,11 +26,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.exchange.batch_science.read import import_batch_science
-from analysis.exchange.write_run import write_run
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.exchange.batch_science.read import import_batch_science
+from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.search_spaces.target import Target
 
 _METRIC = "val/classification_error"
 _METRICS = tuple(

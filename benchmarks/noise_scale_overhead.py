@@ -15,7 +15,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from tuner.training.noise_scale import NoiseScale
+from bcrit.tuner.training.noise_scale import NoiseScale
 
 MICRO_BATCHES, ROWS = 4, 16
 LIMIT = 0.03

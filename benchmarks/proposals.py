@@ -15,12 +15,12 @@ from collections import defaultdict
 
 import optuna
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome
-from tuner.protocol.proposal import Proposal, TrialRecord
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.evaluation import evaluation_steps
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.evaluation import evaluation_steps
 
 SIZES = [500, 2_000, 5_000, 10_000]
 STUDIES = 10

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.run_folder import REPORT, RunFolder
 from bcrit.finish import finish
 from tests.browser.chromium import open_browser
 from tests.browser.large_run import write_large_run

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import fit_hyperbola
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
+from bcrit.analysis import fit_hyperbola
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tests.simulate import searched, simulate
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 BATCH_SIZES = [8, 16, 32, 64, 128, 256, 512, 1024]
 SEEDS = 3

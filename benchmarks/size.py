@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 N_TRIALS, N_MEASUREMENTS = 168_160, 71_638_836  # Shallue et al. 2018, abstract
 BATCH_SIZES = tuple(2**k for k in range(4, 20))
@@ -130,8 +130,8 @@ def _part(
 
 def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
     """Steps to target of all studies; what is measured."""
-    from analysis.targets.crossings import crossings
-    from search_spaces.target import Target
+    from bcrit.analysis.targets.crossings import crossings
+    from bcrit.search_spaces.target import Target
 
     folder = RunFolder.at(location)
     trials = folder.read(TRIALS).to_pandas()
@@ -149,7 +149,7 @@ def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
 
 def whole_analysis(location: str) -> dict[str, Any]:
     """`bcrit analyze` without printing; what is measured."""
-    from analysis.analyze import analyze
+    from bcrit.analysis.analyze import analyze
 
     found = analyze(RunFolder.at(location))
     return {"b_crit": None if found.fit is None else found.fit.b_crit}

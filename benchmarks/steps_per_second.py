@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.workloads.digits import DigitsMLP
-from tuner.workloads.image_classifier import ImageClassifier
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.digits import DigitsMLP
+from bcrit.tuner.workloads.image_classifier import ImageClassifier
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 BATCH_SIZES = (8, 64, 512)
 LEAST = 0.9

@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment
-from tuner.cluster import SETTINGS
-from tuner.session import run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.tuner.cluster import SETTINGS
+from bcrit.tuner.session import run
 
 WORKERS = 2
 STUDIES = 10

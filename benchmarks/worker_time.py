@@ -20,12 +20,12 @@ from unittest import mock
 import torch
 from torch import nn
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Target
-from tuner.training.evaluation import evaluation_steps
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Measurement, Trial, as_row
-from tuner.workloads.digits import DigitsMLP
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.training.evaluation import evaluation_steps
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Measurement, Trial, as_row
+from bcrit.tuner.workloads.digits import DigitsMLP
 
 TARGET = Target.model_validate("val_loss < 0.15")
 MOST_STEPS = {16: 625, 64: 300, 256: 300}  # the example's budget
@@ -61,7 +61,7 @@ def ours(workload: DigitsMLP, settings: Settings, coarse: bool, spent: Spent) ->
     trial = Trial(partial(workload.begin, settings), TARGET, limits)
     made: list[Measurement] = []
     # A trial counts its seconds by the wall's clock, which on a busy machine others move on.
-    with mock.patch("tuner.training.trial.time.perf_counter", time.process_time):
+    with mock.patch("bcrit.tuner.training.trial.time.perf_counter", time.process_time):
         while trial.ending is None:
             made += trial.advance(60)
     rows = [as_row(measurement, "trial", settings.batch_size) for measurement in made]

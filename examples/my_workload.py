@@ -4,10 +4,10 @@ import torch
 from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
 
-from search_spaces import Direction
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces import Direction
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 class Friedman(SupervisedWorkload):

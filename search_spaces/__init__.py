@@ -1,12 +1,12 @@
 """Floor 0: what is declared before anything runs."""
 
-from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear, Log, ReverseLog
-from search_spaces.experiment import Experiment
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.problems import InputError
-from search_spaces.space import Point, SearchSpace
-from search_spaces.target import Crossing, Direction, Target
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear, Log, ReverseLog
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import Point, SearchSpace
+from bcrit.search_spaces.target import Crossing, Direction, Target
 
 __all__ = [
     # dimensions and spaces

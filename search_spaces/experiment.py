@@ -8,16 +8,26 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
-from search_spaces.dimensions import Box, Choice, Fixed
-from search_spaces.imported import Imported
-from search_spaces.natural_limits import domain_problems, with_natural_limits
-from search_spaces.options import BoundaryRule, Budget, Centre, Confirm, Execution, Frozen, Probes, Resources, Search
-from search_spaces.plain_values import unplain_values
-from search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
-from search_spaces.space import SearchSpace, hyperparameter
-from search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
-from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
-from search_spaces.target import Target
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.imported import Imported
+from bcrit.search_spaces.natural_limits import domain_problems, with_natural_limits
+from bcrit.search_spaces.options import (
+    BoundaryRule,
+    Budget,
+    Centre,
+    Confirm,
+    Execution,
+    Frozen,
+    Probes,
+    Resources,
+    Search,
+)
+from bcrit.search_spaces.plain_values import unplain_values
+from bcrit.search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
+from bcrit.search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.target import Target
 
 
 class WorkloadChoice(Frozen):

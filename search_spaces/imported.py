@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from search_spaces.options import Frozen
-from search_spaces.space import SearchSpace
+from bcrit.search_spaces.options import Frozen
+from bcrit.search_spaces.space import SearchSpace
 
 
 class Imported(Frozen):

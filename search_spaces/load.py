@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError, describe
-from search_spaces.target import Target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError, describe
+from bcrit.search_spaces.target import Target
 
 
 class _Loader(yaml.SafeLoader):

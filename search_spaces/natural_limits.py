@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
-from search_spaces.presets import Domain
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
+from bcrit.search_spaces.presets import Domain
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 
 def domain_problems(name: str, dimension: Box | Choice | Fixed, domains: Mapping[str, Domain]) -> list[str]:

@@ -134,7 +134,7 @@ class Search(Frozen):
             drew 11 for 1).
         parallel_per_study: trials of one study that may run at once. Proposals wait for all but this many of their
             predecessors, which makes the experiment the same whatever the number of workers. `auto` becomes a number
-            when a run begins (`tuner.plan.resolved`).
+            when a run begins (`bcrit.tuner.plan.resolved`).
         stopping: see `Stopping`.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import ConfigDict, RootModel
 
-from search_spaces.dimensions import Box, Choice, Dimension, Fixed, Side, Value
+from bcrit.search_spaces.dimensions import Box, Choice, Dimension, Fixed, Side, Value
 
 Point = dict[str, Value]
 """Hyperparameters by name; conditional ones only where their option is chosen."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from search_spaces.dimensions import Box, Choice, Fixed
-from search_spaces.presets import AVERAGING, EXTRAPOLATIONS, OWN, SCHEDULES, WARMUP
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.presets import AVERAGING, EXTRAPOLATIONS, OWN, SCHEDULES, WARMUP
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 _SUMMED: Final = {"momentum", "nesterov", "lars", "rmsprop", "extrap_momentum", OWN}
 

@@ -80,7 +80,7 @@ class Target(BaseModel):
 
         The evaluation before any update (step 0) only bounds the crossing: a run that starts beyond its target has not
         been trained to it. A row without the metric (None, an empty cell) is no evaluation of it and bounds nothing; a
-        NaN that training reported is one. Many targets and trials at once: `analysis.targets.crossings`.
+        NaN that training reported is one. Many targets and trials at once: `bcrit.analysis.targets.crossings`.
 
         Args:
             evaluations: (step, metric) pairs in order of step.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
 
 START = 10.0
 """The loss before the first update, in every run; the threshold is 1 (both chosen, not studied)."""

@@ -6,14 +6,14 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from tuner.dispatch import Dispatcher, Row, limits_of
-from tuner.protocol.proposal import Proposal, TrialRecord
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.settings import Settings
-from tuner.training.trial import Ending, Trial, as_row
-from tuner.workloads.protocol import Workload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Ending, Trial, as_row
+from bcrit.tuner.workloads.protocol import Workload
 
 
 def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tuple[list[Row], Ending]:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.studies.rounds import study_state
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
+from bcrit.analysis.studies.rounds import study_state
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tests.simulate import searched, simulate
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 OPTIONS = {"dimensions": 100, "spectrum_exponent": 1.0}
 WORKLOAD = NoisyQuadratic(dimensions=100, spectrum_exponent=1.0)

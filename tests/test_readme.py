@@ -13,7 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from bcrit.cli import app
-from search_spaces import Experiment, Outcome, SearchSpace, Stage, parse_experiment, read_yaml
+from bcrit.search_spaces import Experiment, Outcome, SearchSpace, Stage, parse_experiment, read_yaml
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

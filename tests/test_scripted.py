@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.target import Target
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.training.settings import Settings
 from tests.scripted import ExactHyperbola
-from tuner.training.settings import Settings
 
 TARGET = Target.model_validate("loss < 1")
 

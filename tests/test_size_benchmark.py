@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.analyze import analyze
-from analysis.run_folder import RunFolder
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.run_folder import RunFolder
 from benchmarks import size
 
 

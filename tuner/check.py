@@ -7,25 +7,25 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from search_spaces.experiment import Experiment, WorkloadChoice
-from search_spaces.load import parse_experiment
-from search_spaces.natural_limits import domain_problems, with_natural_limits
-from search_spaces.options import Budget
-from search_spaces.presets import AVERAGED, AVERAGING, Domain
-from search_spaces.problems import InputError
-from search_spaces.space import hyperparameter
-from search_spaces.tables import MEASUREMENTS
-from search_spaces.target import Direction, Target
-from tuner.check_execution import execution_problems
-from tuner.check_function import function_problems, with_own_optimizer
-from tuner.check_model import Note, model_problems
-from tuner.check_optimizer import averages, optimizer_problems
-from tuner.check_probes import probe_problems
-from tuner.workloads.function.workload import TrainingFunction
-from tuner.workloads.policy_gradient import PolicyGradient
-from tuner.workloads.protocol import Workload
-from tuner.workloads.registry import load_training
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.experiment import Experiment, WorkloadChoice
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.natural_limits import domain_problems, with_natural_limits
+from bcrit.search_spaces.options import Budget
+from bcrit.search_spaces.presets import AVERAGED, AVERAGING, Domain
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import hyperparameter
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.check_execution import execution_problems
+from bcrit.tuner.check_function import function_problems, with_own_optimizer
+from bcrit.tuner.check_model import Note, model_problems
+from bcrit.tuner.check_optimizer import averages, optimizer_problems
+from bcrit.tuner.check_probes import probe_problems
+from bcrit.tuner.workloads.function.workload import TrainingFunction
+from bcrit.tuner.workloads.policy_gradient import PolicyGradient
+from bcrit.tuner.workloads.protocol import Workload
+from bcrit.tuner.workloads.registry import load_training
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) -> Experiment:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from search_spaces.experiment import Experiment
-from search_spaces.options import Execution
-from search_spaces.presets import STEPS_OF
-from tuner.training.micro_batches import division_problem
-from tuner.training.settings import Settings
-from tuner.workloads.policy_gradient import PolicyGradient
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Execution
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.tuner.training.micro_batches import division_problem
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.policy_gradient import PolicyGradient
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 def execution_problems(workload: object, name: str, experiment: Experiment) -> list[str]:

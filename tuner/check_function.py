@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.experiment import Experiment
-from search_spaces.presets import OWN
-from search_spaces.space import hyperparameter
-from search_spaces.tables import MEASUREMENTS
-from tuner.workloads.function.workload import OF_THE_TRIAL, TrainingFunction
-from tuner.workloads.protocol import Workload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import OWN
+from bcrit.search_spaces.space import hyperparameter
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.workloads.function.workload import OF_THE_TRIAL, TrainingFunction
+from bcrit.tuner.workloads.protocol import Workload
 
 
 def with_own_optimizer(data: Any, workload: Workload | TrainingFunction | None, name: str | None) -> Any:

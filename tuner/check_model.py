@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from search_spaces.dimensions import Choice, Integer
-from search_spaces.experiment import Experiment
-from search_spaces.presets import STEPS_OF
-from search_spaces.space import hyperparameter
-from tuner.check_execution import our_loop
-from tuner.training.settings import Settings
-from tuner.workloads.image_classifier import ImageClassifier
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.dimensions import Choice, Integer
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.space import hyperparameter
+from bcrit.tuner.check_execution import our_loop
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.image_classifier import ImageClassifier
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 Note = Callable[[str], None]
 """Takes a sentence on what can be run, but hardly is what was meant."""
@@ -109,7 +109,7 @@ def _batch_norm_note(layer: str, workload: SupervisedWorkload, experiment: Exper
         size = f", {common} for example," if common > 1 else " and batch sizes that are multiples of it"
         remedy = f"set the workload's 'ghost_batch_size'{size} to keep it the same"
     else:
-        remedy = "tuner.workloads.models.ghost_batch_norm keeps it the same"
+        remedy = "bcrit.tuner.workloads.models.ghost_batch_norm keeps it the same"
     return (
         f"layer {layer} normalises with the statistics of the whole batch, so that what is minimised changes with the "
         f"batch size, and steps with it (Hoffer et al. 2017); {remedy}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from search_spaces.dimensions import Fixed
-from search_spaces.experiment import Experiment
-from search_spaces.presets import AVERAGING, OPTIMIZERS, OWN, SCHEDULES, STEPS_OF, WARMUP, Parameters
-from search_spaces.space import hyperparameter
-from search_spaces.space_rules import missing_names
-from tuner.workloads.protocol import Workload
+from bcrit.search_spaces.dimensions import Fixed
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import AVERAGING, OPTIMIZERS, OWN, SCHEDULES, STEPS_OF, WARMUP, Parameters
+from bcrit.search_spaces.space import hyperparameter
+from bcrit.search_spaces.space_rules import missing_names
+from bcrit.tuner.workloads.protocol import Workload
 
 
 def optimizer_problems(workload: Workload, name: str, experiment: Experiment) -> list[str]:
@@ -44,8 +44,8 @@ def optimizer_problems(workload: Workload, name: str, experiment: Experiment) ->
 
 def averages(workload: object) -> bool:
     """Whether the workload's runs also measure averaged weights: those of our own training loops do."""
-    from tuner.workloads.policy_gradient import PolicyGradient  # they load PyTorch
-    from tuner.workloads.supervised import SupervisedWorkload
+    from bcrit.tuner.workloads.policy_gradient import PolicyGradient  # they load PyTorch
+    from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
     return isinstance(workload, SupervisedWorkload | PolicyGradient)
 
@@ -53,7 +53,7 @@ def averages(workload: object) -> bool:
 def _parameters(optimizer: str, own: tuple[str, ...] | None) -> Parameters:
     if own is not None:
         return Parameters(OPTIMIZERS[optimizer].needed if optimizer in OPTIMIZERS else ("lr",))
-    from tuner.training.optimizers import parameters_of  # it loads PyTorch
+    from bcrit.tuner.training.optimizers import parameters_of  # it loads PyTorch
 
     return parameters_of(optimizer)
 
@@ -76,7 +76,7 @@ def _unknown_hyperparameters(
 
 def _local_batch_problems(workload: Workload, experiment: Experiment) -> list[str]:
     """Why the workload cannot make local batches of this size (part of a sequence, or of a ghost batch)."""
-    from tuner.workloads.supervised import SupervisedWorkload  # it loads PyTorch
+    from bcrit.tuner.workloads.supervised import SupervisedWorkload  # it loads PyTorch
 
     local = experiment.space.root.get("local_batch_size")
     if not isinstance(local, Fixed) or not isinstance(workload, SupervisedWorkload):
@@ -94,8 +94,8 @@ def _refused_values(experiment: Experiment) -> list[str]:
     """What PyTorch says to the two opposite corners of the space, on a model with two small layers."""
     from torch import nn
 
-    from tuner.training.settings import Settings
-    from tuner.training.stepper import build_stepper
+    from bcrit.tuner.training.settings import Settings
+    from bcrit.tuner.training.stepper import build_stepper
 
     space, problems = experiment.space, []
     for corner in (0.0, 1.0):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from search_spaces.experiment import Experiment
-from search_spaces.options import Probes
-from search_spaces.presets import STEPS_OF
-from search_spaces.tables import MEASUREMENTS
-from tuner.check_execution import our_loop
-from tuner.training.noise_scale import mixing_layer
-from tuner.training.noise_scale.ratio import MIN_BLOCKS
-from tuner.training.settings import Settings
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.check_execution import our_loop
+from bcrit.tuner.training.noise_scale import mixing_layer
+from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _FEW = 2 * MIN_BLOCKS  # examples: as few as the estimator takes
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.options import Resources
-from search_spaces.problems import InputError
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.problems import InputError
 
 # Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
 # because ours do their work.

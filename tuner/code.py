@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from analysis.run_folder import CODE, RunFolder
-from analysis.storage import user_cache
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
+from bcrit.analysis.run_folder import CODE, RunFolder
+from bcrit.analysis.storage import user_cache
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
 
 IGNORE_FILE: Final = ".bcritignore"
 IGNORED: Final = (

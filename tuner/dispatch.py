@@ -1,9 +1,10 @@
 """Which worker runs what, up to which horizon, and when what it made may be recorded: neither Ray nor files.
 
-Where many trials of a study run at once, a trial begins before its horizon is settled (`tuner.protocol.protocol`). Its
-horizon falls while it runs; what it made is kept here until the horizon is settled, and is then cut there, which leaves
-exactly what the trial would have made if its horizon had been settled from the beginning. So what is recorded does not
-depend on how many workers there are. What is kept here is lost when the driver dies, and those trials are run again.
+Where many trials of a study run at once, a trial begins before its horizon is settled
+(`bcrit.tuner.protocol.protocol`). Its horizon falls while it runs; what it made is kept here until the horizon is
+settled, and is then cut there, which leaves exactly what the trial would have made if its horizon had been settled from
+the beginning. So what is recorded does not depend on how many workers there are. What is kept here is lost when the
+driver dies, and those trials are run again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.target import Target
-from tuner.protocol.proposal import Proposal, Records
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.trial import Ending, Limits
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.proposal import Proposal, Records
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.trial import Ending, Limits
 
 Row = Mapping[str, Any]
 """A measurement as a row of its table: `step`, `train_seconds` and the metrics are read here."""

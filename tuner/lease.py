@@ -43,8 +43,8 @@ from typing import TextIO
 
 from pyarrow import fs
 
-from analysis.run_folder import LEASE, LOCK, RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.run_folder import LEASE, LOCK, RunFolder
+from bcrit.search_spaces.problems import InputError
 
 # Chosen: a driver that dies keeps other machines out for a minute, and one whose network falters for half a minute
 # does not even have to make sure.

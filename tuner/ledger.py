@@ -1,9 +1,9 @@
 """The ledger: our own record of trials and measurements, in memory for the protocol and on disk for good.
 
-A row counts when it is in the log on this machine's disk (`analysis.run_log`), and a trial's row follows its
+A row counts when it is in the log on this machine's disk (`bcrit.analysis.run_log`), and a trial's row follows its
 measurements; so a kill at any moment leaves either a finished trial or one that is run again. A trial that is run
 again makes the same curve, and the part of it that is recorded already is not written twice. From the log the rows go
-to the run folder in the background (`tuner.uploader`).
+to the run folder in the background (`bcrit.tuner.uploader`).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from typing import Any, overload
 
 import pyarrow.compute as pc
 
-from analysis.arrow_tables import to_arrow
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.presets import derived
-from search_spaces.tables import MEASUREMENTS, TRIALS
-from tuner.protocol.proposal import Proposal, TrialRecord
-from tuner.training.trial import Ending
-from tuner.uploader import Fence, Uploader
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.presets import derived
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.training.trial import Ending
+from bcrit.tuner.uploader import Fence, Uploader
 
 _KNOWN = set(TRIALS.names)
 _FACTS = [f.name for f in fields(TrialRecord) if f.name in _KNOWN]

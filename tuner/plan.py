@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from search_spaces.experiment import Experiment
+from bcrit.search_spaces.experiment import Experiment
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from tuner.workloads.function.workload import TrainingFunction
-from tuner.workloads.protocol import Workload
-from tuner.workloads.registry import load_training
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.workloads.function.workload import TrainingFunction
+from bcrit.tuner.workloads.protocol import Workload
+from bcrit.tuner.workloads.registry import load_training
 
 
 def workload_of_run(experiment: Experiment, where: str) -> Workload | TrainingFunction:

@@ -26,15 +26,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
-from search_spaces.options import Resources
-from search_spaces.outcome import Outcome
-from tuner.cluster import ClusterError, Room
-from tuner.dispatch import Dispatcher, Row
-from tuner.ledger import Ledger, trial_row
-from tuner.protocol.proposal import Proposal
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.trainable import to_text
-from tuner.training.trial import Ending
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.cluster import ClusterError, Room
+from bcrit.tuner.dispatch import Dispatcher, Row
+from bcrit.tuner.ledger import Ledger, trial_row
+from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.trainable import to_text
+from bcrit.tuner.training.trial import Ending
 
 # A trial whose worker process died this often on one node, which is still there, is given up. Chosen, not studied.
 _DEATHS = 3

@@ -14,20 +14,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from tuner import code
-from tuner.cluster import ray_running, rooms
-from tuner.environment import describe_environment
-from tuner.lease import held
-from tuner.ledger import Ledger
-from tuner.plan import resolved
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.workloads.registry import is_function
+from bcrit.analysis.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner import code
+from bcrit.tuner.cluster import ray_running, rooms
+from bcrit.tuner.environment import describe_environment
+from bcrit.tuner.lease import held
+from bcrit.tuner.ledger import Ledger
+from bcrit.tuner.plan import resolved
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.workloads.registry import is_function
 
 if TYPE_CHECKING:
-    from tuner.scheduler import WorkerScheduler
+    from bcrit.tuner.scheduler import WorkerScheduler
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def run(
             if own is not None:
                 folder.write_bytes(CODE, own.archive)
         _note_environment(folder, experiment, own)
-        from tuner.scheduler import WorkerScheduler
+        from bcrit.tuner.scheduler import WorkerScheduler
 
         ready, ledger = time.monotonic(), Ledger.open(folder, experiment, lease)
         before = ledger.trial_ids
@@ -205,8 +205,8 @@ def _tune(
     """Let Tune run workers until the scheduler has nothing left."""
     from ray import tune
 
-    from tuner.scheduler import StopWhenAsked, Workers, place
-    from tuner.trainable import Worker
+    from bcrit.tuner.scheduler import StopWhenAsked, Workers, place
+    from bcrit.tuner.trainable import Worker
 
     trainable = tune.with_parameters(
         Worker, experiment=experiment.to_dict(), folder=code, function=is_function(experiment.workload.name)

@@ -1,7 +1,7 @@
 """The Ray Tune trainable: a worker, which runs one trial after the other without a trace of the one before.
 
 To Tune a worker is a trial: Tune places it, restarts the search for a place when its node dies, and carries its
-results. The trials of the experiment are handed to it by `tuner.scheduler`.
+results. The trials of the experiment are handed to it by `bcrit.tuner.scheduler`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import ray
 import torch
 from ray import tune
 
-from search_spaces.load import parse_experiment
-from search_spaces.options import Probes
-from search_spaces.outcome import Stage
-from tuner.dispatch import limits_of
-from tuner.protocol.proposal import Proposal, Rung
-from tuner.training.gpu import prepare_gpu
-from tuner.training.reported import Reported
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial, as_row
-from tuner.workloads.function.workload import TrainingFunction, start
-from tuner.workloads.protocol import Run, Workload
-from tuner.workloads.registry import load_workload
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.dispatch import limits_of
+from bcrit.tuner.protocol.proposal import Proposal, Rung
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.reported import Reported
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial, as_row
+from bcrit.tuner.workloads.function.workload import TrainingFunction, start
+from bcrit.tuner.workloads.protocol import Run, Workload
+from bcrit.tuner.workloads.registry import load_workload
 
 
 def to_text(proposal: Proposal) -> str:

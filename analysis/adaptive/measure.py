@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from analysis.adaptive.frontier import Frontier, frontier
-from analysis.adaptive.gain import ratio_of_gamma
-from analysis.adaptive.predicted import gain_along
-from analysis.adaptive.result import Answer, Trained
+from bcrit.analysis.adaptive.frontier import Frontier, frontier
+from bcrit.analysis.adaptive.gain import ratio_of_gamma
+from bcrit.analysis.adaptive.predicted import gain_along
+from bcrit.analysis.adaptive.result import Answer, Trained
 
 Floats = NDArray[np.float64]
 

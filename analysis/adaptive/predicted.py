@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from analysis.adaptive.gain import Gain, gain, progress
-from analysis.adaptive.result import Trained
+from bcrit.analysis.adaptive.gain import Gain, gain, progress
+from bcrit.analysis.adaptive.result import Trained
 
 Floats = NDArray[np.float64]
 

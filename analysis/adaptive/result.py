@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.json_values import plain
-from analysis.run_folder import ADAPTIVE, RunFolder
-from analysis.stored import read_stored
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+from bcrit.analysis.stored import read_stored
 
 _FORMAT = 1
 
@@ -68,7 +68,7 @@ class Answer:
         gamma_high: likewise.
         gamma_fixed: the same product of that fixed batch size: 1 on a hyperbola.
         gamma_predicted: from the noise scale along these runs.
-        ratio_predicted: what it makes of the ratio (`analysis.adaptive.gain.ratio_of_gamma`).
+        ratio_predicted: what it makes of the ratio (`bcrit.analysis.adaptive.gain.ratio_of_gamma`).
         clipped: share of the stored evaluations before which an update had the smallest or largest batch size allowed;
             None for those that do not follow the noise.
         outside: whether that fixed batch size is below or above all that were trained.

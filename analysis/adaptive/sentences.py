@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.adaptive.result import Adaptive, Answer
-from analysis.wording import readable
+from bcrit.analysis.adaptive.result import Adaptive, Answer
+from bcrit.analysis.wording import readable
 
 
 def sentences(found: Adaptive) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.budgets.resources import Budgets, Resource
-from analysis.one_pass import Chunk, Floats, Integers
-from search_spaces.target import Direction
+from bcrit.analysis.budgets.resources import Budgets, Resource
+from bcrit.analysis.one_pass import Chunk, Floats, Integers
+from bcrit.search_spaces.target import Direction
 
 
 @dataclass

@@ -9,10 +9,10 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from analysis.one_pass import Floats
-from analysis.targets.validity import Flags
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.problems import InputError
+from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.targets.validity import Flags
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.problems import InputError
 
 N_BUDGETS = 6
 """Budgets of the default grid of each resource. Chosen, not studied."""

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.budgets.best_within import BestWithin
-from analysis.budgets.resources import Resource, that_count
-from analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
-from analysis.json_values import plain
-from analysis.one_pass import Floats
-from analysis.targets.study_trials import stopped_at_target
-from analysis.targets.validity import Flags
-from analysis.wording import duration, readable
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.tables import BUDGET_CELLS
-from search_spaces.target import Direction, Target
+from bcrit.analysis.budgets.best_within import BestWithin
+from bcrit.analysis.budgets.resources import Resource, that_count
+from bcrit.analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.targets.study_trials import stopped_at_target
+from bcrit.analysis.targets.validity import Flags
+from bcrit.analysis.wording import duration, readable
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import BUDGET_CELLS
+from bcrit.search_spaces.target import Direction, Target
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from analysis.budgets.resources import Resource
-from analysis.budgets.winner import CLEAR, FEWEST_TRIALS, win_shares
-from analysis.one_pass import Floats
-from search_spaces.target import Target
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.budgets.winner import CLEAR, FEWEST_TRIALS, win_shares
+from bcrit.analysis.one_pass import Floats
+from bcrit.search_spaces.target import Target
 
 
 class Status(StrEnum):
@@ -80,7 +80,8 @@ def verdict_on(
 
     Reached beats not reached, where the values are of the target's metric. Of studies that reached the run's target and
     stopped there nobody knows which is best. A study whose trials ended before the budget without being judged may yet
-    be best, so that there is no winner beside it. Otherwise resampling the trials decides (`analysis.budgets.winner`).
+    be best, so that there is no winner beside it. Otherwise resampling the trials decides
+    (`bcrit.analysis.budgets.winner`).
 
     Args:
         asked: resource and budget, with the budget in words as its sentence.

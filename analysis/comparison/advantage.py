@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from analysis.comparison.ratios import obstacle
-from analysis.comparison.source import Run
-from analysis.comparison.welch import freedom
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.comparison.ratios import obstacle
+from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.welch import freedom
+from bcrit.analysis.fit.result import HyperbolaFit
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from scipy import special
 
-from analysis.comparison.ratios import ALPHA, obstacle
-from analysis.comparison.source import Run
-from analysis.comparison.welch import holm, welch
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.comparison.ratios import ALPHA, obstacle
+from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.welch import holm, welch
+from bcrit.analysis.fit.result import HyperbolaFit
 
 
 @dataclass(frozen=True)

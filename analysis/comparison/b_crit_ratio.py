@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from analysis.comparison.welch import LogRatio, freedom, tail
-from analysis.fit.estimate import grid_spread
-from analysis.fit.interval import Squared
-from analysis.fit.lack_of_fit import bend
-from analysis.fit.profile import EXACT, REACH, likelihood
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.comparison.welch import LogRatio, freedom, tail
+from bcrit.analysis.fit.estimate import grid_spread
+from bcrit.analysis.fit.interval import Squared
+from bcrit.analysis.fit.lack_of_fit import bend
+from bcrit.analysis.fit.profile import EXACT, REACH, likelihood
+from bcrit.analysis.fit.result import HyperbolaFit
 
 Floats = npt.NDArray[np.float64]
 Form = tuple[Callable[[Floats], Floats], float]
@@ -48,7 +48,7 @@ def p_value(run: Squared, baseline: Squared, log_ratio: float) -> float:
     a fit says b_crit is above something but not where. A ratio is refused where it is by both the scatter and the
     evaluation grid of each fit, as a fit refuses a value.
 
-    Coverage of 95 % intervals: see `analysis.comparison.ratios`.
+    Coverage of 95 % intervals: see `bcrit.analysis.comparison.ratios`.
 
     Args:
         run: of the run.

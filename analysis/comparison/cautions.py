@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from analysis.analyze import RunAnalysis
-from analysis.comparison.source import Run
-from analysis.fit.notes import SPAN
-from analysis.wording import enumeration, readable
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.fit.notes import SPAN
+from bcrit.analysis.wording import enumeration, readable
 
 _EFFORT = 1.2  # runs whose trials a batch size differ by more than this factor are warned of; chosen, not studied
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.analyze import RunAnalysis
-from analysis.comparison.advantage import Advantage, Fastest, advantages, fastest
-from analysis.comparison.at_batch_sizes import AtBatchSize, at_batch_sizes
-from analysis.comparison.cautions import cautions
-from analysis.comparison.names import named
-from analysis.comparison.ratios import Ratio, ratios
-from analysis.comparison.sentences import sentences
-from analysis.comparison.source import Run, StepsTable, run_of
-from analysis.json_values import plain
-from search_spaces.problems import InputError
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.comparison.advantage import Advantage, Fastest, advantages, fastest
+from bcrit.analysis.comparison.at_batch_sizes import AtBatchSize, at_batch_sizes
+from bcrit.analysis.comparison.cautions import cautions
+from bcrit.analysis.comparison.names import named
+from bcrit.analysis.comparison.ratios import Ratio, ratios
+from bcrit.analysis.comparison.sentences import sentences
+from bcrit.analysis.comparison.source import Run, StepsTable, run_of
+from bcrit.analysis.json_values import plain
+from bcrit.search_spaces.problems import InputError
 
 ASSUMED = (
     "Each run is a measurement of its own: its studies scatter about its curve independently of the other runs.",

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.welch import holm, welch
-from analysis.diffusion.straight_line import Floats, t_quantile
-from analysis.json_values import plain
-from analysis.run_folder import RunFolder
-from analysis.studies.steps_to_target import steps_to_target
-from analysis.wording import readable
-from search_spaces.outcome import Stage
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.comparison.welch import holm, welch
+from bcrit.analysis.diffusion.straight_line import Floats, t_quantile
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.studies.steps_to_target import steps_to_target
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 LEVEL = 0.95
 """Confidence of every interval, and 1 less the level of the tests. The usual one; chosen."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Run
 
 
 def named(runs: Sequence[Run]) -> tuple[Run, ...]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final, Literal
 
-from analysis.comparison.b_crit_ratio import b_crit_ratio
-from analysis.comparison.source import NUMBERS, Run
-from analysis.comparison.welch import holm, welch
+from bcrit.analysis.comparison.b_crit_ratio import b_crit_ratio
+from bcrit.analysis.comparison.source import NUMBERS, Run
+from bcrit.analysis.comparison.welch import holm, welch
 
 Verdict = Literal["differs", "no difference seen", "not comparable"]
 

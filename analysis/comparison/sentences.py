@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from analysis.comparison.advantage import Advantage, Fastest, Stretch
-from analysis.comparison.ratios import Ratio
-from analysis.wording import duration, enumeration, readable
+from bcrit.analysis.comparison.advantage import Advantage, Fastest, Stretch
+from bcrit.analysis.comparison.ratios import Ratio
+from bcrit.analysis.wording import duration, enumeration, readable
 
 MOST_OTHERS = 3
 """So many pairs without the first run are put into words; more would hide the answer. Chosen, not studied."""

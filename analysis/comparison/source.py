@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.result import HyperbolaFit
-from analysis.recommendation.step_time import StepTimes, fit_step_times
-from analysis.studies.steps_to_target import median_interval
-from search_spaces.problems import InputError
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.studies.steps_to_target import median_interval
+from bcrit.search_spaces.problems import InputError
 
 NUMBERS: Final = ("s_min", "e_min", "b_crit")
 """What is compared, in the order of tables."""
@@ -28,7 +28,7 @@ class StepsTable:
 
     Attributes:
         location: where it was read.
-        table: as `analysis.fit.table.read_table` gives it.
+        table: as `bcrit.analysis.fit.table.read_table` gives it.
         unit: what its batch sizes count.
     """
 
@@ -59,7 +59,7 @@ class Run:
     """One side of the comparison.
 
     Attributes:
-        label: its name in the comparison, unique there; "" until `analysis.comparison.names.named` gave it one.
+        label: its name in the comparison, unique there; "" until `bcrit.analysis.comparison.names.named` gave it one.
         location: where it lies.
         unit: what its batch sizes count.
         target: what was reached, in words; None for a table, which does not say it.

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.diffusion.movement import Law, Movement, fit_movement
-from analysis.diffusion.slopes import SlopeLaw, fit_slopes
-from analysis.diffusion.straight_line import straight_line
-from analysis.json_values import plain
-from analysis.wording import enumeration, readable
+from bcrit.analysis.diffusion.movement import Law, Movement, fit_movement
+from bcrit.analysis.diffusion.slopes import SlopeLaw, fit_slopes
+from bcrit.analysis.diffusion.straight_line import straight_line
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.wording import enumeration, readable
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def weight_movement(rows: pd.DataFrame, rates: Mapping[int, float] | None = None
     """Fit the movement of every study, from the first update to the end of its runs.
 
     Args:
-        rows: what `analysis.probed.probed` returned.
+        rows: what `bcrit.analysis.probed.probed` returned.
         rates: the learning rate of the runs by batch size; None = not known.
 
     Returns:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.diffusion.movement import Law, Movement
-from analysis.diffusion.straight_line import straight_line, t_quantile
+from bcrit.analysis.diffusion.movement import Law, Movement
+from bcrit.analysis.diffusion.straight_line import straight_line, t_quantile
 
 
 @dataclass(frozen=True)

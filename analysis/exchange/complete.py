@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.exchange.curves import Summary
-from search_spaces.outcome import Outcome
+from bcrit.analysis.exchange.curves import Summary
+from bcrit.search_spaces.outcome import Outcome
 
 
 def complete(trials: pa.Table, summary: Summary) -> pa.Table:

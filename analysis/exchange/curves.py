@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.one_pass import Chunk
-from analysis.targets.crossings import Crossings
-from search_spaces.target import Direction, Target
+from bcrit.analysis.one_pass import Chunk
+from bcrit.analysis.targets.crossings import Crossings
+from bcrit.search_spaces.target import Direction, Target
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]

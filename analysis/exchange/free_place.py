@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 
 @contextmanager

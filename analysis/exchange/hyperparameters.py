@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.arrow_tables import to_arrow
-from search_spaces.tables import TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.search_spaces.tables import TRIALS
 
 
 def uniform(rows: Sequence[Mapping[str, Any]]) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from search_spaces.experiment import Experiment
+from bcrit.search_spaces.experiment import Experiment
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from search_spaces.presets import STEPS_OF
-from search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS, Table
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS, Table
 
 # Spellings of what we call lr and momentum. `learning_rate` is the word of Shallue et al. 2018; the others are those of
 # PyTorch, Optax and Hugging Face. Chosen, not studied.

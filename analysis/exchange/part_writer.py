@@ -8,9 +8,9 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.parted_tables import part_name
-from analysis.run_folder import RunFolder
-from search_spaces.tables import Table
+from bcrit.analysis.parted_tables import part_name
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import Table
 
 # Rows of a part, of which a reader holds one at a time. Chosen, not studied.
 PART_ROWS = 1_000_000

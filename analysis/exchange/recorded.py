@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from analysis.arrow_tables import column_violations, decoded, violations
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.part_writer import PartWriter
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.arrow_tables import column_violations, decoded, violations
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.part_writer import PartWriter
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
 
 
 class Order:

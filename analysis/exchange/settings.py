@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.names import KNOWN, hyperparameter_names
-from analysis.exchange.trackers.names import last_word
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.names import KNOWN, hyperparameter_names
+from bcrit.analysis.exchange.trackers.names import last_word
 
 # A configuration may hold hundreds of settings that no run ever changed; a table of so many columns shows nothing.
 # Chosen, not studied.

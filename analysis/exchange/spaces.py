@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.exchange.imported_run import Notes
-from search_spaces.dimensions import Box, Choice, Fixed, Linear, Value
-from search_spaces.space import SearchSpace
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Linear, Value
+from bcrit.search_spaces.space import SearchSpace
 
 Axis = Box | Choice | Fixed
 

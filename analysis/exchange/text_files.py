@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 
 def read_text(path: Path) -> str:

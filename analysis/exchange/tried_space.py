@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.tried_scale import tried_scale
-from search_spaces.dimensions import Box
-from search_spaces.space import SearchSpace
+from bcrit.analysis.tried_scale import tried_scale
+from bcrit.search_spaces.dimensions import Box
+from bcrit.search_spaces.space import SearchSpace
 
 
 def tried_space(columns: Mapping[str, Sequence[Any]]) -> SearchSpace:

@@ -14,18 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from analysis.arrow_tables import violations
-from analysis.exchange.complete import complete
-from analysis.exchange.curves import Summary, in_order, joined, summarize
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.part_writer import PartWriter
-from analysis.exchange.recorded import write_recorded
-from analysis.json_values import plain
-from analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
-from search_spaces.load import dump_experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.arrow_tables import violations
+from bcrit.analysis.exchange.complete import complete
+from bcrit.analysis.exchange.curves import Summary, in_order, joined, summarize
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.part_writer import PartWriter
+from bcrit.analysis.exchange.recorded import write_recorded
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
+from bcrit.search_spaces.load import dump_experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 
 @dataclass(frozen=True)

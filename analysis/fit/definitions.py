@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.fit.landmarks import Knee, Place, crossing, examples_are, steps_are
-from analysis.wording import readable
-from search_spaces import InputError
+from bcrit.analysis.fit.landmarks import Knee, Place, crossing, examples_are, steps_are
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces import InputError
 
 OVER_LINEAR = 1.2
 """Zhang et al. 2024 (arXiv 2410.21676), section 2: 20 % more steps than linear scaling from B0 would need."""

@@ -11,17 +11,17 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.fit.censored import weight
-from analysis.fit.identify import identify
-from analysis.fit.interval import interval
-from analysis.fit.lack_of_fit import bend, lack_of_fit
-from analysis.fit.models import models
-from analysis.fit.notes import notes
-from analysis.fit.p_norm import PNorm, fit_p_norm
-from analysis.fit.profile import Profile, likelihood, minimise
-from analysis.fit.result import FittedStudy, HyperbolaFit, Matrix
-from analysis.fit.table import RowSetAside, Study, studies
-from search_spaces import InputError
+from bcrit.analysis.fit.censored import weight
+from bcrit.analysis.fit.identify import identify
+from bcrit.analysis.fit.interval import interval
+from bcrit.analysis.fit.lack_of_fit import bend, lack_of_fit
+from bcrit.analysis.fit.models import models
+from bcrit.analysis.fit.notes import notes
+from bcrit.analysis.fit.p_norm import PNorm, fit_p_norm
+from bcrit.analysis.fit.profile import Profile, likelihood, minimise
+from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit, Matrix
+from bcrit.analysis.fit.table import RowSetAside, Study, studies
+from bcrit.search_spaces import InputError
 
 __all__ = ["HyperbolaFit", "fit_hyperbola"]
 

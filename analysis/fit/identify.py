@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.hyperbola import Hyperbola
 
 WIDEST = 10.0
 """A number whose interval is wider than this ratio is not identified: its decade is unknown. Chosen, not studied."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from analysis.fit.lack_of_fit import Bend, directions
-from analysis.fit.profile import EXACT, Profile
+from bcrit.analysis.fit.lack_of_fit import Bend, directions
+from bcrit.analysis.fit.profile import EXACT, Profile
 
 Floats = npt.NDArray[np.float64]
 
@@ -123,7 +123,7 @@ def interval(
     Where studies are unreached, the bend also moves the number itself: the hyperbola through the reached points is not
     the one through all of them (-8 to -16 % where the small batch sizes are missing). The interval is extended to the
     side on which the estimated bend puts the latter, see `carried`. So it is an interval for the hyperbola of *all*
-    batch sizes that were tried; other readings of a sharp knee are in `analysis.fit.definitions`.
+    batch sizes that were tried; other readings of a sharp knee are in `bcrit.analysis.fit.definitions`.
 
     Coverage of 95 % intervals over hyperbola, p-norm (p = 1.4) and noisy quadratic model, 5 to 11 batch sizes from
     b_crit / 16 to 8 b_crit, 3 and 10 % noise (the cells of `benchmarks/coverage.py`, 400 studies each, standard error
@@ -139,7 +139,7 @@ def interval(
         level: confidence, in (0, 1).
         bend: of the reached studies; None with too few.
         least: standard deviation of log b_crit that the evaluation grid leaves at least
-            (`analysis.fit.estimate.grid_spread`); the interval is never narrower.
+            (`bcrit.analysis.fit.estimate.grid_spread`); the interval is never narrower.
 
     Returns:
         (low, high) of log b_crit; -inf and inf where an end is open, and both where m < 3.

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from analysis.fit.p_norm import PNorm
-from analysis.fit.profile import Profile
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.profile import Profile
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.interval import freedom
-from analysis.wording import readable
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.interval import freedom
+from bcrit.analysis.wording import readable
 
 Floats = npt.NDArray[np.float64]
 StepSeconds = Callable[[npt.ArrayLike], Floats]
@@ -103,7 +103,7 @@ def next_batch_size(
     Args:
         curve: the estimate.
         interval: of b_crit; 0 and inf are open ends.
-        identified: from `analysis.fit.identify`.
+        identified: from `bcrit.analysis.fit.identify`.
         measured: the batch sizes so far.
         level: confidence of the interval.
         step_seconds: time of a step; None leaves out seconds.
@@ -185,7 +185,7 @@ def _shrinks(curve: Hyperbola, reached: Floats, sizes: Floats) -> Floats:
 
 
 def _student(m: int, level: float) -> float:
-    """The quantile that the interval of m studies uses (`analysis.fit.interval`)."""
+    """The quantile that the interval of m studies uses (`bcrit.analysis.fit.interval`)."""
     return float(special.stdtrit(freedom(m), (1 + level) / 2))
 
 

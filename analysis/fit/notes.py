@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from analysis.fit.models import clearly_better
-from analysis.fit.profile import EXACT
-from analysis.fit.result import HyperbolaFit
-from analysis.wording import readable
+from bcrit.analysis.fit.models import clearly_better
+from bcrit.analysis.fit.profile import EXACT
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.wording import readable
 
 SPAN = (1 / 16, 2.5)
 """Batch sizes should reach from b_crit / 16 to 2.5 b_crit: fits within a factor 4 of a knee that is sharper than the

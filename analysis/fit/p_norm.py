@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from analysis.fit.censored import hazard
-from analysis.fit.landmarks import Knee, Place, examples_are, steps_are
-from analysis.fit.profile import Profile
+from bcrit.analysis.fit.censored import hazard
+from bcrit.analysis.fit.landmarks import Knee, Place, examples_are, steps_are
+from bcrit.analysis.fit.profile import Profile
 
 Floats = npt.NDArray[np.float64]
 Matrix = tuple[tuple[float, float], tuple[float, float]]
@@ -63,7 +63,7 @@ class PNorm:
         return np.asarray(self.s_min * np.exp(np.logaddexp(0, self.p * ratio) / self.p))
 
     def knee(self, level: float) -> Knee:
-        """Its knee, for `analysis.fit.landmarks`.
+        """Its knee, for `bcrit.analysis.fit.landmarks`.
 
         Args:
             level: confidence of the intervals, in (0, 1).

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.p_norm import PNorm
-from analysis.number_table import LARGEST
-from analysis.wording import readable
-from search_spaces import InputError
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.number_table import LARGEST
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces import InputError
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 Ends = tuple[float | None, float | None]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from analysis.fit.censored import censored_normal, hazard
-from analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.censored import censored_normal, hazard
+from bcrit.analysis.fit.hyperbola import Hyperbola
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Profile:
         log_batch: log batch size; (n,).
         log_steps: log steps to target, or log of the bound where not reached; (n,).
         reached: which; at least two. (n,).
-        p: sharpness of the knee, as in `analysis.fit.p_norm`; inf = two straight lines.
+        p: sharpness of the knee, as in `bcrit.analysis.fit.p_norm`; inf = two straight lines.
     """
 
     log_batch: Floats

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from analysis.fit.landmarks import Knee, Place, doubling_saves, examples_are
-from analysis.wording import readable
+from bcrit.analysis.fit.landmarks import Knee, Place, doubling_saves, examples_are
+from bcrit.analysis.wording import readable
 
 WASTE = 1.2
 """Perfect scaling ends where E is 20 % above e_min, at b_crit / 5 on the hyperbola: the 20 % of Zhang et al. 2024

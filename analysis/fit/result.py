@@ -12,16 +12,16 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.fit.definitions import Definition, definitions
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.landmarks import Knee, Place
-from analysis.fit.models import Model
-from analysis.fit.next_batch_size import Measured, NextBatchSize, StepSeconds, next_batch_size, sentence
-from analysis.fit.p_norm import PNorm
-from analysis.fit.predictions import Prediction, predictions
-from analysis.fit.regimes import Regimes, regimes
-from analysis.fit.table import RowSetAside, Study
-from analysis.json_values import plain
+from bcrit.analysis.fit.definitions import Definition, definitions
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.landmarks import Knee, Place
+from bcrit.analysis.fit.models import Model
+from bcrit.analysis.fit.next_batch_size import Measured, NextBatchSize, StepSeconds, next_batch_size, sentence
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.predictions import Prediction, predictions
+from bcrit.analysis.fit.regimes import Regimes, regimes
+from bcrit.analysis.fit.table import RowSetAside, Study
+from bcrit.analysis.json_values import plain
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 
@@ -57,22 +57,22 @@ class HyperbolaFit:
         definition: "2x": at b_crit, S = 2 s_min and E = 2 e_min.
         n_rows: rows of the table that entered (those set aside not counted).
         n_censored: rows among them that did not reach the target.
-        degrees_of_freedom: reached studies - 2, of the intervals of everything but b_crit (`analysis.fit.interval`).
+        degrees_of_freedom: reached studies - 2, of the intervals of everything but b_crit (`fit.interval`).
         sigma: standard deviation of log S about the curve: maximum likelihood times sqrt(m / (m - 2)), m the reached
             studies (with all reached: sqrt(RSS / (n - 2))), and at least what the evaluation grid leaves open
-            (`analysis.fit.estimate.rounding`); None without degrees of freedom.
+            (`bcrit.analysis.fit.estimate.rounding`); None without degrees of freedom.
         covariance: of (log s_min, log e_min), sigma^2 (J' W J)^-1; None without degrees of freedom.
         rms_log_residual: root mean square of log(steps / curve) over the reached studies.
-        lack_of_fit: whether the points bend away from the hyperbola (`analysis.fit.lack_of_fit`).
+        lack_of_fit: whether the points bend away from the hyperbola (`bcrit.analysis.fit.lack_of_fit`).
         lack_of_fit_p_value: of that test; None with too few studies.
-        identified: `s_min`, `e_min`, `b_crit` -> whether the data determine it (`analysis.fit.identify`).
+        identified: `s_min`, `e_min`, `b_crit` -> whether the data determine it (`bcrit.analysis.fit.identify`).
         notes: what was assumed, what is doubtful and what to measure next, in sentences.
         p_norm: the curve with a free knee; None with fewer than four reached studies, or where no knee is seen.
         s_doubles_at: batch size where S = 2 s_min. Read from the p-norm where the hyperbola lacks fit, else b_crit,
             which has both properties (p is then not told apart from 1, and a free p would only add noise); None unless
             b_crit is identified.
         e_doubles_at: batch size where E = 2 e_min, read likewise.
-        models: this curve beside other candidates, by information criterion (`analysis.fit.models`).
+        models: this curve beside other candidates, by information criterion (`bcrit.analysis.fit.models`).
         studies: one a batch size, with residuals.
         rows_set_aside: rows that did not enter, and why.
     """
@@ -171,7 +171,7 @@ class HyperbolaFit:
         return self.p_norm.knee(self.level) if self.p_norm is not None and self.identified["b_crit"] else None
 
     def definitions(self, linear_from: float = 0.0, efficiency: float = 0.8) -> tuple[Definition, ...]:
-        """The batch sizes that other authors call critical; see `analysis.fit.definitions`."""
+        """The batch sizes that other authors call critical; see `bcrit.analysis.fit.definitions`."""
         return definitions(self.knee, self.free_knee, self.unit, linear_from, efficiency)
 
     def regimes(self) -> Regimes:
@@ -181,7 +181,7 @@ class HyperbolaFit:
         return regimes(free if bent and free is not None else self.knee, (study.batch_size for study in self.studies))
 
     def next_batch_size(self, step_seconds: StepSeconds | None = None) -> tuple[NextBatchSize, ...]:
-        """What to measure next, by kind of cost; see `analysis.fit.next_batch_size`."""
+        """What to measure next, by kind of cost; see `bcrit.analysis.fit.next_batch_size`."""
         unreached = [study.batch_size for study in self.studies if study.steps is None]
         ends = (self.b_crit_low, self.b_crit_high)
         return next_batch_size(
@@ -189,7 +189,7 @@ class HyperbolaFit:
         )
 
     def predict_studies(self, batch_sizes: Sequence[float]) -> tuple[Prediction, ...]:
-        """What new studies would measure; see `analysis.fit.predictions`."""
+        """What new studies would measure; see `bcrit.analysis.fit.predictions`."""
         return predictions(
             self.curve, self.covariance, self.sigma, self.t, self.p_norm, self.reached, tuple(batch_sizes)
         )

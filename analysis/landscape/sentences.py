@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from analysis.landscape.result import Landscape, LossPath, Network
-from analysis.landscape.warm_sentences import warm_sentences
-from analysis.wording import readable
+from bcrit.analysis.landscape.result import Landscape, LossPath, Network
+from bcrit.analysis.landscape.warm_sentences import warm_sentences
+from bcrit.analysis.wording import readable
 
 Quantity = Callable[[Network], float | None]
 

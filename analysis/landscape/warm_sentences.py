@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from analysis.landscape.warm_start import Kind, WarmStarts, WarmState
-from analysis.wording import readable
+from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
+from bcrit.analysis.wording import readable
 
 WarmQuantity = Callable[[WarmState], float | None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.diffusion.straight_line import t_quantile
+from bcrit.analysis.diffusion.straight_line import t_quantile
 
 
 @dataclass(frozen=True)

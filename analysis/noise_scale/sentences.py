@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from analysis.fit.estimate import HyperbolaFit
-from analysis.noise_scale.pooled import PooledScale
-from analysis.noise_scale.summary import NoiseScales, Ratio
-from analysis.wording import readable
+from bcrit.analysis.fit.estimate import HyperbolaFit
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.summary import NoiseScales, Ratio
+from bcrit.analysis.wording import readable
 
 
 def noise_sentences(scales: NoiseScales, fit: HyperbolaFit | None) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.fit.estimate import HyperbolaFit
-from analysis.json_values import plain
-from analysis.noise_scale.pooled import PooledScale, over, pool
-from search_spaces.experiment import Experiment
+from bcrit.analysis.fit.estimate import HyperbolaFit
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.noise_scale.pooled import PooledScale, over, pool
+from bcrit.search_spaces.experiment import Experiment
 
 Ratio = tuple[float, float, float]
 
@@ -89,7 +89,7 @@ def noise_scales(rows: pd.DataFrame, experiment: Experiment, fit: HyperbolaFit |
     """Pool what was measured.
 
     Args:
-        rows: what `analysis.probed.probed` returned.
+        rows: what `bcrit.analysis.probed.probed` returned.
         experiment: unit and target.
         fit: the curve, for `b_crit`; None where there is none.
 

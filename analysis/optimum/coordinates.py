@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.tried_scale import Scale, tried_scale
-from search_spaces.dimensions import Box, Choice, Log, ReverseLog
-from search_spaces.experiment import Experiment
-from search_spaces.presets import OPTIMIZERS
-from search_spaces.space import SearchSpace, hyperparameter
-from search_spaces.space_rules import has_effective_lr
-from search_spaces.tables import TRIALS
+from bcrit.analysis.tried_scale import Scale, tried_scale
+from bcrit.search_spaces.dimensions import Box, Choice, Log, ReverseLog
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import OPTIMIZERS
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.space_rules import has_effective_lr
+from bcrit.search_spaces.tables import TRIALS
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.optimum.laws import Law
+from bcrit.analysis.optimum.laws import Law
 
 Floats = npt.NDArray[np.float64]
 

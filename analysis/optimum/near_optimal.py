@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.optimum.coordinates import Coordinate, StudyAxes, study_axes, values_of
-from analysis.optimum.points import SeedNoise, StudyPoints, seed_noise, study_points
-from analysis.optimum.whole_numbers import as_whole, whole_names
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
+from bcrit.analysis.optimum.coordinates import Coordinate, StudyAxes, study_axes, values_of
+from bcrit.analysis.optimum.points import SeedNoise, StudyPoints, seed_noise, study_points
+from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

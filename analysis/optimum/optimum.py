@@ -9,16 +9,16 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.json_values import plain
-from analysis.optimum.coordinates import EFFECTIVE, Coordinate
-from analysis.optimum.law_fit import Estimate
-from analysis.optimum.laws import LAWS, PLAIN_LAWS, Law
-from analysis.optimum.near_optimal import WITHIN, NearOptimal, Range, near_optimal_sets
-from analysis.optimum.points import SeedNoise
-from analysis.optimum.sentences import law_sentence, set_sentence
-from analysis.optimum.verdict import Fitted, LawVerdict, judge
-from search_spaces.experiment import Experiment
-from search_spaces.presets import DOMAINS
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate
+from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, Law
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, Range, near_optimal_sets
+from bcrit.analysis.optimum.points import SeedNoise
+from bcrit.analysis.optimum.sentences import law_sentence, set_sentence
+from bcrit.analysis.optimum.verdict import Fitted, LawVerdict, judge
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import DOMAINS
 
 _RATES: Final = (EFFECTIVE, "lr")
 

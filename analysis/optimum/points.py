@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.fit.table import censored_median
-from search_spaces.outcome import Outcome, Stage
+from bcrit.analysis.fit.table import censored_median
+from bcrit.search_spaces.outcome import Outcome, Stage
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from analysis.optimum.coordinates import EFFECTIVE
-from analysis.optimum.law_fit import Estimate
-from analysis.optimum.laws import Law
-from analysis.optimum.near_optimal import NearOptimal, Range
-from analysis.optimum.verdict import FEWEST, Fitted, LawVerdict
-from analysis.wording import readable
+from bcrit.analysis.optimum.coordinates import EFFECTIVE
+from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.optimum.laws import Law
+from bcrit.analysis.optimum.near_optimal import NearOptimal, Range
+from bcrit.analysis.optimum.verdict import FEWEST, Fitted, LawVerdict
+from bcrit.analysis.wording import readable
 
 WORDS: Final = {
     EFFECTIVE: "effective learning rate lr / (1 - momentum)",

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.optimum.law_fit import LawFit, fit_law
-from analysis.optimum.laws import Law
+from bcrit.analysis.optimum.law_fit import LawFit, fit_law
+from bcrit.analysis.optimum.laws import Law
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["one", "several", "none", "too few"]

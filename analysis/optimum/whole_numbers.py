@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from search_spaces.dimensions import Integer
-from search_spaces.experiment import Experiment
-from search_spaces.presets import STEPS_OF
-from search_spaces.space import hyperparameter
+from bcrit.search_spaces.dimensions import Integer
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.space import hyperparameter
 
 
 def whole_names(trials: pd.DataFrame, experiment: Experiment) -> frozenset[str]:

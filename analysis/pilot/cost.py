@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.pilot.grid import Hint
-from search_spaces.experiment import Experiment
-from search_spaces.options import Budget, Confirm
+from bcrit.analysis.pilot.grid import Hint
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Budget, Confirm
 
 BUDGET_OVER_STEPS: Final = 4.0
 # The budget over the steps that the curve needs at its dearest; the search simulated on the noisy quadratic model had 4

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.pooled import PooledScale
 
 # A fit needs batch sizes from b_crit / 16 to 2.5 b_crit; within a factor 4 of the knee it reads 10 to 45 % too low
 # (simulated on the noisy quadratic model).

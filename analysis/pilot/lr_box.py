@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from search_spaces.dimensions import Box
-from search_spaces.options import Centre
-from search_spaces.space_rules import has_effective_lr
+from bcrit.search_spaces.dimensions import Box
+from bcrit.search_spaces.options import Centre
+from bcrit.search_spaces.space_rules import has_effective_lr
 
 Rule = Literal["none", "linear", "sqrt"]
 _SIDE: Final = 10.0  # a decade on each side of the centre; chosen, not studied

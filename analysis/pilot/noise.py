@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.noise_scale.pooled import PooledScale
-from analysis.noise_scale.summary import NoiseScales, noise_scales
-from analysis.pilot.run_mean import run_mean
-from search_spaces.experiment import Experiment
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
+from bcrit.analysis.pilot.run_mean import run_mean
+from bcrit.search_spaces.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def run_noise(rows: Sequence[Mapping[str, Any]], experiment: Experiment, batch_s
 
     Args:
         rows: one a measurement: `trial_id`, `batch_size`, `step`, `crossing` (NaN = none), `value` and the columns of
-            `search_spaces.tables.NOISE_SCALE`.
+            `bcrit.search_spaces.tables.NOISE_SCALE`.
         experiment: unit and target.
         batch_size: of the runs.
         n_runs: how many there were.

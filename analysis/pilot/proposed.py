@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from analysis.pilot.lr_box import LrBox
-from search_spaces.load import dump_data
-from search_spaces.options import Budget
+from bcrit.analysis.pilot.lr_box import LrBox
+from bcrit.search_spaces.load import dump_data
+from bcrit.search_spaces.options import Budget
 
 
 def proposed_data(

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.json_values import plain
-from analysis.noise_scale.pooled import PooledScale
-from analysis.noise_scale.summary import NoiseScales
-from analysis.pilot.cost import Cost, Timing
-from analysis.pilot.grid import Grid, Hint
-from analysis.pilot.lr_box import LrBox
-from search_spaces.dimensions import Value
-from search_spaces.experiment import Experiment
-from search_spaces.options import Budget
-from search_spaces.outcome import Outcome
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.summary import NoiseScales
+from bcrit.analysis.pilot.cost import Cost, Timing
+from bcrit.analysis.pilot.grid import Grid, Hint
+from bcrit.analysis.pilot.lr_box import LrBox
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Budget
+from bcrit.search_spaces.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.diffusion.straight_line import t_quantile
-from analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.diffusion.straight_line import t_quantile
+from bcrit.analysis.noise_scale.pooled import PooledScale
 
 Floats = npt.NDArray[np.float64]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from analysis.noise_scale.sentences import scale_text
-from analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
-from analysis.pilot.grid import ABOVE
-from analysis.pilot.result import Measured, Pilot, Proposal
-from analysis.wording import duration, enumeration, readable
+from bcrit.analysis.noise_scale.sentences import scale_text
+from bcrit.analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
+from bcrit.analysis.pilot.grid import ABOVE
+from bcrit.analysis.pilot.result import Measured, Pilot, Proposal
+from bcrit.analysis.wording import duration, enumeration, readable
 
 _FAR = 10.0  # how far a temperature may be from 2, the usual one of a tuned rate (McCandlish et al. 2018, app. E.1)
 _USUAL_TEMPERATURE = 2.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.recommendation.choices import Place, optimum, without
-from analysis.recommendation.terms import Terms
+from bcrit.analysis.recommendation.choices import Place, optimum, without
+from bcrit.analysis.recommendation.terms import Terms
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from analysis.recommendation.choices import LIMITED
-from analysis.recommendation.frontier import FrontierPoint, terms_at
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.result import Recommendation
-from analysis.recommendation.sentences import place
-from analysis.recommendation.terms import Terms
-from analysis.wording import readable
-from search_spaces.presets import EXTRAPOLATIONS
+from bcrit.analysis.recommendation.choices import LIMITED
+from bcrit.analysis.recommendation.frontier import FrontierPoint, terms_at
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.result import Recommendation
+from bcrit.analysis.recommendation.sentences import place
+from bcrit.analysis.recommendation.terms import Terms
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.presets import EXTRAPOLATIONS
 
 
 def caveats(found: Recommendation, offers: Sequence[Terms], hardware: Sequence[Hardware]) -> tuple[str, ...]:

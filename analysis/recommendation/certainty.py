@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.recommendation.choices import LIMITED, End, Place, optimum
-from analysis.recommendation.terms import Terms, quantities
+from bcrit.analysis.recommendation.choices import LIMITED, End, Place, optimum
+from bcrit.analysis.recommendation.terms import Terms, quantities
 
 ROOM = 0.1
 """A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied."""

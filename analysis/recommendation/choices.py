@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from analysis.recommendation.terms import Floats, Terms, quantities
+from bcrit.analysis.recommendation.terms import Floats, Terms, quantities
 
 LIMITED = {"max_hours": "hours", "max_cost": "cost", "max_steps": "steps", "max_examples": "examples"}
 """The quantity that each limit limits."""

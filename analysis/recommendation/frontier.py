@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from analysis.recommendation.hardware import title
-from analysis.recommendation.step_time import Source
-from analysis.recommendation.terms import Floats, Terms, quantities
+from bcrit.analysis.recommendation.hardware import title
+from bcrit.analysis.recommendation.step_time import Source
+from bcrit.analysis.recommendation.terms import Floats, Terms, quantities
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class FrontierPoint:
     """One batch size on one kind and number of devices.
 
     `_low` and `_high` are the ends of the interval of steps, times what a step takes; where step times have repeats,
-    hours and cost hold their scatter too (`analysis.recommendation.terms.quantities`).
+    hours and cost hold their scatter too (`bcrit.analysis.recommendation.terms.quantities`).
 
     Attributes:
         batch_size: in the unit of the fit.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from analysis.recommendation.step_time import StepTimes
+from bcrit.analysis.recommendation.step_time import StepTimes
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from analysis.fit.identify import WIDEST
-from analysis.optimum.coordinates import EFFECTIVE
-from analysis.optimum.law_fit import Estimate
-from analysis.optimum.optimum import OptimumLaws
-from search_spaces.presets import DOMAINS
+from bcrit.analysis.fit.identify import WIDEST
+from bcrit.analysis.optimum.coordinates import EFFECTIVE
+from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.optimum.optimum import OptimumLaws
+from bcrit.search_spaces.presets import DOMAINS
 
 Source = Literal["measured", "interpolated", "nearest", "law", "extrapolated"]
 

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.recommendation.caveats import bend, beyond
-from analysis.recommendation.certainty import ROOM
-from analysis.recommendation.choices import LimitMissed
-from analysis.recommendation.frontier import FrontierPoint, terms_at
-from analysis.recommendation.hardware import title
-from analysis.recommendation.reasons import alternatives, limits_kept, what_binds, what_would_change
-from analysis.recommendation.result import Recommendation
-from analysis.recommendation.sentences import LIMIT_NAMES, amount, enough, listed, money, place
-from analysis.recommendation.terms import Terms
-from analysis.wording import duration, readable
+from bcrit.analysis.recommendation.caveats import bend, beyond
+from bcrit.analysis.recommendation.certainty import ROOM
+from bcrit.analysis.recommendation.choices import LimitMissed
+from bcrit.analysis.recommendation.frontier import FrontierPoint, terms_at
+from bcrit.analysis.recommendation.hardware import title
+from bcrit.analysis.recommendation.reasons import alternatives, limits_kept, what_binds, what_would_change
+from bcrit.analysis.recommendation.result import Recommendation
+from bcrit.analysis.recommendation.sentences import LIMIT_NAMES, amount, enough, listed, money, place
+from bcrit.analysis.recommendation.terms import Terms
+from bcrit.analysis.wording import duration, readable
 
 _WIDE = 2.0  # a stretch of batch sizes over this factor leaves the exact size free; chosen, not studied
 _GRID = 400  # batch sizes, a step of 1 to 3 %

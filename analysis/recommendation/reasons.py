@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from analysis.recommendation.break_even import BreakEven
-from analysis.recommendation.caveats import edge
-from analysis.recommendation.choices import LIMITED, without
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.result import Recommendation
-from analysis.recommendation.sentences import LIMIT_NAMES, amount, enough, money, place
-from analysis.recommendation.terms import Terms
-from analysis.wording import duration, readable
+from bcrit.analysis.recommendation.break_even import BreakEven
+from bcrit.analysis.recommendation.caveats import edge
+from bcrit.analysis.recommendation.choices import LIMITED, without
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.result import Recommendation
+from bcrit.analysis.recommendation.sentences import LIMIT_NAMES, amount, enough, money, place
+from bcrit.analysis.recommendation.terms import Terms
+from bcrit.analysis.wording import duration, readable
 
 
 def what_binds(found: Recommendation, point: FrontierPoint) -> list[str]:

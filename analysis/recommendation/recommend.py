@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from analysis.fit.result import HyperbolaFit
-from analysis.optimum.optimum import OptimumLaws
-from analysis.recommendation.break_even import BreakEven, break_even
-from analysis.recommendation.caveats import caveats
-from analysis.recommendation.certainty import certainty
-from analysis.recommendation.choices import Place, balance, binding_limits, missed_limits, optimum, without
-from analysis.recommendation.frontier import FrontierPoint, frontier, terms_at
-from analysis.recommendation.hardware import Hardware, hardware_problems, value_problems
-from analysis.recommendation.hyperparameters import hyperparameters_at
-from analysis.recommendation.paragraph import is_open, paragraph
-from analysis.recommendation.result import Recommendation
-from analysis.recommendation.sentences import sentences
-from analysis.recommendation.step_time import StepTimes
-from analysis.recommendation.terms import Terms
-from analysis.wording import readable
-from search_spaces import InputError
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.optimum.optimum import OptimumLaws
+from bcrit.analysis.recommendation.break_even import BreakEven, break_even
+from bcrit.analysis.recommendation.caveats import caveats
+from bcrit.analysis.recommendation.certainty import certainty
+from bcrit.analysis.recommendation.choices import Place, balance, binding_limits, missed_limits, optimum, without
+from bcrit.analysis.recommendation.frontier import FrontierPoint, frontier, terms_at
+from bcrit.analysis.recommendation.hardware import Hardware, hardware_problems, value_problems
+from bcrit.analysis.recommendation.hyperparameters import hyperparameters_at
+from bcrit.analysis.recommendation.paragraph import is_open, paragraph
+from bcrit.analysis.recommendation.result import Recommendation
+from bcrit.analysis.recommendation.sentences import sentences
+from bcrit.analysis.recommendation.step_time import StepTimes
+from bcrit.analysis.recommendation.terms import Terms
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces import InputError
 
 
 def recommend(
@@ -71,7 +71,7 @@ def recommend(
 
     Example:
         >>> import pandas as pd
-        >>> from analysis.fit.estimate import fit_hyperbola
+        >>> from bcrit.analysis.fit.estimate import fit_hyperbola
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.json_values import plain
-from analysis.recommendation.break_even import BreakEven
-from analysis.recommendation.certainty import Certainty
-from analysis.recommendation.choices import LimitMissed
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.hyperparameters import HyperparametersAt
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.recommendation.break_even import BreakEven
+from bcrit.analysis.recommendation.certainty import Certainty
+from bcrit.analysis.recommendation.choices import LimitMissed
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt
 
 
 @dataclass(frozen=True)

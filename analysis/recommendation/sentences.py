@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.fit.result import HyperbolaFit
-from analysis.recommendation.certainty import ROOM
-from analysis.recommendation.choices import LimitMissed
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.hardware import title
-from analysis.recommendation.result import Recommendation
-from analysis.wording import duration, readable, unit_of_duration
-from search_spaces.presets import STEPS_OF
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.recommendation.certainty import ROOM
+from bcrit.analysis.recommendation.choices import LimitMissed
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.hardware import title
+from bcrit.analysis.recommendation.result import Recommendation
+from bcrit.analysis.wording import duration, readable, unit_of_duration
+from bcrit.search_spaces.presets import STEPS_OF
 
 
 def sentences(found: Recommendation, fit: HyperbolaFit) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special
 
-from analysis.number_table import LARGEST, as_numbers, read_numbers
-from search_spaces import InputError
+from bcrit.analysis.number_table import LARGEST, as_numbers, read_numbers
+from bcrit.search_spaces import InputError
 
 Floats = npt.NDArray[np.float64]
 Source = Literal["measured", "interpolated", "extrapolated"]

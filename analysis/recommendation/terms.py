@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.fit.result import HyperbolaFit
-from analysis.recommendation.hardware import Hardware
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.recommendation.hardware import Hardware
 
 Floats = npt.NDArray[np.float64]
 _ENDS = ("", "_low", "_high")

@@ -1,5 +1,5 @@
 """The report: one HTML page that needs no other file, for a reader who does not know the tool."""
 
-from analysis.report.build import build_report
+from bcrit.analysis.report.build import build_report
 
 __all__ = ["build_report"]

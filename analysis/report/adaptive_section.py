@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from analysis.adaptive.result import Adaptive, Answer, Trained
-from analysis.adaptive.sentences import sentences
-from analysis.analyze import RunAnalysis
-from analysis.report.axes import log_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, interval_text, label, value_text
-from analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
+from bcrit.analysis.adaptive.sentences import sentences
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, interval_text, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _COLORS: Final = (VERMILLION, ORANGE, GREEN, ACCENT, PURPLE, INK)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from analysis.report.palette import GREY, PALE
+from bcrit.analysis.report.palette import GREY, PALE
 
 Axis = dict[str, Any]
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.budgets.resources import Resource
-from analysis.budgets.tables import BudgetTables, Status, amount
-from analysis.report.axes import log_axis, value_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import viridis
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.budgets.tables import BudgetTables, Status, amount
+from bcrit.analysis.report.axes import log_axis, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import viridis
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _WORDS = {Resource.STEPS: "the number of steps", Resource.HOURS: "time"}

@@ -6,34 +6,34 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.analyze import RunAnalysis
-from analysis.optimum.optimum import OptimumLaws, optimum_laws
-from analysis.recommendation.recommend import Recommendation
-from analysis.report import tables
-from analysis.report.adaptive_section import adaptive_section
-from analysis.report.budgets_section import budgets_section
-from analysis.report.choice_traces import CHOICES
-from analysis.report.curves_plot import curves_plot
-from analysis.report.examples_plot import examples_plot
-from analysis.report.figure import Figure
-from analysis.report.fit_section import fit_section
-from analysis.report.frontier_plot import frontier_plot
-from analysis.report.glossary import glossary
-from analysis.report.headline import answer, caveats, key_numbers
-from analysis.report.landscape_section import landscape_section
-from analysis.report.noise_scale_section import noise_scale_section
-from analysis.report.optimum_section import optimum_section
-from analysis.report.palette import VIRIDIS
-from analysis.report.recommendation_section import closing_section, hardware_section
-from analysis.report.section import Plot, Section
-from analysis.report.sensitivity_section import sensitivity_section
-from analysis.report.steps_plot import steps_plot
-from analysis.report.targets_section import targets_section
-from analysis.report.template import render
-from analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
-from analysis.report.weight_distance_section import weight_distance_section
-from analysis.sensitivity.sensitivity import sensitivity_of
-from search_spaces.load import dump_experiment
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report import tables
+from bcrit.analysis.report.adaptive_section import adaptive_section
+from bcrit.analysis.report.budgets_section import budgets_section
+from bcrit.analysis.report.choice_traces import CHOICES
+from bcrit.analysis.report.curves_plot import curves_plot
+from bcrit.analysis.report.examples_plot import examples_plot
+from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.fit_section import fit_section
+from bcrit.analysis.report.frontier_plot import frontier_plot
+from bcrit.analysis.report.glossary import glossary
+from bcrit.analysis.report.headline import answer, caveats, key_numbers
+from bcrit.analysis.report.landscape_section import landscape_section
+from bcrit.analysis.report.noise_scale_section import noise_scale_section
+from bcrit.analysis.report.optimum_section import optimum_section
+from bcrit.analysis.report.palette import VIRIDIS
+from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
+from bcrit.analysis.report.section import Plot, Section
+from bcrit.analysis.report.sensitivity_section import sensitivity_section
+from bcrit.analysis.report.steps_plot import steps_plot
+from bcrit.analysis.report.targets_section import targets_section
+from bcrit.analysis.report.template import render
+from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
+from bcrit.analysis.report.weight_distance_section import weight_distance_section
+from bcrit.analysis.sensitivity.sensitivity import sensitivity_of
+from bcrit.search_spaces.load import dump_experiment
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""

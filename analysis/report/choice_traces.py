@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.recommend import Recommendation
-from analysis.recommendation.sentences import place
-from analysis.report.figure import Trace
-from analysis.report.labels import hover, label
-from analysis.report.palette import ACCENT, GREEN, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.recommendation.sentences import place
+from bcrit.analysis.report.figure import Trace
+from bcrit.analysis.report.labels import hover, label
+from bcrit.analysis.report.palette import ACCENT, GREEN, ORANGE, PURPLE, VERMILLION
 
 CHOICES: Final = {
     "best": "the best under the limits that were given",

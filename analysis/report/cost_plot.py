@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.recommend import Recommendation
-from analysis.report.axes import log_axis
-from analysis.report.choice_traces import choice_traces
-from analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from analysis.report.frontier_plot import by_hardware, time_unit
-from analysis.report.labels import hover, interval_text, label
-from analysis.report.palette import ACCENT, GREY, INK, VERMILLION
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.choice_traces import choice_traces
+from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
+from bcrit.analysis.report.frontier_plot import by_hardware, time_unit
+from bcrit.analysis.report.labels import hover, interval_text, label
+from bcrit.analysis.report.palette import ACCENT, GREY, INK, VERMILLION
 
 
 def cost_plot(recommendation: Recommendation, unit: str) -> Figure | None:

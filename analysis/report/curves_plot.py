@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.analyze import RunAnalysis
-from analysis.report.axes import log_axis, value_axis
-from analysis.report.figure import Figure, Trace, figure, horizontal
-from analysis.report.labels import label, value_text
-from analysis.report.palette import INK, viridis
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.axes import log_axis, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
+from bcrit.analysis.report.labels import label, value_text
+from bcrit.analysis.report.palette import INK, viridis
 
 _POINTS = 300  # of one curve
 _ALL_POINTS = 30_000  # of all curves together: about 0.7 MB of page

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from analysis.analyze import RunAnalysis
-from analysis.recommendation.recommend import Recommendation
-from analysis.report.axes import log_axis
-from analysis.report.choice_traces import choice_traces
-from analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import ACCENT, GREY, INK
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.choice_traces import choice_traces
+from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREY, INK
 
 _GRID = 120  # points of the drawn curve
 

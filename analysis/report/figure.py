@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.json_values import plain
-from analysis.report.axes import Axis
-from analysis.report.palette import INK
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.report.axes import Axis
+from bcrit.analysis.report.palette import INK
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.models import clearly_better
-from analysis.fit.next_batch_size import sentence as next_sentence
-from analysis.fit.regimes import sentence as regimes_sentence
-from analysis.fit.result import HyperbolaFit
-from analysis.report.labels import interval_text, value_text
-from analysis.report.regimes_plot import regimes_plot
-from analysis.report.residuals_plot import residuals_plot
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
-from analysis.wording import readable
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.models import clearly_better
+from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
+from bcrit.analysis.fit.regimes import sentence as regimes_sentence
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.report.labels import interval_text, value_text
+from bcrit.analysis.report.regimes_plot import regimes_plot
+from bcrit.analysis.report.residuals_plot import residuals_plot
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.wording import readable
 
 _MODELS = {
     "perfect_scaling": "perfect scaling",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.recommend import Recommendation
-from analysis.report.axes import log_axis
-from analysis.report.choice_traces import choice_traces
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, interval_text, label
-from analysis.report.palette import ACCENT, BAND, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.choice_traces import choice_traces
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, interval_text, label
+from bcrit.analysis.report.palette import ACCENT, BAND, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 
 _HOURS_IN: Final = {"days": 1 / 24, "hours": 1.0, "minutes": 60.0, "seconds": 3600.0, "milliseconds": 3.6e6}
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION, GREY)

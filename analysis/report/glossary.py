@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_spaces.outcome import Outcome
+from bcrit.search_spaces.outcome import Outcome
 
 
 def glossary(unit: str, target: str) -> tuple[tuple[str, str], ...]:

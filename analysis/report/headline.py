@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.result import HyperbolaFit
-from analysis.recommendation.recommend import Recommendation
-from analysis.recommendation.sentences import listed
-from analysis.report.labels import interval_text
-from analysis.wording import readable
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.recommendation.sentences import listed
+from bcrit.analysis.report.labels import interval_text
+from bcrit.analysis.wording import readable
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.wording import readable
+from bcrit.analysis.wording import readable
 
 _LONGEST: Final = 120  # characters of one value in a label; chosen, not studied
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from analysis.landscape.result import Landscape, LossPath
-from analysis.report.axes import linear_axis, value_axis
-from analysis.report.figure import Trace, figure, vertical
-from analysis.report.labels import hover
-from analysis.report.palette import ACCENT, GREY, VERMILLION
-from analysis.report.section import Plot
+from bcrit.analysis.landscape.result import Landscape, LossPath
+from bcrit.analysis.report.axes import linear_axis, value_axis
+from bcrit.analysis.report.figure import Trace, figure, vertical
+from bcrit.analysis.report.labels import hover
+from bcrit.analysis.report.palette import ACCENT, GREY, VERMILLION
+from bcrit.analysis.report.section import Plot
 
 _WORDS = {
     "line": ("straight line", "(1 − α) x₀ + α x₁"),

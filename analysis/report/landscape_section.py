@@ -8,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.landscape.result import Landscape, Network
-from analysis.landscape.sentences import Quantity, batch_sizes, sentences, values
-from analysis.report.axes import linear_axis, log_axis, value_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, label, value_text
-from analysis.report.landscape_paths import path_plots
-from analysis.report.landscape_warm import warm_parts
-from analysis.report.palette import ACCENT, VERMILLION
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.landscape.result import Landscape, Network
+from bcrit.analysis.landscape.sentences import Quantity, batch_sizes, sentences, values
+from bcrit.analysis.report.axes import linear_axis, log_axis, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.landscape_paths import path_plots
+from bcrit.analysis.report.landscape_warm import warm_parts
+from bcrit.analysis.report.palette import ACCENT, VERMILLION
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _KINDS = ((True, "tuned at each batch size", ACCENT, "circle"), (False, "un-tuned", VERMILLION, "diamond-open"))
 

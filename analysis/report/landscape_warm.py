@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from analysis.landscape.warm_sentences import KINDS, WarmQuantity, seen
-from analysis.landscape.warm_start import Kind, WarmStarts, WarmState
-from analysis.report.axes import Axis, linear_axis, tick_text, value_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import ACCENT, GREEN, VERMILLION
-from analysis.report.section import Plot, Rows
-from analysis.report.table import table_of
+from bcrit.analysis.landscape.warm_sentences import KINDS, WarmQuantity, seen
+from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
+from bcrit.analysis.report.axes import Axis, linear_axis, tick_text, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREEN, VERMILLION
+from bcrit.analysis.report.section import Plot, Rows
+from bcrit.analysis.report.table import table_of
 
 _ALL: tuple[Kind, ...] = ("small", *KINDS)
 _LOOKS: dict[Kind, tuple[str, str]] = {

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.estimate import HyperbolaFit
-from analysis.noise_scale.pooled import PooledScale
-from analysis.noise_scale.sentences import noise_sentences, scale_text
-from analysis.noise_scale.summary import NoiseScales, ScalePoint
-from analysis.report.axes import log_axis, value_axis
-from analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import ACCENT, BAND, INK, ORANGE, viridis
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.estimate import HyperbolaFit
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.sentences import noise_sentences, scale_text
+from bcrit.analysis.noise_scale.summary import NoiseScales, ScalePoint
+from bcrit.analysis.report.axes import log_axis, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import ACCENT, BAND, INK, ORANGE, viridis
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _SCALES: Final = (("B_simple", "simple", ACCENT, "circle"), ("B_noise", "noise", ORANGE, "diamond"))
 

@@ -8,18 +8,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from analysis.analyze import RunAnalysis
-from analysis.optimum.coordinates import EFFECTIVE
-from analysis.optimum.near_optimal import NearOptimal
-from analysis.optimum.optimum import OptimumLaws, Quantity, optimum_laws
-from analysis.optimum.sentences import parameters, set_sentence, words
-from analysis.optimum.verdict import LawVerdict
-from analysis.report.axes import log_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.optimum.coordinates import EFFECTIVE
+from bcrit.analysis.optimum.near_optimal import NearOptimal
+from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, optimum_laws
+from bcrit.analysis.optimum.sentences import parameters, set_sentence, words
+from bcrit.analysis.optimum.verdict import LawVerdict
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _GRID = 80  # points of a drawn law
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from analysis.analyze import RunAnalysis
-from analysis.recommendation.recommend import Recommendation
-from analysis.report import tables
-from analysis.report.cost_plot import cost_plot
-from analysis.report.section import Plot, Rows, Section
-from analysis.wording import readable
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report import tables
+from bcrit.analysis.report.cost_plot import cost_plot
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.wording import readable
 
 
 def hardware_section(recommendation: Recommendation | None) -> Section | None:

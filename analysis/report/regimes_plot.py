@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from analysis.fit.regimes import Regime
-from analysis.fit.result import HyperbolaFit
-from analysis.report.axes import Axis, log_axis
-from analysis.report.figure import Figure, figure, vertical
-from analysis.report.labels import hover, label
-from analysis.report.palette import ACCENT, GREY, INK, ORANGE
+from bcrit.analysis.fit.regimes import Regime
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.report.axes import Axis, log_axis
+from bcrit.analysis.report.figure import Figure, figure, vertical
+from bcrit.analysis.report.labels import hover, label
+from bcrit.analysis.report.palette import ACCENT, GREY, INK, ORANGE
 
 _FILLS: Final = {
     Regime.PERFECT_SCALING: "rgba(0, 158, 115, 0.22)",

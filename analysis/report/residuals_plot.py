@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from analysis.fit.result import HyperbolaFit
-from analysis.report.axes import linear_axis, log_axis
-from analysis.report.figure import Figure, figure, horizontal
-from analysis.report.labels import hover, label
-from analysis.report.palette import ACCENT, BAND, INK
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.report.axes import linear_axis, log_axis
+from bcrit.analysis.report.figure import Figure, figure, horizontal
+from bcrit.analysis.report.labels import hover, label
+from bcrit.analysis.report.palette import ACCENT, BAND, INK
 
 
 def residuals_plot(fit: HyperbolaFit) -> Figure:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.report.figure import Figure
-from analysis.report.table import Table
+from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Plot:
 
     Attributes:
         name: unique in the page; letters, digits and '-'.
-        figure: what `analysis.report.figure.figure` returned; its texts from users went through `label`.
+        figure: what `bcrit.analysis.report.figure.figure` returned; its texts from users went through `label`.
         caption: what to see in it, in plain words; the page escapes it.
     """
 

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from analysis.analyze import RunAnalysis
-from analysis.optimum.coordinates import EFFECTIVE, values_of
-from analysis.optimum.sentences import words
-from analysis.report.axes import linear_axis, log_axis
-from analysis.report.figure import Figure, Trace, figure, horizontal
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import GREY, INK, viridis
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
-from analysis.sensitivity.profiles import Profile
-from analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity, sensitivity
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.optimum.coordinates import EFFECTIVE, values_of
+from bcrit.analysis.optimum.sentences import words
+from bcrit.analysis.report.axes import linear_axis, log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import GREY, INK, viridis
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.sensitivity.profiles import Profile
+from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity, sensitivity
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.result import HyperbolaFit
-from analysis.report.axes import log_axis
-from analysis.report.figure import Figure, Trace, figure, vertical
-from analysis.report.labels import hover, interval_text, label, value_text
-from analysis.report.palette import ACCENT, BAND, GREY, INK, ORANGE, VERMILLION
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure, vertical
+from bcrit.analysis.report.labels import hover, interval_text, label, value_text
+from bcrit.analysis.report.palette import ACCENT, BAND, GREY, INK, ORANGE, VERMILLION
 
 _GRID = 120  # points of a drawn curve
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.report.labels import value_text
+from bcrit.analysis.report.labels import value_text
 
 
 @dataclass(frozen=True)

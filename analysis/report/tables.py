@@ -7,18 +7,18 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.hardware import title
-from analysis.recommendation.recommend import Recommendation
-from analysis.report.choice_traces import choices_by_place
-from analysis.report.frontier_plot import time_unit
-from analysis.report.labels import interval_text, value_text
-from analysis.report.table import Table, table_of
-from analysis.studies.steps_to_target import outcome_counts
-from analysis.wording import readable
-from search_spaces.outcome import Outcome
-from search_spaces.tables import STEPS_TO_TARGET
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.hardware import title
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.choice_traces import choices_by_place
+from bcrit.analysis.report.frontier_plot import time_unit
+from bcrit.analysis.report.labels import interval_text, value_text
+from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.studies.steps_to_target import outcome_counts
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import STEPS_TO_TARGET
 
 EDGES: Final = {
     "box": "The box may bind: a better point may lie outside.",

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.report.axes import Axis, linear_axis, log_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, interval_text, label, value_text
-from analysis.report.palette import ACCENT, GREY, INK, viridis
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
-from analysis.targets.grid import TargetCurve, TargetGrid
-from analysis.targets.validity import Status
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.axes import Axis, linear_axis, log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, interval_text, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREY, INK, viridis
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.targets.grid import TargetCurve, TargetGrid
+from bcrit.analysis.targets.validity import Status
 
 _SYMBOLS = {
     Status.VALID.value: "circle",

@@ -21,13 +21,13 @@ def render(template: str, /, **words: Any) -> str:
     from plotly.offline import get_plotlyjs
 
     environment = Environment(
-        loader=PackageLoader("analysis", "report"),
+        loader=PackageLoader("bcrit.analysis", "report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    css = resources.files("analysis.report").joinpath("page.css").read_text(encoding="utf-8")
+    css = resources.files("bcrit.analysis.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(words, css=css, plotly=get_plotlyjs())
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from search_spaces.dimensions import Box, Log, ReverseLog
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.search_spaces.dimensions import Box, Log, ReverseLog
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 _EDGE = 12  # points on each edge of a drawn box, which is curved where the axes are not its scales
 

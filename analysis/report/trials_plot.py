@@ -9,15 +9,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.report.axes import Axis, linear_axis, log_axis, tick_text
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, label, value_text
-from analysis.report.palette import ACCENT, GREY, INK, ORANGE, PURPLE, VERMILLION, VIRIDIS
-from analysis.report.shown_trials import shown_trials
-from analysis.report.trial_axes import Coordinate, boxes, columns, coordinates, outline
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.tables import TRIALS
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.axes import Axis, linear_axis, log_axis, tick_text
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.palette import ACCENT, GREY, INK, ORANGE, PURPLE, VERMILLION, VIRIDIS
+from bcrit.analysis.report.shown_trials import shown_trials
+from bcrit.analysis.report.trial_axes import Coordinate, boxes, columns, coordinates, outline
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.tables import TRIALS
 
 MARKS: Final = {
     Outcome.REACHED: ("circle", VIRIDIS[3]),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.analyze import RunAnalysis
-from analysis.diffusion.in_study import WeightMovement
-from analysis.report.axes import linear_axis, log_axis
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import value_text
-from analysis.report.palette import viridis
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.table import Table, table_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.diffusion.in_study import WeightMovement
+from bcrit.analysis.report.axes import linear_axis, log_axis
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import value_text
+from bcrit.analysis.report.palette import viridis
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.table import Table, table_of
 
 _POINTS = 60  # of one line; chosen, not studied
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from analysis.optimum.coordinates import StudyAxes, values_of
-from analysis.optimum.near_optimal import NearOptimal
+from bcrit.analysis.optimum.coordinates import StudyAxes, values_of
+from bcrit.analysis.optimum.near_optimal import NearOptimal
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from analysis.optimum.coordinates import Coordinate, values_of
-from analysis.optimum.near_optimal import NearOptimal
-from search_spaces.target import Target
+from bcrit.analysis.optimum.coordinates import Coordinate, values_of
+from bcrit.analysis.optimum.near_optimal import NearOptimal
+from bcrit.search_spaces.target import Target
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from analysis.optimum.coordinates import Coordinate, values_of
-from analysis.optimum.near_optimal import NearOptimal
+from bcrit.analysis.optimum.coordinates import Coordinate, values_of
+from bcrit.analysis.optimum.near_optimal import NearOptimal
 
 Floats = npt.NDArray[np.float64]
 

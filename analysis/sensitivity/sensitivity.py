@@ -9,17 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.json_values import plain
-from analysis.optimum.near_optimal import WITHIN, NearOptimal, near_optimal_sets
-from analysis.optimum.points import SeedNoise
-from analysis.sensitivity.importances import Importances, importances
-from analysis.sensitivity.profiles import Profile, profile
-from analysis.sensitivity.sentences import sentences
-from analysis.sensitivity.share import Share, near_optimal_share
-from analysis.sensitivity.trend import Trend, trend
-from analysis.sensitivity.verdicts import Verdict, overall_verdicts, study_verdicts
-from search_spaces.experiment import Experiment
-from search_spaces.target import Target
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, near_optimal_sets
+from bcrit.analysis.optimum.points import SeedNoise
+from bcrit.analysis.sensitivity.importances import Importances, importances
+from bcrit.analysis.sensitivity.profiles import Profile, profile
+from bcrit.analysis.sensitivity.sentences import sentences
+from bcrit.analysis.sensitivity.share import Share, near_optimal_share
+from bcrit.analysis.sensitivity.trend import Trend, trend
+from bcrit.analysis.sensitivity.verdicts import Verdict, overall_verdicts, study_verdicts
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.target import Target
 
 
 @dataclass(frozen=True, eq=False)

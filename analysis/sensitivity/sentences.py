@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from analysis.optimum.sentences import words
-from analysis.sensitivity.share import Share
-from analysis.sensitivity.trend import Trend
-from analysis.sensitivity.verdicts import Verdict
-from analysis.wording import enumeration, readable
+from bcrit.analysis.optimum.sentences import words
+from bcrit.analysis.sensitivity.share import Share
+from bcrit.analysis.sensitivity.trend import Trend
+from bcrit.analysis.sensitivity.verdicts import Verdict
+from bcrit.analysis.wording import enumeration, readable
 
 
 def sentences(

@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.optimum.near_optimal import NearOptimal
-from analysis.sensitivity.embedding import Embedded, embed
+from bcrit.analysis.optimum.near_optimal import NearOptimal
+from bcrit.analysis.sensitivity.embedding import Embedded, embed
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.optimum.coordinates import values_of
-from analysis.optimum.near_optimal import NearOptimal
+from bcrit.analysis.optimum.coordinates import values_of
+from bcrit.analysis.optimum.near_optimal import NearOptimal
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -14,11 +14,11 @@ from typing import Final, Literal
 import numpy as np
 from scipy import special
 
-from analysis.studies.searched import Floats, SearchedTrials
-from search_spaces.dimensions import Box, Side
-from search_spaces.options import BoundaryRule
-from search_spaces.presets import DOMAINS
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.analysis.studies.searched import Floats, SearchedTrials
+from bcrit.search_spaces.dimensions import Box, Side
+from bcrit.search_spaces.options import BoundaryRule
+from bcrit.search_spaces.presets import DOMAINS
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 Kind = Literal["box", "wall", "limit", "flat"]
 _SIDES: Final[tuple[Side, Side]] = ("low", "high")

@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from analysis.studies.boundary import Verdict, after_round
-from analysis.studies.searched import SearchedPoint, SearchedTrials
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.space import Point, SearchSpace
+from bcrit.analysis.studies.boundary import Verdict, after_round
+from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.space import Point, SearchSpace
 
 # A study whose first draws all fail in the training code (not by divergence) is given up after this many, or after as
 # many as may run at once. Chosen.
@@ -21,7 +21,7 @@ _HOPELESS = 10
 
 
 class SearchTrial(Protocol):
-    """What the rounds need of a finished search trial; the columns of `search_spaces.tables.TRIALS`."""
+    """What the rounds need of a finished search trial; the columns of `bcrit.search_spaces.tables.TRIALS`."""
 
     @property
     def number(self) -> int: ...  # noqa: D102

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from search_spaces.dimensions import Box
-from search_spaces.outcome import Outcome
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.dimensions import Box
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]

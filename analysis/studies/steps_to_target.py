@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from analysis.fit.table import censored_median
-from analysis.studies.boundary import Verdict, touches
-from analysis.studies.rounds import study_state
-from analysis.studies.searched import SearchedTrials
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.presets import derived
-from search_spaces.space import Point
-from search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
+from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.studies.boundary import Verdict, touches
+from bcrit.analysis.studies.rounds import study_state
+from bcrit.analysis.studies.searched import SearchedTrials
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.presets import derived
+from bcrit.search_spaces.space import Point
+from bcrit.search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
 _MEDIAN_LEVEL = 0.90
@@ -155,7 +155,7 @@ def outcome_counts(trials: pd.DataFrame, batch_size: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _SearchTrial:
-    """A row of the trials table as `analysis.studies.rounds` reads it."""
+    """A row of the trials table as `bcrit.analysis.studies.rounds` reads it."""
 
     number: int
     round: int

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.fit.table import censored_median
-from analysis.one_pass import Floats, Integers
-from analysis.studies.steps_to_target import median_interval
-from analysis.targets.study_trials import Trials
-from analysis.targets.validity import Flags, Status, Verdict, cut_before, judge
-from search_spaces.target import Direction, Target
+from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.one_pass import Floats, Integers
+from bcrit.analysis.studies.steps_to_target import median_interval
+from bcrit.analysis.targets.study_trials import Trials
+from bcrit.analysis.targets.validity import Flags, Status, Verdict, cut_before, judge
+from bcrit.search_spaces.target import Direction, Target
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cell:
     Attributes:
         batch_size: the study.
         threshold: of the target.
-        status: `valid`, `upper`, `lower` or `missing`; see `analysis.targets.validity`.
+        status: `valid`, `upper`, `lower` or `missing`; see `bcrit.analysis.targets.validity`.
         steps: steps to target, or the bound; NaN where missing.
         steps_low: lower end of the interval over seeds; NaN without seeds.
         steps_high: upper end; inf where seeds did not reach.

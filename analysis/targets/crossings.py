@@ -1,4 +1,4 @@
-"""The first crossing of many targets by every trial, in one pass: the rule of `search_spaces.target`, vectorised."""
+"""The first crossing of many targets by every trial, in one pass: `bcrit.search_spaces.target`, vectorised."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from analysis.one_pass import Chunk, Floats, Integers, read_measurements
-from analysis.run_folder import RunFolder
-from search_spaces.target import Direction, Target
+from bcrit.analysis.one_pass import Chunk, Floats, Integers, read_measurements
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.target import Direction, Target
 
 
 @dataclass

@@ -7,22 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.result import HyperbolaFit
-from analysis.json_values import plain
-from analysis.one_pass import Floats, curves
-from analysis.run_folder import RunFolder
-from analysis.targets.cells import ahead_of, cell, seeds_stand_for, winners
-from analysis.targets.crossings import Crossings
-from analysis.targets.notes import grid_notes
-from analysis.targets.power_law import PowerLaw, fit_power_law
-from analysis.targets.study_trials import trials_of
-from analysis.targets.validity import Status
-from analysis.wording import readable
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.tables import TARGET_CELLS
-from search_spaces.target import Target
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.one_pass import Floats, curves
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.targets.cells import ahead_of, cell, seeds_stand_for, winners
+from bcrit.analysis.targets.crossings import Crossings
+from bcrit.analysis.targets.notes import grid_notes
+from bcrit.analysis.targets.power_law import PowerLaw, fit_power_law
+from bcrit.analysis.targets.study_trials import trials_of
+from bcrit.analysis.targets.validity import Status
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TARGET_CELLS
+from bcrit.search_spaces.target import Target
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.targets.validity import Status
-from search_spaces.target import Target
+from bcrit.analysis.targets.validity import Status
+from bcrit.search_spaces.target import Target
 
 
 def grid_notes(cells: pd.DataFrame, own: Target | None, adaptive: bool) -> tuple[str, ...]:

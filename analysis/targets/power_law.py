@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from analysis.fit.interval import freedom
-from analysis.fit.result import HyperbolaFit
-from analysis.wording import readable
-from search_spaces.target import Direction, Target
+from bcrit.analysis.fit.interval import freedom
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.wording import readable
+from bcrit.search_spaces.target import Direction, Target
 
 FEWEST = 3
 """Identified targets: two parameters and one degree of freedom."""
@@ -128,7 +128,7 @@ def fit_power_law(fits: Sequence[tuple[Target, HyperbolaFit]], level: float = 0.
 
 
 def _standard_error(fit: HyperbolaFit) -> float:
-    """Of log b_crit, from its interval, which has its own degrees of freedom (`analysis.fit.interval`)."""
+    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.fit.interval`)."""
     t = special.stdtrit(freedom(len(fit.reached)), (1 + fit.level) / 2)
     return float(math.log(fit.b_crit_high / fit.b_crit_low) / (2 * t))
 

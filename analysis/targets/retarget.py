@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.targets.crossings import Crossings
-from search_spaces.outcome import Outcome
-from search_spaces.target import Target
+from bcrit.analysis.targets.crossings import Crossings
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
 
 
 def retargeted(trials: pd.DataFrame, crossings: Crossings, target: Target, imported: bool) -> pd.DataFrame:

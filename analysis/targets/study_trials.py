@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from analysis.one_pass import Floats
-from analysis.targets.validity import Ended, Flags
-from search_spaces.outcome import Outcome, Stage
+from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.targets.validity import Ended, Flags
+from bcrit.search_spaces.outcome import Outcome, Stage
 
 
 @dataclass(frozen=True)

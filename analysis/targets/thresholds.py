@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.one_pass import Floats, Integers
-from analysis.targets.crossings import in_order
-from search_spaces.problems import InputError
-from search_spaces.target import Direction, Target
+from bcrit.analysis.one_pass import Floats, Integers
+from bcrit.analysis.targets.crossings import in_order
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Direction, Target
 
 N_TARGETS = 8
 """Targets of the default grid: enough to see a trend of b_crit, few enough for a table. Chosen, not studied."""

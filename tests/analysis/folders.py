@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 Curve = Sequence[tuple[int, float]]
 SECONDS = 0.01  # a step

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.analysis.folders import Run, experiment, measurement, trial
 
 SIZES = (16, 64, 256, 1024)

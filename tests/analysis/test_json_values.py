@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.json_values import plain
+from bcrit.analysis.json_values import plain
 
 
 @dataclass(frozen=True)

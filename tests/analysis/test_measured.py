@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.analyze import analyze
-from analysis.budgets.resources import Resource
-from analysis.curve_answers import targets_of_run
-from analysis.measured import measured
-from analysis.run_folder import BUDGETS, TARGETS, RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.curve_answers import targets_of_run
+from bcrit.analysis.measured import measured
+from bcrit.analysis.run_folder import BUDGETS, TARGETS, RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
+from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.targets.test_grid import SIZES, stopping
 
@@ -81,7 +81,7 @@ def test_what_is_written_has_the_columns_that_are_declared(folder: RunFolder) ->
     assert found.targets is not None and found.budgets is not None
     assert list(found.targets.cells.columns) == TARGET_CELLS.names
     assert list(found.budgets.cells.columns) == BUDGET_CELLS.names
-    from analysis.analyze import write_analysis
+    from bcrit.analysis.analyze import write_analysis
 
     write_analysis(folder, found)
     assert folder.has(TARGETS) and folder.has(BUDGETS)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.number_table import as_numbers, read_numbers
-from search_spaces import InputError
+from bcrit.analysis.number_table import as_numbers, read_numbers
+from bcrit.search_spaces import InputError
 
 COLUMNS = ("batch_size", "steps")
 

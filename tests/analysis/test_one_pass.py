@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import scan
-from analysis.one_pass import Chunk, Integers, curves, read_measurements
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis import scan
+from bcrit.analysis.one_pass import Chunk, Integers, curves, read_measurements
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
 
 Row = tuple[str, int, float]
 

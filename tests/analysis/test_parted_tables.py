@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analysis import parted_tables
-from analysis.arrow_tables import to_arrow
-from analysis.parted_tables import PartedTables, part_name
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis import parted_tables
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.parted_tables import PartedTables, part_name
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
 
 ROW: dict[str, Any] = {
     **{"batch_size": 8, "stage": "search", "number": 0, "round": 0, "seed": 0, "outcome": "exhausted"},

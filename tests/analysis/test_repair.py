@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from analysis.repair import Mended, repair, set_trials_aside
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.repair import Mended, repair, set_trials_aside
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.object_store import ObjectStore, object_store
 
 

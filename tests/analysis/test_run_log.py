@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from analysis.arrow_tables import to_arrow
-from analysis.run_folder import EXPERIMENT, RunFolder
-from analysis.run_log import begin_segment, read_log, record, segments
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
+from bcrit.analysis.run_log import begin_segment, read_log, record, segments
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from tests.object_store import ObjectStore, object_store
 
 TRIAL: dict[str, Any] = {

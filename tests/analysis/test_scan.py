@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from analysis import parted_tables
-from analysis.arrow_tables import to_arrow
-from analysis.parted_tables import PartedTables
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis import parted_tables
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.parted_tables import PartedTables
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
 
 COLUMNS = ["trial_id", "step", "loss"]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.run_folder import RunFolder
-from analysis.stored import read_stored
-from search_spaces.problems import InputError
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.stored import read_stored
+from bcrit.search_spaces.problems import InputError
 
 NAME = "analysis/thing.json"
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.optuna_space import searched
-from analysis.exchange.tried_space import tried_space
-from analysis.optimum.coordinates import study_axes
-from analysis.tried_scale import tried_scale
-from search_spaces.dimensions import Box
-from search_spaces.experiment import Experiment
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.optuna_space import searched
+from bcrit.analysis.exchange.tried_space import tried_space
+from bcrit.analysis.optimum.coordinates import study_axes
+from bcrit.analysis.tried_scale import tried_scale
+from bcrit.search_spaces.dimensions import Box
+from bcrit.search_spaces.experiment import Experiment
 
 CASES = [
     ("lr", 0.1, 0.4, "log"),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.wording import duration, enumeration, readable
+from bcrit.analysis.wording import duration, enumeration, readable
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.run_folder import ADAPTIVE, REPORT, RunFolder
+from bcrit.analysis.run_folder import ADAPTIVE, REPORT, RunFolder
 from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
 

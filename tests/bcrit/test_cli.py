@@ -8,8 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
+from bcrit.tuner import code
 from tests.bcrit.command import ROOT, bcrit, process, refused
-from tuner import code
 
 COMMANDS = [
     *("tune", "resume", "analyze", "targets", "budgets", "optimum", "sensitivity", "fit", "recommend", "compare"),
@@ -44,7 +44,7 @@ MODULE = """
 print("imported")
 import torch
 from torch import nn
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 class Normalised(SupervisedWorkload):
     def model(self, settings):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.load import parse_experiment, read_yaml
 from tests.bcrit.command import bcrit, refused
 from tests.tuner.landscape.small import filled
 

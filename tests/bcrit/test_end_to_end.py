@@ -17,9 +17,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment, read_yaml
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.bcrit.command import ROOT, bcrit, command, process
 from tests.tuner.landscape.small import filled
 

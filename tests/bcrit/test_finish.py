@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import analysis.analyze
-import analysis.optimum.optimum
-import analysis.sensitivity.sensitivity
-from analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
 from bcrit import finish
+from bcrit.analysis import analyze
+from bcrit.analysis.optimum import optimum
+from bcrit.analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
+from bcrit.analysis.sensitivity import sensitivity
 from bcrit.recommend import recommend
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 from tests.bcrit.test_hyperparameters import written
 
 
@@ -30,7 +30,7 @@ def test_the_near_optimal_sets_are_found_once_for_the_recommendation_and_the_pag
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    for module in (analysis.optimum.optimum, analysis.sensitivity.sensitivity):
+    for module in (optimum, sensitivity):
         monkeypatch.setattr(module, "near_optimal_sets", counting(calls, "sets", module.near_optimal_sets))
     folder = RunFolder.at(written(tmp_path / "run", reached=True))
     _, recommendation = finish.finish(folder)
@@ -42,7 +42,7 @@ def test_a_run_without_a_curve_is_analyzed_once_before_it_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    monkeypatch.setattr(analysis.analyze, "analyze", counting(calls, "analyze", analysis.analyze.analyze))
+    monkeypatch.setattr(analyze, "analyze", counting(calls, "analyze", analyze.analyze))
     with pytest.raises(InputError, match="nothing to recommend from: a curve needs 2 batch sizes"):
         recommend(str(written(tmp_path / "run", reached=False)))
     assert calls == ["analyze"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.load import read_yaml
+from bcrit.search_spaces.load import read_yaml
 from tests.bcrit.command import ROOT, bcrit, process
 from tests.bcrit.test_end_to_end import descendants, ends_as, start, tables, until
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.report import runs
 from tests.bcrit.command import bcrit, refused
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.run_folder import REPORT, RunFolder
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.digits import DigitsMLP
 from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
-from tuner.training.settings import Settings
-from tuner.workloads.digits import DigitsMLP
 
 
 class Loud(DigitsMLP):

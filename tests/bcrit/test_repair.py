@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.run_folder import RunFolder
+from bcrit.analysis.run_folder import RunFolder
 from bcrit.cli import app
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner import uploader
+from bcrit.tuner.lease import held
+from bcrit.tuner.ledger import Ledger
 from tests.tuner.test_ledger import EXPERIMENT, finish
-from tuner import uploader
-from tuner.lease import held
-from tuner.ledger import Ledger
 
 
 @pytest.fixture

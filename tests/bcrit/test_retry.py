@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.code import MOST_BYTES
 from tests.bcrit.command import ROOT, bcrit, process, refused
-from tuner.code import MOST_BYTES
 
 BROKEN = """
 from scripted import ExactHyperbola

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from analysis.arrow_tables import arrow_schema
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.analysis.arrow_tables import arrow_schema
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 S_MIN, B_CRIT, SEEDS = 100.0, 256.0, 5
 _ENDS = (Outcome.REACHED, Outcome.CAPPED, Outcome.PRUNED, Outcome.EXHAUSTED, Outcome.DIVERGED)

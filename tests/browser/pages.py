@@ -10,8 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
-from analysis.report import build_report
-from analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.report import build_report
+from bcrit.analysis.run_folder import REPORT, RunFolder
 from bcrit.finish import finish
 from tests.analysis.report import runs
 from tests.browser.large_run import write_large_run

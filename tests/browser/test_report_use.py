@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from analysis.report import build, build_report
-from analysis.report.section import Rows, Section
-from analysis.report.table import Table
+from bcrit.analysis.report import build, build_report
+from bcrit.analysis.report.section import Rows, Section
+from bcrit.analysis.report.table import Table
 from tests.analysis.report import runs
 from tests.browser.pages import ALL_DRAWN, LOOK, PAGES, Opened, eventually, opened
 

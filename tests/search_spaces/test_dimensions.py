@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from search_spaces.dimensions import Box, Choice, Dimension, Fixed, Integer, Linear, Log, ReverseLog
+from bcrit.search_spaces.dimensions import Box, Choice, Dimension, Fixed, Integer, Linear, Log, ReverseLog
 
 READ = TypeAdapter(Dimension)
 BOXES = {

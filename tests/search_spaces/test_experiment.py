@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.problems import InputError
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.problems import InputError
 
 GOOD: dict[str, Any] = {
     "workload": "digits_mlp",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces import Experiment, InputError, dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces import Experiment, InputError, dump_experiment, parse_experiment, read_yaml
 
 IMPORTED: dict[str, Any] = {
     "imported": {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.problems import InputError
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.problems import InputError
 
 
 def experiment(optimizer: str, **space: str | float) -> Experiment:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.load import parse_experiment
-from search_spaces.options import Budget, Confirm, Probes, Search
-from search_spaces.problems import InputError
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import Budget, Confirm, Probes, Search
+from bcrit.search_spaces.problems import InputError
 
 SIZES = (16, 100, 128, 1024)
 

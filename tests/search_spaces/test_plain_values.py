@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.plain_values import unplain_values
-from search_spaces.problems import InputError
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.plain_values import unplain_values
+from bcrit.search_spaces.problems import InputError
 
 REST = """
 batch_sizes: [16]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.presets import (
+from bcrit.search_spaces.presets import (
     AVERAGING,
     DOMAINS,
     EXTRAPOLATED,
@@ -13,7 +13,7 @@ from search_spaces.presets import (
     derived,
     domains_of,
 )
-from search_spaces.space import SearchSpace
+from bcrit.search_spaces.space import SearchSpace
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

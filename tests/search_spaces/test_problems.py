@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from search_spaces.load import parse_experiment
-from search_spaces.options import Frozen
-from search_spaces.problems import InputError, describe
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import Frozen
+from bcrit.search_spaces.problems import InputError, describe
 
 GOOD: dict[str, Any] = {
     "workload": "digits_mlp",

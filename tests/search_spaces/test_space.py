@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.space import SearchSpace
+from bcrit.search_spaces.space import SearchSpace
 
 SPACE = SearchSpace.model_validate(
     {

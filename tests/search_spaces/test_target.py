@@ -7,8 +7,8 @@ import math
 import pytest
 from pydantic import TypeAdapter
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Crossing, Direction, Target
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Crossing, Direction, Target
 
 LOSS = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 

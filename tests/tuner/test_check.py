@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from search_spaces.load import dump_experiment, parse_experiment, read_yaml
-from search_spaces.problems import InputError
-from tuner.check import check_experiment
-from tuner.plan import plan
+from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.plan import plan
 
 GOOD: dict[str, Any] = {
     "workload": "digits_mlp",

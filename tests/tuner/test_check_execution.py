@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
 from tests.tuner.workloads.files import write_idx, write_text
-from tuner.check import check_experiment
 
 DIGITS: dict[str, Any] = {
     "workload": "digits_mlp",
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused_with_its_remedy(bad: dict[str, Any], messa
 
 def test_a_class_with_a_loop_of_its_own_would_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_loop.py").write_text(
-        "from tuner.workloads.digits import DigitsMLP\n"
+        "from bcrit.tuner.workloads.digits import DigitsMLP\n"
         "class Own(DigitsMLP):\n"
         "    def begin(self, settings):\n"
         "        raise NotImplementedError\n"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from search_spaces.problems import InputError
-from tuner.check import check_experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
 
 GOOD: dict[str, Any] = {
     "workload": f"{__name__}:train",

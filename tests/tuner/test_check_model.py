@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.tuner.workloads.files import write_idx, write_text
-from tuner.check import check_experiment
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.workloads.supervised import SupervisedWorkload
 
 BUILT: list[Any] = []
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from search_spaces.problems import InputError
-from search_spaces.target import Direction
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.check import check_experiment
 from tests.scripted import ExactHyperbola
-from tuner.check import check_experiment
 
 GOOD: dict[str, Any] = {
     "workload": "digits_mlp",

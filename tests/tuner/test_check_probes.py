@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
 from tests.tuner.workloads.files import write_idx, write_text
-from tuner.check import check_experiment
 
 DIGITS: dict[str, Any] = {
     "workload": "digits_mlp",
@@ -22,8 +22,8 @@ DIGITS: dict[str, Any] = {
 }
 MODULE = """
 import torch
-from tuner.workloads.digits import DigitsMLP
-from search_spaces.target import Direction
+from bcrit.tuner.workloads.digits import DigitsMLP
+from bcrit.search_spaces.target import Direction
 
 class Named(DigitsMLP):
     metrics = {"val_loss": Direction.MINIMIZE, "temperature": Direction.MINIMIZE}

@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.run_folder import RunFolder
-from search_spaces.options import Resources
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner.cluster import ClusterError, _start
 from tests.machines import Machines, machines, need_machines
-from tuner.cluster import ClusterError, _start
 
 ROOT = Path(__file__).parents[2]
 # A workload of the user's: the scripted hyperbola, which reads a file of data and takes its time.

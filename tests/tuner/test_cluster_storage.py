@@ -16,13 +16,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner import lease
 from tests.machines import machines, need_machines
 from tests.object_store import ObjectStore, object_store
 from tests.processes import below, kill, of_kind
 from tests.tuner.test_cluster import ROOT, Place, ended, tables, until
-from tuner import lease
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.run_folder import CODE, RunFolder
-from search_spaces.problems import InputError
-from tuner import code
-from tuner.code import pack, stored
+from bcrit.analysis.run_folder import CODE, RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner import code
+from bcrit.tuner.code import pack, stored
 
 
 @pytest.fixture

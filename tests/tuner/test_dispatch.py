@@ -8,19 +8,19 @@ from typing import Any, Literal
 
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.target import Direction, Target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.dispatch import Dispatcher, Row, truncated
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Ending
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.protocol import Workload
 from tests.scripted import ExactHyperbola, ScriptedRun
 from tests.simulate import record, searched, simulate, train
-from tuner.dispatch import Dispatcher, Row, truncated
-from tuner.protocol.proposal import Proposal, TrialRecord
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.settings import Settings
-from tuner.training.trial import Ending
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
-from tuner.workloads.protocol import Workload
 
 HYPERBOLA = ExactHyperbola(s_min=50, b_crit=64, diverges_at=3.0)
 QUADRATIC = NoisyQuadratic(dimensions=20, spectrum_exponent=1.0)

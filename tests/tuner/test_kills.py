@@ -17,9 +17,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment, read_yaml
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.processes import Process, below, kill, of_kind
 from tests.tuner.landscape.small import filled
 
@@ -166,7 +166,7 @@ def test_whatever_is_killed_and_whenever_the_run_ends_as_an_undisturbed_one(
 ) -> None:
     """A trial that had not counted yet when its driver died is begun again, and nothing else is.
 
-    A trial counts once its horizon is settled: until then what it made is held by the driver (`tuner.dispatch`).
+    A trial counts once its horizon is settled: until then what it made is held by the driver (`bcrit.tuner.dispatch`).
     """
     scene = Scene(tmp_path, random.Random(1), pause)
     user = tmp_path / "user"

@@ -17,16 +17,16 @@ from typing import TextIO
 
 import pytest
 
-from analysis.run_folder import LEASE, LOCK, RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.run_folder import LEASE, LOCK, RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner import lease as lease_module
+from bcrit.tuner.lease import Holder, Lease, LeaseLost, held
 from tests.object_store import ObjectStore, object_store
-from tuner import lease as lease_module
-from tuner.lease import Holder, Lease, LeaseLost, held
 
 HOLD = """
 import sys, time
-from analysis.run_folder import RunFolder
-from tuner.lease import held
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.tuner.lease import held
 with held(RunFolder.at(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -124,10 +124,10 @@ def test_a_lock_file_that_its_holder_took_away_holds_nothing(tmp_path: Path, mon
         Path(folder.path(LOCK)).unlink()  # by a process that could not begin its run
         lock(file, how)
 
-    monkeypatch.setattr("tuner.lease.fcntl.flock", lock_late)
+    monkeypatch.setattr("bcrit.tuner.lease.fcntl.flock", lock_late)
     with pytest.raises(InputError, match="another process is running this experiment"), held(folder):
         pass
-    monkeypatch.setattr("tuner.lease.fcntl.flock", lock)
+    monkeypatch.setattr("bcrit.tuner.lease.fcntl.flock", lock)
     with held(folder):
         pass
 
@@ -250,7 +250,7 @@ def test_a_user_without_a_name_can_hold_a_run(tmp_path: Path, monkeypatch: pytes
     def nobody() -> str:
         raise KeyError("getpwuid(): uid not found: 12345")
 
-    monkeypatch.setattr("tuner.lease.getpass.getuser", nobody)
+    monkeypatch.setattr("bcrit.tuner.lease.getpass.getuser", nobody)
     folder = RunFolder.at(tmp_path)
     with held(folder), pytest.raises(InputError, match=rf"user {os.getuid()} on "), held(folder):
         pass

@@ -12,19 +12,19 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analysis.parted_tables import PartedTables
-from analysis.run_folder import RunFolder
-from analysis.run_log import segments
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.space import Point
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
-from search_spaces.target import Crossing
-from tuner import uploader
-from tuner.ledger import Curve, Ledger, trial_row
-from tuner.protocol.proposal import Proposal
-from tuner.training.trial import Ending
+from bcrit.analysis.parted_tables import PartedTables
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.run_log import segments
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.space import Point
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.search_spaces.target import Crossing
+from bcrit.tuner import uploader
+from bcrit.tuner.ledger import Curve, Ledger, trial_row
+from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.training.trial import Ending
 
 EXPERIMENT: Experiment = parse_experiment(
     {

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import read_yaml
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.presets import OPTIMIZERS
-from tuner.check import check_experiment
-from tuner.protocol.proposal import Proposal
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.training.trial import Limits, Measurement, Trial
-from tuner.workloads.registry import load_workload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.presets import OPTIMIZERS
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training.trial import Limits, Measurement, Trial
+from bcrit.tuner.workloads.registry import load_workload
 
 HEAD = "workload: digits_mlp\nbatch_sizes: [32, 64]\nbudget: {steps: 40}\n"
 EXPERIMENTS = {

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from tuner.plan import resolved
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.tuner.plan import resolved
 
 
 def experiment(studies: int, **search: Any) -> Experiment:

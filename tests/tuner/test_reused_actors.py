@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.ledger import Ledger
+from bcrit.tuner.session import run
+from bcrit.tuner.workloads.digits import DigitsMLP
 from tests.simulate import simulate
-from tuner.ledger import Ledger
-from tuner.session import run
-from tuner.workloads.digits import DigitsMLP
 
 EXPERIMENT = parse_experiment(
     {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.run_workload import workload_of_run
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.run_workload import workload_of_run
 
 
 def test_the_workload_of_the_run_is_loaded() -> None:

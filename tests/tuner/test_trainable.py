@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome, Stage
-from tuner import trainable
-from tuner.ledger import trial_row
-from tuner.protocol.proposal import Proposal
-from tuner.trainable import Worker, to_text
-from tuner.training.trial import Ending
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.tuner import trainable
+from bcrit.tuner.ledger import trial_row
+from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.trainable import Worker, to_text
+from bcrit.tuner.training.trial import Ending
 
 EXPERIMENT: dict[str, Any] = {
     "workload": "digits_mlp",
@@ -99,7 +99,7 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
         given.update(call.settings)
         raise RuntimeError("enough is known")
 
-    monkeypatch.setattr("tuner.workloads.function.process.FunctionProcess", made)
+    monkeypatch.setattr("bcrit.tuner.workloads.function.process.FunctionProcess", made)
     data = {**EXPERIMENT, "workload": "somewhere:train", "optimizer": "own"}
     given_to = replace(proposal(16), stage=Stage.CONFIRM, max_steps=32)
     worker = employed(parse_experiment(data, "test").to_dict(), given_to, function=True)

@@ -14,28 +14,28 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from analysis.parted_tables import PartedTables
-from analysis.run_folder import RunFolder
-from search_spaces.load import parse_experiment
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.analysis.parted_tables import PartedTables
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.tuner import uploader
+from bcrit.tuner.lease import LeaseLost
+from bcrit.tuner.ledger import Ledger, trial_row
+from bcrit.tuner.session import run
+from bcrit.tuner.uploader import DeliveryError
 from tests.object_store import ObjectStore, object_store
 from tests.tuner.test_ledger import EXPERIMENT, ending, finish, measurements, proposal
-from tuner import uploader
-from tuner.lease import LeaseLost
-from tuner.ledger import Ledger, trial_row
-from tuner.session import run
-from tuner.uploader import DeliveryError
 
 ROOT = Path(__file__).parents[2]
 N_TRIALS = 45
 # Imports once, and then is a new driver for every line that it reads.
 DRIVERS = """
 import os, sys, time
-from analysis.run_folder import RunFolder
+from bcrit.analysis.run_folder import RunFolder
 from tests.tuner.test_ledger import EXPERIMENT, ending, measurements, proposal
-from tuner import uploader
-from tuner.lease import held
-from tuner.ledger import Ledger, trial_row
+from bcrit.tuner import uploader
+from bcrit.tuner.lease import held
+from bcrit.tuner.ledger import Ledger, trial_row
 
 def drive(folder, n_trials):
     uploader._DELIVER_SECONDS = 0.05
@@ -254,7 +254,7 @@ def test_resuming_a_run_whose_last_session_was_killed_at_its_end_delivers_withou
     experiment = parse_experiment({**EXPERIMENT.to_dict(), "workload": "tests.scripted:ExactHyperbola"}, "test")
     folder.write_experiment(experiment)
     finish(Ledger.open(folder, experiment), 0)
-    monkeypatch.setattr("tuner.session.PerStudyProtocol.next_trial", lambda *given: None)
+    monkeypatch.setattr("bcrit.tuner.session.PerStudyProtocol.next_trial", lambda *given: None)
     result = run(folder, experiment, new=False, address=None, workers=None, watch=lambda dispatcher: None)
     assert result.complete and result.n_trials == 0
     assert in_parts(folder, TRIALS).num_rows == 1 and in_parts(folder, MEASUREMENTS).num_rows == 10

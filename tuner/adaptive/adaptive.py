@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from analysis.adaptive.frontier import Frontier
-from analysis.adaptive.measure import fixed_frontier, measure
-from analysis.adaptive.predicted import first_noise, noise_factor
-from analysis.adaptive.result import Adaptive, Answer, Trained
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from tuner.adaptive.bench import Bench, Watch, prepare
-from tuner.adaptive.tuned import Tuned
-from tuner.training.batch_schedule import ByNoise, Fixed, Ramp
+from bcrit.analysis.adaptive.frontier import Frontier
+from bcrit.analysis.adaptive.measure import fixed_frontier, measure
+from bcrit.analysis.adaptive.predicted import first_noise, noise_factor
+from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.adaptive.bench import Bench, Watch, prepare
+from bcrit.tuner.adaptive.tuned import Tuned
+from bcrit.tuner.training.batch_schedule import ByNoise, Fixed, Ramp
 
 SPREAD = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)
 """r over b_crit unless it is given. At a constant noise scale r = B^2 / b_crit, so these stand for b_crit / 4 to

@@ -8,21 +8,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from analysis.adaptive.result import Trained
-from analysis.run_folder import ADAPTIVE_RUNS, RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.tables import TRIALS
-from tuner.adaptive import kept
-from tuner.adaptive.training import Trainable, train
-from tuner.adaptive.tuned import Tuned, tuned
-from tuner.run_workload import workload_of_run
-from tuner.training.batch_schedule import BatchPlan, Ramp, Schedule, TunedRates
-from tuner.training.gpu import prepare_gpu
-from tuner.training.micro_batches import smallest_piece
-from tuner.training.settings import Settings
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.adaptive.result import Trained
+from bcrit.analysis.run_folder import ADAPTIVE_RUNS, RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.adaptive import kept
+from bcrit.tuner.adaptive.training import Trainable, train
+from bcrit.tuner.adaptive.tuned import Tuned, tuned
+from bcrit.tuner.run_workload import workload_of_run
+from bcrit.tuner.training.batch_schedule import BatchPlan, Ramp, Schedule, TunedRates
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.micro_batches import smallest_piece
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 Watch = Callable[[str], None]
 """Called with a line whenever something is done."""

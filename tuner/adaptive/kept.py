@@ -7,13 +7,13 @@ import re
 
 import torch
 
-from analysis.adaptive.result import Trained, trained_from
-from analysis.json_values import plain
-from analysis.run_folder import ADAPTIVE_RUNS, RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from tuner.landscape.checkpoint import facts_to_target, key_of
-from tuner.training.settings import Settings
+from bcrit.analysis.adaptive.result import Trained, trained_from
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.run_folder import ADAPTIVE_RUNS, RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.landscape.checkpoint import facts_to_target, key_of
+from bcrit.tuner.training.settings import Settings
 
 _LONGEST = 200  # characters of a ramp in a file's name; file systems take 255
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from analysis.adaptive.gain import thinned
-from analysis.adaptive.result import Trained
-from search_spaces.experiment import Experiment
-from tuner.training.batch_schedule import Progress
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.noisy_quadratic import NoisyQuadratic, NoisyQuadraticRun
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.adaptive.gain import thinned
+from bcrit.analysis.adaptive.result import Trained
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.tuner.training.batch_schedule import Progress
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic, NoisyQuadraticRun
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 MOST_POINTS = 60
 """Evaluations that are kept of a run; chosen: enough for its curves and integrals."""

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.arrow_tables import to_arrow
-from analysis.fit.estimate import fit_hyperbola
-from analysis.studies.steps_to_target import steps_to_target
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from search_spaces.presets import EXTRAPOLATED
-from search_spaces.problems import InputError
-from search_spaces.space_rules import has_effective_lr
-from search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.studies.steps_to_target import steps_to_target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space_rules import has_effective_lr
+from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 
 FEWEST = 3
-"""Confirmed studies that are needed: those of `analysis.adaptive.frontier`."""
+"""Confirmed studies that are needed: those of `bcrit.analysis.adaptive.frontier`."""
 
 
 @dataclass(frozen=True)

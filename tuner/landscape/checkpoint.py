@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.run_folder import CHECKPOINTS, RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
+from bcrit.analysis.run_folder import CHECKPOINTS, RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
 
 _FORMAT = 1
 

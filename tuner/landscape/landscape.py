@@ -7,22 +7,22 @@ from typing import Any
 
 import torch
 
-from analysis.landscape.result import Landscape, Network
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
-from tuner.landscape.measure import Options, Rows, finite, measure
-from tuner.landscape.paths import End, between, kept
-from tuner.landscape.trained import Curve, Trained, difference, last_value, trained
-from tuner.landscape.wanted import Wanted, Winners, winners
-from tuner.landscape.warm_start import Bench, compared_by, warm_starts
-from tuner.ledger import Ledger
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.run_workload import workload_of_run
-from tuner.training.gpu import prepare_gpu
-from tuner.training.placement import device_for
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.landscape.result import Landscape, Network
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner.landscape.measure import Options, Rows, finite, measure
+from bcrit.tuner.landscape.paths import End, between, kept
+from bcrit.tuner.landscape.trained import Curve, Trained, difference, last_value, trained
+from bcrit.tuner.landscape.wanted import Wanted, Winners, winners
+from bcrit.tuner.landscape.warm_start import Bench, compared_by, warm_starts
+from bcrit.tuner.ledger import Ledger
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.run_workload import workload_of_run
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.placement import device_for
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 Watch = Callable[[str], None]
 """Called with a line whenever something is done."""

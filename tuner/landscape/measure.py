@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.landscape.result import Rise
-from tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
-from tuner.training.landscape.sharpness import EPS, ITERATIONS
-from tuner.training.placement import Examples
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.landscape.result import Rise
+from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
+from bcrit.tuner.training.landscape.sharpness import EPS, ITERATIONS
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 CHUNK = 512
 """Examples at a time, as in `LossSurface`; it bounds memory."""
@@ -85,8 +85,8 @@ def measure(model: nn.Module, workload: SupervisedWorkload, rows: Rows, options:
         seed: of directions, starts and random vectors: the same for all networks, which so share them.
 
     Returns:
-        Fields of `analysis.landscape.result.Network`; only the losses and a `problem` where the loss is not finite.
-        A loss that is random in evaluation mode is a ValueError.
+        Fields of `bcrit.analysis.landscape.result.Network`; only the losses and a `problem` where the loss is not
+        finite. A loss that is random in evaluation mode is a ValueError.
     """
     surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))
     f = _steady(surface)

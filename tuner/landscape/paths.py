@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from analysis.landscape.result import LossPath, Network
-from tuner.landscape.measure import Rows, finite, mean_loss
-from tuner.training.landscape import interpolate
-from tuner.training.landscape.path import Kind
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.landscape.result import LossPath, Network
+from bcrit.tuner.landscape.measure import Rows, finite, mean_loss
+from bcrit.tuner.training.landscape import interpolate
+from bcrit.tuner.training.landscape.path import Kind
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _KINDS: tuple[Kind, ...] = ("line", "curve")
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.presets import AVERAGED
-from tuner.landscape import checkpoint
-from tuner.landscape.measure import finite
-from tuner.landscape.wanted import Wanted
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.training.trial import Ending, Limits, Trial
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import AVERAGED
+from bcrit.tuner.landscape import checkpoint
+from bcrit.tuner.landscape.measure import finite
+from bcrit.tuner.landscape.wanted import Wanted
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training.trial import Ending, Limits, Trial
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _REPORT_SECONDS = 5.0  # between two signs of life of a long training run
 

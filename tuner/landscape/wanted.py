@@ -13,12 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.arrow_tables import to_arrow
-from analysis.studies.steps_to_target import steps_to_target
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.tables import TRIALS
-from tuner.training.settings import Settings
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.studies.steps_to_target import steps_to_target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.training.settings import Settings
 
 
 @dataclass(frozen=True)

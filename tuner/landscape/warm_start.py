@@ -9,17 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from analysis.landscape.warm_start import Kind, WarmStarts, WarmState
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.target import Direction
-from tuner.landscape import checkpoint
-from tuner.landscape.measure import Options, Rows, finite, sharpness_alone
-from tuner.landscape.trained import begun_plainly, flat
-from tuner.landscape.wanted import Wanted
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.landscape import checkpoint
+from bcrit.tuner.landscape.measure import Options, Rows, finite, sharpness_alone
+from bcrit.tuner.landscape.trained import begun_plainly, flat
+from bcrit.tuner.landscape.wanted import Wanted
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,18 @@ from typing import Final
 
 import torch
 
-from search_spaces.dimensions import Fixed
-from search_spaces.experiment import Experiment
-from search_spaces.options import Probes
-from search_spaces.problems import InputError
-from search_spaces.space import Point
-from tuner.check_execution import our_loop
-from tuner.check_probes import why_no_scale
-from tuner.pilot.point import hyperparameters, pilot_point
-from tuner.training.gpu import prepare_gpu
-from tuner.training.settings import Settings
-from tuner.workloads.registry import load_training
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.dimensions import Fixed
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import Point
+from bcrit.tuner.check_execution import our_loop
+from bcrit.tuner.check_probes import why_no_scale
+from bcrit.tuner.pilot.point import hyperparameters, pilot_point
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.registry import load_training
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _SHARE: Final = 8  # the pilot's batch is at most an eighth of the training set; chosen: far from the whole of it
 

@@ -8,25 +8,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from analysis.pilot.cost import Clock, Curve, cost
-from analysis.pilot.grid import Grid, Hint, grid, hint
-from analysis.pilot.lr_box import lr_box, momentum_slack
-from analysis.pilot.noise import run_noise
-from analysis.pilot.proposed import proposed_data
-from analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
-from search_spaces.dimensions import Box
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.options import Probes
-from search_spaces.outcome import Stage
-from search_spaces.problems import InputError
-from tuner.pilot.bench import Bench, prepare
-from tuner.pilot.point import between, described, ladder
-from tuner.pilot.race import race, winner
-from tuner.pilot.seeds import Runs, run_seeds
-from tuner.pilot.timing import Timed, time_steps, workers
-from tuner.protocol.protocol import trial_seed
-from tuner.training.evaluation import evaluation_steps
+from bcrit.analysis.pilot.cost import Clock, Curve, cost
+from bcrit.analysis.pilot.grid import Grid, Hint, grid, hint
+from bcrit.analysis.pilot.lr_box import lr_box, momentum_slack
+from bcrit.analysis.pilot.noise import run_noise
+from bcrit.analysis.pilot.proposed import proposed_data
+from bcrit.analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.search_spaces.dimensions import Box
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.pilot.bench import Bench, prepare
+from bcrit.tuner.pilot.point import between, described, ladder
+from bcrit.tuner.pilot.race import race, winner
+from bcrit.tuner.pilot.seeds import Runs, run_seeds
+from bcrit.tuner.pilot.timing import Timed, time_steps, workers
+from bcrit.tuner.protocol.protocol import trial_seed
+from bcrit.tuner.training.evaluation import evaluation_steps
 
 Watch = Callable[[str], None]
 """Called with a line whenever something is done."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from search_spaces.dimensions import Box, Choice, Fixed
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from search_spaces.space import Point, SearchSpace, hyperparameter
-from tuner.protocol.proposal import Proposal, trial_name
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
+from bcrit.tuner.protocol.proposal import Proposal, trial_name
 
 _MOMENTUM: Final = 0.9  # what is trained with where nobody tunes it (Goyal et al. 2017, He et al. 2015)
 _A_STEP: Final = 10 ** (1 / 3)  # between learning rates of the ladder; chosen: three a decade

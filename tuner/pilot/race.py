@@ -10,12 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from analysis.pilot.result import Tried
-from search_spaces.outcome import Outcome
-from search_spaces.target import Target
-from tuner.training.evaluation import at_or_after
-from tuner.training.trial import Ending, Limits, Trial
-from tuner.workloads.protocol import Run
+from bcrit.analysis.pilot.result import Tried
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.training.evaluation import at_or_after
+from bcrit.tuner.training.trial import Ending, Limits, Trial
+from bcrit.tuner.workloads.protocol import Run
 
 _FIRST_RUNG: Final = 1 / 32  # of the horizon; chosen: ten rates then take about one horizon in all
 _STAY: Final = 2  # at least; chosen, not studied

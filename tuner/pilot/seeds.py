@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from tuner.protocol.protocol import trial_seed
-from tuner.training.settings import Settings
-from tuner.training.trial import Ending, Limits, Measurement, Trial
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.protocol.protocol import trial_seed
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _A_WHILE = 60.0  # seconds between looks at a run; nothing happens in between
 
@@ -22,7 +22,7 @@ class Runs:
     """The runs on all seeds.
 
     Attributes:
-        rows: one a noise scale, as `analysis.pilot.noise.run_noise` takes them.
+        rows: one a noise scale, as `bcrit.analysis.pilot.noise.run_noise` takes them.
         endings: one a seed.
         evaluations: that they made in all.
     """

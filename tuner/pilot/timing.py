@@ -10,12 +10,12 @@ from typing import Final
 
 import torch
 
-from analysis.pilot.cost import Timing
-from search_spaces.experiment import Experiment
-from search_spaces.options import Probes
-from tuner.training.settings import Settings
-from tuner.training.trial import blame
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.pilot.cost import Timing
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Probes
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import blame
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _SECONDS: Final = 0.2  # a batch size is timed for so long, or one update if that takes longer; chosen, not studied
 _STEPS: Final = 64  # at most

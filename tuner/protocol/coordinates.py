@@ -11,9 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from search_spaces.dimensions import Log, ReverseLog
-from search_spaces.space import SearchSpace
-from search_spaces.space_rules import has_effective_lr
+from bcrit.search_spaces.dimensions import Log, ReverseLog
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.search_spaces.space_rules import has_effective_lr
 
 
 def couples(space: SearchSpace, optimizer: str) -> bool:

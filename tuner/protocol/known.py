@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
-from analysis.studies.rounds import Rounds
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from search_spaces.space import Point, SearchSpace
-from search_spaces.target import Target
-from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.response import merit
-from tuner.protocol.stopping import Stops, cap
-from tuner.protocol.tpe import TpeStudy
+from bcrit.analysis.studies.rounds import Rounds
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.space import Point, SearchSpace
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.proposal import TrialRecord
+from bcrit.tuner.protocol.response import merit
+from bcrit.tuner.protocol.stopping import Stops, cap
+from bcrit.tuner.protocol.tpe import TpeStudy
 
 
 class Known:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.dimensions import Box, Choice
-from search_spaces.space import Point, SearchSpace, hyperparameter
-from tuner.protocol.coordinates import shift
+from bcrit.search_spaces.dimensions import Box, Choice
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
+from bcrit.tuner.protocol.coordinates import shift
 
 # Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Of four pairs tried
 # on the scripted study the best, though the others were close.
@@ -52,7 +52,7 @@ def local_point(space: SearchSpace, best: Incumbent, coupled: bool, progress: fl
     Args:
         space: the study's search space.
         best: the incumbent.
-        coupled: whether lr and momentum belong together (`tuner.protocol.coordinates.couples`).
+        coupled: whether lr and momentum belong together (`bcrit.tuner.protocol.coordinates.couples`).
         progress: number of the trial as a share of the first round's trials, in [0, 1]; 1 in later rounds (starting
             wide again in each round was worse on the scripted study: 5.1 against 3.1 % mean regret).
         rng: source of randomness.

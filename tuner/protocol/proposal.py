@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.presets import STEPS_OF
-from search_spaces.space import Point
-from search_spaces.target import Direction
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.space import Point
+from bcrit.search_spaces.target import Direction
 
 _FEWEST = {"decay_steps": 1, "warmup_steps": 0}
 
@@ -72,8 +72,8 @@ class Proposal:
 class TrialRecord:
     """One row of the trials table with the curve of the target's metric, as far as it was measured.
 
-    The attributes are the columns of `search_spaces.tables.TRIALS`, and two more: `point`, the hyperparameters, and
-    `curve`, the (step, metric) pairs of the target's metric in order of step.
+    The attributes are the columns of `bcrit.search_spaces.tables.TRIALS`, and two more: `point`, the hyperparameters,
+    and `curve`, the (step, metric) pairs of the target's metric in order of step.
     """
 
     trial_id: str

@@ -6,8 +6,8 @@ which of them is fast, and after a kill the same ledger gives the same proposals
 batch sizes jointly is one more class with the same `next_trial`.
 
 Only the horizon may be decided later, where many of a study run at once: trial k is then cut at what trials 0 ... k - 2
-allow, though it begins before these have finished (`revised`, `settled`; `tuner.dispatch` cuts). Otherwise all that run
-beside the first one to reach the target would train to the budget (`benchmarks.idle_workers`).
+allow, though it begins before these have finished (`revised`, `settled`; `bcrit.tuner.dispatch` cuts). Otherwise all
+that run beside the first one to reach the target would train to the budget (`benchmarks.idle_workers`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from analysis.studies.rounds import StudyState
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Stage
-from tuner.protocol.known import Study
-from tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
-from tuner.protocol.samplers import SAMPLERS, Question
+from bcrit.analysis.studies.rounds import StudyState
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.protocol.known import Study
+from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
+from bcrit.tuner.protocol.samplers import SAMPLERS, Question
 
 # A trial's horizon knows of all but this many of its predecessors, so that two of a study may run without waiting.
 _LAG = 2

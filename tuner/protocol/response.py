@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from search_spaces.target import Target
-from tuner.protocol.proposal import TrialRecord
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.proposal import TrialRecord
 
 # Above the logarithm of any number of steps that a trial can make, so that reached trials come first.
 _UNREACHED = 50.0

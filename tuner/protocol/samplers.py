@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from search_spaces.space import Point, SearchSpace
-from tuner.protocol.coordinates import couples
-from tuner.protocol.known import Known
-from tuner.protocol.local import Incumbent, local_point
+from bcrit.search_spaces.space import Point, SearchSpace
+from bcrit.tuner.protocol.coordinates import couples
+from bcrit.tuner.protocol.known import Known
+from bcrit.tuner.protocol.local import Incumbent, local_point
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search_spaces.options import Stopping
-from search_spaces.target import Direction, Target
-from tuner.protocol.proposal import Rung, TrialRecord
-from tuner.training.evaluation import coarse_at_or_after
+from bcrit.search_spaces.options import Stopping
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.protocol.proposal import Rung, TrialRecord
+from bcrit.tuner.training.evaluation import coarse_at_or_after
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Multivariate TPE (Optuna), in the coordinates of `tuner.protocol.coordinates`.
+"""Multivariate TPE (Optuna), in the coordinates of `bcrit.tuner.protocol.coordinates`.
 
 One Optuna study serves all proposals from one box: finished trials are added to it as they may be known, and what a
 proposal draws is told to it as failed, which its sampler passes over. So nothing but the finished trials decides, as if
@@ -17,12 +17,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from search_spaces.dimensions import Box, Choice, Fixed
-from search_spaces.space import Point, SearchSpace, hyperparameter
-from search_spaces.target import Target
-from tuner.protocol.coordinates import couples, shift
-from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.response import response
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.coordinates import couples, shift
+from bcrit.tuner.protocol.proposal import TrialRecord
+from bcrit.tuner.protocol.response import response
 
 # Draws from TPE until one lies inside the box; the box is a parallelogram in TPE's coordinates. Chosen, not studied.
 _DRAWS = 8

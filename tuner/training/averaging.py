@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from tuner.training.settings import Settings
+from bcrit.tuner.training.settings import Settings
 
 
 class Averaged:

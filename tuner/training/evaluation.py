@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from search_spaces.target import Target
+from bcrit.search_spaces.target import Target
 
 _COARSE: Final = 0.2
 """Largest interval of the coarse grid as a share of the step. On the curves of examples/digits.yaml 0.1 keeps 68 %

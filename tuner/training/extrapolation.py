@@ -36,10 +36,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from search_spaces.presets import EXTRAPOLATIONS
-from tuner.training.gradient import Gradient
-from tuner.training.optimizers import bare_step
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATIONS
+from bcrit.tuner.training.gradient import Gradient
+from bcrit.tuner.training.optimizers import bare_step
+from bcrit.tuner.training.settings import Settings
 
 # Added to the run's seed for the stream of `gaussian`, so that it is not that of the initial weights.
 _STREAM = 2**32

@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.memory import is_out_of_memory, release
 
 _WHOLE_BATCH: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _WHY_NOT: Final = (
@@ -19,7 +19,7 @@ _WHY_NOT: Final = (
 
 
 class MicroBatches:
-    """Takes gradients (`tuner.training.gradient`) over pieces of at most `rows` examples, fewer if memory gives out.
+    """Takes gradients (`bcrit.tuner.training.gradient`) in pieces of at most `rows` examples, fewer if memory ends.
 
     The loss is a mean over examples. With the pieces b_1 ... b_K of a batch of n examples, in its order,
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from search_spaces.presets import EXTRAPOLATED
-from search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
-from tuner.training.landscape.weight_distance import WeightDistance
-from tuner.training.memory import is_out_of_memory, release
-from tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
-from tuner.training.noise_scale.examples import CHUNK
-from tuner.training.placement import Examples, picker
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
+from bcrit.tuner.training.landscape.weight_distance import WeightDistance
+from bcrit.tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.noise_scale.examples import CHUNK
+from bcrit.tuner.training.placement import Examples, picker
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
 
-_STREAM = 1  # third word of the seed: a stream that no epoch's order has (`tuner.training.data`)
+_STREAM = 1  # third word of the seed: a stream that no epoch's order has (`bcrit.tuner.training.data`)
 
 
 class RunProbes:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from search_spaces.outcome import Outcome
+from bcrit.search_spaces.outcome import Outcome
 
 
 class Ended(Exception):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from search_spaces.dimensions import Value
+from bcrit.search_spaces.dimensions import Value
 
 Parameters = Mapping[str, Value]
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from search_spaces.dimensions import Value
-from search_spaces.options import Execution, Probes
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.options import Execution, Probes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tuner.training.batch_schedule.plan import BatchPlan
+    from bcrit.tuner.training.batch_schedule.plan import BatchPlan
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Settings:
     Attributes:
         batch_size: training items an optimizer update.
         seed: of initialisation and data order; the same seed gives the same ones at every batch size.
-        optimizer: a name from `search_spaces.presets.OPTIMIZERS`.
+        optimizer: a name from `bcrit.search_spaces.presets.OPTIMIZERS`.
         hyperparameters: `lr`, `momentum` (where the optimizer has it), `schedule`, `end_factor`, `decay_steps`
             (optimizer updates; the last two only where the schedule has them), and the workload's own.
         execution: how an update is computed.

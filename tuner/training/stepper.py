@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from search_spaces.presets import EXTRAPOLATED
-from tuner.training.extrapolation import Extrapolated
-from tuner.training.gradient import Gradient
-from tuner.training.optimizers import bare_step, build_optimizer
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.tuner.training.extrapolation import Extrapolated
+from bcrit.tuner.training.gradient import Gradient
+from bcrit.tuner.training.optimizers import bare_step, build_optimizer
+from bcrit.tuner.training.settings import Settings
 
 
 class Stepper(Protocol):

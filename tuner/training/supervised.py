@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from search_spaces.presets import AVERAGED
-from tuner.training.averaging import build_average
-from tuner.training.batch_schedule import Accumulation, Progress, RunningNoise, planned_updates
-from tuner.training.data import batches
-from tuner.training.forward import build_forward
-from tuner.training.memory import is_out_of_memory, release
-from tuner.training.micro_batches import MicroBatches
-from tuner.training.placement import Examples as Examples
-from tuner.training.placement import device_for, picker
-from tuner.training.probes import RunProbes
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
-from tuner.training.stepper import build_stepper
+from bcrit.search_spaces.presets import AVERAGED
+from bcrit.tuner.training.averaging import build_average
+from bcrit.tuner.training.batch_schedule import Accumulation, Progress, RunningNoise, planned_updates
+from bcrit.tuner.training.data import batches
+from bcrit.tuner.training.forward import build_forward
+from bcrit.tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.micro_batches import MicroBatches
+from bcrit.tuner.training.placement import Examples as Examples
+from bcrit.tuner.training.placement import device_for, picker
+from bcrit.tuner.training.probes import RunProbes
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.stepper import build_stepper
 
 _EVALUATION_BATCH = 4096  # examples; chosen, not studied: bounds the memory of a large validation set's activations
 

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Crossing, Direction, Target
-from tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
-from tuner.training.memory import is_out_of_memory
-from tuner.training.reported import Ended, Reported
-from tuner.training.supervised import SupervisedRun
-from tuner.workloads.protocol import Run
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Crossing, Direction, Target
+from bcrit.tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
+from bcrit.tuner.training.memory import is_out_of_memory
+from bcrit.tuner.training.reported import Ended, Reported
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
 _DIVERGED_FACTOR = 10.0

@@ -8,15 +8,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.images import ImageSet, load_images
-from tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
-from tuner.workloads.models.catalogue import read_model
-from tuner.workloads.models.in_parts import InParts
-from tuner.workloads.options import read_choice, with_train_loss
-from tuner.workloads.self_supervised import SelfSupervisedWorkload
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.images import ImageSet, load_images
+from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
+from bcrit.tuner.workloads.models.catalogue import read_model
+from bcrit.tuner.workloads.models.in_parts import InParts
+from bcrit.tuner.workloads.options import read_choice, with_train_loss
+from bcrit.tuner.workloads.self_supervised import SelfSupervisedWorkload
 
 MODELS: Final = {"autoencoder": ("autoencoder", {"variational": False}), "vae": ("autoencoder", {"variational": True})}
 """The models by name."""

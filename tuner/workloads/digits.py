@@ -7,9 +7,9 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 class DigitsMLP(SupervisedWorkload):

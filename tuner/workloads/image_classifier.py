@@ -9,18 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.target import Direction
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.images import ImageSet, load_images
-from tuner.workloads.losses import DEFINITIONS, cross_entropy
-from tuner.workloads.models.classifiers import read_classifier
-from tuner.workloads.models.in_parts import InParts
-from tuner.workloads.models.normalisation import batch_normalisation
-from tuner.workloads.models.standardise import Standardise
-from tuner.workloads.options import read_choice, whole, with_train_loss
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.images import ImageSet, load_images
+from bcrit.tuner.workloads.losses import DEFINITIONS, cross_entropy
+from bcrit.tuner.workloads.models.classifiers import read_classifier
+from bcrit.tuner.workloads.models.in_parts import InParts
+from bcrit.tuner.workloads.models.normalisation import batch_normalisation
+from bcrit.tuner.workloads.models.standardise import Standardise
+from bcrit.tuner.workloads.options import read_choice, whole, with_train_loss
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 # Images evaluated at a time. On one core, an image takes the small CNN of examples/fashion_mnist.yaml 0.032, 0.022 and
 # 0.026 ms at 32, 256 and 512 of them, simple_cnn_base 0.36, 0.33 and 0.39 ms, and ResNet-8 on 28 x 28 pixels 0.31, 0.34
@@ -47,7 +47,7 @@ class ImageClassifier(SupervisedWorkload):
 
         Args:
             data: a source, or a mapping as `ImageChoice`.
-            model: a name, or a mapping of name and sizes (`tuner.workloads.models.classifiers`).
+            model: a name, or a mapping of name and sizes (`bcrit.tuner.workloads.models.classifiers`).
             label_smoothing_over: what `label_smoothing` means, one of `losses.DEFINITIONS`.
             ghost_batch_size: examples that batch normalisation normalises together; None = the whole batch.
             train_loss_examples: how many of the training set `train_loss` is evaluated on; 0 = no such metric.

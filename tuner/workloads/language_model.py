@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
-from tuner.workloads.data.choice import TextChoice
-from tuner.workloads.data.tokens import TokenSet, load_tokens
-from tuner.workloads.losses import cross_entropy
-from tuner.workloads.models.in_parts import InParts
-from tuner.workloads.models.language import build_language_model, read_language_model
-from tuner.workloads.options import read_choice, whole, with_train_loss
-from tuner.workloads.self_supervised import SelfSupervisedWorkload
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.tokens import TokenSet, load_tokens
+from bcrit.tuner.workloads.losses import cross_entropy
+from bcrit.tuner.workloads.models.in_parts import InParts
+from bcrit.tuner.workloads.models.language import build_language_model, read_language_model
+from bcrit.tuner.workloads.options import read_choice, whole, with_train_loss
+from bcrit.tuner.workloads.self_supervised import SelfSupervisedWorkload
 
 _SHARE = 0.1  # of the text that validates where nothing says which; nanoGPT's for the same kind of text
 _PART = 1 << 13  # tokens evaluated at a time; chosen, not studied: bounds the memory of their scores
@@ -45,7 +45,7 @@ class LanguageModel(SelfSupervisedWorkload):
 
         Args:
             data: a source, or a mapping as `TextChoice`.
-            model: a name, or a mapping of name and sizes (`tuner.workloads.models.language`).
+            model: a name, or a mapping of name and sizes (`bcrit.tuner.workloads.models.language`).
             sequence_length: tokens that a sequence predicts.
             unit: what a batch size counts: `sequences` (Shallue et al. 2018) or `tokens` (McCandlish et al. 2018; a
                 batch size must then be a multiple of `sequence_length`).

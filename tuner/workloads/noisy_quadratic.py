@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from search_spaces.target import Direction
-from tuner.training.batch_schedule import Progress, State
-from tuner.training.noise_scale import ExactScale, of_quadratic
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
-from tuner.workloads.second_moments import MOMENTS, Vector
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.batch_schedule import Progress, State
+from bcrit.tuner.training.noise_scale import ExactScale, of_quadratic
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.second_moments import MOMENTS, Vector
 
 
 class NoisyQuadratic:

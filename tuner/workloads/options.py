@@ -7,9 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, StrictInt, ValidationError
 
-from search_spaces.options import Frozen
-from search_spaces.problems import describe
-from search_spaces.target import Direction
+from bcrit.search_spaces.options import Frozen
+from bcrit.search_spaces.problems import describe
+from bcrit.search_spaces.target import Direction
 
 Width = Annotated[StrictInt, Field(ge=1)]
 """How many of something a model has."""

@@ -8,17 +8,17 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces.presets import FROM_ZERO, SHARE, Domain
-from search_spaces.target import Direction
-from tuner.training.placement import device_for
-from tuner.training.policy_gradient.episodes import Episodes
-from tuner.training.policy_gradient.loss import Coefficients
-from tuner.training.policy_gradient.rollouts import Rollouts
-from tuner.training.policy_gradient.run import METRIC, PolicyGradientRun
-from tuner.training.settings import Settings
-from tuner.workloads.environments import make_environments, shapes
-from tuner.workloads.models.actor_critic import read_actor_critic
-from tuner.workloads.options import number, whole
+from bcrit.search_spaces.presets import FROM_ZERO, SHARE, Domain
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.placement import device_for
+from bcrit.tuner.training.policy_gradient.episodes import Episodes
+from bcrit.tuner.training.policy_gradient.loss import Coefficients
+from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
+from bcrit.tuner.training.policy_gradient.run import METRIC, PolicyGradientRun
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.environments import make_environments, shapes
+from bcrit.tuner.workloads.models.actor_critic import read_actor_critic
+from bcrit.tuner.workloads.options import number, whole
 
 
 class PolicyGradient:
@@ -74,7 +74,7 @@ class PolicyGradient:
         Args:
             environment: id of an environment of gymnasium (`ALE/Pong-v5`, `my_module:MyEnvironment-v0`).
             environment_options: its keyword arguments.
-            model: `mlp`, `cnn`, or a mapping of name and sizes (`tuner.workloads.models.actor_critic`).
+            model: `mlp`, `cnn`, or a mapping of name and sizes (`bcrit.tuner.workloads.models.actor_critic`).
             rollout_length: steps of each environment an update; 5 in Mnih et al. 2016 and McCandlish et al. 2018.
             gamma: discount of rewards, a frame.
             gae_lambda: of generalised advantage estimation; 1 = n-step returns, as in Mnih et al. 2016.

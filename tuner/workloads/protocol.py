@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
 
 
 @runtime_checkable

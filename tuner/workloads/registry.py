@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tuner.workloads.function.workload import TrainingFunction, declared
-from tuner.workloads.protocol import Workload
+from bcrit.tuner.workloads.function.workload import TrainingFunction, declared
+from bcrit.tuner.workloads.protocol import Workload
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Entry:
 
 WORKLOADS: Final = {
     "digits_mlp": Entry(
-        path="tuner.workloads.digits:DigitsMLP",
+        path="bcrit.tuner.workloads.digits:DigitsMLP",
         description="Handwritten digits with a small network: real training, a second a run.",
         data="scikit-learn's digits: 1437 images to train, 360 to validate, 8 x 8 pixels, 10 classes",
         model="64-128-10 network with ReLU",
@@ -49,7 +49,7 @@ WORKLOADS: Final = {
         unit="examples",
     ),
     "image_classifier": Entry(
-        path="tuner.workloads.image_classifier:ImageClassifier",
+        path="bcrit.tuner.workloads.image_classifier:ImageClassifier",
         description="Images with classes, from files or the Hugging Face hub; the classifiers of Shallue et al. 2018.",
         data="option data: a folder of idx files, Parquet, Arrow or images; or a name (mnist, cifar10, ...)",
         model="option model: fc_1024, simple_cnn_base, resnet_8, resnet_50, vgg_11, ... or {name: ..., sizes}",
@@ -58,7 +58,7 @@ WORKLOADS: Final = {
         unit="examples",
     ),
     "language_model": Entry(
-        path="tuner.workloads.language_model:LanguageModel",
+        path="bcrit.tuner.workloads.language_model:LanguageModel",
         description="Text as characters, bytes or tokens, cut into sequences; loss in nats a token.",
         data="option data: text files, Parquet, Arrow, or a name on the Hugging Face hub (lm1b, ...)",
         model="option model: lstm, transformer_base, transformer_shallow, gpt, ... or {name: ..., sizes}",
@@ -67,7 +67,7 @@ WORKLOADS: Final = {
         unit="sequences",
     ),
     "autoencoder": Entry(
-        path="tuner.workloads.autoencoder:AutoencoderWorkload",
+        path="bcrit.tuner.workloads.autoencoder:AutoencoderWorkload",
         description="Images reconstructed from a short code (McCandlish et al. 2018); loss in nats an image.",
         data="option data: as for image_classifier; labels are not used",
         model="option model: autoencoder, vae, or {name: ..., sizes}",
@@ -76,7 +76,7 @@ WORKLOADS: Final = {
         unit="examples",
     ),
     "policy_gradient": Entry(
-        path="tuner.workloads.policy_gradient:PolicyGradient",
+        path="bcrit.tuner.workloads.policy_gradient:PolicyGradient",
         description="An actor and a critic learn (A2C) in an environment of gymnasium; batch = environments x steps.",
         data="option environment: an id (CartPole-v1, ALE/Pong-v5, my_module:MyEnvironment-v0); its own frames",
         model="option model: mlp, cnn, or {name: ..., sizes}",
@@ -85,7 +85,7 @@ WORKLOADS: Final = {
         unit="frames",
     ),
     "noisy_quadratic": Entry(
-        path="tuner.workloads.noisy_quadratic:NoisyQuadratic",
+        path="bcrit.tuner.workloads.noisy_quadratic:NoisyQuadratic",
         description="Noisy quadratic model: exact expected risk, nothing sampled, milliseconds a run.",
         data="none: Gaussian gradient noise of variance c_i / batch_size",
         model="1/2 sum_i h_i x_i^2 with h_i = c_i = 1/i, i = 1 ... 1000 (options change it)",

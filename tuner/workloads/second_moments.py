@@ -61,4 +61,5 @@ MOMENTS: Final[dict[str, Callable[[float, float, Vector, Vector], Update]]] = {
     "momentum": _momentum,
     "nesterov": _nesterov,
 }
-"""By optimizer, the update of (learning rate, momentum, h, n), of `E x^2` first; as `tuner.training.optimizers`."""
+"""By optimizer, the update of (learning rate, momentum, h, n), of `E x^2` first; as
+`bcrit.tuner.training.optimizers`."""

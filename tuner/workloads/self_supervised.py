@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from search_spaces.target import Direction
-from tuner.training.placement import Examples
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 class SelfSupervisedWorkload(SupervisedWorkload):

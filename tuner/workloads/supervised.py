@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from search_spaces.target import Direction
-from tuner.training.placement import Examples, device_for, free_memory, placed
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.placement import Examples, device_for, free_memory, placed
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
 
 
 class SupervisedWorkload(ABC):

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analysis.exchange.batch_science.csv_curves import STEP, Found, read_curves
-from analysis.exchange.batch_science.tree import MEASUREMENTS_CSV
-from analysis.exchange.batch_science.trials import TrialFile
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.names import metric_names
-from search_spaces.outcome import Outcome
+from bcrit.analysis.exchange.batch_science.csv_curves import STEP, Found, read_curves
+from bcrit.analysis.exchange.batch_science.tree import MEASUREMENTS_CSV
+from bcrit.analysis.exchange.batch_science.trials import TrialFile
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.names import metric_names
+from bcrit.search_spaces.outcome import Outcome
 
 # Files that are parsed as one: at the archive's 426 rows a trial about 10 MB, enough that the cost of a call does not
 # count and little enough that some of them fit into memory at once. Chosen; from 64 to 1024 it makes no difference.

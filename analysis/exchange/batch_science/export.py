@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from analysis.exchange.batch_science.curves import EXAMPLES, SECONDS
-from analysis.exchange.batch_science.ours import json_cell
-from analysis.exchange.batch_science.study import configs_of, number_of
-from analysis.exchange.batch_science.tree import KEY, MEASUREMENTS_CSV, METADATA, STUDY
-from analysis.exchange.column_types import type_name
-from analysis.exchange.free_place import new_folder
-from analysis.exchange.tables.run_tables import measurement_schema
-from analysis.run_folder import RunFolder
-from search_spaces.dimensions import Choice
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.space import hyperparameter
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.exchange.batch_science.curves import EXAMPLES, SECONDS
+from bcrit.analysis.exchange.batch_science.ours import json_cell
+from bcrit.analysis.exchange.batch_science.study import configs_of, number_of
+from bcrit.analysis.exchange.batch_science.tree import KEY, MEASUREMENTS_CSV, METADATA, STUDY
+from bcrit.analysis.exchange.column_types import type_name
+from bcrit.analysis.exchange.free_place import new_folder
+from bcrit.analysis.exchange.tables.run_tables import measurement_schema
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.dimensions import Choice
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.space import hyperparameter
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 # Trials that trained as long as they were meant to are COMPLETE, those stopped or broken before that INCOMPLETE.
 _STATUS = {Outcome.REACHED: "COMPLETE", Outcome.EXHAUSTED: "COMPLETE", Outcome.DIVERGED: "INFEASIBLE"}

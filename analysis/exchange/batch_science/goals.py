@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from search_spaces.target import Target
+from bcrit.search_spaces.target import Target
 
 # The first pattern that fits counts; folders as in the archive. Goals from the notebook that reproduces the paper's
 # figures: figure 1, and figures 3, 5 and 6 for models and subsets that are not in it. `solution_quality` has no goal:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.arrow_tables import arrow_schema
-from analysis.exchange.batch_science.curves import TrialCurves
-from analysis.exchange.batch_science.study import StudyFile
-from analysis.exchange.batch_science.trials import TrialFile
-from analysis.exchange.column_types import TYPES
-from analysis.exchange.imported_run import ImportedRun, Notes
-from search_spaces.load import parse_experiment
-from search_spaces.tables import TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.arrow_tables import arrow_schema
+from bcrit.analysis.exchange.batch_science.curves import TrialCurves
+from bcrit.analysis.exchange.batch_science.study import StudyFile
+from bcrit.analysis.exchange.batch_science.trials import TrialFile
+from bcrit.analysis.exchange.column_types import TYPES
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.search_spaces.target import Target
 
 
 def recorded_run(

@@ -11,21 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.batch_science.curves import TrialCurves
-from analysis.exchange.batch_science.goals import paper_goal
-from analysis.exchange.batch_science.ours import recorded_run
-from analysis.exchange.batch_science.study import StudyFile, axis_of, read_study
-from analysis.exchange.batch_science.tree import WorkloadFolder, find_workloads
-from analysis.exchange.batch_science.trials import TrialFile, read_trials
-from analysis.exchange.hyperparameters import uniform
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.names import hyperparameter_names, renamed
-from analysis.exchange.spaces import common_space, fitted
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.space import SearchSpace
-from search_spaces.target import Target
+from bcrit.analysis.exchange.batch_science.curves import TrialCurves
+from bcrit.analysis.exchange.batch_science.goals import paper_goal
+from bcrit.analysis.exchange.batch_science.ours import recorded_run
+from bcrit.analysis.exchange.batch_science.study import StudyFile, axis_of, read_study
+from bcrit.analysis.exchange.batch_science.tree import WorkloadFolder, find_workloads
+from bcrit.analysis.exchange.batch_science.trials import TrialFile, read_trials
+from bcrit.analysis.exchange.hyperparameters import uniform
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.names import hyperparameter_names, renamed
+from bcrit.analysis.exchange.spaces import common_space, fitted
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.search_spaces.target import Target
 
 FORMAT = "batch_science"
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.batch_science.tree import KEY, STUDY
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.spaces import Axis, interval
-from search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
-from search_spaces.problems import InputError
-from search_spaces.space import SearchSpace, hyperparameter
+from bcrit.analysis.exchange.batch_science.tree import KEY, STUDY
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.spaces import Axis, interval
+from bcrit.search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 _SCALES = {"LINEAR": "linear", "LOG": "log", "REVERSE_LOG": "reverse_log", "": "linear"}
 _OPTIONS = ("DISCRETE", "CATEGORICAL")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
 
 STUDY = "study.json"
 METADATA = "metadata.json"

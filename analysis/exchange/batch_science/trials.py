@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.exchange.batch_science.study import StudyFile, is_choice, is_count, option_of
-from analysis.exchange.batch_science.tree import KEY, METADATA, trial_folders
-from analysis.exchange.imported_run import Notes, imported_trial
-from search_spaces.dimensions import Value
-from search_spaces.outcome import Outcome
+from bcrit.analysis.exchange.batch_science.study import StudyFile, is_choice, is_count, option_of
+from bcrit.analysis.exchange.batch_science.tree import KEY, METADATA, trial_folders
+from bcrit.analysis.exchange.imported_run import Notes, imported_trial
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.outcome import Outcome
 
 # What the statuses of the archive mean here: its COMPLETE trials count, its INFEASIBLE ones count as diverged, its
 # INCOMPLETE ones "can usually be ignored" (README of the archive). The latter stay visible and never count.

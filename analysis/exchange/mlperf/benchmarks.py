@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 
 
 class Counted(StrEnum):

@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.text_files import read_json, read_text
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.text_files import read_json, read_text
+from bcrit.search_spaces.problems import InputError
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.arrow_tables import to_arrow
-from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
-from analysis.exchange.mlperf.benchmarks import Benchmark, Counted, as_told
-from analysis.exchange.mlperf.points import ReferencePoint, read_points
-from analysis.exchange.names import renamed
-from analysis.exchange.settings import our_names, setting_columns
-from analysis.exchange.tried_space import tried_space
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
+from bcrit.analysis.exchange.mlperf.benchmarks import Benchmark, Counted, as_told
+from bcrit.analysis.exchange.mlperf.points import ReferencePoint, read_points
+from bcrit.analysis.exchange.names import renamed
+from bcrit.analysis.exchange.settings import our_names, setting_columns
+from bcrit.analysis.exchange.tried_space import tried_space
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.search_spaces.target import Target
 
 # MLPerf's own names of what we call otherwise; `global_batch_size` repeats the batch size.
 _NAMES = {

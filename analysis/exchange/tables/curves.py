@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.names import metric_names
-from analysis.exchange.tables.batches import open_batches
-from analysis.exchange.tables.mapping import SPELLINGS, Mapped, assign, missing_column
-from analysis.exchange.tables.rows import SHOWN, Row
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.names import metric_names
+from bcrit.analysis.exchange.tables.batches import open_batches
+from bcrit.analysis.exchange.tables.mapping import SPELLINGS, Mapped, assign, missing_column
+from bcrit.analysis.exchange.tables.rows import SHOWN, Row
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 
 # Empty cells. `nan` is not among them: among numbers it is one, as an outcome it means that training diverged.
 NULLS = ["", "NA", "N/A", "null", "NULL", "None"]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.names import KNOWN
-from search_spaces.load import read_yaml
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.names import KNOWN
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
 
 # Spellings that are recognised, in lower case. Chosen from what trackers and papers use, not studied.
 SPELLINGS: Mapping[str, tuple[str, ...]] = {

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from analysis.exchange.hyperparameters import uniform
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.names import hyperparameter_names, renamed
-from analysis.exchange.tables.curves import NULLS, TableCurves, trial_names
-from analysis.exchange.tables.mapping import Mapped, assign, hyperparameter_columns, missing_column
-from analysis.exchange.tables.rows import Row, find_repeats, trial_rows
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.hyperparameters import uniform
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.names import hyperparameter_names, renamed
+from bcrit.analysis.exchange.tables.curves import NULLS, TableCurves, trial_names
+from bcrit.analysis.exchange.tables.mapping import Mapped, assign, hyperparameter_columns, missing_column
+from bcrit.analysis.exchange.tables.rows import Row, find_repeats, trial_rows
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 
 FORMAT = "table"
 

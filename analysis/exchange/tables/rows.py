@@ -10,10 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from analysis.exchange.imported_run import Notes, imported_trial
-from analysis.exchange.tables.mapping import Mapped, outcome_of
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.imported_run import Notes, imported_trial
+from bcrit.analysis.exchange.tables.mapping import Mapped, outcome_of
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.problems import InputError
 
 SHOWN = 5
 """Rows or names that one message quotes. Chosen, not studied."""

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.names import Names, Reading
-from analysis.exchange.trackers.run import SECONDS, LoggedRun
-from search_spaces.outcome import Outcome
-from search_spaces.target import Target
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.names import Names, Reading
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
 
 
 def curve(run: LoggedRun, names: Names, reading: Reading, batch_size: int, notes: Notes) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from analysis.exchange.trackers.run import LoggedRun
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 
 _BATCH_SIZES: Final = ("batch_size", "bs", "global_batch_size", "train_batch_size", "batchsize")
 _SEEDS: Final = ("seed", "random_seed", "rng_seed", "manual_seed")

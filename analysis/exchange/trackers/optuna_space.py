@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.settings import one_type, our_names
-from analysis.exchange.spaces import Axis, interval
-from analysis.exchange.tried_space import box_scale
-from search_spaces.dimensions import Choice
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.settings import one_type, our_names
+from bcrit.analysis.exchange.spaces import Axis, interval
+from bcrit.analysis.exchange.tried_space import box_scale
+from bcrit.search_spaces.dimensions import Choice
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

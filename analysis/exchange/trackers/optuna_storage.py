@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.text_files import metrics, table_of_rows
-from analysis.exchange.trackers.names import Reading, listed
-from analysis.exchange.trackers.optuna_space import parameter_value, searched
-from analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
-from analysis.exchange.trackers.studies import import_logged
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.target import Direction, Target
+from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.text_files import metrics, table_of_rows
+from bcrit.analysis.exchange.trackers.names import Reading, listed
+from bcrit.analysis.exchange.trackers.optuna_space import parameter_value, searched
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
+from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Direction, Target
 
 if TYPE_CHECKING:
     from optuna import Study

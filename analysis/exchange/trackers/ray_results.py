@@ -14,14 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, table_of_rows
-from analysis.exchange.trackers.names import Reading
-from analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
-from analysis.exchange.trackers.studies import import_logged
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, table_of_rows
+from bcrit.analysis.exchange.trackers.names import Reading
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
+from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
 
 _RESULTS, _PROGRESS, _PARAMS = "result.json", "progress.csv", "params.json"
 _ERRORS = ("error.txt", "error.pkl")

@@ -9,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from analysis.exchange.imported_run import Notes, imported_trial
-from analysis.exchange.names import metric_names
-from analysis.exchange.trackers.curves import ending
-from analysis.exchange.trackers.names import Names, Reading
-from analysis.exchange.trackers.run import SECONDS, LoggedRun
+from bcrit.analysis.exchange.imported_run import Notes, imported_trial
+from bcrit.analysis.exchange.names import metric_names
+from bcrit.analysis.exchange.trackers.curves import ending
+from bcrit.analysis.exchange.trackers.names import Names, Reading
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun
 
 
 def trial_rows(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from search_spaces.outcome import Outcome
+from bcrit.search_spaces.outcome import Outcome
 
 SECONDS = "train_seconds"
 """The column of a log that holds the seconds since the run began, where the tracker has them."""

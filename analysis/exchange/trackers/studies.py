@@ -7,22 +7,22 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arrow_tables import to_arrow
-from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.names import renamed
-from analysis.exchange.settings import our_names, setting_columns
-from analysis.exchange.spaces import Axis, common_space, fitted
-from analysis.exchange.trackers.curves import curve
-from analysis.exchange.trackers.names import Names, Reading, find_names
-from analysis.exchange.trackers.rows import measurements_of, trial_rows
-from analysis.exchange.trackers.run import LoggedRun
-from analysis.exchange.tried_space import tried_in_study, tried_space
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.space import SearchSpace
-from search_spaces.tables import TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.names import renamed
+from bcrit.analysis.exchange.settings import our_names, setting_columns
+from bcrit.analysis.exchange.spaces import Axis, common_space, fitted
+from bcrit.analysis.exchange.trackers.curves import curve
+from bcrit.analysis.exchange.trackers.names import Names, Reading, find_names
+from bcrit.analysis.exchange.trackers.rows import measurements_of, trial_rows
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.analysis.exchange.tried_space import tried_in_study, tried_space
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.search_spaces.tables import TRIALS
 
 
 def import_logged(

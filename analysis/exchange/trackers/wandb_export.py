@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.exchange.experiment_name import experiment_name
-from analysis.exchange.imported_run import ImportedRun, Notes
-from analysis.exchange.trackers.names import Reading, listed
-from analysis.exchange.trackers.run import LoggedRun
-from analysis.exchange.trackers.studies import import_logged
-from analysis.exchange.trackers.wandb_folders import read_folders
-from analysis.exchange.trackers.wandb_history import read_histories
-from analysis.exchange.trackers.wandb_runs import read_runs_table, with_history
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.exchange.trackers.names import Reading, listed
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.trackers.wandb_folders import read_folders
+from bcrit.analysis.exchange.trackers.wandb_history import read_histories
+from bcrit.analysis.exchange.trackers.wandb_runs import read_runs_table, with_history
+from bcrit.search_spaces.problems import InputError
 
 # What loggers of optimizer updates call their counter: Lightning's, Hugging Face's, and plain names.
 _COUNTERS = ("trainer/global_step", "train/global_step", "global_step", "step")

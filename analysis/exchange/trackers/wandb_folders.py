@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.text_files import read_json, read_json_lines, read_text, table_of_rows
-from analysis.exchange.trackers.run import LoggedRun, flat
-from analysis.exchange.trackers.wandb_runs import ending_of, times, tracked
-from search_spaces.load import read_yaml
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.text_files import read_json, read_json_lines, read_text, table_of_rows
+from bcrit.analysis.exchange.trackers.run import LoggedRun, flat
+from bcrit.analysis.exchange.trackers.wandb_runs import ending_of, times, tracked
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.problems import InputError
 
 _CONFIG, _HISTORY = "config.yaml", "wandb-history.jsonl"
 _SUMMARY, _METADATA = "wandb-summary.json", "wandb-metadata.json"

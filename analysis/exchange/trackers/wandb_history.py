@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.exchange.text_files import read_cells
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.text_files import read_cells
+from bcrit.search_spaces.problems import InputError
 
 _SUFFIXES = (".csv", ".parquet")
 _RUN_COLUMNS = ("run_id", "run_name", "run", "Name", "name", "id", "run.id", "run.name")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.text_files import metrics, read_cells, table_of_rows
-from analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.text_files import metrics, read_cells, table_of_rows
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
 
 # What the client logs by itself, beside `_step`, which counts the calls of `log`.
 RUNTIME, TIMESTAMP = "_runtime", "_timestamp"

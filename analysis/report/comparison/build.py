@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from analysis.comparison.compare import Comparison
-from analysis.report.comparison import tables
-from analysis.report.comparison.curves_plot import MOST_BANDS, collapse_plot, curves_plot
-from analysis.report.comparison.numbers_plot import numbers_plot
-from analysis.report.figure import Figure
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.template import render
+from bcrit.analysis.comparison.compare import Comparison
+from bcrit.analysis.report.comparison import tables
+from bcrit.analysis.report.comparison.curves_plot import MOST_BANDS, collapse_plot, curves_plot
+from bcrit.analysis.report.comparison.numbers_plot import numbers_plot
+from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.template import render
 
 GENERATOR: Final = "bcrit compare"
 """By which a page of ours is known again, so that nothing else is overwritten."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from analysis.comparison.source import Run
-from analysis.report.axes import log_axis
-from analysis.report.comparison.marks import Mark, mark
-from analysis.report.figure import Figure, Trace, figure, vertical
-from analysis.report.labels import hover, interval_text, label, value_text
-from analysis.report.palette import GREY
+from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.comparison.marks import Mark, mark
+from bcrit.analysis.report.figure import Figure, Trace, figure, vertical
+from bcrit.analysis.report.labels import hover, interval_text, label, value_text
+from bcrit.analysis.report.palette import GREY
 
 MOST_BANDS = 6
 """Bands of more runs than this would hide each other and are left out; chosen, not studied."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.comparison.source import NUMBERS, Estimate, Run
-from analysis.report.axes import log_axis
-from analysis.report.comparison.marks import mark
-from analysis.report.figure import Figure, Trace, figure
-from analysis.report.labels import hover, interval_text, label
-from analysis.report.palette import GREY, PALE
+from bcrit.analysis.comparison.source import NUMBERS, Estimate, Run
+from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.report.comparison.marks import mark
+from bcrit.analysis.report.figure import Figure, Trace, figure
+from bcrit.analysis.report.labels import hover, interval_text, label
+from bcrit.analysis.report.palette import GREY, PALE
 
 _OPEN = 3.0  # an open end is drawn as an arrow this factor beyond what is known; its length means nothing
 _ROW, _FRAME = 30, 70  # pixels of a run, and of an axis with its title

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from analysis.comparison.advantage import Advantage, Stretch
-from analysis.comparison.at_batch_sizes import AtBatchSize
-from analysis.comparison.compare import Comparison
-from analysis.comparison.ratios import Ratio
-from analysis.comparison.source import NUMBERS, Estimate, Run
-from analysis.report.labels import interval_text, value_text
-from analysis.report.table import Table, table_of
-from analysis.wording import duration
+from bcrit.analysis.comparison.advantage import Advantage, Stretch
+from bcrit.analysis.comparison.at_batch_sizes import AtBatchSize
+from bcrit.analysis.comparison.compare import Comparison
+from bcrit.analysis.comparison.ratios import Ratio
+from bcrit.analysis.comparison.source import NUMBERS, Estimate, Run
+from bcrit.analysis.report.labels import interval_text, value_text
+from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.wording import duration
 
 
 def run_table(runs: Sequence[Run]) -> Table:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.adaptive.frontier import frontier
-from analysis.fit.p_norm import PNorm
+from bcrit.analysis.adaptive.frontier import frontier
+from bcrit.analysis.fit.p_norm import PNorm
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 

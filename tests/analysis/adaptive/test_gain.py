@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.adaptive.gain import gain, gamma, gamma_of_power, progress, ratio_of_gamma, thinned
+from bcrit.analysis.adaptive.gain import gain, gamma, gamma_of_power, progress, ratio_of_gamma, thinned
 
 EXPONENTS = [-0.5, 0.0, 0.5, 1.0, 2.0]
 

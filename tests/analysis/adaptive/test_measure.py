@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.adaptive.measure import measure
+from bcrit.analysis.adaptive.measure import measure
 from tests.analysis.adaptive.made_up import E_MIN, GAMMA, S_MIN, SCHEDULES, measured, run, runs
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.adaptive.predicted import first_noise, gain_along, noise_factor
+from bcrit.analysis.adaptive.predicted import first_noise, gain_along, noise_factor
 from tests.analysis.adaptive.made_up import E_MIN, GAMMA, S_MIN, SCHEDULES, run
 
 FIXED = run(SCHEDULES[3], 0)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.adaptive.result import read_adaptive, write_adaptive
-from analysis.run_folder import ADAPTIVE, RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.adaptive.result import read_adaptive, write_adaptive
+from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+from bcrit.search_spaces.problems import InputError
 from tests.analysis.adaptive.made_up import adaptive
 
 

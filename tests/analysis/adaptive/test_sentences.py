@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.adaptive.sentences import sentences, verdict
+from bcrit.analysis.adaptive.sentences import sentences, verdict
 from tests.analysis.adaptive.made_up import adaptive
 
 

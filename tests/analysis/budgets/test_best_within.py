@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.budgets.best_within import BestWithin
-from analysis.budgets.resources import Resource
-from analysis.one_pass import Chunk, read_measurements
-from search_spaces.target import Direction
+from bcrit.analysis.budgets.best_within import BestWithin
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.one_pass import Chunk, read_measurements
+from bcrit.search_spaces.target import Direction
 from tests.analysis.folders import SECONDS, Run, experiment, write_run
 
 BUDGETS = {Resource.STEPS: (3.0, 5.0, 9.0), Resource.EXAMPLES: (20.0, 40.0), Resource.HOURS: (4 * SECONDS / 3600, 1.0)}

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.budgets.resources import N_BUDGETS, Resource, default_budgets, read_budgets, that_count
-from search_spaces.problems import InputError
+from bcrit.analysis.budgets.resources import N_BUDGETS, Resource, default_budgets, read_budgets, that_count
+from bcrit.search_spaces.problems import InputError
 
 
 def trials(*rows: tuple[int, int], seconds: float = 36.0) -> pd.DataFrame:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.budgets.resources import Resource
-from analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
-from analysis.curve_answers import budgets_of_run
-from analysis.measured import measured
-from search_spaces.tables import MEASUREMENTS, TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
+from bcrit.analysis.curve_answers import budgets_of_run
+from bcrit.analysis.measured import measured
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.targets.test_grid import cut
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.budgets.resources import Resource
-from analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
-from search_spaces.target import Target
+from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
+from bcrit.search_spaces.target import Target
 
 ASKED = BudgetVerdict(Resource.STEPS, 100.0, None, None, None, "100 steps")
 TARGET = Target.model_validate("loss < 1")

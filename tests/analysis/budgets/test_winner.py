@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.budgets.winner import CLEAR, win_shares
+from bcrit.analysis.budgets.winner import CLEAR, win_shares
 
 
 def resampled(values: dict[int, np.ndarray], draws: int, rng: np.random.Generator) -> dict[int, float]:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.analyze import RunAnalysis
-from analysis.comparison import StepsTable
-from analysis.comparison.source import Run, run_of
-from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.tables import TRIALS
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.comparison import StepsTable
+from bcrit.analysis.comparison.source import Run, run_of
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.report import runs
 
 SIZES = tuple(4.0 * 2**k for k in range(9))

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.comparison.advantage import advantages, curve_ratio, fastest
-from analysis.recommendation.step_time import StepTimes
+from bcrit.analysis.comparison.advantage import advantages, curve_ratio, fastest
+from bcrit.analysis.recommendation.step_time import StepTimes
 from tests.analysis.comparison.made_up import fit, labelled, run, table
 
 # S = 100 + 6400 / B and 200 + 3200 / B: they meet at B = 32.

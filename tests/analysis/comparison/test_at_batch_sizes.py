@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison import StepsTable
-from analysis.comparison.at_batch_sizes import at_batch_sizes
+from bcrit.analysis.comparison import StepsTable
+from bcrit.analysis.comparison.at_batch_sizes import at_batch_sizes
 from tests.analysis.comparison.made_up import SIZES, labelled, steps_table, table
 
 A = labelled("a", table("a", 100, 64, noise=0.03, seed=1))

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison.b_crit_ratio import b_crit_ratio, p_value, squared
-from analysis.comparison.welch import tail, welch
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.p_norm import PNorm
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.comparison.b_crit_ratio import b_crit_ratio, p_value, squared
+from bcrit.analysis.comparison.welch import tail, welch
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.result import HyperbolaFit
 from tests.analysis.comparison.made_up import fit, steps_table
 
 A, B = fit(100, 64, 0.05, 1), fit(50, 200, 0.08, 2)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.comparison.cautions import cautions
-from analysis.comparison.source import Run
+from bcrit.analysis.comparison.cautions import cautions
+from bcrit.analysis.comparison.source import Run
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled
 

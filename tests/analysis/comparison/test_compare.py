@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from analysis.comparison import compare
-from search_spaces.problems import InputError
+from bcrit.analysis.comparison import compare
+from bcrit.search_spaces.problems import InputError
 from tests.analysis.comparison.made_up import run, table
 
 RUN, TABLE = run("a"), table("t", 100, 64, noise=0.03, seed=1)

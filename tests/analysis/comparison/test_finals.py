@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from analysis.comparison.finals import finals
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.comparison.finals import finals
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
 from tests.analysis.folders import Run, experiment, write_run
 
 BEYOND = {"points": 1, "beyond_target": True}

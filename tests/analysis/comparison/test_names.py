@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.analyze import RunAnalysis
-from analysis.comparison import StepsTable
-from analysis.comparison.names import named
-from analysis.comparison.source import run_of
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.comparison import StepsTable
+from bcrit.analysis.comparison.names import named
+from bcrit.analysis.comparison.source import run_of
 from tests.analysis.comparison import made_up
 
 RUNS = {

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison.b_crit_ratio import p_value, squared
-from analysis.comparison.ratios import Ratio, Verdict, obstacle, ratios
-from analysis.comparison.source import NUMBERS, Run
-from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from analysis.fit.p_norm import PNorm
+from bcrit.analysis.comparison.b_crit_ratio import p_value, squared
+from bcrit.analysis.comparison.ratios import Ratio, Verdict, obstacle, ratios
+from bcrit.analysis.comparison.source import NUMBERS, Run
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.fit.p_norm import PNorm
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled, table
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.comparison import StepsTable, compare
-from analysis.comparison.sentences import MOST_OTHERS
+from bcrit.analysis.comparison import StepsTable, compare
+from bcrit.analysis.comparison.sentences import MOST_OTHERS
 from tests.analysis.comparison.made_up import run, steps_table, table
 
 

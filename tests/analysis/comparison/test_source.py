@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import StepsTable
-from analysis.comparison.source import NUMBERS, run_of
+from bcrit.analysis.comparison import StepsTable
+from bcrit.analysis.comparison.source import NUMBERS, run_of
 from tests.analysis.comparison import made_up
 
 RUN = run_of(made_up.run())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.comparison.welch import freedom, holm, tail, welch
+from bcrit.analysis.comparison.welch import freedom, holm, tail, welch
 
 P = st.floats(0, 1)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyze import analyze
-from analysis.diffusion.in_study import weight_movement
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.diffusion.in_study import weight_movement
 from tests.analysis.probed_runs import SIZES, probed_run
 
 

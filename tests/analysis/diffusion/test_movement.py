@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analysis.diffusion.movement import Law, Movement, fit_movement
+from bcrit.analysis.diffusion.movement import Law, Movement, fit_movement
 
 Floats = npt.NDArray[np.float64]
 STEPS = np.unique(np.rint(10 ** np.linspace(0, 4, 41)))

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.diffusion.movement import Law, Movement, fit_movement
-from analysis.diffusion.slopes import SlopeLaw, fit_slopes
+from bcrit.analysis.diffusion.movement import Law, Movement, fit_movement
+from bcrit.analysis.diffusion.slopes import SlopeLaw, fit_slopes
 
 STEPS = np.unique(np.rint(10 ** np.linspace(0, 4, 41)))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.diffusion.straight_line import straight_line, t_quantile
+from bcrit.analysis.diffusion.straight_line import straight_line, t_quantile
 
 X = np.arange(200.0)
 

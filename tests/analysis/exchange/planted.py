@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.trackers.names import Reading
-from analysis.exchange.write_run import Census, write_run
-from analysis.run_folder import RunFolder
-from search_spaces.target import Target
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.trackers.names import Reading
+from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.target import Target
 
 SIZES = (16, 32, 64, 128, 256)
 B_CRIT, S_MIN = 64.0, 20.0

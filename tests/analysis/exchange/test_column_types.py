@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from analysis.arrow_tables import arrow_schema
-from analysis.exchange.column_types import TYPES, type_name
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.analysis.arrow_tables import arrow_schema
+from bcrit.analysis.exchange.column_types import TYPES, type_name
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 
 @pytest.mark.parametrize("table", [TRIALS, MEASUREMENTS], ids=lambda table: table.name)

@@ -7,12 +7,12 @@ import math
 import pyarrow as pa
 import pytest
 
-from analysis.arrow_tables import to_arrow
-from analysis.exchange.complete import complete
-from analysis.exchange.curves import in_order, summarize
-from analysis.exchange.imported_run import imported_trial
-from search_spaces.tables import TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.exchange.complete import complete
+from bcrit.analysis.exchange.curves import in_order, summarize
+from bcrit.analysis.exchange.imported_run import imported_trial
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.search_spaces.target import Target
 
 TARGET = Target.model_validate("m < 1")
 

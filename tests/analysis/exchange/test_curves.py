@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.exchange.curves import in_order, summarize
-from search_spaces.target import Target
+from bcrit.analysis.exchange.curves import in_order, summarize
+from bcrit.search_spaces.target import Target
 
 VALUES = st.sampled_from([0.0, -0.0, 0.5, 1.0, math.nextafter(1.0, 0.0), 1.5, math.nan, math.inf, -math.inf, None])
 Row = tuple[str, int, float | None]

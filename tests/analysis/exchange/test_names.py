@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.exchange.names import hyperparameter_names, metric_names, renamed
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.exchange.names import hyperparameter_names, metric_names, renamed
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 ANY = st.lists(
     st.sampled_from(["lr", "learning_rate", "opt/lr", "a.b", "a_b", "steps", "step", "decay_steps", "x", "Momentum"])

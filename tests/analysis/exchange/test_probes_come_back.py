@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis.analyze import analyze
-from analysis.exchange.batch_science.export import export_batch_science
-from analysis.exchange.batch_science.read import import_batch_science
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.tables.run_tables import COLUMNS, export_tables, import_tables
-from analysis.exchange.write_run import write_run
-from analysis.run_folder import RunFolder
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.exchange.batch_science.export import export_batch_science
+from bcrit.analysis.exchange.batch_science.read import import_batch_science
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.tables.run_tables import COLUMNS, export_tables, import_tables
+from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.probed_runs import probed_run
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.recorded import Order, write_recorded
-from analysis.exchange.write_run import write_run
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.recorded import Order, write_recorded
+from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.exchange.test_write_run import run
 
 Rows = list[tuple[str, int]]

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.arrow_tables import to_arrow
-from analysis.exchange.imported_run import Notes, imported_trial
-from analysis.exchange.settings import one_type, our_names, setting_columns
-from search_spaces.tables import TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.exchange.imported_run import Notes, imported_trial
+from bcrit.analysis.exchange.settings import one_type, our_names, setting_columns
+from bcrit.search_spaces.tables import TRIALS
 
 Value = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))
 

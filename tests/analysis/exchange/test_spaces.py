@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.exchange.batch_science.study import axis_of, configs_of
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.spaces import common_space, fitted, interval
-from search_spaces.dimensions import Fixed, Linear, Log
-from search_spaces.space import SearchSpace
+from bcrit.analysis.exchange.batch_science.study import axis_of, configs_of
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.spaces import common_space, fitted, interval
+from bcrit.search_spaces.dimensions import Fixed, Linear, Log
+from bcrit.search_spaces.space import SearchSpace
 
 SPACE = SearchSpace.model_validate(
     {"lr": "log from 0.01 to 1", "m": "reverse_log from 0 to 0.9", "n": "integer from 1 to 4", "c": "choice of a, b"}

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, read_text, table_of_rows
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, read_text, table_of_rows
+from bcrit.search_spaces.problems import InputError
 
 
 def test_a_nan_that_was_reported_is_told_from_a_cell_that_is_empty(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.exchange.settings import one_type
-from analysis.exchange.tried_space import tried_in_study, tried_space
-from search_spaces.dimensions import Fixed
-from search_spaces.load import read_yaml
-from search_spaces.space import SearchSpace
+from bcrit.analysis.exchange.settings import one_type
+from bcrit.analysis.exchange.tried_space import tried_in_study, tried_space
+from bcrit.search_spaces.dimensions import Fixed
+from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.space import SearchSpace
 
 Values = st.one_of(
     st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=6),

@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analysis.analyze import analyze
-from analysis.exchange.hyperparameters import uniform
-from analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
-from analysis.exchange.write_run import write_run, write_runs
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.exchange.hyperparameters import uniform
+from bcrit.analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
+from bcrit.analysis.exchange.write_run import write_run, write_runs
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 
 def experiment(**more: Any) -> Experiment:

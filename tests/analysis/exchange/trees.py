@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces.target import Target
+from bcrit.search_spaces.target import Target
 
 TARGET = Target.model_validate("val/classification_error < 0.01")
 METRICS = ("train/cross_entropy_error", "val/classification_error")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from analysis.fit.censored import censored_normal, hazard, weight
+from bcrit.analysis.fit.censored import censored_normal, hazard, weight
 
 
 def naive(values: np.ndarray, reached: np.ndarray) -> tuple[float, float]:

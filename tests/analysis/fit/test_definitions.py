@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from analysis.fit.definitions import Definition, definitions
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.landmarks import Knee, Place
-from analysis.fit.p_norm import PNorm
-from search_spaces import InputError
+from bcrit.analysis.fit.definitions import Definition, definitions
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.landmarks import Knee, Place
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.search_spaces import InputError
 
 KNEE = Knee(Place(100.0, 80.0, 125.0))
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.p_norm import PNorm
-from analysis.fit.result import HyperbolaFit
-from search_spaces import InputError
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.search_spaces import InputError
 
 B = 2.0 ** np.arange(4, 11)
 DIGITS = [140.0, 96, 55, 54, 41, 39, 42]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.hyperbola import Hyperbola
 
 positive = st.floats(1e-6, 1e6)
 GOLDEN = Hyperbola(s_min=1000, e_min=100_000)  # b_crit = 100

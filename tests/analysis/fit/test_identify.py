@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.identify import identify
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.identify import identify
 
 CURVE = Hyperbola(10, 1000)  # b_crit = 100
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import special
 
-from analysis.fit.interval import carried, interval
-from analysis.fit.lack_of_fit import bend, directions
-from analysis.fit.p_norm import PNorm
-from analysis.fit.profile import Profile, minimise
+from bcrit.analysis.fit.interval import carried, interval
+from bcrit.analysis.fit.lack_of_fit import bend, directions
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.profile import Profile, minimise
 
 X = np.log(2.0 ** np.arange(3, 11))
 ALL = np.ones(X.size, dtype=bool)

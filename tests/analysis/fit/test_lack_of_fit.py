@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.fit.lack_of_fit import FALSE_ALARM_RATE, bend, directions, lack_of_fit
-from analysis.fit.profile import Profile, minimise
+from bcrit.analysis.fit.lack_of_fit import FALSE_ALARM_RATE, bend, directions, lack_of_fit
+from bcrit.analysis.fit.profile import Profile, minimise
 
 X = np.log(2.0 ** np.arange(-4, 4))
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from analysis.fit.landmarks import Knee, Landmark, Place, crossing, doubling_saves, examples_are, steps_are
-from analysis.fit.p_norm import PNorm, fit_p_norm
+from bcrit.analysis.fit.landmarks import Knee, Landmark, Place, crossing, doubling_saves, examples_are, steps_are
+from bcrit.analysis.fit.p_norm import PNorm, fit_p_norm
 
 Condition = Callable[[PNorm, float], float]
 CASES: list[tuple[Landmark, Condition]] = [

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import optimize
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.models import CLEARLY, clearly_better
-from analysis.fit.p_norm import PNorm
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.models import CLEARLY, clearly_better
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.result import HyperbolaFit
 
 B = 2.0 ** np.arange(2, 12)
 

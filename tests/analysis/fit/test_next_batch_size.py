@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.next_batch_size import FURTHEST, Measured, next_batch_size, sentence
-from analysis.fit.result import HyperbolaFit
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.next_batch_size import FURTHEST, Measured, next_batch_size, sentence
+from bcrit.analysis.fit.result import HyperbolaFit
 
 B = 2.0 ** np.arange(4, 10)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize, special
 
-from analysis.fit.p_norm import PNorm, fit_p_norm
-from analysis.fit.profile import Profile
+from bcrit.analysis.fit.p_norm import PNorm, fit_p_norm
+from bcrit.analysis.fit.profile import Profile
 
 B = 2.0 ** np.arange(2, 12)
 

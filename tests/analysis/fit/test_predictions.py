@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit.estimate import fit_hyperbola
-from search_spaces import InputError
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.search_spaces import InputError
 
 # Median epochs to target by batch size: MLPerf Training reference convergence points, Apache-2.0,
 # github.com/mlcommons/logging, mlperf_logging/rcp_checker (training_2.0.0 and 5.x; steps are epochs / batch size).

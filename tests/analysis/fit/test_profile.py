@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from analysis.fit.profile import Profile, minimise
+from bcrit.analysis.fit.profile import Profile, minimise
 
 X = np.log(2.0 ** np.arange(3, 11))
 

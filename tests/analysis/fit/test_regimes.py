@@ -6,11 +6,11 @@ from dataclasses import astuple
 import pandas as pd
 import pytest
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.hyperbola import Hyperbola
-from analysis.fit.landmarks import Knee, Place
-from analysis.fit.p_norm import PNorm
-from analysis.fit.regimes import Regime, regimes, sentence
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.hyperbola import Hyperbola
+from bcrit.analysis.fit.landmarks import Knee, Place
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.fit.regimes import Regime, regimes, sentence
 
 SIZES = (4.0, 18.0, 64.0, 380.0, 1000.0)
 

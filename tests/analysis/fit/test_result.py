@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison import StepsTable
-from analysis.comparison.source import run_of
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.result import WIDEST
-from analysis.report.headline import key_numbers
-from analysis.wording import readable
+from bcrit.analysis.comparison import StepsTable
+from bcrit.analysis.comparison.source import run_of
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.result import WIDEST
+from bcrit.analysis.report.headline import key_numbers
+from bcrit.analysis.wording import readable
 
 SIZES = 8 * 2.0 ** np.arange(8)
 TABLE = pd.DataFrame({"batch_size": SIZES, "steps": (50 + 6000 / SIZES) * np.exp(0.05 * np.sin(9 * SIZES))})

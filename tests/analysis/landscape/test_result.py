@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.landscape.result import read_landscape, write_landscape
-from analysis.run_folder import LANDSCAPE, RunFolder
-from search_spaces.problems import InputError
+from bcrit.analysis.landscape.result import read_landscape, write_landscape
+from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
+from bcrit.search_spaces.problems import InputError
 from tests.analysis.landscape.made_up import landscape, warm_starts
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.landscape.result import Landscape
-from analysis.landscape.sentences import sentences
+from bcrit.analysis.landscape.result import Landscape
+from bcrit.analysis.landscape.sentences import sentences
 from tests.analysis.landscape.made_up import landscape
 
 

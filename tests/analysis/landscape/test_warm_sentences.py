@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from analysis.landscape.sentences import sentences
-from analysis.landscape.warm_sentences import warm_sentences
+from bcrit.analysis.landscape.sentences import sentences
+from bcrit.analysis.landscape.warm_sentences import warm_sentences
 from tests.analysis.landscape.made_up import landscape, warm_starts
 
 

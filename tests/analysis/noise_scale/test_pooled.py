@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.noise_scale.pooled import PooledScale, over, pool
+from bcrit.analysis.noise_scale.pooled import PooledScale, over, pool
 
 
 def test_it_is_the_ratio_of_averages_and_not_the_average_of_ratios() -> None:

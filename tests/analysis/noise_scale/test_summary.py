@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.measured import measured, refuse_unmeasured
-from analysis.noise_scale.pooled import PooledScale
-from analysis.noise_scale.sentences import noise_sentences
-from analysis.noise_scale.summary import noise_scales
-from analysis.probed import probed
-from search_spaces.problems import InputError
-from search_spaces.tables import TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.noise_scale.sentences import noise_sentences
+from bcrit.analysis.noise_scale.summary import noise_scales
+from bcrit.analysis.probed import probed
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.search_spaces.target import Target
 from tests.analysis.probed_runs import B_CRIT, SEEDS, SIZES, probed_run
 
 MEASURED = ["tr_sigma", "g_sq", "tr_h_sigma", "g_h_g"]

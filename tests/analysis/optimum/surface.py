@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.arrow_tables import to_arrow
-from analysis.studies.steps_to_target import boundary_table, steps_to_target
-from search_spaces.experiment import Experiment
-from search_spaces.tables import TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.tables import TRIALS
 
 Steps = Callable[[int, Mapping[str, Any]], float]
 """(batch size, point) -> expected steps to target; infinite where it diverges."""

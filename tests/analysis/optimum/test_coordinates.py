@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.optimum.coordinates import EFFECTIVE, Coordinate, Scale, study_axes, values_of
-from search_spaces.experiment import Experiment
+from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, Scale, study_axes, values_of
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import PLANE, spec
 
 NO_EDGES = pd.DataFrame({"batch_size": [], "round": [], "dimension": [], "side": [], "widened_to": []})

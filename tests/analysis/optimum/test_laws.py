@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.optimum.law_fit import fit_law
-from analysis.optimum.laws import LAWS
+from bcrit.analysis.optimum.law_fit import fit_law
+from bcrit.analysis.optimum.laws import LAWS
 
 LAW = {law.name: law for law in LAWS}
 Floats = npt.NDArray[np.float64]

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.optimum.optimum import OptimumLaws, optimum_laws
-from search_spaces.experiment import Experiment
+from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables
 from tests.analysis.report import runs
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.optimum.points import seed_noise, study_points
+from bcrit.analysis.optimum.points import seed_noise, study_points
 from tests.analysis.optimum.surface import LR, bowl, searched, spec
 
 

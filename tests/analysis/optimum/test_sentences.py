@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from analysis.optimum.law_fit import Estimate
-from analysis.optimum.laws import LAWS, PLAIN_LAWS
-from analysis.optimum.sentences import LAW_WORDS, estimate_text, law_sentence
-from analysis.optimum.verdict import judge
+from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS
+from bcrit.analysis.optimum.sentences import LAW_WORDS, estimate_text, law_sentence
+from bcrit.analysis.optimum.verdict import judge
 from tests.analysis.optimum.test_laws import TRUTH, B
 from tests.analysis.optimum.test_verdict import verdict
 

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from analysis.optimum.laws import LAWS
-from analysis.optimum.verdict import LawVerdict, judge
+from bcrit.analysis.optimum.laws import LAWS
+from bcrit.analysis.optimum.verdict import LawVerdict, judge
 from tests.analysis.optimum.test_laws import TRUTH, B
 
 Floats = npt.NDArray[np.float64]

@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from analysis.optimum.near_optimal import near_optimal_sets
-from analysis.optimum.whole_numbers import as_whole, whole_names
+from bcrit.analysis.optimum.near_optimal import near_optimal_sets
+from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
 from tests.analysis.optimum.surface import spec
 from tests.analysis.report import runs
 

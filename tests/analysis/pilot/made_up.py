@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from analysis.noise_scale.pooled import PooledScale
-from analysis.pilot.cost import Clock, Curve, Timing, cost
-from analysis.pilot.grid import Hint, grid
-from analysis.pilot.lr_box import Slack, lr_box
-from analysis.pilot.proposed import proposed_data
-from analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.pilot.cost import Clock, Curve, Timing, cost
+from bcrit.analysis.pilot.grid import Hint, grid
+from bcrit.analysis.pilot.lr_box import Slack, lr_box
+from bcrit.analysis.pilot.proposed import proposed_data
+from bcrit.analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
 
 DATA: dict[str, Any] = {
     "workload": "toy",

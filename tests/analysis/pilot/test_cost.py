@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from analysis.pilot.cost import CAP_ALONE, CONFIRM, DRAWS, OVERHEAD_SECONDS, SEARCH, Clock, Cost, Curve, Timing, cost
-from analysis.pilot.grid import Hint
-from search_spaces.experiment import Experiment
+from bcrit.analysis.pilot.cost import (
+    CAP_ALONE,
+    CONFIRM,
+    DRAWS,
+    OVERHEAD_SECONDS,
+    SEARCH,
+    Clock,
+    Cost,
+    Curve,
+    Timing,
+    cost,
+)
+from bcrit.analysis.pilot.grid import Hint
+from bcrit.search_spaces.experiment import Experiment
 
 CURVE = Curve(100, 64, Hint(64, 16, 256))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.noise_scale.pooled import PooledScale
-from analysis.pilot.grid import Hint, grid, hint
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.pilot.grid import Hint, grid, hint
 
 NONE = PooledScale(None, None, None, 5, "noise")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.pilot.lr_box import Slack, alpha_of, lr_at, lr_box, momentum_slack
-from search_spaces.dimensions import Fixed, Log, ReverseLog
+from bcrit.analysis.pilot.lr_box import Slack, alpha_of, lr_at, lr_box, momentum_slack
+from bcrit.search_spaces.dimensions import Fixed, Log, ReverseLog
 
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
 ANY = Log(low=1e-4, high=1.0)

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.pilot.noise import run_noise
-from analysis.pilot.run_mean import run_mean
-from search_spaces.experiment import Experiment
+from bcrit.analysis.pilot.noise import run_noise
+from bcrit.analysis.pilot.run_mean import run_mean
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.pilot.made_up import SPEC
 
 EXPERIMENT = Experiment.model_validate(SPEC)

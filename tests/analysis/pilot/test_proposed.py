@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from analysis.pilot.lr_box import LrBox, Rule
-from analysis.pilot.proposed import as_text, proposed_data
-from search_spaces.load import parse_experiment, read_yaml
-from search_spaces.options import Budget
+from bcrit.analysis.pilot.lr_box import LrBox, Rule
+from bcrit.analysis.pilot.proposed import as_text, proposed_data
+from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.options import Budget
 from tests.analysis.pilot.made_up import DATA
 
 BUDGET = Budget(steps=200, examples=9000)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.noise_scale.pooled import PooledScale
-from analysis.pilot.run_mean import run_mean
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.pilot.run_mean import run_mean
 
 
 def runs(steps: list[float], scale: list[float], factors: tuple[float, ...] = (1.0,)) -> pd.DataFrame:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.noise_scale.pooled import PooledScale
-from analysis.pilot.grid import Hint
-from analysis.pilot.sentences import doubts, sentences
+from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.pilot.grid import Hint
+from bcrit.analysis.pilot.sentences import doubts, sentences
 from tests.analysis.pilot.made_up import pilot
 
 UNKNOWN = PooledScale(None, None, None, 3, "noise hides the gradient")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
 
 B = 2.0 ** np.arange(3, 13)
 S_MIN, B_CRIT = 500.0, 200.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.recommendation.recommend import Recommendation, recommend
+from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from tests.analysis.recommendation.offers import A100, ALL, EXACT, H100, H100_8
 
 

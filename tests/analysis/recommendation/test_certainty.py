@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.recommend import recommend
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.recommend import recommend
 from tests.analysis.recommendation.offers import EXACT, H100, LEFT_SIDE, NOISY, step_times
 
 

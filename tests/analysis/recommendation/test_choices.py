@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.recommendation.choices import LIMITED, optimum
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.recommend import recommend
-from analysis.recommendation.step_time import fit_step_times
-from analysis.recommendation.terms import Terms, quantities
-from search_spaces import InputError
+from bcrit.analysis.recommendation.choices import LIMITED, optimum
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.recommend import recommend
+from bcrit.analysis.recommendation.step_time import fit_step_times
+from bcrit.analysis.recommendation.terms import Terms, quantities
+from bcrit.search_spaces import InputError
 from tests.analysis.recommendation.offers import A100, ALL, B_CRIT, EXACT, H100, H100_8, LEFT_SIDE, NOISY, S_MIN
 
 EVERY = np.arange(8.0, 4097.0)

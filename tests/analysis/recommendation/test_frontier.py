@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from analysis.recommendation.frontier import FrontierPoint
-from analysis.recommendation.recommend import recommend
+from bcrit.analysis.recommendation.frontier import FrontierPoint
+from bcrit.analysis.recommendation.recommend import recommend
 from tests.analysis.recommendation.offers import ALL, EXACT, H100
 
 

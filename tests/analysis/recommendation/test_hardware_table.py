@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.recommendation.hardware_table import read_hardware, read_prices
-from search_spaces import InputError
+from bcrit.analysis.recommendation.hardware_table import read_hardware, read_prices
+from bcrit.search_spaces import InputError
 
 BOTH = """device,devices,batch_size,step_seconds
 h100,1,8,0.1

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.optimum.law_fit import Estimate
-from analysis.optimum.optimum import OptimumLaws, optimum_laws
-from analysis.recommendation.hyperparameters import hyperparameters_at
+from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.analysis.recommendation.hyperparameters import hyperparameters_at
 from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
 
 BEST = {

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.recommendation.recommend import Recommendation, recommend
-from analysis.recommendation.step_time import fit_step_times
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.recommendation.recommend import Recommendation, recommend
+from bcrit.analysis.recommendation.step_time import fit_step_times
 from tests.analysis.recommendation.offers import A100, ALL, EXACT, H100, H100_8, LEFT_SIDE, NOISY, B, step_times
 
 BEST = {float(b): {"lr": 0.01 * b, "momentum": 0.9} for b in B}

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.fit.estimate import fit_hyperbola
-from analysis.recommendation.recommend import recommend
-from analysis.recommendation.step_time import StepTimes, fit_step_times
-from search_spaces import InputError
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.recommendation.recommend import recommend
+from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.search_spaces import InputError
 
 B = 2.0 ** np.arange(3, 13)
 EXACT = fit_hyperbola(pd.DataFrame({"batch_size": B, "steps": 500 * (1 + 200 / B)}))  # e_min = 100,000

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.recommendation.sentences import hours_up, rounded_up
-from analysis.wording import duration
+from bcrit.analysis.recommendation.sentences import hours_up, rounded_up
+from bcrit.analysis.wording import duration
 
 
 @pytest.mark.parametrize("value", [1e-9, 0.0123456, 1.0, 46.21, 99.99, 4500.2])

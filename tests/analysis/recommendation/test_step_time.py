@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.recommendation.step_time import fit_step_times, read_step_times, trial_step_times
-from search_spaces import InputError
+from bcrit.analysis.recommendation.step_time import fit_step_times, read_step_times, trial_step_times
+from bcrit.search_spaces import InputError
 
 B = np.array([8.0, 16, 32, 64])
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.terms import Terms, quantities
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.terms import Terms, quantities
 from tests.analysis.recommendation.offers import EXACT, LEFT_SIDE, NOISY, step_times
 
 

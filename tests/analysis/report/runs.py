@@ -8,17 +8,17 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from analysis.analyze import RunAnalysis
-from analysis.arrow_tables import to_arrow
-from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from analysis.recommendation.hardware import Hardware
-from analysis.recommendation.recommend import Recommendation, recommend
-from analysis.recommendation.step_time import fit_step_times
-from analysis.studies.steps_to_target import boundary_table, steps_to_target
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.recommend import Recommendation, recommend
+from bcrit.analysis.recommendation.step_time import fit_step_times
+from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 B_CRIT, S_MIN = 64.0, 20.0
 EVIL = "</script><script>alert(1)</script><b>%{x}"

@@ -7,10 +7,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.report.adaptive_section import adaptive_section, answer_table, rate_table
-from analysis.report.build import build_report
-from analysis.report.section import Plot, Section
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.adaptive_section import adaptive_section, answer_table, rate_table
+from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.section import Plot, Section
 from tests.analysis.adaptive.made_up import SIZES, adaptive
 from tests.analysis.report import runs
 

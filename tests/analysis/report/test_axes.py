@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.report.axes import log_axis, round_numbers, thinned, tick_text, value_axis
+from bcrit.analysis.report.axes import log_axis, round_numbers, thinned, tick_text, value_axis
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.report.budgets_section import budgets_section, value_cell
-from analysis.report.section import Plot, Rows
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.report.budgets_section import budgets_section, value_cell
+from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.budgets.test_tables import falling
 from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.report import runs

@@ -16,10 +16,10 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.recommendation.recommend import Recommendation
-from analysis.report import build_report
-from analysis.report.build import MOST_PANELS
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report import build_report
+from bcrit.analysis.report.build import MOST_PANELS
 from tests.analysis.report import runs
 
 Given = tuple[RunAnalysis, Recommendation | None, pa.Table | None]

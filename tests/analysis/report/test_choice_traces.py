@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.choice_traces import choice_traces, choices_by_place
+from bcrit.analysis.report.choice_traces import choice_traces, choices_by_place
 from tests.analysis.report import runs
 
 

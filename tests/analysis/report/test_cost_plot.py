@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.report.cost_plot import cost_plot
+from bcrit.analysis.report.cost_plot import cost_plot
 from tests.analysis.report import runs
 
 

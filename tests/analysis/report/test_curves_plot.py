@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.curves_plot import curves_plot, drawn_runs
-from search_spaces.outcome import Outcome
+from bcrit.analysis.report.curves_plot import curves_plot, drawn_runs
+from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.examples_plot import examples_plot
+from bcrit.analysis.report.examples_plot import examples_plot
 from tests.analysis.report import runs
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.fit.estimate import fit_hyperbola
-from analysis.fit.p_norm import PNorm
-from analysis.report.fit_section import fit_section
-from analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.report.fit_section import fit_section
+from bcrit.analysis.report.section import Plot, Rows, Section
 from tests.analysis.report import runs
 
 B = 2.0 ** np.arange(2, 12)

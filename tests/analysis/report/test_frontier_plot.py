@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.report.frontier_plot import frontier_plot, time_unit
+from bcrit.analysis.report.frontier_plot import frontier_plot, time_unit
 from tests.analysis.report import runs
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.report.headline import answer, caveats, key_numbers
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from tests.analysis.report import runs
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.report.labels import hover, interval_text, label, value_text
+from bcrit.analysis.report.labels import hover, interval_text, label, value_text
 
 
 @pytest.mark.parametrize(

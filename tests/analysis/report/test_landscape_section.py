@@ -7,10 +7,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.report.build import build_report
-from analysis.report.landscape_section import landscape_section, network_table, summary_table
-from analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.landscape_section import landscape_section, network_table, summary_table
+from bcrit.analysis.report.section import Plot, Rows, Section
 from tests.analysis.landscape.made_up import landscape, network
 from tests.analysis.report import runs
 

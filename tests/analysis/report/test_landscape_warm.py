@@ -8,10 +8,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from analysis.landscape.warm_start import WarmStarts
-from analysis.report.landscape_section import landscape_section
-from analysis.report.landscape_warm import warm_parts
-from analysis.report.section import Plot, Rows
+from bcrit.analysis.landscape.warm_start import WarmStarts
+from bcrit.analysis.report.landscape_section import landscape_section
+from bcrit.analysis.report.landscape_warm import warm_parts
+from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.landscape.made_up import landscape, warm_starts
 from tests.analysis.report import runs
 

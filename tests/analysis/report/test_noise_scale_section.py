@@ -7,9 +7,9 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.report.noise_scale_section import noise_scale_section
-from analysis.report.section import Plot, Rows
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.report.noise_scale_section import noise_scale_section
+from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.probed_runs import SIZES, probed_run
 
 

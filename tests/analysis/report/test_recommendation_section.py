@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.report.recommendation_section import closing_section, hardware_section
-from analysis.report.section import Plot, Rows
+from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
+from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.report import runs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.residuals_plot import residuals_plot
+from bcrit.analysis.report.residuals_plot import residuals_plot
 from tests.analysis.report import runs
 
 

@@ -5,9 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.sensitivity_section import sensitivity_section
-from analysis.sensitivity.sensitivity import sensitivity
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.sensitivity_section import sensitivity_section
+from bcrit.analysis.sensitivity.sensitivity import sensitivity
 from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
 from tests.analysis.report import runs
 from tests.analysis.report.runs import EVIL

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.report.shown_trials import shown_trials
-from analysis.report.trials_plot import trials_plot
-from search_spaces.outcome import Outcome
+from bcrit.analysis.report.shown_trials import shown_trials
+from bcrit.analysis.report.trials_plot import trials_plot
+from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 
 
@@ -76,7 +76,9 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 
 def test_a_study_with_more_trials_than_marks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.report.trials_plot.shown_trials", lambda search: shown_trials(search.iloc[:-1], 999))
+    monkeypatch.setattr(
+        "bcrit.analysis.report.trials_plot.shown_trials", lambda search: shown_trials(search.iloc[:-1], 999)
+    )
     analysis = runs.usual()
     total = int((analysis.trials["stage"] == "search").sum())
     drawn = trials_plot(analysis)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.report.figure import Figure
-from analysis.report.steps_plot import steps_plot
+from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.steps_plot import steps_plot
 from tests.analysis.report import runs
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report import tables
-from analysis.report.table import Table
+from bcrit.analysis.report import tables
+from bcrit.analysis.report.table import Table
 from tests.analysis.report import runs
 
 

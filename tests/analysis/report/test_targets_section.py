@@ -8,9 +8,9 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.report.section import Plot, Rows, Section
-from analysis.report.targets_section import cell_text, targets_section
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.targets_section import cell_text, targets_section
 from tests.analysis.folders import Run, experiment, write_run
 from tests.analysis.report import runs
 from tests.analysis.targets.test_grid import SIZES, stopping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from jinja2 import UndefinedError
 
-from analysis.report.template import render
+from bcrit.analysis.report.template import render
 
 WORDS = {
     "generator": "x",

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.report.trial_axes import boxes, coordinates, outline
-from search_spaces.space import SearchSpace
+from bcrit.analysis.report.trial_axes import boxes, coordinates, outline
+from bcrit.search_spaces.space import SearchSpace
 from tests.analysis.report import runs
 
 SPACES: dict[str, tuple[dict[str, Any], list[str]]] = {

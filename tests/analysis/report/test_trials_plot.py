@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from analysis.report.trials_plot import MARKS, trials_plot
-from search_spaces.outcome import Outcome
+from bcrit.analysis.report.trials_plot import MARKS, trials_plot
+from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 
 SPACES = {

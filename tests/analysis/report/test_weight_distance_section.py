@@ -7,10 +7,10 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis, analyze
-from analysis.report.build import build_report
-from analysis.report.section import Plot, Rows
-from analysis.report.weight_distance_section import weight_distance_section
+from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.section import Plot, Rows
+from bcrit.analysis.report.weight_distance_section import weight_distance_section
 from tests.analysis.probed_runs import SIZES, probed_run, steps_at
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from analysis.optimum.near_optimal import near_optimal_sets
-from analysis.sensitivity.embedding import embed
+from bcrit.analysis.optimum.near_optimal import near_optimal_sets
+from bcrit.analysis.sensitivity.embedding import embed
 from tests.analysis.optimum.surface import LR, bowl, searched, spec, tables
 
 SCHEDULED = {

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
-from analysis.sensitivity import importances as module
-from analysis.sensitivity.importances import FEWEST, Importances, importances
-from search_spaces.target import Target
+from bcrit.analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from bcrit.analysis.sensitivity import importances as module
+from bcrit.analysis.sensitivity.importances import FEWEST, Importances, importances
+from bcrit.search_spaces.target import Target
 from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables
 
 TARGET = Target.model_validate("loss < 1")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.optimum.near_optimal import near_optimal_sets
-from analysis.sensitivity.profiles import profile
+from bcrit.analysis.optimum.near_optimal import near_optimal_sets
+from bcrit.analysis.sensitivity.profiles import profile
 from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
 
 

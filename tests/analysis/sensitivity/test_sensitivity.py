@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from analysis.sensitivity.sensitivity import Sensitivity, sensitivity
-from search_spaces.experiment import Experiment
+from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, bowl, searched, spec, tables
 from tests.analysis.report import runs
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
-from analysis.sensitivity.share import near_optimal_share
-from search_spaces.experiment import Experiment
+from bcrit.analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from bcrit.analysis.sensitivity.share import near_optimal_share
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, PLANE, Steps, bowl, searched, spec, tables
 from tests.analysis.report import runs
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.sensitivity.trend import trend
+from bcrit.analysis.sensitivity.trend import trend
 
 SIZES = [8, 16, 32, 64, 128, 256]
 

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from analysis.optimum.near_optimal import near_optimal_sets
-from analysis.sensitivity.verdicts import Verdict, overall_verdicts, study_verdicts
+from bcrit.analysis.optimum.near_optimal import near_optimal_sets
+from bcrit.analysis.sensitivity.verdicts import Verdict, overall_verdicts, study_verdicts
 from tests.analysis.optimum.surface import LR, bowl, searched, spec, tables
 from tests.analysis.report import runs
 

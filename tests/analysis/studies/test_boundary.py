@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.studies import boundary
-from analysis.studies.boundary import Touch, Verdict
-from analysis.studies.searched import SearchedPoint, SearchedTrials
-from search_spaces.options import BoundaryRule
-from search_spaces.space import SearchSpace
+from bcrit.analysis.studies import boundary
+from bcrit.analysis.studies.boundary import Touch, Verdict
+from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.search_spaces.options import BoundaryRule
+from bcrit.search_spaces.space import SearchSpace
 
 RULE = BoundaryRule()
 LR: Any = "log from 0.01 to 1"

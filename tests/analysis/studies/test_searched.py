@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.studies.boundary import touches
-from analysis.studies.searched import SearchedPoint, SearchedTrials
-from search_spaces.options import BoundaryRule
-from search_spaces.outcome import Outcome
-from search_spaces.space import SearchSpace
+from bcrit.analysis.studies.boundary import touches
+from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.search_spaces.options import BoundaryRule
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.space import SearchSpace
 
 SPACE = SearchSpace.model_validate(
     {

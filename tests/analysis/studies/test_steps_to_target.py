@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.arrow_tables import to_arrow
-from analysis.studies.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
-from search_spaces.load import parse_experiment
-from search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.studies.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 
 EXPERIMENT = parse_experiment(
     {

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.one_pass import Chunk
-from analysis.targets.crossings import Crossings, crossings, in_order
-from search_spaces.target import Direction, Target
+from bcrit.analysis.one_pass import Chunk
+from bcrit.analysis.targets.crossings import Crossings, crossings, in_order
+from bcrit.search_spaces.target import Direction, Target
 from tests.analysis.folders import Run, experiment, write_run
 
 VALUES = st.one_of(st.integers(0, 6).map(float), st.sampled_from([None, math.nan, math.inf, -math.inf]))
@@ -89,7 +89,7 @@ def test_rows_that_come_in_the_wrong_order_make_no_difference(tmp_path: Path) ->
     good = write_run(tmp_path / "good", experiment([8]), {name: Run(8, curve) for name, curve in curves.items()})
     spec = experiment([8])
     bad = write_run(tmp_path / "bad", spec, {name: Run(8, curve[20:]) for name, curve in curves.items()})
-    from search_spaces.tables import MEASUREMENTS
+    from bcrit.search_spaces.tables import MEASUREMENTS
     from tests.analysis.folders import measurement
 
     rows = [measurement(n, Run(8, c), s, v, spec) | {"loss": v} for n, c in curves.items() for s, v in c[:20]]
@@ -104,7 +104,7 @@ def test_a_metric_that_is_measured_more_rarely_than_another_is_bounded_by_its_ow
     """train_loss every 2 steps, loss every 20: the loss crosses at 220 after 200, not after 218."""
     spec = experiment([8])
     folder = write_run(tmp_path / "run", spec, {"a": Run(8, [(1, 9.0)])})
-    from search_spaces.tables import MEASUREMENTS
+    from bcrit.search_spaces.tables import MEASUREMENTS
 
     rows = [
         {"trial_id": "a", "step": s, "examples": 8 * s, "train_seconds": 0.0, "train_loss": 1.0}

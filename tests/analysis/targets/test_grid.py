@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyze import analyze
-from analysis.curve_answers import targets_of_run
-from analysis.targets.grid import TargetGrid
-from search_spaces.experiment import Experiment
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.curve_answers import targets_of_run
+from bcrit.analysis.targets.grid import TargetGrid
+from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.folders import Run, experiment, write_run
 
 SIZES = (8, 32, 128, 512)
@@ -146,7 +146,7 @@ def test_imported_steps_without_curves_stand_at_the_own_target(tmp_path: Path) -
     folder = write_run(tmp_path / "run", spec, {"a": Run(8, [(10, 2.0), (50, 0.5)]), "b": Run(8, [(40, 0.5)])})
     for part in (tmp_path / "run/measurements").iterdir():
         part.unlink()
-    from search_spaces.tables import MEASUREMENTS
+    from bcrit.search_spaces.tables import MEASUREMENTS
     from tests.analysis.folders import measurement
 
     folder.append(MEASUREMENTS, [measurement("a", Run(8, []), s, v, spec) for s, v in ((10, 2.0), (50, 0.5))], 0)

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from analysis.targets.power_law import PowerLaw, fit_power_law
-from search_spaces.target import Target
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.targets.power_law import PowerLaw, fit_power_law
+from bcrit.search_spaces.target import Target
 
 BATCH = 2.0 ** np.arange(3, 13)
 

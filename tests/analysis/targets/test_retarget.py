@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from analysis.analyze import analyze
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
-from search_spaces.target import Target
+from bcrit.analysis.analyze import analyze
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Run, experiment, measurement, write_run
 
 RUNS = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.targets.study_trials import Trials, stopped_at_target, trials_of
+from bcrit.analysis.targets.study_trials import Trials, stopped_at_target, trials_of
 
 FRAME = pd.DataFrame(
     {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.targets.thresholds import N_TARGETS, Curve, default_targets, read_targets
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.targets.thresholds import N_TARGETS, Curve, default_targets, read_targets
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 
 OWN = Target.model_validate("loss < 1")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.targets.validity import Ended, Status, cut_before, judge
+from bcrit.analysis.targets.validity import Ended, Status, cut_before, judge
 
 NOBODY = np.zeros(4, dtype=bool)
 

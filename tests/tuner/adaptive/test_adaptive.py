@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.adaptive.result import Adaptive, Trained
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import TRIALS
+from bcrit.analysis.adaptive.result import Adaptive, Trained
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.adaptive.adaptive import Options, adaptive
+from bcrit.tuner.adaptive.training import train
+from bcrit.tuner.training.batch_schedule import Ramp
+from bcrit.tuner.workloads.digits import DigitsMLP
 from tests.tuner.landscape.small import experiment, filled
-from tuner.adaptive.adaptive import Options, adaptive
-from tuner.adaptive.training import train
-from tuner.training.batch_schedule import Ramp
-from tuner.workloads.digits import DigitsMLP
 
 QUADRATIC = {
     "workload": {"name": "noisy_quadratic", "options": {"dimensions": 100}},
@@ -88,7 +88,7 @@ def test_after_a_kill_only_what_is_missing_is_trained_and_the_numbers_are_the_sa
             raise KeyboardInterrupt
         return train(*given)
 
-    monkeypatch.setattr("tuner.adaptive.bench.train", watched)
+    monkeypatch.setattr("bcrit.tuner.adaptive.bench.train", watched)
     with pytest.raises(KeyboardInterrupt):
         adaptive(folder, OPTIONS)
     kept = tmp_path / "run" / "adaptive"

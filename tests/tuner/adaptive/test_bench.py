@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.adaptive.bench import prepare
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import Blobs, experiment, filled
-from tuner.adaptive.bench import prepare
-from tuner.training.settings import Settings
 
 
 class Normalised(Blobs):

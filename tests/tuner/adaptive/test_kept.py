@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from analysis.run_folder import RunFolder
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.tuner.adaptive import kept
+from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
+from bcrit.tuner.training.settings import Settings
 from tests.analysis.adaptive.made_up import SCHEDULES, run
 from tests.tuner.landscape.small import experiment
-from tuner.adaptive import kept
-from tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
-from tuner.training.settings import Settings
 
 PATH = kept.path_of("r = 16", 0)
 RUN = run(SCHEDULES[7], 0)

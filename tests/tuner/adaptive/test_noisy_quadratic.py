@@ -11,11 +11,11 @@ import math
 import numpy as np
 import pytest
 
-from analysis.adaptive.frontier import Frontier, frontier
-from analysis.adaptive.gain import Gain, gain, progress
-from tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, GreedyRates, Ramp, Schedule, TunedRates
-from tuner.training.settings import Settings
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.analysis.adaptive.frontier import Frontier, frontier
+from bcrit.analysis.adaptive.gain import Gain, gain, progress
+from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, GreedyRates, Ramp, Schedule, TunedRates
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 ONE_CURVATURE = NoisyQuadratic(spectrum=[1.0] * 10, noise_scale=1000.0)
 MANY = NoisyQuadratic(dimensions=50, noise_scale=1000.0)

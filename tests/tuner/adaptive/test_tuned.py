@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.problems import InputError
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.adaptive.tuned import Tuned, tuned
 from tests.analysis.report.runs import experiment, trial
-from tuner.adaptive.tuned import Tuned, tuned
 
 SIZES = (8, 32, 128, 512)
 

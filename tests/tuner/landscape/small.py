@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from tuner.dispatch import limits_of
-from tuner.ledger import Ledger, trial_row
-from tuner.protocol.protocol import PerStudyProtocol
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.training.trial import Trial, as_row
-from tuner.workloads.registry import load_workload
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.tuner.dispatch import limits_of
+from bcrit.tuner.ledger import Ledger, trial_row
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Trial, as_row
+from bcrit.tuner.workloads.registry import load_workload
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 HERE = "tests.tuner.landscape.small"
 

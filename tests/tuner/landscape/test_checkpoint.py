@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.run_folder import RunFolder
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.tuner.landscape import checkpoint
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import experiment
-from tuner.landscape import checkpoint
-from tuner.training.settings import Settings
 
 SETTINGS = Settings(4, 7, "sgd", {"lr": 0.5})
 

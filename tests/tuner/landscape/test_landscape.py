@@ -10,15 +10,15 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from analysis.landscape.result import read_landscape, write_landscape
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS
+from bcrit.analysis.landscape.result import read_landscape, write_landscape
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.landscape.landscape import landscape
+from bcrit.tuner.landscape.measure import Options
 from tests.analysis.folders import Run, write_run
 from tests.analysis.folders import experiment as toy
 from tests.tuner.landscape.small import HERE, experiment, filled
-from tuner.landscape.landscape import landscape
-from tuner.landscape.measure import Options
 
 QUICK = Options(seeds=2, eps=(1e-3,), subspace=3, examples=48, iterations=3)
 WARM = replace(QUICK, warm_starts=2)

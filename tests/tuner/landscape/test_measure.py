@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from bcrit.tuner.landscape.measure import Options, Rows, finite, mean_loss, measure, sharpness_alone
+from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import Blobs, Unsteady
-from tuner.landscape.measure import Options, Rows, finite, mean_loss, measure, sharpness_alone
-from tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
-from tuner.training.settings import Settings
 
 SETTINGS = Settings(4, 0, "sgd", {"lr": 0.5})
 
@@ -82,7 +82,7 @@ def test_a_box_in_which_the_loss_overflows_is_missing_with_the_reason() -> None:
 def test_the_mean_loss_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, part = network(), rows().train
     whole = mean_loss(model, Blobs(), part)
-    monkeypatch.setattr("tuner.landscape.measure.CHUNK", 7)
+    monkeypatch.setattr("bcrit.tuner.landscape.measure.CHUNK", 7)
     assert mean_loss(model, Blobs(), part) == pytest.approx(whole, rel=1e-6)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from analysis.landscape.result import Network
+from bcrit.analysis.landscape.result import Network
+from bcrit.tuner.landscape.measure import Rows, mean_loss
+from bcrit.tuner.landscape.paths import End, between, kept
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import Blobs
-from tuner.landscape.measure import Rows, mean_loss
-from tuner.landscape.paths import End, between, kept
-from tuner.training.settings import Settings
 
 WORKLOAD = Blobs()
 ROWS = Rows(WORKLOAD.sample("train", 64, 0), WORKLOAD.sample("validation", 32, 0))

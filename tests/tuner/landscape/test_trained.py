@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner.landscape import trained as module
+from bcrit.tuner.landscape.trained import Trained, difference, last_value, trained
+from bcrit.tuner.landscape.wanted import Wanted, winners
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.landscape import trained as module
-from tuner.landscape.trained import Trained, difference, last_value, trained
-from tuner.landscape.wanted import Wanted, winners
 
 SPEC = experiment()
 

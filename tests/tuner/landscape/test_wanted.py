@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.landscape.wanted import Winners, winners
 from tests.tuner.landscape.small import experiment
-from tuner.landscape.wanted import Winners, winners
 
 SPEC = experiment()
 

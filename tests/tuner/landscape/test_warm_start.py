@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis.landscape.warm_start import WarmStarts
-from analysis.run_folder import CHECKPOINTS, RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.landscape.warm_start import WarmStarts
+from bcrit.analysis.run_folder import CHECKPOINTS, RunFolder
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.landscape.measure import Options, Rows, measure
+from bcrit.tuner.landscape.wanted import Wanted, winners
+from bcrit.tuner.landscape.warm_start import Bench, compared_by, iterates, warm_starts
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.landscape.measure import Options, Rows, measure
-from tuner.landscape.wanted import Wanted, winners
-from tuner.landscape.warm_start import Bench, compared_by, iterates, warm_starts
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
 
 SPEC = experiment()
 OPTIONS = Options(seeds=2, eps=(1e-3, 5e-4), subspace=0, iterations=3, warm_starts=3)

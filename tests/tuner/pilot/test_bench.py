@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.pilot.bench import middle, prepare
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.pilot.bench import middle, prepare
-from tuner.training.settings import Settings
 
 HERE = "tests.tuner.pilot.test_bench"
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from analysis.pilot.grid import hint
-from analysis.pilot.result import Pilot
-from search_spaces.experiment import Experiment
-from search_spaces.problems import InputError
+from bcrit.analysis.pilot.grid import hint
+from bcrit.analysis.pilot.result import Pilot
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.pilot.pilot import pilot
 from tests.tuner.landscape.small import HERE
-from tuner.pilot.pilot import pilot
 
 DATA: dict[str, Any] = {
     "workload": f"{HERE}:Blobs",

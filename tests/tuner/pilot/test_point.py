@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.space import SearchSpace
-from tuner.pilot.point import between, described, hyperparameters, ladder, pilot_point
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.tuner.pilot.point import between, described, hyperparameters, ladder, pilot_point
 
 
 def space(**dimensions: Any) -> SearchSpace:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from analysis.pilot.result import Tried
-from search_spaces.outcome import Outcome
-from search_spaces.target import Target
-from tuner.pilot.race import race, winner
+from bcrit.analysis.pilot.result import Tried
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.pilot.race import race, winner
 
 TARGET = Target.model_validate("loss < 0.1")
 UP = Target.model_validate("score > 0.9")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 from torch import nn
 
-from search_spaces.options import Probes
-from search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.tuner.pilot.seeds import Runs, run_seeds
+from bcrit.tuner.protocol.protocol import trial_seed
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.pilot.seeds import Runs, run_seeds
-from tuner.protocol.protocol import trial_seed
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
 
 SPEC = experiment()
 PROBES = Probes(measure=("noise_scale",), examples=64, per_decade=2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
-from search_spaces.options import Probes
+from bcrit.search_spaces.options import Probes
+from bcrit.tuner.pilot.timing import time_steps, workers
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import Blobs, experiment
-from tuner.pilot.timing import time_steps, workers
-from tuner.training.settings import Settings
 
 
 class Picky(Blobs):

@@ -12,19 +12,19 @@ import numpy as np
 import optuna
 from scipy.stats import qmc
 
-from analysis.studies.boundary import after_round
-from analysis.studies.searched import SearchedPoint, SearchedTrials
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.space import Point, SearchSpace
-from search_spaces.target import Direction
-from tuner.protocol import tpe
-from tuner.protocol.coordinates import couples
-from tuner.protocol.local import Incumbent, local_point
-from tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, trial_name
-from tuner.protocol.protocol import trial_seed
-from tuner.protocol.response import merit, response
-from tuner.training.evaluation import coarse_at_or_after
+from bcrit.analysis.studies.boundary import after_round
+from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.space import Point, SearchSpace
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.protocol import tpe
+from bcrit.tuner.protocol.coordinates import couples
+from bcrit.tuner.protocol.local import Incumbent, local_point
+from bcrit.tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, trial_name
+from bcrit.tuner.protocol.protocol import trial_seed
+from bcrit.tuner.protocol.response import merit, response
+from bcrit.tuner.training.evaluation import coarse_at_or_after
 
 Kept = Sequence[TrialRecord]
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.space import SearchSpace
-from search_spaces.space_rules import has_effective_lr
-from tuner.protocol.coordinates import couples, shift
-from tuner.training.optimizers import build_optimizer
-from tuner.training.settings import Settings
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.search_spaces.space_rules import has_effective_lr
+from bcrit.tuner.protocol.coordinates import couples, shift
+from bcrit.tuner.training.optimizers import build_optimizer
+from bcrit.tuner.training.settings import Settings
 
 SPACE: dict[str, Any] = {"lr": "log from 0.001 to 1", "momentum": "reverse_log from 0 to 0.99"}
 

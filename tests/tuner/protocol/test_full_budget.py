@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.target import Direction, Target
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.training.trial import Ending, Limits, Trial
 from tests.scripted import ExactHyperbola
 from tests.simulate import simulate
-from tuner.training.trial import Ending, Limits, Trial
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 STOPPING = Limits(max_steps=40, capped=False, rungs=(), resolution=0.1)

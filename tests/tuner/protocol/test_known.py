@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from tests.scripted import ExactHyperbola
 from tests.simulate import run_trial
 from tests.tuner.protocol import naive
-from tuner.protocol.proposal import Proposal, Records, TrialRecord
-from tuner.protocol.protocol import PerStudyProtocol
 
 DECAY = {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"}
 SPACES: dict[str, dict[str, Any]] = {

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from search_spaces.outcome import Stage
-from search_spaces.space import Point
-from tuner.protocol.proposal import Proposal
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.space import Point
+from bcrit.tuner.protocol.proposal import Proposal
 
 
 def hyperparameters(point: Point, budget_steps: int = 200) -> Point:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.studies.rounds import study_state
-from search_spaces.experiment import Experiment
-from search_spaces.load import parse_experiment
-from search_spaces.outcome import Outcome, Stage
+from bcrit.analysis.studies.rounds import study_state
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.tuner.protocol.protocol import PerStudyProtocol, trial_seed
+from bcrit.tuner.training.settings import Settings
 from tests.scripted import ExactHyperbola, ScriptedRun
 from tests.simulate import searched, simulate
-from tuner.protocol.protocol import PerStudyProtocol, trial_seed
-from tuner.training.settings import Settings
 
 WORKLOAD = ExactHyperbola(s_min=50, b_crit=64)
 

@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.space import SearchSpace
-from search_spaces.target import Direction, Target
-from tuner.protocol.coordinates import couples
-from tuner.protocol.known import Known
-from tuner.protocol.local import Incumbent, local_point
-from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.response import response
-from tuner.protocol.samplers import SAMPLERS, Question
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.space import SearchSpace
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.protocol.coordinates import couples
+from bcrit.tuner.protocol.known import Known
+from bcrit.tuner.protocol.local import Incumbent, local_point
+from bcrit.tuner.protocol.proposal import TrialRecord
+from bcrit.tuner.protocol.response import response
+from bcrit.tuner.protocol.samplers import SAMPLERS, Question
 
 Floats = npt.NDArray[np.float64]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from search_spaces.options import Stopping
-from search_spaces.outcome import Outcome, Stage
-from search_spaces.target import Direction, Target
-from tuner.protocol.proposal import TrialRecord
-from tuner.protocol.stopping import StoppingPlan, Stops
-from tuner.training.evaluation import coarse_at_or_after
+from bcrit.search_spaces.options import Stopping
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.protocol.proposal import TrialRecord
+from bcrit.tuner.protocol.stopping import StoppingPlan, Stops
+from bcrit.tuner.training.evaluation import coarse_at_or_after
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 ASHA = Stopping()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.dimensions import Value
-from tuner.training.averaging import Averaged, build_average
-from tuner.training.settings import Settings
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.averaging import Averaged, build_average
+from bcrit.tuner.training.settings import Settings
 
 
 def copy_of(average: Averaged) -> Any:

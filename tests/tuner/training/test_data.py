@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.training.data import VaryingBatches, batches
+from bcrit.tuner.training.data import VaryingBatches, batches
 
 CPU = torch.device("cpu")
 

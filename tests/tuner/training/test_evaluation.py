@@ -9,18 +9,18 @@ from itertools import pairwise
 
 import pytest
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Crossing, Direction, Target
-from tuner.training.evaluation import (
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Crossing, Direction, Target
+from bcrit.tuner.training.evaluation import (
     at_or_after,
     coarse_at_or_after,
     evaluation_steps,
     is_near,
     next_coarse_evaluation,
 )
-from tuner.training.settings import Settings
-from tuner.training.trial import Ending, Limits, Measurement, Trial
-from tuner.workloads.digits import DigitsMLP
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
+from bcrit.tuner.workloads.digits import DigitsMLP
 
 TARGET = Target(metric="loss", threshold=0.2, direction=Direction.MINIMIZE)
 RESOLUTION = 0.02

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.options import Execution
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.search_spaces.options import Execution
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 INPUTS = torch.randn(90, 5, generator=torch.Generator().manual_seed(0))
 DATA = (INPUTS, (INPUTS.sum(dim=1) > 0).long())

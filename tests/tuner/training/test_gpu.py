@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.options import Execution
-from tuner.training.gpu import prepare_gpu
-from tuner.training.placement import Examples, device_for, free_memory, placed
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
+from bcrit.search_spaces.options import Execution
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.placement import Examples, device_for, free_memory, placed
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
 
 on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch sees")
 INPUTS = torch.randn(256, 3, 16, 16, generator=torch.Generator().manual_seed(0))

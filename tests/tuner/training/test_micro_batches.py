@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training.micro_batches import MicroBatches, division_problem, smallest_piece
-from tuner.workloads.losses import cross_entropy
-from tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
-from tuner.workloads.models.classifiers import read_classifier
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
-from tuner.workloads.models.language import build_language_model, read_language_model
-from tuner.workloads.models.normalisation import batch_normalisation
-from tuner.workloads.models.standardise import Standardise
+from bcrit.tuner.training.micro_batches import MicroBatches, division_problem, smallest_piece
+from bcrit.tuner.workloads.losses import cross_entropy
+from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
+from bcrit.tuner.workloads.models.classifiers import read_classifier
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.language import build_language_model, read_language_model
+from bcrit.tuner.workloads.models.normalisation import batch_normalisation
+from bcrit.tuner.workloads.models.standardise import Standardise
 
 CPU = torch.device("cpu")
 N = 24
@@ -267,10 +267,10 @@ REAL = """
 import resource, torch
 from torch import nn
 torch.set_num_threads(1)
-from tuner.training.settings import Settings
-from search_spaces.target import Direction, Target
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.training.settings import Settings
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 class Wide(nn.Module):
     def __init__(self):

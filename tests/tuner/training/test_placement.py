@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training import supervised
-from tuner.training.placement import Examples, device_for, fetched, picker, placed
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training import supervised
+from bcrit.tuner.training.placement import Examples, device_for, fetched, picker, placed
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
 
 CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
 

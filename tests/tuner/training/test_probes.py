@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.options import Probes
-from search_spaces.tables import MEASUREMENTS, NOISE_SCALE
-from search_spaces.target import Direction, Target
-from tuner.training import probes
-from tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
-from tuner.training.placement import Examples
-from tuner.training.probes import RunProbes, effective_lr, is_due
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.training.trial import Ending, Limits, Measurement, Trial, as_row
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.options import Probes
+from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.training import probes
+from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.probes import RunProbes, effective_lr, is_due
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial, as_row
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 BOTH = Probes(measure=("noise_scale", "weight_distance"), examples=40, per_decade=1)
 SETTINGS = Settings(16, 3, "momentum", {"lr": 0.05, "momentum": 0.5})

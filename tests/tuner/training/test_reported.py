@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Direction, Target
-from tuner.training.reported import Ended, Report, Reported, Returned
-from tuner.training.trial import Limits, Trial, as_row
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.training.reported import Ended, Report, Reported, Returned
+from bcrit.tuner.training.trial import Limits, Trial, as_row
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.dimensions import Value
-from search_spaces.presets import SCHEDULES, WARMUP
-from tuner.training.schedule import DECAYS, learning_rate
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.presets import SCHEDULES, WARMUP
+from bcrit.tuner.training.schedule import DECAYS, learning_rate
 
 # Every schedule's own parameters, at values that tell them apart.
 OWN: dict[str, dict[str, Value]] = {

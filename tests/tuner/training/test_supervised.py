@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.dimensions import Value
-from search_spaces.options import Execution
-from tuner.training import supervised
-from tuner.training.data import batches
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.options import Execution
+from bcrit.tuner.training import supervised
+from bcrit.tuner.training.data import batches
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 CPU = torch.device("cpu")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from search_spaces.outcome import Outcome
-from search_spaces.target import Direction, Target
-from tuner.training.evaluation import at_or_after, evaluation_steps
-from tuner.training.trial import Ending, Limits, Measurement, Trial
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Direction, Target
+from bcrit.tuner.training.evaluation import at_or_after, evaluation_steps
+from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 LIMITS = Limits(max_steps=200, capped=False, rungs=(), resolution=0.02)

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.autoencoder import AutoencoderWorkload
 from tests.tuner.workloads.files import write_idx
-from tuner.training.settings import Settings
-from tuner.workloads.autoencoder import AutoencoderWorkload
 
 SIZES = {"filters": [3, 4], "hidden": 16, "code": 4}
 

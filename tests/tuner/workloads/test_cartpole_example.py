@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from search_spaces.load import read_yaml
-from tuner.check import check_experiment
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.registry import load_workload
+from bcrit.search_spaces.load import read_yaml
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.registry import load_workload
 
 pytest.importorskip("gymnasium", reason="the extra 'rl' is not installed")
 

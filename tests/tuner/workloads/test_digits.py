@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.target import Target
-from tuner.training.settings import Settings
-from tuner.workloads.digits import DigitsMLP
-from tuner.workloads.registry import WORKLOADS
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.digits import DigitsMLP
+from bcrit.tuner.workloads.registry import WORKLOADS
 
 WORKLOAD = DigitsMLP()
 

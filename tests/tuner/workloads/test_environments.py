@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from bcrit.tuner.training.policy_gradient.rollouts import Rollout, Rollouts
+from bcrit.tuner.workloads.environments import make_environments, shapes
 from tests.tuner.training.policy_gradient.made_up import Linear
-from tuner.training.policy_gradient.rollouts import Rollout, Rollouts
-from tuner.workloads.environments import make_environments, shapes
 
 pytest.importorskip("gymnasium", reason="the extra 'rl' is not installed")
 import gymnasium  # noqa: E402

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from search_spaces.load import read_yaml
+from bcrit.search_spaces.load import read_yaml
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.registry import load_workload
 from tests.tuner.workloads.files import write_idx, write_text
-from tuner.check import check_experiment
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.registry import load_workload
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

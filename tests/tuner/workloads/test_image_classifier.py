@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.dimensions import Value
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.image_classifier import ImageClassifier
 from tests.tuner.workloads.files import write_idx
-from tuner.training.settings import Settings
-from tuner.workloads.image_classifier import ImageClassifier
 
 CNN = {"name": "simple_cnn", "filters": [3, 4], "hidden": 8}
 

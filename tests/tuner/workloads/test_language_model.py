@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.dimensions import Value
-from search_spaces.problems import InputError
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.language_model import LanguageModel, NextToken
 from tests.tuner.workloads.files import write_text
-from tuner.check import check_experiment
-from tuner.training.settings import Settings
-from tuner.workloads.language_model import LanguageModel, NextToken
 
 GPT = {"name": "gpt", "layers": 1, "width": 16, "hidden": 32, "heads": 2}
 LSTM = {"name": "lstm", "embedding": 8, "hidden": 16}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.workloads.losses import DEFINITIONS, cross_entropy
+from bcrit.tuner.workloads.losses import DEFINITIONS, cross_entropy
 
 SCORES = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]])
 LABELS = torch.tensor([0, 3])

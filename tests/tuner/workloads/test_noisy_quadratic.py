@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.dimensions import Value
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 CONSTANT: dict[str, Value] = {}
 LINEAR: dict[str, Value] = {"schedule": "linear", "end_factor": 0.1, "decay_steps": 30}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from search_spaces.target import Direction
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.options import read_choice, with_train_loss
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.options import read_choice, with_train_loss
 
 
 def test_a_word_is_the_source() -> None:

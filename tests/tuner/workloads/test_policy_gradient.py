@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from search_spaces.dimensions import Value
-from search_spaces.problems import InputError
-from search_spaces.target import Target
-from tuner.check import check_experiment
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Trial
-from tuner.workloads.policy_gradient import PolicyGradient
-from tuner.workloads.registry import load_workload
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.policy_gradient import PolicyGradient
+from bcrit.tuner.workloads.registry import load_workload
 
 pytest.importorskip("gymnasium", reason="the extra 'rl' is not installed")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.dimensions import Value
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.protocol import Workload
+from bcrit.tuner.workloads.registry import WORKLOADS, load_workload
 from tests.scripted import ExactHyperbola
 from tests.tuner.workloads.files import write_idx, write_text
-from tuner.training.settings import Settings
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
-from tuner.workloads.protocol import Workload
-from tuner.workloads.registry import WORKLOADS, load_workload
 
 _FOLDER = tempfile.TemporaryDirectory()  # gone at the end of the process
 _PLACE = Path(_FOLDER.name)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.target import Target
-from tuner.workloads.registry import WORKLOADS, Entry, load_workload
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.workloads.registry import WORKLOADS, Entry, load_workload
 
 MODULE = """
 class Good:
@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
         {},
         "must have unit, metrics, n_examples, hyperparameters, begin, but 'mine:Half' lacks metrics, n_examples, begin",
     ),
-    "abstract class": ("tuner.workloads.supervised:SupervisedWorkload", {}, "abstract"),
+    "abstract class": ("bcrit.tuner.workloads.supervised:SupervisedWorkload", {}, "abstract"),
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
-from tuner.workloads.second_moments import MOMENTS, Vector
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.second_moments import MOMENTS, Vector
 
 
 def step(optimizer: str, moments: Vector, lr: float, momentum: float, h: Vector, n: Vector) -> Vector:

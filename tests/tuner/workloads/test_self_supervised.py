@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.target import Direction
-from tuner.training.settings import Settings
-from tuner.workloads.self_supervised import SelfSupervisedWorkload
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.self_supervised import SelfSupervisedWorkload
 
 
 class Squares(nn.Module):

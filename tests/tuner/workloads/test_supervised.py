@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.options import Execution
-from search_spaces.target import Direction
-from tuner.training.placement import Examples
-from tuner.training.settings import Settings
-from tuner.workloads.supervised import SupervisedWorkload
+from bcrit.search_spaces.options import Execution
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 
 def settings(**others: float) -> Settings:

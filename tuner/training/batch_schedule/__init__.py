@@ -3,12 +3,12 @@
 `Settings(batches=BatchPlan(schedule, rates))` makes a run of them; without a plan nothing of this is used.
 """
 
-from tuner.training.batch_schedule.accumulation import Accumulation
-from tuner.training.batch_schedule.plan import BatchPlan, Decision
-from tuner.training.batch_schedule.planned import PlannedUpdates, Progress, planned_updates
-from tuner.training.batch_schedule.rates import GreedyRates, Rates, TunedRates
-from tuner.training.batch_schedule.running_noise import RunningNoise
-from tuner.training.batch_schedule.schedules import ByNoise, Fixed, Ramp, Schedule, State
+from bcrit.tuner.training.batch_schedule.accumulation import Accumulation
+from bcrit.tuner.training.batch_schedule.plan import BatchPlan, Decision
+from bcrit.tuner.training.batch_schedule.planned import PlannedUpdates, Progress, planned_updates
+from bcrit.tuner.training.batch_schedule.rates import GreedyRates, Rates, TunedRates
+from bcrit.tuner.training.batch_schedule.running_noise import RunningNoise
+from bcrit.tuner.training.batch_schedule.schedules import ByNoise, Fixed, Ramp, Schedule, State
 
 __all__ = [
     # what a batch size may follow

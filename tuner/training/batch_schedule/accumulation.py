@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tuner.training.batch_schedule.running_noise import RunningNoise
-from tuner.training.micro_batches import division_problem
-from tuner.training.noise_scale import NoiseScale
+from bcrit.tuner.training.batch_schedule.running_noise import RunningNoise
+from bcrit.tuner.training.micro_batches import division_problem
+from bcrit.tuner.training.noise_scale import NoiseScale
 
 MOST_PIECES = 16
 """Micro-batches of an update: with K of them the variance of |G|^2 is K / (K - 1) times what all examples one by one
@@ -17,7 +17,7 @@ would give, so that more than 16 buy little."""
 
 
 class Accumulation:
-    """Takes gradients (`tuner.training.gradient`) as sums over micro-batches, and hears what each adds.
+    """Takes gradients (`bcrit.tuner.training.gradient`) as sums over micro-batches, and hears what each adds.
 
     The gradient is the whole batch's up to rounding. A batch is divided into pieces of `rows` examples or, where that
     makes more than `MOST_PIECES`, of a multiple. One that has not two pieces is computed whole and not measured. Memory

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tuner.training.batch_schedule.rates import Rates
-from tuner.training.batch_schedule.schedules import ByNoise, Schedule, State
+from bcrit.tuner.training.batch_schedule.rates import Rates
+from bcrit.tuner.training.batch_schedule.schedules import ByNoise, Schedule, State
 
 
 @dataclass(frozen=True)

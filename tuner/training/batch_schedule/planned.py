@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from search_spaces.presets import EXTRAPOLATED
-from tuner.training.batch_schedule.plan import BatchPlan
-from tuner.training.batch_schedule.running_noise import RunningNoise
-from tuner.training.batch_schedule.schedules import State
-from tuner.training.data import VaryingBatches
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.tuner.training.batch_schedule.plan import BatchPlan
+from bcrit.tuner.training.batch_schedule.running_noise import RunningNoise
+from bcrit.tuner.training.batch_schedule.schedules import State
+from bcrit.tuner.training.data import VaryingBatches
+from bcrit.tuner.training.settings import Settings
 
 
 @dataclass(frozen=True)

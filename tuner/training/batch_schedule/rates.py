@@ -7,7 +7,7 @@ from bisect import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.training.batch_schedule.schedules import State
+from bcrit.tuner.training.batch_schedule.schedules import State
 
 
 @dataclass(frozen=True)

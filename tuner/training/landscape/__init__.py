@@ -1,11 +1,11 @@
 """The landscape around trained weights: sharpness, curvature, paths between networks, distance from the start."""
 
-from tuner.training.landscape.curvature import Eigenvalues, Trace, eigenvalues, trace
-from tuner.training.landscape.directions import coordinates, random_directions
-from tuner.training.landscape.path import Path, PathPoint, interpolate
-from tuner.training.landscape.sharpness import Search, Sharpness, sharpness
-from tuner.training.landscape.surface import LossSurface
-from tuner.training.landscape.weight_distance import WeightDistance, WeightDistances, log_spaced
+from bcrit.tuner.training.landscape.curvature import Eigenvalues, Trace, eigenvalues, trace
+from bcrit.tuner.training.landscape.directions import coordinates, random_directions
+from bcrit.tuner.training.landscape.path import Path, PathPoint, interpolate
+from bcrit.tuner.training.landscape.sharpness import Search, Sharpness, sharpness
+from bcrit.tuner.training.landscape.surface import LossSurface
+from bcrit.tuner.training.landscape.weight_distance import WeightDistance, WeightDistances, log_spaced
 
 __all__ = [
     # the loss as a function of the weights

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from tuner.training.landscape.surface import Floats, LossSurface
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 PRODUCTS = 60
 """Hessian-vector products of a trace. Chosen, not studied: its standard error is then a few per cent for networks."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tuner.training.landscape.surface import Floats
+from bcrit.tuner.training.landscape.surface import Floats
 
 Matrix = npt.NDArray[np.floating[Any]]
 

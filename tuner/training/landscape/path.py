@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tuner.training.landscape.batch_statistics import has_batch_statistics, recompute_batch_statistics
+from bcrit.tuner.training.landscape.batch_statistics import has_batch_statistics, recompute_batch_statistics
 
 Kind = Literal["line", "curve"]
 

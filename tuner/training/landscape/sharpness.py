@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize
 
-from tuner.training.landscape.directions import Matrix, coordinates
-from tuner.training.landscape.surface import Floats, LossSurface
+from bcrit.tuner.training.landscape.directions import Matrix, coordinates
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 EPS = 1e-3
 """Size of the box, the larger of the paper's two; the other is 5e-4."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuner.training.landscape.surface import Floats
+from bcrit.tuner.training.landscape.surface import Floats
 
 PER_DECADE = 10
 """Measurements a decade of updates. Chosen: 40 points over the 10,000 updates of a run."""

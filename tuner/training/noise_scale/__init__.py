@@ -1,6 +1,6 @@
 """The gradient noise scale, in anybody's training loop: torch and numpy, no Ray, no files.
 
-    from tuner.training.noise_scale import NoiseScale
+    from bcrit.tuner.training.noise_scale import NoiseScale
 
     noise = NoiseScale(model.parameters())
     for step, batch in enumerate(batches):
@@ -17,16 +17,16 @@ rate of plain SGD. b_simple = tr(Sigma) / |G|^2 and b_noise = tr(H Sigma) / (G'H
 2.8). Both are in the unit of the rows counted: examples, or tokens where a row is one.
 """
 
-from tuner.training.noise_scale.curvature import CurvedScale, measure_b_noise
-from tuner.training.noise_scale.exact import ExactScale, of_quadratic
-from tuner.training.noise_scale.examples import example_loss, mixing_layer, parameters_of
-from tuner.training.noise_scale.line_fit import LineFit, fit_line_search
-from tuner.training.noise_scale.line_search import LineSearch, line_search
-from tuner.training.noise_scale.monitor import NoiseScale
-from tuner.training.noise_scale.pair import two_batches, unbiased_pair
-from tuner.training.noise_scale.per_example import measure_b_simple
-from tuner.training.noise_scale.ratio import Ratio, SimpleScale
-from tuner.training.noise_scale.temperature import optimal_lr, temperature
+from bcrit.tuner.training.noise_scale.curvature import CurvedScale, measure_b_noise
+from bcrit.tuner.training.noise_scale.exact import ExactScale, of_quadratic
+from bcrit.tuner.training.noise_scale.examples import example_loss, mixing_layer, parameters_of
+from bcrit.tuner.training.noise_scale.line_fit import LineFit, fit_line_search
+from bcrit.tuner.training.noise_scale.line_search import LineSearch, line_search
+from bcrit.tuner.training.noise_scale.monitor import NoiseScale
+from bcrit.tuner.training.noise_scale.pair import two_batches, unbiased_pair
+from bcrit.tuner.training.noise_scale.per_example import measure_b_simple
+from bcrit.tuner.training.noise_scale.ratio import Ratio, SimpleScale
+from bcrit.tuner.training.noise_scale.temperature import optimal_lr, temperature
 
 __all__ = [
     # along training, from the micro-batches or ranks of each step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.training.noise_scale.ratio import MAX_BLOCKS, Ratio, fieller
+from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, Ratio, fieller
 
 Series = NDArray[np.float64]
 """One row a step: tr_sigma and g_sq, shape (n_steps, 2)."""

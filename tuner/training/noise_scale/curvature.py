@@ -30,10 +30,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad, vjp, vmap
 
-from tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
-from tuner.training.noise_scale.per_example import BlockSums, block_products, mean_covariance, simple_ratio
-from tuner.training.noise_scale.ratio import Ratio, fieller
-from tuner.training.noise_scale.temperature import temperature
+from bcrit.tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
+from bcrit.tuner.training.noise_scale.per_example import BlockSums, block_products, mean_covariance, simple_ratio
+from bcrit.tuner.training.noise_scale.ratio import Ratio, fieller
+from bcrit.tuner.training.noise_scale.temperature import temperature
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 Parameters = dict[str, Tensor]
 """Tensors by the names of `named_parameters`."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.training.noise_scale.line_search import LineSearch
-from tuner.training.noise_scale.pair import inverse_batch
-from tuner.training.noise_scale.ratio import MIN_BLOCKS, student
+from bcrit.tuner.training.noise_scale.line_search import LineSearch
+from bcrit.tuner.training.noise_scale.pair import inverse_batch
+from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS, student
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tuner.training.gradient import Gradient
+from bcrit.tuner.training.gradient import Gradient
 
 
 @dataclass(frozen=True, eq=False)

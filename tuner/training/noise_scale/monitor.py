@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 
-from tuner.training.noise_scale.blocks import Series, b_simple, moving_average
-from tuner.training.noise_scale.increments import Differences, Hooks, Increments, norms
-from tuner.training.noise_scale.pair import unbiased_pair
-from tuner.training.noise_scale.ranks import Shares
-from tuner.training.noise_scale.ratio import SimpleScale
+from bcrit.tuner.training.noise_scale.blocks import Series, b_simple, moving_average
+from bcrit.tuner.training.noise_scale.increments import Differences, Hooks, Increments, norms
+from bcrit.tuner.training.noise_scale.pair import unbiased_pair
+from bcrit.tuner.training.noise_scale.ranks import Shares
+from bcrit.tuner.training.noise_scale.ratio import SimpleScale
 
 _WINDOW = 1000  # steps; chosen, not studied: long enough for 20 blocks, short enough to follow a scale that grows
 

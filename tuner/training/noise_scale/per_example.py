@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import grad, vmap
 
-from tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
-from tuner.training.noise_scale.pair import unbiased_pair
-from tuner.training.noise_scale.ratio import Ratio, SimpleScale, fieller
+from bcrit.tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
+from bcrit.tuner.training.noise_scale.pair import unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import Ratio, SimpleScale, fieller
 
 
 def measure_b_simple(

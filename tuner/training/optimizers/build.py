@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from search_spaces.presets import EXTRAPOLATED
-from tuner.training.optimizers.classes import arguments, class_of, parameters_of
-from tuner.training.optimizers.muon import Muon, groups
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.tuner.training.optimizers.classes import arguments, class_of, parameters_of
+from bcrit.tuner.training.optimizers.muon import Muon, groups
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
 
 
 def build_optimizer(model: nn.Module | Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
@@ -30,8 +30,8 @@ def build_optimizer(model: nn.Module | Iterable[nn.Parameter], settings: Setting
             Both kinds hold for all parameters, as in PyTorch; only `lars` and `lamb` leave out biases and gains.
 
     Returns:
-        An optimizer whose learning rate the caller sets before every update (`tuner.training.schedule`). One that does
-        not exist, or that refuses a value, is a ValueError.
+        An optimizer whose learning rate the caller sets before every update (`bcrit.tuner.training.schedule`). One that
+        does not exist, or that refuses a value, is a ValueError.
     """
     name = EXTRAPOLATED.get(settings.optimizer, settings.optimizer)
     optimizer_class, names = class_of(name), parameters_of(name).names

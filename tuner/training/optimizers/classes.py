@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import torch
 
-from search_spaces.dimensions import Value
-from search_spaces.presets import EXTRAPOLATED, OPTIMIZERS, Parameters
-from tuner.training.optimizers.layerwise import Lamb, Lars
-from tuner.training.optimizers.muon import Muon
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS, Parameters
+from bcrit.tuner.training.optimizers.layerwise import Lamb, Lars
+from bcrit.tuner.training.optimizers.muon import Muon
 
 _OURS: Final[dict[str, type[torch.optim.Optimizer]]] = {
     "momentum": torch.optim.SGD,

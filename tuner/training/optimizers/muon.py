@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuner.training.optimizers.step import bare_step
+from bcrit.tuner.training.optimizers.step import bare_step
 
 
 def groups(model: nn.Module | Iterable[nn.Parameter]) -> list[dict[str, Any]]:

@@ -8,7 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from tuner.training.policy_gradient.environments import ACTIONS, ENVIRONMENTS, Environments, as_tensor, sampled, stream
+from bcrit.tuner.training.policy_gradient.environments import (
+    ACTIONS,
+    ENVIRONMENTS,
+    Environments,
+    as_tensor,
+    sampled,
+    stream,
+)
 
 _SEED = 2**32  # of every run's evaluation; a run's own seed is smaller
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tuner.training.policy_gradient.environments import (
+from bcrit.tuner.training.policy_gradient.environments import (
     ACTIONS,
     ENVIRONMENTS,
     Environments,

@@ -8,15 +8,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from search_spaces.presets import AVERAGED
-from tuner.training.averaging import build_average
-from tuner.training.policy_gradient.advantages import advantages
-from tuner.training.policy_gradient.episodes import Episodes
-from tuner.training.policy_gradient.loss import Coefficients, losses
-from tuner.training.policy_gradient.rollouts import Rollout, Rollouts
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
-from tuner.training.stepper import build_stepper
+from bcrit.search_spaces.presets import AVERAGED
+from bcrit.tuner.training.averaging import build_average
+from bcrit.tuner.training.policy_gradient.advantages import advantages
+from bcrit.tuner.training.policy_gradient.episodes import Episodes
+from bcrit.tuner.training.policy_gradient.loss import Coefficients, losses
+from bcrit.tuner.training.policy_gradient.rollouts import Rollout, Rollouts
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.stepper import build_stepper
 
 METRIC = "val_return"
 _TINY = 1e-8  # beside the advantages' deviation, as in OpenAI's baselines
@@ -99,7 +99,7 @@ class PolicyGradientRun:
         return tuple(part.transpose(0, 1).flatten(0, 1) for part in parts)
 
     def _gradient(self, rows: tuple[Tensor, ...], indices: Tensor) -> None:
-        """The mean gradient over these rows (see `tuner.training.gradient`)."""
+        """The mean gradient over these rows (see `bcrit.tuner.training.gradient`)."""
         observations, actions, found, returns, weights = (part.index_select(0, indices) for part in rows)
         logits, values = self._model(observations)
         loss = (weights * losses(logits, values, actions, found, returns, self._coefficients)).mean()

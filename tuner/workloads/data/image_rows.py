@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.columns import find_column
-from tuner.workloads.data.library import Rows
-from tuner.workloads.data.pixels import to_pixels
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.columns import find_column
+from bcrit.tuner.workloads.data.library import Rows
+from bcrit.tuner.workloads.data.pixels import to_pixels
 
 Pieces = Iterable[tuple[NDArray[np.uint8], NDArray[np.int64]]]
 """Images, shape (k, channels, height, width), and their labels, shape (k,), some at a time."""

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.workloads.data.cache import Writer, converted
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.columns import USUAL
-from tuner.workloads.data.holdout import held_out, split_at_random
-from tuner.workloads.data.idx import IdxPair, idx_splits, read_pair
-from tuner.workloads.data.image_rows import PIECE, Pieces, image_pieces
-from tuner.workloads.data.library import Rows, open_splits
-from tuner.workloads.data.source import HubName, LocalFiles, find_source
+from bcrit.tuner.workloads.data.cache import Writer, converted
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.columns import USUAL
+from bcrit.tuner.workloads.data.holdout import held_out, split_at_random
+from bcrit.tuner.workloads.data.idx import IdxPair, idx_splits, read_pair
+from bcrit.tuner.workloads.data.image_rows import PIECE, Pieces, image_pieces
+from bcrit.tuner.workloads.data.library import Rows, open_splits
+from bcrit.tuner.workloads.data.source import HubName, LocalFiles, find_source
 
 
 @dataclass(frozen=True)

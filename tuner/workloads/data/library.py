@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from tuner.workloads.data.choice import DataChoice
-from tuner.workloads.data.source import HubName, LocalFiles
+from bcrit.tuner.workloads.data.choice import DataChoice
+from bcrit.tuner.workloads.data.source import HubName, LocalFiles
 
 Row = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.choice import ImageChoice
 
 _MODES = {1: "L", 3: "RGB"}
 

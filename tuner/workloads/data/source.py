@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tuner.workloads.data.choice import DataChoice
+from bcrit.tuner.workloads.data.choice import DataChoice
 
 
 @dataclass(frozen=True)

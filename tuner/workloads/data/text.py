@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.workloads.data.choice import TextChoice
-from tuner.workloads.data.columns import find_column
-from tuner.workloads.data.library import TABLES, Rows, open_splits
-from tuner.workloads.data.source import HubName, LocalFiles
+from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.columns import find_column
+from bcrit.tuner.workloads.data.library import TABLES, Rows, open_splits
+from bcrit.tuner.workloads.data.source import HubName, LocalFiles
 
 _PIECE = 1 << 20  # characters at a time; chosen, not studied
 _SPLIT = re.compile(r"(?:^|[._-])(train|validation|valid|val|dev|test)(?:[._-]|$)", re.IGNORECASE)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.workloads.data.cache import Writer, converted
-from tuner.workloads.data.choice import TextChoice
-from tuner.workloads.data.source import LocalFiles, find_source
-from tuner.workloads.data.text import Texts, text_splits
+from bcrit.tuner.workloads.data.cache import Writer, converted
+from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.source import LocalFiles, find_source
+from bcrit.tuner.workloads.data.text import Texts, text_splits
 
 _PIECE = 1 << 22  # tokens renumbered at a time; chosen, not studied
 

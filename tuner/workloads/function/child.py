@@ -28,9 +28,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from tuner.training.gpu import prepare_gpu
-from tuner.training.trial import blame
-from tuner.workloads.function.config import Config
+from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.trial import blame
+from bcrit.tuner.workloads.function.config import Config
 
 GO: Final = b"go"
 STOP: Final = b"stop"
@@ -214,7 +214,7 @@ def _end_with_parent() -> None:
 
 def _fork_is_unsafe() -> bool:
     """Whether the module left threads or CUDA behind when it was imported, which do not survive a fork."""
-    from tuner.workloads.function import preload
+    from bcrit.tuner.workloads.function import preload
 
     cuda_was_used: Callable[[], bool] = getattr(torch.cuda, "_is_in_bad_fork", lambda: False)
     return not preload.fork_is_safe or cuda_was_used()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tuner.training.evaluation import next_evaluation
-from tuner.training.schedule import learning_rate
-from tuner.training.settings import Settings
+from bcrit.tuner.training.evaluation import next_evaluation
+from bcrit.tuner.training.schedule import learning_rate
+from bcrit.tuner.training.settings import Settings
 
 
 class Config(Mapping[str, Any]):
@@ -59,7 +59,7 @@ class Config(Mapping[str, Any]):
         return f"Config({self._facts!r}, resolution={self._resolution})"
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of the update that follows `step` updates, by `tuner.training.schedule.learning_rate`.
+        """The learning rate of the update after `step` updates, by `bcrit.tuner.training.schedule.learning_rate`.
 
         Args:
             step: optimizer updates made; the first update has step 0.

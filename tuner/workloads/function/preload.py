@@ -21,7 +21,7 @@ def _load() -> bool:
     """Import the user's module; returns whether a fork is safe afterwards."""
     import torch  # survives a fork
 
-    from tuner.workloads.function.child import load
+    from bcrit.tuner.workloads.function.child import load
 
     torch.optim.SGD([torch.zeros(1)], lr=0.0)  # the first optimizer of a process loads much more of PyTorch: 1.5 s
     if VARIABLE in os.environ:

@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from search_spaces.outcome import Outcome
-from tuner.training.reported import Ended, Report, Returned
-from tuner.workloads.function import child, preload
-from tuner.workloads.function.reading import read_report
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.training.reported import Ended, Report, Returned
+from bcrit.tuner.workloads.function import child, preload
+from bcrit.tuner.workloads.function.reading import read_report
 
 # How long a function that was told to stop may clean up before it is killed. Chosen, not studied.
 GRACE_SECONDS = 5.0

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from search_spaces.outcome import Outcome
-from search_spaces.tables import MEASUREMENTS
-from tuner.training.reported import Ended, Report
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.training.reported import Ended, Report
 
 _TOO_MANY: Final = 2**63  # for the tables' 64 bits
 

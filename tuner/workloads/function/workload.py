@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from search_spaces.options import Resources
-from search_spaces.target import Direction
-from tuner.training.reported import Reported
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.reported import Reported
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits
 
 OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps")
 """Settings that every trial has, whatever the space and the options are."""
@@ -114,9 +114,9 @@ def start(
     Returns:
         Its reports.
     """
-    from tuner.workloads.function.child import Call  # it loads PyTorch
-    from tuner.workloads.function.config import settings_of
-    from tuner.workloads.function.process import FunctionProcess
+    from bcrit.tuner.workloads.function.child import Call  # it loads PyTorch
+    from bcrit.tuner.workloads.function.config import settings_of
+    from bcrit.tuner.workloads.function.process import FunctionProcess
 
     call = Call(
         name=function.name,

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.models.catalogue import read_model
-from tuner.workloads.options import Width, Widths
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.models.catalogue import read_model
+from bcrit.tuner.workloads.options import Width, Widths
 
 
 class ActorCritic(nn.Module):

@@ -9,8 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.options import Width, Widths
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.options import Width, Widths
 
 
 class AutoencoderSize(Frozen):

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from search_spaces.options import Frozen
-from tuner.workloads.options import read_choice
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.options import read_choice
 
 Model = TypeVar("Model", bound=Frozen)
 

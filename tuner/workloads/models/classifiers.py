@@ -8,14 +8,14 @@ from typing import Any, ClassVar, Final
 
 from torch import nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.models.catalogue import read_model
-from tuner.workloads.models.fully_connected import fully_connected
-from tuner.workloads.models.normalisation import Normalisation
-from tuner.workloads.models.resnet import resnet_8, resnet_50
-from tuner.workloads.models.simple_cnn import simple_cnn
-from tuner.workloads.models.vgg import vgg_11
-from tuner.workloads.options import Width, Widths
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.models.catalogue import read_model
+from bcrit.tuner.workloads.models.fully_connected import fully_connected
+from bcrit.tuner.workloads.models.normalisation import Normalisation
+from bcrit.tuner.workloads.models.resnet import resnet_8, resnet_50
+from bcrit.tuner.workloads.models.simple_cnn import simple_cnn
+from bcrit.tuner.workloads.models.vgg import vgg_11
+from bcrit.tuner.workloads.options import Width, Widths
 
 
 class Classifier(Frozen):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from tuner.workloads.models.normalisation import Normalisation
+from bcrit.tuner.workloads.models.normalisation import Normalisation
 
 
 def fully_connected(

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from torch import nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.models.catalogue import read_model
-from tuner.workloads.models.lstm import LSTMLanguageModel, LSTMSize
-from tuner.workloads.models.transformer import TransformerLanguageModel, TransformerSize
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.models.catalogue import read_model
+from bcrit.tuner.workloads.models.lstm import LSTMLanguageModel, LSTMSize
+from bcrit.tuner.workloads.models.transformer import TransformerLanguageModel, TransformerSize
 
 LanguageModelSize = LSTMSize | TransformerSize
 

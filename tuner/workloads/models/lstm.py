@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.options import Dropout, Width
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.options import Dropout, Width
 
 
 class LSTMSize(Frozen):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 Normalisation = Callable[[int], nn.Module]
 """Makes the layer that follows a convolution of this many channels, or a linear layer of this many units."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tuner.workloads.models.normalisation import Normalisation
+from bcrit.tuner.workloads.models.normalisation import Normalisation
 
 
 class BasicBlock(nn.Module):

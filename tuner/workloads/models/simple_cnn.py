@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tuner.workloads.models.pooling import HalvingMaxPool
+from bcrit.tuner.workloads.models.pooling import HalvingMaxPool
 
 
 def simple_cnn(

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from search_spaces.options import Frozen
-from tuner.workloads.options import Dropout, Width
+from bcrit.search_spaces.options import Frozen
+from bcrit.tuner.workloads.options import Dropout, Width
 
 
 class TransformerSize(Frozen):

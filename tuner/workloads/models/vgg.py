@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from tuner.workloads.models.normalisation import Normalisation
-from tuner.workloads.models.pooling import HalvingMaxPool
+from bcrit.tuner.workloads.models.normalisation import Normalisation
+from bcrit.tuner.workloads.models.pooling import HalvingMaxPool
 
 _STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 

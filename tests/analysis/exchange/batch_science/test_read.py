@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyze import analyze
-from analysis.exchange.batch_science.read import import_batch_science
-from analysis.exchange.write_run import Census, write_run
-from analysis.run_folder import RunFolder
-from search_spaces.dimensions import Choice, Integer, Linear, Log, ReverseLog
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.exchange.batch_science.read import import_batch_science
+from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log, ReverseLog
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.trees import HEADER, TARGET, Tree, rows, slow_first_crossing
 
 

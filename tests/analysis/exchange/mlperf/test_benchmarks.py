@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.exchange.mlperf.benchmarks import BENCHMARKS, Benchmark, Counted, as_told, benchmark_of
-from search_spaces.problems import InputError
-from search_spaces.target import Direction, Target
+from bcrit.analysis.exchange.mlperf.benchmarks import BENCHMARKS, Benchmark, Counted, as_told, benchmark_of
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Direction, Target
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: f"{b.name}-{'.'.join(map(str, b.since))}")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.exchange.mlperf.points import read_points
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.mlperf.points import read_points
+from bcrit.search_spaces.problems import InputError
 
 GOOD = {"Benchmark": "bert", "BS": 256, "Hyperparams": {}, "Epochs to converge": [1, 2.5]}
 

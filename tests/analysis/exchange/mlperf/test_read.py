@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.exchange.mlperf.benchmarks import Counted
-from analysis.exchange.mlperf.read import evaluation_interval, import_mlperf
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.mlperf.benchmarks import Counted
+from bcrit.analysis.exchange.mlperf.read import evaluation_interval, import_mlperf
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import EVIL, written
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis.analyze import analyze
-from analysis.exchange.tables.mapping import Mapped, read_mapping
-from analysis.exchange.tables.read import import_table
-from analysis.exchange.write_run import Census, write_run
-from analysis.run_folder import RunFolder
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS
-from search_spaces.target import Target
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.exchange.tables.mapping import Mapped, read_mapping
+from bcrit.analysis.exchange.tables.read import import_table
+from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.target import Target
 
 TARGET = Target.model_validate("loss < 1")
 GUESS = Mapped()

@@ -14,18 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analysis.analyze import analyze
-from analysis.exchange.batch_science.export import export_batch_science
-from analysis.exchange.batch_science.read import import_batch_science
-from analysis.exchange.imported_run import ImportedRun
-from analysis.exchange.tables.run_tables import export_tables, import_tables
-from analysis.exchange.write_run import write_run
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.tables import MEASUREMENTS, TRIALS, Table
-from search_spaces.target import Target
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.exchange.batch_science.export import export_batch_science
+from bcrit.analysis.exchange.batch_science.read import import_batch_science
+from bcrit.analysis.exchange.imported_run import ImportedRun
+from bcrit.analysis.exchange.tables.run_tables import export_tables, import_tables
+from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.trees import TARGET, Tree, slow_first_crossing
 
 SPACE: dict[str, Any] = {
@@ -150,8 +150,8 @@ def test_what_goes_out_comes_back(
 def test_measurements_come_back_piece_by_piece_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["csv", "parquet"]
 ) -> None:
-    monkeypatch.setattr("analysis.exchange.tables.batches.BLOCK", 1 << 12)
-    monkeypatch.setattr("analysis.exchange.tables.batches.ROWS", 50)
+    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 1 << 12)
+    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.ROWS", 50)
     values = np.random.default_rng(0).standard_normal(900)
     special = [None, math.nan, -math.inf, -0.0, 5e-324]
     trials = [{**ONE[0][0], "trial_id": f"b4-{i}", "number": i} for i in range(3)]

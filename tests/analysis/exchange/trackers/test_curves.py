@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.curves import curve, ending
-from analysis.exchange.trackers.names import Names
-from analysis.exchange.trackers.run import SECONDS, LoggedRun
-from search_spaces.outcome import Outcome
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.curves import curve, ending
+from bcrit.analysis.exchange.trackers.names import Names
+from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun
+from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.exchange.planted import READING, TARGET
 
 NAMES = Names("batch_size", None, "step")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from analysis.exchange.trackers.names import Names, Reading, find_names, listed
-from analysis.exchange.trackers.run import LoggedRun
-from search_spaces.problems import InputError
+from bcrit.analysis.exchange.trackers.names import Names, Reading, find_names, listed
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.search_spaces.problems import InputError
 from tests.analysis.exchange.planted import READING, TARGET
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.optuna_space import parameter_value, searched
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.optuna_space import parameter_value, searched
 
 
 @pytest.mark.parametrize(

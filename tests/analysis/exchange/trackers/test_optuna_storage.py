@@ -14,11 +14,11 @@ import pytest
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from analysis.exchange.trackers.optuna_storage import StudyChoice, import_optuna
-from search_spaces.dimensions import Choice, Integer, Linear, Log
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.trackers.optuna_storage import StudyChoice, import_optuna
+from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, written
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from analysis.exchange.trackers.ray_results import import_ray
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.trackers.ray_results import import_ray
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, steps, written
 
 SETTINGS = {

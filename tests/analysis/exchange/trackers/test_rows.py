@@ -6,10 +6,10 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.rows import measurements_of, stages
-from analysis.exchange.trackers.run import LoggedRun
-from analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.rows import measurements_of, stages
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.analysis.exchange.trackers.studies import import_logged
 from tests.analysis.exchange.planted import READING, curve
 
 

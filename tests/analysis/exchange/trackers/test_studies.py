@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis.exchange.imported_run import Notes
-from analysis.exchange.trackers.run import LoggedRun
-from analysis.exchange.trackers.studies import import_logged
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.imported_run import Notes
+from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import B_CRIT, READING, SIZES, curve, written
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from analysis.exchange.trackers.wandb_export import import_wandb
-from search_spaces.outcome import Outcome
-from search_spaces.problems import InputError
-from search_spaces.target import Target
+from bcrit.analysis.exchange.trackers.wandb_export import import_wandb
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, written
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from analysis.analyze import RunAnalysis
-from analysis.comparison import Comparison, StepsTable, compare
-from analysis.report.comparison import GENERATOR, build_comparison
+from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.comparison import Comparison, StepsTable, compare
+from bcrit.analysis.report.comparison import GENERATOR, build_comparison
 from tests.analysis.comparison.made_up import run, table
 from tests.analysis.report.runs import EVIL
 

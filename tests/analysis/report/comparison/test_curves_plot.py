@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis.report.comparison.curves_plot import MOST_BANDS, collapse_plot, curves_plot
-from analysis.report.figure import Trace
+from bcrit.analysis.report.comparison.curves_plot import MOST_BANDS, collapse_plot, curves_plot
+from bcrit.analysis.report.figure import Trace
 from tests.analysis.comparison.made_up import labelled, table
 
 A = labelled("a", table("a", 100, 64))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.report.comparison.marks import mark
+from bcrit.analysis.report.comparison.marks import mark
 
 
 def test_twelve_runs_have_twelve_looks_and_neighbours_share_nothing() -> None:

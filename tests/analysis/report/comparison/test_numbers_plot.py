@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.report.comparison.numbers_plot import numbers_plot
-from analysis.report.figure import Trace
+from bcrit.analysis.report.comparison.numbers_plot import numbers_plot
+from bcrit.analysis.report.figure import Trace
 from tests.analysis.comparison.made_up import labelled, table
 
 A = labelled("a", table("a", 100, 64, noise=0.03, seed=1))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from analysis.comparison import compare
-from analysis.comparison.source import Estimate
-from analysis.report.comparison import tables
+from bcrit.analysis.comparison import compare
+from bcrit.analysis.comparison.source import Estimate
+from bcrit.analysis.report.comparison import tables
 from tests.analysis.comparison.made_up import run, table
 
 FOUND = compare([run("a"), run("b", "momentum", s_min=80, b_crit=90, seed=1)])

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training.batch_schedule import Accumulation
-from tuner.training.batch_schedule.accumulation import MOST_PIECES
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.training.batch_schedule import Accumulation
+from bcrit.tuner.training.batch_schedule.accumulation import MOST_PIECES
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 N = 2000
 INPUTS = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))

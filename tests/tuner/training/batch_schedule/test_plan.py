@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tuner.training.batch_schedule import BatchPlan, ByNoise, Decision, Fixed, State, TunedRates
+from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Decision, Fixed, State, TunedRates
 
 RATES = TunedRates((8, 64), (0.1, 0.8))
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from search_spaces.options import Probes
+from bcrit.search_spaces.options import Probes
+from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.supervised import SupervisedRun
 from tests.tuner.landscape.small import Blobs
-from tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
-from tuner.training.settings import Settings
-from tuner.training.supervised import SupervisedRun
 
 PLAIN = Settings(
     12, 3, "momentum", {"lr": 0.3, "momentum": 0.9, "schedule": "linear", "end_factor": 0.1, "decay_steps": 9}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.training.batch_schedule import GreedyRates, State, TunedRates
+from bcrit.tuner.training.batch_schedule import GreedyRates, State, TunedRates
 
 NOW = State(0, 0)
 TABLE = TunedRates((8, 32, 128), (0.1, 0.4, 0.3))

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tuner.training.batch_schedule import RunningNoise
+from bcrit.tuner.training.batch_schedule import RunningNoise
 
 
 def after(pairs: list[tuple[float, float]]) -> float | None:

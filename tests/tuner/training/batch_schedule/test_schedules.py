@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from tuner.training.batch_schedule import ByNoise, Fixed, Ramp, State
+from bcrit.tuner.training.batch_schedule import ByNoise, Fixed, Ramp, State
 
 R16 = ByNoise(16.0, low=8, high=256)
 

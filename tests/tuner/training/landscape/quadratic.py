@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from tuner.training.landscape.surface import Examples, Floats, LossSurface
+from bcrit.tuner.training.landscape.surface import Examples, Floats, LossSurface
 
 
 class Quadratic(nn.Module):

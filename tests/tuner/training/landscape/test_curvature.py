@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from bcrit.tuner.training.landscape.curvature import Eigenvalues, eigenvalues, trace
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
-from tuner.training.landscape.curvature import Eigenvalues, eigenvalues, trace
-from tuner.training.landscape.surface import Floats, LossSurface
 
 
 def surface(normalised: bool = False, dtype: torch.dtype | None = torch.float64) -> LossSurface:

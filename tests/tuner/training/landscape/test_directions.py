@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.training.landscape import directions
-from tuner.training.landscape.directions import coordinates, random_directions
-from tuner.training.landscape.surface import Floats
+from bcrit.tuner.training.landscape import directions
+from bcrit.tuner.training.landscape.directions import coordinates, random_directions
+from bcrit.tuner.training.landscape.surface import Floats
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.standard_normal(30)

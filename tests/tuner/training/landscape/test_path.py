@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from bcrit.tuner.training.landscape.batch_statistics import recompute_batch_statistics
+from bcrit.tuner.training.landscape.path import ALPHAS, interpolate
 from tests.tuner.training.landscape.quadratic import Quadratic, assert_untouched, examples, network
-from tuner.training.landscape.batch_statistics import recompute_batch_statistics
-from tuner.training.landscape.path import ALPHAS, interpolate
 
 INPUTS, TARGETS = examples()
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
-from tuner.training.landscape.surface import Floats, LossSurface
 
 CROSS_ENTROPY = nn.functional.cross_entropy
 

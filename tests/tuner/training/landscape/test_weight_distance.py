@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from bcrit.tuner.training.landscape.weight_distance import WeightDistance, log_spaced
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network
-from tuner.training.landscape.weight_distance import WeightDistance, log_spaced
 
 
 def test_distances_are_those_of_copies_that_were_kept_by_hand() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training.noise_scale import example_loss, measure_b_noise, measure_b_simple, parameters_of
+from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, measure_b_simple, parameters_of
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
 G = C * W

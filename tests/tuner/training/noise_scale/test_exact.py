@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.training.noise_scale.exact import of_quadratic
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
-from tuner.workloads.second_moments import MOMENTS
+from bcrit.tuner.training.noise_scale.exact import of_quadratic
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.second_moments import MOMENTS
 
 
 def test_isotropic_curvature_makes_both_scales_one() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.training.noise_scale.examples import blocks_of, example_loss, parameters_of
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.training.noise_scale.examples import blocks_of, example_loss, parameters_of
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
-from tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 
 def network(dtype: torch.dtype = torch.float64) -> nn.Sequential:

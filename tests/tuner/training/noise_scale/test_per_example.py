@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.training.noise_scale import Ratio, example_loss, measure_b_simple, parameters_of
-from tuner.training.noise_scale.pair import unbiased_pair
+from bcrit.tuner.training.noise_scale import Ratio, example_loss, measure_b_simple, parameters_of
+from bcrit.tuner.training.noise_scale.pair import unbiased_pair
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
 G_SQ = float((C * W).square().sum())

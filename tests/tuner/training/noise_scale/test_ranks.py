@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.training.noise_scale import NoiseScale
+from bcrit.tuner.training.noise_scale import NoiseScale
 
 ROOT = Path(__file__).parents[4]
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[4]
 RANK = """
 import sys, torch, numpy as np
 from torch import distributed as dist, nn
-from tuner.training.noise_scale import NoiseScale
+from bcrit.tuner.training.noise_scale import NoiseScale
 rank, folder, uneven = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "uneven"
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)

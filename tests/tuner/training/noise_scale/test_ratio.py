@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from tuner.training.noise_scale.ratio import Ratio, fieller, student
+from bcrit.tuner.training.noise_scale.ratio import Ratio, fieller, student
 
 
 def of_blocks(blocks: NDArray[np.float64], level: float = 0.95) -> Ratio:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
-from tuner.training.optimizers import build_optimizer
-from tuner.training.settings import Settings
+from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
+from bcrit.tuner.training.optimizers import build_optimizer
+from bcrit.tuner.training.settings import Settings
 
 CURVATURE = torch.tensor([1.0, 0.3], dtype=torch.float64)
 START = (2.0, -1.0)

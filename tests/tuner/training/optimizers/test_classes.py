@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
-from tuner.training.optimizers.classes import arguments, class_of, keywords_of, parameters_of
+from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
+from bcrit.tuner.training.optimizers.classes import arguments, class_of, keywords_of, parameters_of
 
 REFUSED = {"lbfgs", "sparseadam", "optimizer"}
 TORCH = sorted(

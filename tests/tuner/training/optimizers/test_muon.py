@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from search_spaces.dimensions import Value
-from tuner.training.optimizers import build_optimizer
-from tuner.training.optimizers.muon import groups
-from tuner.training.settings import Settings
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.optimizers import build_optimizer
+from bcrit.tuner.training.optimizers.muon import groups
+from bcrit.tuner.training.settings import Settings
 
 
 def language_model(tied: bool) -> Any:

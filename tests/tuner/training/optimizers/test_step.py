@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.dimensions import Value
-from tuner.training.optimizers import bare_step, build_optimizer
-from tuner.training.settings import Settings
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.optimizers import bare_step, build_optimizer
+from bcrit.tuner.training.settings import Settings
 
 NEEDS: dict[str, dict[str, Value]] = {
     "momentum": {"momentum": 0.9},

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from bcrit.tuner.training.policy_gradient.episodes import Episodes
 from tests.tuner.training.policy_gradient.made_up import Counting, Linear
-from tuner.training.policy_gradient.episodes import Episodes
 
 CPU = torch.device("cpu")
 

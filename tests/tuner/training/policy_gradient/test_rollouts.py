@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
+from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
 from tests.tuner.training.policy_gradient.made_up import Counting, Linear
-from tuner.training.policy_gradient.rollouts import Rollouts
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from search_spaces.dimensions import Value
+from bcrit.search_spaces.dimensions import Value
+from bcrit.tuner.training.policy_gradient.episodes import Episodes
+from bcrit.tuner.training.policy_gradient.loss import Coefficients
+from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
+from bcrit.tuner.training.policy_gradient.run import PolicyGradientRun
+from bcrit.tuner.training.settings import Settings
 from tests.tuner.training.policy_gradient.made_up import Counting
-from tuner.training.policy_gradient.episodes import Episodes
-from tuner.training.policy_gradient.loss import Coefficients
-from tuner.training.policy_gradient.rollouts import Rollouts
-from tuner.training.policy_gradient.run import PolicyGradientRun
-from tuner.training.settings import Settings
 
 CPU = torch.device("cpu")
 GIVEN = Coefficients(gamma=0.9, gae_lambda=1.0, value=0.5, entropy=0.01)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.workloads.data.cache import Converted, Writer, cache_folder, converted
+from bcrit.tuner.workloads.data.cache import Converted, Writer, cache_folder, converted
 
 
 def write(writer: Writer) -> dict[str, int]:
@@ -113,7 +113,7 @@ def test_the_users_cache_folder_follows_the_xdg_specification(monkeypatch: pytes
 PROCESS = """
 import sys, time, numpy as np
 from pathlib import Path
-from tuner.workloads.data.cache import converted
+from bcrit.tuner.workloads.data.cache import converted
 def write(writer):
     Path(sys.argv[2]).open("a").write("converted\\n")
     time.sleep(0.3)

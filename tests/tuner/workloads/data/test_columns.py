@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tuner.workloads.data.columns import find_column
+from bcrit.tuner.workloads.data.columns import find_column
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.workloads.data.holdout import held_out, split_at_random
+from bcrit.tuner.workloads.data.holdout import held_out, split_at_random
 
 
 def test_shallues_division_of_mnist_is_the_default() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bcrit.tuner.workloads.data.idx import IdxPair, idx_splits, read_idx, read_pair
 from tests.tuner.workloads.files import idx_bytes, write_idx
-from tuner.workloads.data.idx import IdxPair, idx_splits, read_idx, read_pair
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 

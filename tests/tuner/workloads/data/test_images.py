@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.images import ImageSet, load_images
 from tests.tuner.workloads.files import write_idx
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.images import ImageSet, load_images
 
 
 def load(source: Path, cache: Path, **options: Any) -> ImageSet:
@@ -67,7 +67,7 @@ def test_the_second_use_reads_no_source_and_gives_the_same_bytes(
 ) -> None:
     write_idx(tmp_path / "data")
     first = load(tmp_path / "data", tmp_path / "cache")
-    monkeypatch.setattr("tuner.workloads.data.images.read_pair", None)
+    monkeypatch.setattr("bcrit.tuner.workloads.data.images.read_pair", None)
     again = load(tmp_path / "data", tmp_path / "cache")
     np.testing.assert_array_equal(again.train_images, first.train_images)
     assert isinstance(again.train_images, np.memmap)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bcrit.tuner.workloads.data.choice import ImageChoice, TextChoice
+from bcrit.tuner.workloads.data.images import ImageSet, load_images
+from bcrit.tuner.workloads.data.tokens import load_tokens
 from tests.tuner.workloads.files import pictures, write_text
-from tuner.workloads.data.choice import ImageChoice, TextChoice
-from tuner.workloads.data.images import ImageSet, load_images
-from tuner.workloads.data.tokens import load_tokens
 
 if not os.environ.get("REQUIRE_ALL_DEPS"):
     pytest.importorskip("datasets", reason="the extra 'data' is not installed")

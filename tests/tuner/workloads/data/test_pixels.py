@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.workloads.data.choice import ImageChoice
-from tuner.workloads.data.pixels import to_pixels
+from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.pixels import to_pixels
 
 if not os.environ.get("REQUIRE_ALL_DEPS"):
     pytest.importorskip("PIL", reason="the extra 'data' is not installed")

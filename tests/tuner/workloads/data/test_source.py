@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.workloads.data.choice import DataChoice
-from tuner.workloads.data.source import HubName, LocalFiles, find_source
+from bcrit.tuner.workloads.data.choice import DataChoice
+from bcrit.tuner.workloads.data.source import HubName, LocalFiles, find_source
 
 
 def local(source: str | Path) -> LocalFiles:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.workloads.data.choice import TextChoice
-from tuner.workloads.data.tokens import TokenSet, load_tokens
+from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.tokens import TokenSet, load_tokens
 
 
 def load(source: Path, cache: Path, **options: Any) -> TokenSet:

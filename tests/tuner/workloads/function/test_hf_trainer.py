@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.load import read_yaml
-from tuner.check import check_experiment
-from tuner.training.settings import Settings
-from tuner.training.trial import Limits, Measurement, Trial
-from tuner.workloads.function.workload import TrainingFunction, start
+from bcrit.search_spaces.load import read_yaml
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Measurement, Trial
+from bcrit.tuner.workloads.function.workload import TrainingFunction, start
 
 pytest.importorskip("transformers", reason="pip install transformers accelerate")
 pytest.importorskip("accelerate", reason="pip install transformers accelerate")

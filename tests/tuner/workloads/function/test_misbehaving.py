@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from analysis.analyze import analyze
-from analysis.run_folder import RunFolder
-from search_spaces.experiment import Experiment
-from search_spaces.outcome import Outcome
-from search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.analysis.analyze import analyze
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.session import run
 from tests.tuner.workloads.function import misbehaving
 from tests.tuner.workloads.function.misbehaving import BEHAVIOURS
-from tuner.check import check_experiment
-from tuner.session import run
 
 NAME = "tests.tuner.workloads.function.misbehaving:train"
 SILENCE = 25

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tuner.training.reported import Ended, Report, Returned
-from tuner.workloads.function.child import Call
-from tuner.workloads.function.process import FunctionProcess
+from bcrit.tuner.training.reported import Ended, Report, Returned
+from bcrit.tuner.workloads.function.child import Call
+from bcrit.tuner.workloads.function.process import FunctionProcess
 
 ROOT = Path(__file__).parents[4]
 HERE = "tests.tuner.workloads.function"

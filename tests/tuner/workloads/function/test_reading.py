@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from tuner.training.reported import Ended, Report
-from tuner.workloads.function.child import _number
-from tuner.workloads.function.reading import read_report
+from bcrit.tuner.training.reported import Ended, Report
+from bcrit.tuner.workloads.function.child import _number
+from bcrit.tuner.workloads.function.reading import read_report
 
 BEFORE = Report(2, None, train_seconds=1.0, evaluate_seconds=0.0, metrics={})  # 16 examples at batch size 8
 

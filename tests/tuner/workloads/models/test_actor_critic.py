@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tuner.workloads.models.actor_critic import Sizes, read_actor_critic
+from bcrit.tuner.workloads.models.actor_critic import Sizes, read_actor_critic
 
 
 def n_parameters(sizes: Sizes, shape: tuple[int, ...], n_actions: int) -> int:

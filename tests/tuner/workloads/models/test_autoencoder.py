@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
+from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
 
 SIZE = AutoencoderSize(filters=(2, 3), hidden=5, code=4)
 SHAPE = (1, 8, 8)

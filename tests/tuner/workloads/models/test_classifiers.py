@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.workloads.models.classifiers import PRESETS, read_classifier
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
-from tuner.workloads.models.normalisation import batch_normalisation
+from bcrit.tuner.workloads.models.classifiers import PRESETS, read_classifier
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.normalisation import batch_normalisation
 
 MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 SHAPES = {"maps": (12, 3, 4, 5), "vectors": (12, 3)}
 

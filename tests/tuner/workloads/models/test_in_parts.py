@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tuner.workloads.models.in_parts import InParts
+from bcrit.tuner.workloads.models.in_parts import InParts
 
 
 class Watched(nn.Module):

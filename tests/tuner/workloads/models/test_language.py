@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.workloads.models.language import PRESETS, build_language_model, read_language_model
-from tuner.workloads.models.transformer import Block, TransformerSize, sinusoids
+from bcrit.tuner.workloads.models.language import PRESETS, build_language_model, read_language_model
+from bcrit.tuner.workloads.models.transformer import Block, TransformerSize, sinusoids
 
 N_KINDS, LENGTH = 100, 16
 

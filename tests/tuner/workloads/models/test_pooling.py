@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.workloads.models.pooling import HalvingMaxPool
+from bcrit.tuner.workloads.models.pooling import HalvingMaxPool
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 8, 8), (3, 2, 9, 7), (1, 1, 2, 3), (5, 4, 28, 28)], ids=str)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from tuner.workloads.models.standardise import Standardise
+from bcrit.tuner.workloads.models.standardise import Standardise
 
 
 def test_bytes_get_mean_0_and_variance_1_in_each_channel() -> None:
