@@ -10,8 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from analysis.run_folder import RunFolder
-from search_spaces.tables import TRIALS
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.search_spaces.tables import TRIALS
 from tests.bcrit.command import command
 from tests.processes import below
 
