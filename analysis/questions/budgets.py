@@ -16,6 +16,7 @@ from bcrit.analysis.report.figure import Figure, Trace, figure
 from bcrit.analysis.report.labels import hover, label, value_text
 from bcrit.analysis.report.palette import viridis
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import duration, readable
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _MARKS = {Status.COVERED.value: "", Status.CUT.value: " *", Status.STOPPED.value: " +"}  # behind a value in a table
@@ -50,7 +51,8 @@ def ask(
             "and stopped there."
         )
         parts.append(Plot(f"budgets-{resource.value}", _plot(budgets, resource, cells, unit), caption))
-        heading = f"Best {budgets.metric} when {words} is limited"
+        within_what = {Resource.STEPS: "... steps", Resource.HOURS: "a time of ..."}.get(resource, f"... {unit}")
+        heading = f"Best {budgets.metric} within {within_what}"
         parts.append(Rows(heading, _table(budgets, resource, cells, unit), folded=True, brief=True))
     sentences = (*budgets.sentences, f"In the tables {_KEY}")
     facts, some = budgets.to_json(), bool(parts)
@@ -112,7 +114,8 @@ def _table(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit:
         "none" if v.winner is None else f"{v.winner:,}" + ("" if v.share is None else f" ({v.share:.0%})")
         for v in verdicts
     )
-    head = (f"B ({unit})", *(amount(resource, verdict.budget, unit) for verdict in verdicts))
+    shown = duration if resource is Resource.HOURS else readable
+    head = (f"B ({unit})", *(shown(verdict.budget) for verdict in verdicts))
     return Table(head, (*rows, ("clear winner", *winners)))
 
 

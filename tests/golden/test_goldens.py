@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from bcrit.cli import app
+from bcrit.cli import application
 from tests.golden.asked import ANSWERS, FACES, Question, agreed, ask, refused
 from tests.golden.questions import QUESTIONS, REFUSED, WITHOUT_ANSWER
 
@@ -42,7 +42,7 @@ def test_what_is_refused_is_refused_with_the_same_words(tmp_path: Path) -> None:
 
 def test_every_command_has_an_answer_that_is_held() -> None:
     asked = {words for question in QUESTIONS for words in (question.words[:1], question.words[:2])}
-    without = {" ".join(words) for words in commands(typer.main.get_command(app)) if words not in asked}
+    without = {" ".join(words) for words in commands(typer.main.get_command(application(()))) if words not in asked}
     assert without == set(WITHOUT_ANSWER), "add a question to tests/golden/questions.py, or say there why it has none"
 
 
