@@ -11,12 +11,9 @@ from bcrit.analysis.budgets.resources import Budgets, Resource, read_budgets
 from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
 from bcrit.analysis.measured import measured, refuse_unmeasured
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
-from bcrit.analysis.report.axes import log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import viridis
+from bcrit.analysis.report.figure import Figure, Trace, figure, in_turn, label, log_axis, points, value_axis
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import duration, readable
+from bcrit.analysis.wording import duration, readable, value_text
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _MARKS = {Status.COVERED.value: "", Status.CUT.value: " *", Status.STOPPED.value: " +"}  # behind a value in a table
@@ -68,33 +65,23 @@ def within(run: Run, asked: Budgets) -> BudgetTables:
 
 def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: str) -> Figure:
     data: list[Trace] = []
-    limits = sorted(set(cells["budget"]))
-    for place, budget in enumerate(limits):
+    for budget, color in in_turn(sorted(set(cells["budget"]))).items():
         rows = cells[cells["budget"] == budget]
-        color = viridis(place / max(1, len(limits) - 1))
-        texts = [
-            hover(
-                {
-                    "budget": amount(resource, budget, unit),
-                    "batch size": row["batch_size"],
-                    budgets.metric: row["value"],
-                    "trial": row["best_trial"],
-                    "what it is": Status(row["status"]).sentence,
-                }
-            )
+        within_it = amount(resource, budget, unit)
+        hovers = [
+            {
+                "budget": within_it,
+                "batch size": row["batch_size"],
+                budgets.metric: row["value"],
+                "trial": row["best_trial"],
+                "what it is": Status(row["status"]).sentence,
+            }
             for row in rows.to_dict("records")
         ]
-        data.append(
-            {
-                "name": label(amount(resource, budget, unit)),
-                "mode": "lines+markers",
-                "x": list(rows["batch_size"]),
-                "y": list(rows["value"]),
-                "hovertext": texts,
-                "line": {"color": color, "width": 1.2},
-                "marker": {"color": color, "size": 9, "symbol": [_SYMBOLS[status] for status in rows["status"]]},
-            }
-        )
+        symbols = [_SYMBOLS[status] for status in rows["status"]]
+        marks = points(rows["batch_size"], rows["value"], hovers, color=color, symbol=symbols)
+        line = {"mode": "lines+markers", "line": {"color": color, "width": 1.2}}
+        data.append({**marks, **line, "name": label(within_it)})
     sizes = sorted(set(cells["batch_size"]))
     x = log_axis(f"batch size ({label(unit)})", sizes, ticks=sizes, pad=1.5)
     return figure(data, x, value_axis(label(f"best {budgets.metric}"), cells["value"]), height=380)

@@ -10,15 +10,26 @@ import pandas as pd
 
 from bcrit.analysis.measured import measured, refuse_unmeasured
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import Axis, linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREY, INK, viridis
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    Axis,
+    Figure,
+    Trace,
+    figure,
+    in_turn,
+    label,
+    line,
+    linear_axis,
+    log_axis,
+    points,
+)
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
 from bcrit.analysis.targets.thresholds import read_targets
 from bcrit.analysis.targets.validity import Status
-from bcrit.analysis.wording import readable
+from bcrit.analysis.wording import interval_text, readable, value_text
 from bcrit.search_spaces.target import Direction
 
 _SYMBOLS = {
@@ -76,22 +87,29 @@ def at(run: Run, given: Sequence[str]) -> TargetGrid:
 def _steps_plot(grid: TargetGrid) -> Figure:
     data: list[Trace] = []
     shown = grid.cells[grid.cells["status"] != Status.MISSING]
+    colors = in_turn(range(len(grid.curves)))
     for place, curve in enumerate(grid.curves):
-        color = viridis(place / max(1, len(grid.curves) - 1))
-        rows = shown[shown["threshold"] == curve.target.threshold]
-        if rows.empty:
+        rows = shown[shown["threshold"] == curve.target.threshold].to_dict("records")
+        if not rows:
             continue
-        texts = [_cell_text(curve, row) for row in rows.to_dict("records")]
-        marker = {"color": color, "size": 9, "symbol": [_symbol(row) for row in rows.to_dict("records")]}
-        points = {"x": list(rows["batch_size"]), "y": list(rows["steps"]), "hovertext": texts, "marker": marker}
+        hovers = [
+            {
+                "target": curve.target,
+                "batch size": row["batch_size"],
+                "steps": row["steps"],
+                "source": row["source"],
+                "what it is": Status(row["status"]).sentence,
+            }
+            for row in rows
+        ]
         name = label(curve.target)
-        data.append({"name": name, "legendgroup": name, "mode": "markers", **points})
+        sizes, steps = [row["batch_size"] for row in rows], [row["steps"] for row in rows]
+        marks = points(sizes, steps, hovers, color=colors[place], symbol=[_symbol(row) for row in rows])
+        data.append({**marks, "name": name, "legendgroup": name})
         if curve.fit is not None:
             x = np.geomspace(shown["batch_size"].min(), shown["batch_size"].max(), 60)
-            line = {"color": color, "width": 1.5}
-            y = list(curve.fit.curve.steps(x))
-            extra = {"legendgroup": name, "showlegend": False, "hoverinfo": "skip"}
-            data.append({"name": name, "mode": "lines", "x": list(x), "y": y, "line": line, **extra})
+            fitted = line(x.tolist(), curve.fit.curve.steps(x).tolist(), color=colors[place])
+            data.append({**fitted, "name": name, "legendgroup": name, "showlegend": False})
     sizes = sorted(set(shown["batch_size"]))
     x_axis = log_axis(f"batch size ({label(grid.unit)})", sizes, ticks=sizes, pad=1.5)
     return figure(data, x_axis, log_axis("steps to target", shown["steps"]))
@@ -102,48 +120,34 @@ def _symbol(row: dict[Any, Any]) -> str:
     return _SYMBOLS[Status.VALID if row["fits"] and row["status"] == Status.UPPER else row["status"]]
 
 
-def _cell_text(curve: TargetCurve, row: dict[Any, Any]) -> str:
-    status = Status(row["status"]).sentence
-    said = {"target": curve.target, "batch size": row["batch_size"], "steps": row["steps"], "source": row["source"]}
-    return hover({**said, "what it is": status})
-
-
 def _b_crit_plot(grid: TargetGrid) -> Figure | None:
-    known = [(line.target.threshold, line.fit) for line in grid.curves if line.fit and line.fit.identified["b_crit"]]
+    known = [curve for curve in grid.curves if curve.fit and curve.fit.identified["b_crit"]]
     if not known:
         return None
-    data: list[Trace] = [_points("b_crit", known, {"color": ACCENT, "size": 10})]
+    data = [_b_crit("b_crit", known, color=ACCENT, size=10)]
     searched = grid.own_by_search
     if searched is not None and searched.fit is not None and searched.fit.identified["b_crit"]:
-        again = [(searched.target.threshold, searched.fit)]
-        data.append(
-            _points("own target, best search trials", again, {"color": GREY, "size": 10, "symbol": "circle-open"})
-        )
-    thresholds = [threshold for threshold, _ in known]
+        name = "own target, best search trials"
+        data.append(_b_crit(name, [searched], color=GREY, size=10, symbol="circle-open"))
     if grid.power_law is not None:
-        x = np.geomspace(grid.power_law.strictest, grid.power_law.loosest, 50)
-        y = [grid.power_law.b_crit(threshold) for threshold in x]
-        line = {"color": INK, "width": 1.5, "dash": "dash"}
-        data.append({"name": "power law", "mode": "lines", "x": list(x), "y": y, "line": line, "hoverinfo": "skip"})
-    ends = [end for _, fit in known for end in (fit.b_crit_low, fit.b_crit_high)]
+        x = np.geomspace(grid.power_law.strictest, grid.power_law.loosest, 50).tolist()
+        law = line(x, [grid.power_law.b_crit(threshold) for threshold in x], color=INK, dash="dash")
+        data.append({**law, "name": "power law"})
+    ends = [end for curve in known if curve.fit for end in curve.fit.interval("b_crit")]
+    thresholds = [curve.target.threshold for curve in known]
     y_axis = log_axis(f"b_crit ({label(grid.unit)})", ends)
     return figure(data, _threshold_axis(label(grid.targets[0].metric), thresholds), y_axis, height=380)
 
 
-def _points(name: str, known: list[tuple[float, Any]], marker: dict[str, Any]) -> Trace:
-    y = [fit.b_crit for _, fit in known]
-    up, down = ([end - at for end, at in zip(ends, y, strict=True)] for ends in _ends(known))
-    bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": [-d for d in down], "thickness": 1.2}
-    texts = [
-        hover({"target": threshold, "b_crit": interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high)})
-        for threshold, fit in known
+def _b_crit(name: str, curves: Sequence[TargetCurve], **look: Any) -> Trace:
+    fits = [curve.fit for curve in curves if curve.fit is not None]
+    thresholds = [curve.target.threshold for curve in curves]
+    hovers = [
+        {"target": threshold, "b_crit": interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high)}
+        for threshold, fit in zip(thresholds, fits, strict=True)
     ]
-    found = {"name": name, "mode": "markers", "x": [threshold for threshold, _ in known], "y": y, "hovertext": texts}
-    return {**found, "marker": marker, "error_y": {**bars, "color": marker["color"]}}
-
-
-def _ends(known: list[tuple[float, Any]]) -> tuple[list[float], list[float]]:
-    return [fit.b_crit_high for _, fit in known], [fit.b_crit_low for _, fit in known]
+    low, high = [fit.b_crit_low for fit in fits], [fit.b_crit_high for fit in fits]
+    return points(thresholds, [fit.b_crit for fit in fits], hovers, low=low, high=high, **look) | {"name": name}
 
 
 def _threshold_axis(title: str, thresholds: list[float]) -> Axis:

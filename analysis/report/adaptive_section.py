@@ -8,11 +8,23 @@ from typing import Any, Final
 from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
 from bcrit.analysis.adaptive.sentences import sentences
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+)
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import interval_text, value_text
 
 _COLORS: Final = (VERMILLION, ORANGE, GREEN, ACCENT, PURPLE, INK)
 

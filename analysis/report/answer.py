@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bcrit.analysis.report.figure import Figure
-from bcrit.analysis.report.labels import value_text
+from bcrit.analysis.wording import value_text
 
 
 @dataclass(frozen=True)

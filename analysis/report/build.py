@@ -14,7 +14,7 @@ from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.choice_traces import CHOICES
 from bcrit.analysis.report.curves_plot import curves_plot
 from bcrit.analysis.report.examples_plot import examples_plot
-from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.figure import VIRIDIS, Figure
 from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.frontier_plot import frontier_plot
 from bcrit.analysis.report.glossary import glossary
@@ -22,7 +22,6 @@ from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.noise_scale_section import noise_scale_section
 from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.palette import VIRIDIS
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot

@@ -7,11 +7,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bcrit.analysis.report.axes import log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
-from bcrit.analysis.report.labels import label, value_text
-from bcrit.analysis.report.palette import INK, viridis
+from bcrit.analysis.report.figure import INK, Figure, Trace, figure, horizontal, label, log_axis, value_axis, viridis
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _POINTS = 300  # of one curve
 _ALL_POINTS = 30_000  # of all curves together: about 0.7 MB of page

@@ -7,12 +7,22 @@ from typing import Any
 import numpy as np
 
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.choice_traces import choice_traces
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREY, INK
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    log_axis,
+    vertical,
+)
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _GRID = 120  # points of the drawn curve
 

@@ -7,11 +7,10 @@ from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
 from bcrit.analysis.fit.regimes import sentence as regimes_sentence
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.labels import interval_text, value_text
 from bcrit.analysis.report.regimes_plot import regimes_plot
 from bcrit.analysis.report.residuals_plot import residuals_plot
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable
+from bcrit.analysis.wording import interval_text, readable, value_text
 
 _MODELS = {
     "perfect_scaling": "perfect scaling",

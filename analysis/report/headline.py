@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.recommendation.sentences import listed
-from bcrit.analysis.report.labels import interval_text
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable
+from bcrit.analysis.wording import interval_text, readable
 
 
 @dataclass(frozen=True)

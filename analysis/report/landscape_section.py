@@ -11,13 +11,22 @@ import pandas as pd
 from bcrit.analysis.landscape.result import Landscape, Network
 from bcrit.analysis.landscape.sentences import Quantity, batch_sizes, sentences, values
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import linear_axis, log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+    value_axis,
+)
 from bcrit.analysis.report.landscape_paths import path_plots
 from bcrit.analysis.report.landscape_warm import warm_parts
-from bcrit.analysis.report.palette import ACCENT, VERMILLION
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _KINDS = ((True, "tuned at each batch size", ACCENT, "circle"), (False, "un-tuned", VERMILLION, "diamond-open"))
 

@@ -10,11 +10,24 @@ from bcrit.analysis.noise_scale.pooled import PooledScale
 from bcrit.analysis.noise_scale.sentences import noise_sentences, scale_text
 from bcrit.analysis.noise_scale.summary import NoiseScales, ScalePoint
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, BAND, INK, ORANGE, viridis
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    BAND,
+    INK,
+    ORANGE,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    log_axis,
+    value_axis,
+    vertical,
+    viridis,
+)
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _SCALES: Final = (("B_simple", "simple", ACCENT, "circle"), ("B_noise", "noise", ORANGE, "diamond"))
 

@@ -14,11 +14,23 @@ from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity
 from bcrit.analysis.optimum.sentences import parameters, set_sentence, words
 from bcrit.analysis.optimum.verdict import LawVerdict
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+)
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _GRID = 80  # points of a drawn law
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION)

@@ -9,13 +9,23 @@ import numpy as np
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, values_of
 from bcrit.analysis.optimum.sentences import words
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import GREY, INK, viridis
+from bcrit.analysis.report.figure import (
+    GREY,
+    INK,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+    viridis,
+)
 from bcrit.analysis.run import Run
 from bcrit.analysis.sensitivity.profiles import Profile
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity
+from bcrit.analysis.wording import value_text
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen

@@ -13,10 +13,9 @@ from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report.answer import Table, table_of
 from bcrit.analysis.report.choice_traces import choices_by_place
 from bcrit.analysis.report.frontier_plot import time_unit
-from bcrit.analysis.report.labels import interval_text, value_text
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import outcome_counts
-from bcrit.analysis.wording import readable
+from bcrit.analysis.wording import interval_text, readable, value_text
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import STEPS_TO_TARGET
 

@@ -6,11 +6,9 @@ import numpy as np
 
 from bcrit.analysis.diffusion.in_study import WeightMovement
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.axes import linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import value_text
-from bcrit.analysis.report.palette import viridis
+from bcrit.analysis.report.figure import Figure, Trace, figure, linear_axis, log_axis, viridis
 from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _POINTS = 60  # of one line; chosen, not studied
 

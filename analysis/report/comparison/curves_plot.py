@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from bcrit.analysis.comparison.source import Side
-from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.comparison.marks import Mark, mark
-from bcrit.analysis.report.figure import Figure, Trace, figure, vertical
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import GREY
+from bcrit.analysis.report.figure import GREY, Figure, Trace, figure, hover, label, log_axis, vertical
+from bcrit.analysis.wording import interval_text, value_text
 
 MOST_BANDS = 6
 """Bands of more runs than this would hide each other and are left out; chosen, not studied."""

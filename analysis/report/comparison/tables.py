@@ -11,8 +11,7 @@ from bcrit.analysis.comparison.compare import Comparison
 from bcrit.analysis.comparison.ratios import Ratio
 from bcrit.analysis.comparison.source import NUMBERS, Estimate, Side
 from bcrit.analysis.report.answer import Table, table_of
-from bcrit.analysis.report.labels import interval_text, value_text
-from bcrit.analysis.wording import duration
+from bcrit.analysis.wording import duration, interval_text, value_text
 
 
 def run_table(runs: Sequence[Side]) -> Table:
