@@ -4,43 +4,62 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_args, get_origin
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
-from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
 from bcrit.search_spaces.problems import InputError
+
+if TYPE_CHECKING:
+    from bcrit.analysis.fit.table import StepsTable
+    from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.run import Run
 
 RUN = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
+OUT = Annotated[str | None, typer.Option(help="Write the comparison as one HTML page to this file. Default: no file.")]
+_HEAD = 4096  # bytes of a file in which a page of ours says what it is
 
 
 def command(name: str) -> Callable[..., None]:
     """The command of a question, with the question's options and its docstring as help."""
     ask = question(name)
     options = dict(inspect.signature(ask, eval_str=True).parameters)
-    del options["run"]
+    subject = options.pop(next(iter(options)))
 
-    def run_it(run: str, as_json: bool, **given: Any) -> None:
-        from bcrit.analysis.records.run_folder import RunFolder
-        from bcrit.analysis.run import Run
-        from bcrit.terminal import print_json, show
+    def run_it(as_json: bool, out: str | None = None, **given: Any) -> None:
+        from bcrit.terminal import print_json, say, show, wide_console
 
-        folder = RunFolder.at(run)
+        if out is not None:
+            _check_free(out, name)
+        places = given.pop(subject.name)
         asked = {key: options[key].default if value is None else value for key, value in given.items()}
-        answer = ask(Run(folder), **asked)
+        one, tables = isinstance(places, str), subject.name.startswith("source")
+        opened = [_opened(place, tables) for place in ([places] if one else places)]
+        answer = ask(opened[0] if one else opened, **asked)
         if isinstance(answer, str):
-            raise InputError(run, [answer])
+            raise InputError(places if one else name, [answer])
+        if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
+            from bcrit.analysis.report.template import page_of
+
+            folder, file = _place(out)
+            folder.write_bytes(file, page_of(answer, _generator(name)).encode())
         if as_json:
             print_json(answer.facts)
         else:
             show(answer)
+        if out is not None:
+            say(wide_console(stderr=as_json), f"\ncomparison: {out}")
         if not answer.yes:
             raise typer.Exit(1)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter("run", keyword, annotation=RUN),
+        inspect.Parameter(subject.name, keyword, annotation=_argument(subject)),
+        # What compares sources has a page of its own.
+        *([inspect.Parameter("out", keyword, default=None, annotation=OUT)] if subject.name == "sources" else []),
         *(_option(option) for option in options.values()),
         inspect.Parameter("as_json", keyword, default=False, annotation=AS_JSON),
     ]
@@ -50,12 +69,67 @@ def command(name: str) -> Callable[..., None]:
     return run_it
 
 
+def _argument(of: inspect.Parameter) -> Any:
+    """What a question is asked of: a `run` or a `source`, or several: `runs` or `sources`. All but `run` have a help.
+
+    A source is a run or a table: `source: Annotated[Run | StepsTable, help, metavar]`.
+    """
+    if of.name == "run":
+        return RUN
+    told, *metavar = get_args(of.annotation)[1:]
+    kind = list[str] if of.name.endswith("s") else str
+    return Annotated[kind, typer.Argument(metavar=metavar[0] if metavar else "RUN...", help=told)]
+
+
+def _opened(place: str, tables: bool) -> Run | StepsTable:
+    """What lies at a place, read when it is asked for; what is no run folder is a table where those are taken."""
+    from bcrit.analysis.fit.table import StepsTable
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+    from bcrit.analysis.run import Run
+
+    folder = RunFolder.at(place)
+    if tables and not (folder.has(EXPERIMENT) or "://" in place or Path(place).is_dir()):
+        return StepsTable(place)
+    return Run(folder)
+
+
+def _place(out: str) -> tuple[RunFolder, str]:
+    """The folder of a file, local or of any URI, and the file's name in it."""
+    from bcrit.analysis.records.run_folder import RunFolder
+
+    folder, slash, name = out.rpartition("/")
+    return RunFolder.at(folder + slash if slash else "."), name
+
+
+def _generator(name: str) -> str:
+    """By which a page of ours is known again, so that nothing else is overwritten."""
+    return f"bcrit {name}"
+
+
+def _check_free(out: str, name: str) -> None:
+    """Let nothing be overwritten but a page of this command."""
+    folder, file = _place(out)
+    if not file:
+        raise InputError(out, ["'--out' names a file, but this is a folder; add a name such as compare.html"])
+    if not folder.creatable():
+        raise InputError(out, ["its folder cannot be written to; give another place"])
+    if not folder.has(file):
+        return
+    if folder.is_local and Path(folder.path(file)).is_dir():
+        raise InputError(out, ["'--out' names a file, but this is a folder; add a name such as compare.html"])
+    with folder.filesystem.open_input_stream(folder.path(file)) as stream:
+        head = bytes(stream.read(_HEAD))
+    if f'content="{_generator(name)}"'.encode() not in head:
+        raise InputError(out, ["a file that is no comparison lies there and is kept; give another name or remove it"])
+
+
 def _option(of: inspect.Parameter) -> inspect.Parameter:
     """`name: Annotated[TYPE, help, metavar] = default` as an option; a sequence may be given repeatedly."""
     kind, told, *metavar = get_args(of.annotation)
     if get_origin(kind) is Sequence:
         kind = list[get_args(kind)[0]] | None  # type: ignore[misc]
-    option = typer.Option(help=told, metavar=metavar[0] if metavar else None)
+    flag = [f"--{of.name.replace('_', '-')}"] if kind is bool else []
+    option = typer.Option(*flag, help=told, metavar=metavar[0] if metavar else None)
     default = None if isinstance(of.default, tuple) else of.default
     return inspect.Parameter(
         of.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
@@ -68,5 +142,5 @@ def listed(name: str) -> Callable[[], None]:
     def unasked() -> None:
         raise AssertionError("the command that is asked for is loaded")
 
-    unasked.__name__, unasked.__doc__ = name, QUESTIONS[name]
+    unasked.__name__, unasked.__doc__ = name, {**QUESTIONS, **OF_SEVERAL}[name]
     return unasked

@@ -14,9 +14,7 @@ from rich.console import Console
 from bcrit import (
     adaptive,
     answers,
-    compare,
     exchange,
-    finals,
     hyperparameters,
     landscape,
     pilot,
@@ -25,7 +23,7 @@ from bcrit import (
     runs,
     trackers,
 )
-from bcrit.analysis.questions import QUESTIONS
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
@@ -52,8 +50,8 @@ def application(asked: Collection[str]) -> typer.Typer:
     app.callback()(_options)
     commands: tuple[Callable[..., None], ...] = (
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
-        *(recommend.recommend, compare.compare, finals.finals),
-        *(command_of(name) if name in asked else listed(name) for name in QUESTIONS),
+        recommend.recommend,
+        *(command_of(name) if name in asked else listed(name) for name in (*OF_SEVERAL, *QUESTIONS)),
         *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )

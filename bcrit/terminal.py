@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -44,10 +44,13 @@ def show(answer: Answer) -> None:
 
 
 def table(rows: Rows) -> Table:
-    """Right-aligned under its heading; no cell is broken within a word."""
+    """Words to the left, numbers to the right, under their heading; a cell of one word is not broken, and none cut."""
     found = Table(title=escape(rows.heading), box=box.SIMPLE_HEAD)
-    for heading in rows.table.head:
-        found.add_column(escape(heading), justify="right", no_wrap=True)
+    for place, heading in enumerate(rows.table.head):
+        cells = [row[place] for row in rows.table.rows if row[place] not in ("", "–")]
+        words, single = all(cell[0].isalpha() for cell in cells), not any(" " in cell for cell in cells)
+        justify: Literal["left", "right"] = "left" if cells and words else "right"
+        found.add_column(escape(heading), justify=justify, no_wrap=single, overflow="fold")
     for row in rows.table.rows:
         found.add_row(*map(escape, row))
     return found

@@ -14,13 +14,22 @@ if TYPE_CHECKING:
 
 Question: TypeAlias = "Callable[..., Answer | str]"
 """`ask(run, **options)`: a string says why this run cannot be asked: the report then has no section of it, and the
-command refuses. Every option is annotated with its help; the docstring is that of the command."""
+command refuses. Every option is annotated with its help; the docstring is that of the command. Of several runs it is
+`ask(runs, **options)`, and `ask(sources, **options)` where tables may stand beside runs."""
 
 QUESTIONS: Final[Mapping[str, str]] = {
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
 }
 """Every question with what its command says in the list of commands, in the order of the report."""
+
+OF_SEVERAL: Final[Mapping[str, str]] = {
+    "compare": "Compare runs: optimizers, models, targets side by side, and which differences are real.",
+    "finals": (
+        "Compare what runs have got after their last step, over seeds: for given settings, as in a paper's table."
+    ),
+}
+"""Questions that are asked of several runs at once, which the report of one run does not have."""
 
 
 def question(name: str) -> Question:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.comparison import StepsTable
-from bcrit.analysis.comparison.source import run_of
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import WIDEST
+from bcrit.analysis.fit.table import StepsTable
+from bcrit.analysis.questions.compare.sides import side_of
 from bcrit.analysis.report.headline import key_numbers
 from bcrit.analysis.wording import readable
 
@@ -29,7 +29,7 @@ def test_an_interval_is_students_t_around_the_logarithm(place: int, name: str) -
 
 
 def test_report_and_comparison_show_the_same_ends() -> None:
-    fit, run = fit_hyperbola(TABLE), run_of(StepsTable("steps.csv", TABLE))
+    fit, run = fit_hyperbola(TABLE), side_of(StepsTable("steps.csv", TABLE))
     for number in key_numbers(fit, "loss < 1"):
         low, high = fit.interval(number.symbol)
         assert number.interval == f"95 % interval: {readable(low)} to {readable(high)}"

@@ -4,49 +4,62 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import get_args
 
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.run import Run
-from tests.analysis.folders import experiment, write_run
+from bcrit.search_spaces.experiment import Experiment
+from tests.analysis.folders import Made, experiment, write_run
 from tests.analysis.report import runs
-from tests.analysis.targets.test_grid import SIZES, stopping
+from tests.analysis.targets.test_grid import SIZES, WHOLE, stopping, whole_curve
 from tests.bcrit.command import bcrit, refused
 
-every_question = pytest.mark.parametrize("name", QUESTIONS)
+every_question = pytest.mark.parametrize("name", [*QUESTIONS, *OF_SEVERAL])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose texts try to be markup."""
     target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
-    spec = experiment(SIZES, target, unit=runs.EVIL)  # type: ignore[arg-type]
-    return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, stopping(spec)))
+    spec = experiment(SIZES, target, unit=runs.EVIL, confirm={"beyond_target": True})  # type: ignore[arg-type]
+    return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, confirmed(spec)))
+
+
+def confirmed(spec: Experiment) -> dict[str, Made]:
+    """With re-runs that train on beyond the target."""
+    again = [(b, k, whole_curve(b, 1 + 0.02 * k)) for b in SIZES for k in range(3)]
+    return stopping(spec) | {f"{b}-{k}": Made(b, c, repeats=f"b{b}-a", max_steps=WHOLE) for b, k, c in again}
+
+
+def given(name: str, run: Run) -> Run | list[Run]:
+    """What this question takes: the run, or it and the same again under another name."""
+    return [run, run.but(location="again")] if name in OF_SEVERAL else run
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    spec = experiment(SIZES, "loss < 1")
-    return Path(str(write_run(tmp_path_factory.mktemp("stored") / "run", spec, stopping(spec))))
+    spec = experiment(SIZES, "loss < 1", confirm={"beyond_target": True})
+    return Path(str(write_run(tmp_path_factory.mktemp("stored") / "run", spec, confirmed(spec))))
 
 
 @every_question
 def test_its_options_say_what_they_are_for_and_its_docstring_is_the_line_of_the_list(name: str) -> None:
     ask = question(name)
-    assert (inspect.getdoc(ask) or "").splitlines()[0] == QUESTIONS[name]
+    assert (inspect.getdoc(ask) or "").splitlines()[0] == {**QUESTIONS, **OF_SEVERAL}[name]
     for option in list(inspect.signature(ask, eval_str=True).parameters.values())[1:]:
         assert option.default is not option.empty and get_args(option.annotation)[1].endswith(".")
 
 
 @every_question
 def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, name: str) -> None:
-    answer = question(name)(run)
+    answer = question(name)(given(name, run))
     assert isinstance(answer, Answer), answer
     json.dumps(answer.facts, allow_nan=False)
     assert answer.name == name and answer.sentences
@@ -63,10 +76,14 @@ def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, 
 
 @every_question
 def test_the_terminal_the_json_and_the_page_have_the_same_answer(stored: Path, name: str) -> None:
+    places = [stored]
+    if name in OF_SEVERAL:
+        places += [Path(shutil.copytree(stored, stored.with_name("other"), dirs_exist_ok=True))]
     before = sorted(stored.rglob("*"))
-    answer = question(name)(Run(RunFolder.at(stored)))
+    read = [Run(RunFolder.at(place)) for place in places]
+    answer = question(name)(read if name in OF_SEVERAL else read[0])
     assert isinstance(answer, Answer)
-    shown, told = bcrit(name, stored), bcrit(name, stored, "--json")
+    shown, told = bcrit(name, *places), bcrit(name, *places, "--json")
     assert shown.returncode == told.returncode == (0 if answer.yes else 1), shown.stderr
     assert json.loads(told.stdout) == json.loads(json.dumps(answer.facts))
     assert all(sentence in shown.stdout for sentence in answer.sentences)
@@ -90,7 +107,7 @@ def test_a_place_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
     assert "not a run folder" in refused(bcrit(name, tmp_path))
 
 
-@every_question
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_a_run_that_cannot_be_asked_says_why(name: str) -> None:
     """Made up: it has no curves, and nothing was measured beside them."""
     answer = question(name)(runs.usual())
