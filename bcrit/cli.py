@@ -17,7 +17,6 @@ from bcrit import (
     compare,
     exchange,
     finals,
-    hyperparameters,
     landscape,
     pilot,
     recommend,
@@ -54,7 +53,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
         *(recommend.recommend, compare.compare, finals.finals),
         *(command_of(name) if name in asked else listed(name) for name in QUESTIONS),
-        *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
+        *(landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

@@ -19,6 +19,9 @@ command refuses. Every option is annotated with its help; the docstring is that 
 QUESTIONS: Final[Mapping[str, str]] = {
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
+    "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
+    "matter.",
 }
 """Every question with what its command says in the list of commands, in the order of the report."""
 

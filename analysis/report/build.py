@@ -21,9 +21,7 @@ from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.noise_scale_section import noise_scale_section
-from bcrit.analysis.report.optimum_section import optimum_section
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
@@ -85,8 +83,6 @@ def sections(analysis: Run) -> tuple[Answer, ...]:
         hardware_section(recommendation),
         fit_section(analysis),
         *(answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)),
-        optimum_section(analysis),
-        sensitivity_section(analysis),
         landscape_section(analysis),
         noise_scale_section(analysis),
         weight_distance_section(analysis),
