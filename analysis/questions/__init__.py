@@ -19,6 +19,8 @@ command refuses. Every option is annotated with its help; the docstring is that 
 QUESTIONS: Final[Mapping[str, str]] = {
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
+    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
 }
 """Every question with what its command says in the list of commands, in the order of the report."""
 
