@@ -22,6 +22,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
     "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
     "matter.",
+    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
+    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
 }
 """Every question with what its command says in the list of commands, in the order of the report."""
 

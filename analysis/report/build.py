@@ -20,12 +20,10 @@ from bcrit.analysis.report.frontier_plot import frontier_plot
 from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
-from bcrit.analysis.report.noise_scale_section import noise_scale_section
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
 from bcrit.analysis.report.steps_plot import steps_plot
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
-from bcrit.analysis.report.weight_distance_section import weight_distance_section
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.load import dump_experiment
 
@@ -79,13 +77,13 @@ def figures(
 def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
     recommendation = analysis.recommendation
+    answers = {name: answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)}
     topics = (
         hardware_section(recommendation),
         fit_section(analysis),
-        *(answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)),
+        *(answers[name] for name in ("targets", "budgets", "optimum", "sensitivity") if name in answers),
         landscape_section(analysis),
-        noise_scale_section(analysis),
-        weight_distance_section(analysis),
+        *(answers[name] for name in ("noise_scale", "weight_distance") if name in answers),
         adaptive_section(analysis),
         closing_section(analysis, recommendation),
     )
