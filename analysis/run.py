@@ -24,8 +24,8 @@ from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
 from bcrit.analysis.probed import probed
+from bcrit.analysis.recommendation.hardware import trial_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.step_time import trial_step_times
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target

@@ -20,7 +20,6 @@ from bcrit import (
     hyperparameters,
     landscape,
     pilot,
-    recommend,
     repair,
     runs,
     trackers,
@@ -52,8 +51,8 @@ def application(asked: Collection[str]) -> typer.Typer:
     app.callback()(_options)
     commands: tuple[Callable[..., None], ...] = (
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
-        *(recommend.recommend, compare.compare, finals.finals),
-        *(command_of(name) if name in asked else listed(name) for name in QUESTIONS),
+        *(compare.compare, finals.finals),
+        *(command_of(name) if name in asked else listed(name) for name, line in QUESTIONS.items() if line),
         *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )
