@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from bcrit.analysis.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
 
 Floats = npt.NDArray[np.float64]

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.optimum.optimum import OptimumLaws
 from bcrit.analysis.recommendation import words
 from bcrit.analysis.recommendation.choices import (
@@ -27,6 +26,7 @@ from bcrit.analysis.recommendation.choices import (
 from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, hardware_problems, value_problems
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.recommendation.terms import FrontierPoint, Terms, frontier, terms_at
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
 

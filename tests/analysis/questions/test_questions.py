@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 import pytest
 
 from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Text
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from tests.analysis.folders import experiment, write_run
 from tests.analysis.report import runs
 from tests.analysis.targets.test_grid import SIZES, stopping
@@ -72,8 +72,8 @@ def test_the_terminal_the_json_and_the_page_have_the_same_answer(stored: Path, n
     shown, told = bcrit(name, stored), bcrit(name, stored, "--json")
     assert shown.returncode == told.returncode == (0 if answer.yes else 1), shown.stderr
     assert json.loads(told.stdout) == json.loads(json.dumps(answer.facts))
-    told = [part.text if isinstance(part, Text) else part for part in answer.terminal if not isinstance(part, Rows)]
-    assert all(sentence in shown.stdout for sentence in told or answer.sentences)
+    words = [part.text if isinstance(part, Text) else part for part in answer.terminal if not isinstance(part, Rows)]
+    assert all(sentence in shown.stdout for sentence in words or answer.sentences)
     assert sorted(stored.rglob("*")) == before  # a question writes nothing
 
 
