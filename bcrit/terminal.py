@@ -48,10 +48,11 @@ def show(answer: Answer) -> None:
 
 
 def table(rows: Rows) -> Table:
-    """Right-aligned under its heading; no cell is broken within a word."""
+    """Right-aligned under its heading; where there is too little room cells are broken, but never within a word."""
     found = Table(title=escape(rows.heading) or None, box=box.SIMPLE_HEAD)
-    for heading in rows.table.head:
-        found.add_column(escape(heading), justify="right", no_wrap=True)
+    for place, heading in enumerate(rows.table.head):
+        words = " ".join((heading, *(row[place] for row in rows.table.rows))).split()
+        found.add_column(escape(heading), justify="right", min_width=max(map(len, words), default=1))
     for row in rows.table.rows:
         found.add_row(*map(escape, row))
     return found

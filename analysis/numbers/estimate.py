@@ -32,7 +32,7 @@ class Scale(Enum):
     def back(self, value: float) -> float:
         """The number itself."""
         if self is Scale.LOG:
-            return math.exp(value)
+            return math.exp(min(value, 700.0))  # beyond that it is no float
         return float(special.expit(value)) if self is Scale.LOGIT else value
 
 

@@ -22,6 +22,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "recommend.hardware": "",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
+    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
     "recommend.decision": "",
 }
 """Every question with what its command says in the list of commands, in the order of the report; "" has no command.

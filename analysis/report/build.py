@@ -18,13 +18,11 @@ from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
-from bcrit.analysis.report.noise_scale_section import noise_scale_section
 from bcrit.analysis.report.optimum_section import optimum_section
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
-from bcrit.analysis.report.weight_distance_section import weight_distance_section
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.load import dump_experiment
 
@@ -76,20 +74,16 @@ def figures(
 
 def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
+    answers = {name: answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)}
     topics = (
         fit_section(analysis),
-        *(
-            answer
-            for name in QUESTIONS
-            if name != "recommend.decision" and isinstance(answer := question(name)(analysis), Answer)
-        ),
+        *(answers[name] for name in ("recommend", "recommend.hardware", "targets", "budgets") if name in answers),
         optimum_section(analysis),
         sensitivity_section(analysis),
         landscape_section(analysis),
-        noise_scale_section(analysis),
-        weight_distance_section(analysis),
+        *(answers[name] for name in ("noise_scale", "weight_distance") if name in answers),
         adaptive_section(analysis),
-        question("recommend.decision")(analysis),
+        answers["recommend.decision"],
     )
     return tuple(topic for topic in topics if isinstance(topic, Answer) and topic.on_page)
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.noise_scale.pooled import PooledScale
-from bcrit.analysis.pilot.grid import Hint
-from bcrit.analysis.pilot.sentences import doubts, sentences
-from tests.analysis.pilot.made_up import pilot
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.questions.pilot.answer import doubts, sentences
+from bcrit.analysis.questions.pilot.study import Hint
+from tests.analysis.questions.pilot.made_up import pilot
 
-UNKNOWN = PooledScale(None, None, None, 3, "noise hides the gradient")
+UNKNOWN = Estimate(None, n=3, why="noise hides the gradient")
 
 
 def test_the_proposal_is_said() -> None:
@@ -38,7 +38,7 @@ def test_what_is_always_unsure_is_the_tuning_that_the_pilot_left_out() -> None:
         ({"steps": 4.0}, "The target is reached after 4 steps, too few to tell batch sizes apart"),
         ({"edge": "high"}, "lies at the high end of the ladder"),
         ({"simple": UNKNOWN}, "Not resolved: B_simple (noise hides the gradient)"),
-        ({"simple": PooledScale(80.0, None, None, 1, "one run")}, "The noise scale has no interval"),
+        ({"simple": Estimate(80.0, n=1, why="one run")}, "The noise scale has no interval"),
         (
             {"around": Hint(10, 5, 20)},
             "6.4 times the hint: there noise scales come out too large, so run it again with ",

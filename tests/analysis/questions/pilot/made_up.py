@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bcrit.analysis.noise_scale.pooled import PooledScale
-from bcrit.analysis.pilot.cost import Clock, Curve, Timing, cost
-from bcrit.analysis.pilot.grid import Hint, grid
-from bcrit.analysis.pilot.lr_box import Slack, lr_box
-from bcrit.analysis.pilot.proposed import proposed_data
-from bcrit.analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.questions.pilot.answer import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.analysis.questions.pilot.study import Clock, Curve, Hint, Slack, Timing, cost, grid, lr_box, proposed_data
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 
@@ -40,8 +37,8 @@ def measured(**more: Any) -> Measured:
         steps=100.0,
         steps_each=(100, 90, 110),
         scales=None,
-        simple=PooledScale(80.0, 60.0, 110.0, 3, ""),
-        noise=PooledScale(45.0, 10.0, 200.0, 3, ""),
+        simple=Estimate(80.0, 60.0, 110.0, n=3),
+        noise=Estimate(45.0, 10.0, 200.0, n=3),
         temperature=2.0,
         evaluate_seconds=0.001,
     )

@@ -1,4 +1,4 @@
-"""A noise scale averaged along one kind of run: what the theory of the critical batch size asks for.
+"""The gradient noise of a pilot's runs, averaged along them: what the theory of the critical batch size asks for.
 
 With N(s) the noise scale along progress s, a run at batch size B takes S = int (1 + N/B) ds updates (McCandlish et al.
 2018, app. D). So s_min = int ds, e_min = int N ds, and
@@ -11,51 +11,68 @@ B_simple was 5 to 9 times b_crit there, and 1.4 to 2.4 times it in this mean (ba
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.diffusion.straight_line import t_quantile
-from bcrit.analysis.noise_scale.pooled import PooledScale
+from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.questions.noise_scale import NoiseScales, noise_scales
+from bcrit.search_spaces.experiment import Experiment
 
 Floats = npt.NDArray[np.float64]
 
 
-def run_mean(
-    measured: pd.DataFrame, numerator: str, denominator: str, batch_size: float, level: float = 0.95
-) -> PooledScale:
+@dataclass(frozen=True)
+class RunNoise:
+    """What was measured."""
+
+    scales: NoiseScales | None  # along the runs; None where nothing was measured
+    simple: Estimate  # mean of B_simple along the runs
+    noise: Estimate  # mean of B_noise
+    temperature: float | None  # latest in the runs, of where it is known; None where it nowhere is
+
+
+def run_noise(rows: Sequence[Mapping[str, Any]], experiment: Experiment, batch_size: int, n_runs: int) -> RunNoise:
+    """Pool what the probes found.
+
+    `rows` are measurements with `trial_id`, `batch_size`, `step`, `crossing` (NaN = none), `value` and the columns of
+    `bcrit.search_spaces.tables.NOISE_SCALE`.
+    """
+    frame = pd.DataFrame(rows)
+    scales = noise_scales(frame, experiment, None) if "tr_sigma" in frame else None
+    if scales is None:
+        nothing = Estimate(None, n=n_runs, why="it could not be measured")
+        return RunNoise(None, nothing, nothing, None)
+    points = [*sorted(scales.along_steps, key=lambda point: point.step or 0.0), *scales.studies]
+    known = [point.temperature for point in points if point.temperature is not None and point.step]
+    simple = run_mean(frame, "tr_sigma", "g_sq", batch_size)
+    noise = run_mean(frame, "tr_h_sigma", "g_h_g", batch_size)
+    return RunNoise(scales, simple, noise, known[-1] if known else None)
+
+
+def run_mean(measured: pd.DataFrame, numerator: str, denominator: str, batch_size: float) -> Estimate:
     """Average a noise scale along runs that differ in their seed alone.
 
     Both parts are averaged over runs at every step first (a ratio of averages); the ends of the runs, which stand at
     steps of their own, count as one place. Between the places N is taken to be straight. The interval is the
-    jackknife's over runs, in the logarithm, with Student's t.
-
-    Args:
-        measured: one row a measurement, with `trial_id`, `step` and both columns; the last row of each run is its end.
-        numerator: column of tr(Sigma) or tr(H Sigma).
-        denominator: column of |G|^2 or G'HG.
-        batch_size: of the runs.
-        level: of confidence.
-
-    Returns:
-        The mean. It is not resolved where fewer than two places have positive averages, or the end has not.
+    jackknife's over runs, in the logarithm. It is not resolved where fewer than two places have positive averages, or
+    the end has not.
     """
     runs = list(measured["trial_id"].unique())
     value = _mean(measured, numerator, denominator, batch_size)
     if value is None:
-        return PooledScale(None, None, None, len(runs), "noise hides the gradient along the run or at its end")
+        return Estimate(None, n=len(runs), why="noise hides the gradient along the run or at its end")
     if len(runs) < 2:
-        return PooledScale(value, None, None, len(runs), "one run has no interval")
+        return Estimate(value, n=len(runs), why="one run has no interval")
     left_out = [_mean(measured[measured["trial_id"] != r], numerator, denominator, batch_size) for r in runs]
-    logs = [math.log(part) for part in left_out if part is not None]
-    if len(logs) < len(runs):
-        return PooledScale(value, None, None, len(runs), "it hangs on a single run")
-    spread = float(np.sum((np.array(logs) - np.mean(logs)) ** 2))
-    half = t_quantile(len(runs) - 1, level) * math.sqrt((len(runs) - 1) / len(runs) * spread)
-    half = min(half, 300.0)  # beyond that the end is no float
-    return PooledScale(value, value * math.exp(-half), value * math.exp(half), len(runs), "")
+    without = [part for part in left_out if part is not None]
+    if len(without) < len(runs):
+        return Estimate(value, n=len(runs), why="it hangs on a single run")
+    return Estimate.jackknife(value, without, scale=Scale.LOG)
 
 
 def _mean(measured: pd.DataFrame, numerator: str, denominator: str, batch_size: float) -> float | None:
@@ -85,6 +102,3 @@ def _curve(measured: pd.DataFrame, numerator: str, denominator: str) -> tuple[Fl
     kept = ends | (steps < steps[ends][0])
     ratio = (positive[numerator] / positive[denominator]).to_numpy(dtype=np.float64)
     return steps[kept], ratio[kept]
-
-
-__all__ = ["run_mean"]

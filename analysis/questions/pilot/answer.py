@@ -1,17 +1,154 @@
-"""What a pilot says: the proposal first, then all that it is unsure of."""
+"""What a pilot measured, what follows from it, and how it is said: the proposal first, then all that is unsure."""
 
 from __future__ import annotations
 
-from bcrit.analysis.noise_scale.sentences import scale_text
-from bcrit.analysis.pilot.cost import CONFIRM, OVERHEAD_SECONDS, SEARCH, Amount, Cost
-from bcrit.analysis.pilot.grid import ABOVE
-from bcrit.analysis.pilot.result import Measured, Pilot, Proposal
-from bcrit.analysis.wording import duration, enumeration, readable
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-_FAR = 10.0  # how far a temperature may be from 2, the usual one of a tuned rate (McCandlish et al. 2018, app. E.1)
-_USUAL_TEMPERATURE = 2.0
-_FEW_STEPS = 10  # one step more or less is then a tenth; chosen, not studied
-_APART = 1.5  # seeds' steps, largest over smallest, from which that is said; chosen, not studied
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
+from bcrit.analysis.questions.pilot.study import (
+    ABOVE,
+    CONFIRM,
+    OVERHEAD_SECONDS,
+    SEARCH,
+    Amount,
+    Cost,
+    Grid,
+    Hint,
+    LrBox,
+    Timing,
+    lr_at,
+)
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.report.answer import Answer, Rows, Table
+from bcrit.analysis.wording import duration, enumeration, readable
+from bcrit.search_spaces.dimensions import Value
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Budget
+from bcrit.search_spaces.outcome import Outcome
+
+_FAR: Final = 10.0
+# How far a temperature may be from 2, the usual one of a tuned rate (McCandlish et al. 2018, app. E.1).
+_USUAL_TEMPERATURE: Final = 2.0
+_FEW_STEPS: Final = 10  # one step more or less is then a tenth; chosen, not studied
+_APART: Final = 1.5  # seeds' steps, largest over smallest, from which that is said; chosen, not studied
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One learning rate of the ladder."""
+
+    lr: float
+    outcome: Outcome  # `pruned` where it was left behind or another was there first
+    message: str | None  # why, where the outcome does not say it
+    steps: int  # optimizer updates made
+    steps_to_target: int | None  # None where it was not reached
+    best_value: float | None  # of the target's metric; None where there is none
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the pilot took."""
+
+    steps: int  # optimizer updates, timed ones included
+    examples: int  # in the unit of a batch
+    seconds: float  # wall-clock time, data loading left out
+    probe_seconds: float  # of those in the noise scale
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The pilot's runs."""
+
+    target: str  # that they were trained to
+    unit: str  # what a batch counts
+    n_examples: int | None  # size of the training set; None = unlimited
+    batch_size: int  # of all of them
+    chosen: Mapping[str, Value]  # hyperparameters that the experiment searches and the pilot held at one value
+    tried: tuple[Tried, ...]  # learning rates
+    lr: float  # the best of them
+    edge: Literal["low", "high"] | None  # end of the ladder that it is; None: none, or the experiment fixes it
+    steps: float | None  # to the target, median over seeds; None where not most of them reached it
+    steps_each: tuple[int | None, ...]  # of each seed, None where it did not reach
+    scales: NoiseScales | None  # gradient noise; None where it could not be measured
+    simple: Estimate  # mean of B_simple along the runs
+    noise: Estimate  # mean of B_noise
+    temperature: float | None  # latest in the runs, of where it is known; None where it nowhere is
+    evaluate_seconds: float  # of one evaluation
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The study that should follow."""
+
+    data: Mapping[str, Any]  # its experiment, as its file would say it
+    experiment: Experiment  # the same, validated
+    box: LrBox | None  # of the learning rate; None where the experiment fixes it
+    budget: Budget  # of a search trial
+    timings: tuple[Timing, ...]  # by batch size
+    cost: Cost  # of the whole
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """All that a pilot says."""
+
+    measured: Measured  # by its runs
+    hint: Hint  # where b_crit may lie
+    grid: Grid  # batch sizes around it
+    proposal: Proposal | None  # None where the target was not reached, so that nothing is known of steps
+    spent: Spent
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `bcrit pilot --json`, less its sentences."""
+        found: dict[str, Any] = plain({name: getattr(self, name) for name in ("measured", "hint", "grid", "spent")})
+        scales = self.measured.scales
+        found["measured"] |= {name: scale_json(getattr(self.measured, name)) for name in ("simple", "noise")}
+        found["measured"]["scales"] = None if scales is None else scales.to_json()
+        found["proposal"] = None
+        if (proposal := self.proposal) is not None:
+            facts = ("data", "box", "timings", "cost")
+            found["proposal"] = plain({name: getattr(proposal, name) for name in facts})
+            found["proposal"]["budget"] = {"steps": proposal.budget.steps, "examples": proposal.budget.examples}
+        return found
+
+
+def answer(found: Pilot) -> Answer:
+    """The answer is no where the target was not reached."""
+    said, parts = sentences(found), []
+    if found.proposal is not None:
+        heading = f"a study to {found.measured.target}, as proposed"
+        parts.append(Rows(heading, _table(found.measured, found.proposal), brief=True))
+    facts = {**found.to_json(), "sentences": list(said)}
+    return Answer("pilot", "A study as proposed", said, tuple(parts), facts, yes=found.proposal is not None)
+
+
+def _table(measured: Measured, proposal: Proposal) -> Table:
+    """One row a batch size."""
+    timings, law, rows = {t.batch_size: t.step_seconds for t in proposal.timings}, proposal.box, []
+    for study in proposal.cost.studies:
+        b, seconds = study.batch_size, timings[study.batch_size]
+        rates = ("-", "-")
+        if law is not None:
+            centre = lr_at(b, measured.lr, measured.batch_size, law.scale, law.alpha)
+            rates = readable(centre), " to ".join(f"{end:.2g}" for end in law.at(b))
+        milli = seconds is not None and seconds < 0.1
+        rows.append(
+            (
+                f"{b:,}",
+                _text(study.steps),
+                f"{study.budget_steps:,}",
+                *rates,
+                "-" if seconds is None else f"{1000 * seconds:.2g} ms" if milli else f"{seconds:.2g} s",
+                _two(study.trial_steps.value),
+                "-" if study.trial_seconds is None else duration(study.trial_seconds.value / 3600),
+            )
+        )
+    head = ("batch size", "steps", "budget", "lr about", "box of lr", "a step", "all trials' steps", "time")
+    return Table(head, tuple(rows))
 
 
 def sentences(found: Pilot) -> tuple[str, ...]:
@@ -57,7 +194,8 @@ def doubts(found: Pilot) -> tuple[str, ...]:
             if timing.step_seconds is None
         ]
     if measured.chosen:
-        held = enumeration([f"{name} {_shown(value)}" for name, value in measured.chosen.items()])
+        shown = {n: readable(value) if isinstance(value, float) else value for n, value in measured.chosen.items()}
+        held = enumeration([f"{name} {value}" for name, value in shown.items()])
         said.append(
             f"The pilot held {held}, which the study searches: its steps will be fewer (on digits 0.6 times the "
             "pilot's), and b_crit that of another way of tuning."
@@ -139,7 +277,7 @@ def _cost(found: Pilot, cost: Cost) -> str:
 def _scale_doubts(found: Pilot) -> list[str]:
     measured, said = found.measured, []
     named = (("B_simple", measured.simple), ("B_noise", measured.noise))
-    if unknown := [f"{name} ({scale.reason})" for name, scale in named if scale.value is None]:
+    if unknown := [f"{name} ({scale.why})" for name, scale in named if scale.value is None]:
         said.append(f"Not resolved: {enumeration(unknown)}. More `probes.examples` or seeds would help.")
     if measured.simple.value is not None and measured.simple.low is None:
         said.append(
@@ -149,7 +287,7 @@ def _scale_doubts(found: Pilot) -> list[str]:
     if value is not None and value * 4 < measured.batch_size:
         said.append(
             f"The pilot's batch size is {readable(measured.batch_size / value)} times the hint: there noise scales "
-            f"come out too large, so run it again with `--batch-size {_power_of_two(value)}`."
+            f"come out too large, so run it again with `--batch-size {2 ** max(0, math.floor(math.log2(value)))}`."
         )
     heat = measured.temperature
     if heat is None:
@@ -179,17 +317,3 @@ def _text(amount: Amount) -> str:
 def _two(number: float) -> str:
     """Two digits are all that a prediction has."""
     return f"{float(f'{number:.2g}'):,.0f}"
-
-
-def _power_of_two(number: float) -> int:
-    size = 1
-    while size * 2 <= number:
-        size *= 2
-    return size
-
-
-def _shown(value: object) -> str:
-    return readable(value) if isinstance(value, float) else str(value)
-
-
-__all__ = ["doubts", "sentences"]
