@@ -22,8 +22,8 @@ from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.questions import question
+from bcrit.analysis.recommendation.hardware import trial_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.step_time import trial_step_times
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of

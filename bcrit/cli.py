@@ -19,7 +19,6 @@ from bcrit import (
     finals,
     landscape,
     pilot,
-    recommend,
     repair,
     runs,
     trackers,
@@ -52,8 +51,8 @@ def application(asked: Collection[str]) -> typer.Typer:
     loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
-        *(recommend.recommend, compare.compare, finals.finals),
-        *(command_of(name) if name in loaded else listed(name) for name in QUESTIONS),
+        *(compare.compare, finals.finals),
+        *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
         *(landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.step_time import fit_step_times
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
