@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.records.tried_scale import Scale, tried_scale
+from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF
-from bcrit.search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.space import hyperparameter
 from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.tables import TRIALS
 
@@ -102,7 +103,7 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
 
     Where no space was declared (imports without one) the range of its trials, `search`, stands for the box.
     """
-    space = _last(experiment.space_at(batch_size), boundary[boundary["batch_size"] == batch_size])
+    space = searched_spaces(experiment, boundary, batch_size)[-1]
     # An import may not say what made the updates, or in words of its own: then its momentum is taken for SGD's.
     unknown = experiment.imported is not None and experiment.optimizer.lower() not in OPTIMIZERS
     summed = unknown or has_effective_lr(experiment.optimizer.lower())
@@ -128,13 +129,6 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
         if isinstance(axis, Choice) and len(axis.options) > 1 and name in search.columns
     }
     return StudyAxes(tuple(numeric.values()), choices, parents, declared=True, summed=summed)
-
-
-def _last(space: SearchSpace, boundary: pd.DataFrame) -> SearchSpace:
-    for row in boundary[boundary["widened_to"].notna()].sort_values("round").to_dict("records"):
-        box = space.box(row["dimension"]).model_copy(update={row["side"]: row["widened_to"]})
-        space = space.replace(row["dimension"], box)
-    return space
 
 
 def _observed(search: pd.DataFrame, summed: bool) -> StudyAxes:

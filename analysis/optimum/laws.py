@@ -164,13 +164,20 @@ def fit_law(law: Law, log_batch: Floats, log_value: Floats, half_width: Floats) 
     weight, freedom = half_width**-2.0, n - law.n_parameters
     # Of the least sum of squares: the t interval's rule.
     allowed = 1 + t_quantile(freedom) ** 2 / freedom if freedom else 1.0
+
+    def levels(u: Floats, g: Floats) -> tuple[Floats, Floats]:
+        """The best level at every (u, g), and the weighted sum of squares that it leaves; each (m,)."""
+        rest = log_value - g[:, None] * law.x(log_batch, u[:, None])
+        level = (rest * weight).sum(-1) / weight.sum()
+        return level, (weight * (rest - level[:, None]) ** 2).sum(-1)
+
     u, g = _scan(law, log_batch, log_value, weight)
     for zoom in range(_ZOOMS + 1):
-        _, squares = _levels(law, log_batch, log_value, weight, u, g)
+        _, squares = levels(u, g)
         best = int(np.argmin(squares))
         places = _near(law, u, g, best) if zoom < _ZOOMS else _filled(u, g, squares <= squares[best] * allowed)
         u, g = np.concatenate([u, places[0]]), np.concatenate([g, places[1]])
-    level, squares = _levels(law, log_batch, log_value, weight, u, g)
+    level, squares = levels(u, g)
     best = int(np.argmin(squares))
     least = float(squares[best])
     inside = np.flatnonzero(squares <= least * allowed) if freedom else np.array([best])
@@ -234,15 +241,6 @@ def _filled(u: Floats, g: Floats, inside: npt.NDArray[np.bool_]) -> tuple[Floats
     fine = np.linspace(knees[max(first - 1, 0)], knees[min(last + 1, len(knees) - 1)], _KNEES)
     exponents = np.unique(g[inside])[:: max(1, len(np.unique(g[inside])) // _EXPONENTS)]
     return np.repeat(fine, len(exponents)), np.tile(exponents, len(fine))
-
-
-def _levels(
-    law: Law, log_batch: Floats, log_value: Floats, weight: Floats, u: Floats, g: Floats
-) -> tuple[Floats, Floats]:
-    """The best level at every (u, g), and the weighted sum of squares that it leaves; each (m,)."""
-    rest = log_value - g[:, None] * law.x(log_batch, u[:, None])
-    level = (rest * weight).sum(-1) / weight.sum()
-    return level, (weight * (rest - level[:, None]) ** 2).sum(-1)
 
 
 def _aicc(squares: float, n: int, parameters: int) -> float | None:

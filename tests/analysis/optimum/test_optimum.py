@@ -9,10 +9,9 @@ import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
-from bcrit.analysis.optimum.near_optimal import near_optimal_sets
 from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, law_sentence, optimum_laws, parameter_text
 from bcrit.search_spaces.experiment import Experiment
-from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, sets, spec
+from tests.analysis.optimum.surface import LR, PLANE, bowl, large_study, searched, sets, spec
 from tests.analysis.optimum.test_laws import TRUTH, B, verdict
 from tests.analysis.report import runs
 
@@ -92,20 +91,10 @@ def test_an_imported_run_without_a_space_is_read_off_its_trials() -> None:
 
 
 def test_a_study_of_14_000_trials_takes_seconds() -> None:
-    analysis = runs.usual(batch_sizes=(8,))
-    rng, n = np.random.default_rng(2), 14_000
-    trials = analysis.trials.iloc[[-1] * n].reset_index(drop=True)
-    trials["stage"], trials["repeats"] = "search", None
-    trials["trial_id"] = [f"t{i}" for i in range(n)]
-    trials["number"] = np.arange(n)
-    trials["lr"], trials["momentum"] = 10 ** rng.uniform(-2, 1, n), 1 - 10 ** rng.uniform(-2, 0, n)
-    trials["steps_to_target"] = 100 + 50 * np.log(trials["lr"] / (1 - trials["momentum"]) / 0.5) ** 2
-    studies = analysis.studies.assign(steps=100.0, best_trial=trials.sort_values("steps_to_target")["trial_id"].iloc[0])
+    run = large_study(2, lambda at: 100 + 50 * np.log(at["lr"] / (1 - at["momentum"]) / 0.5) ** 2)
     began = time.process_time()
-    found = near_optimal_sets(trials, studies, analysis.boundary, analysis.experiment)
-    optimum_laws(found)
+    assert run.laws.sets.studies[0].counts[0] > 100
     assert time.process_time() - began < 2
-    assert found.studies[0].counts[0] > 100
 
 
 def test_the_sentence_of_no_law_says_what_was_missed_and_what_is_done_instead() -> None:

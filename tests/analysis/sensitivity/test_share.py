@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from bcrit.analysis.optimum.near_optimal import NearOptimal
 from bcrit.analysis.sensitivity.share import embed, near_optimal_share
 from bcrit.search_spaces.experiment import Experiment
-from tests.analysis.optimum.surface import LR, PLANE, Steps, bowl, one, searched, spec
+from tests.analysis.optimum.surface import LR, PLANE, Steps, bowl, large_study, one, searched, spec
 from tests.analysis.report import runs
 
 BOWL = bowl(lambda batch_size: 0.1, others=0.3, curvature=0.15)
@@ -70,16 +71,10 @@ def test_the_same_study_gives_the_same_share_and_any_share_lies_in_its_interval(
 
 
 def test_14_000_trials_take_seconds_and_give_the_true_share() -> None:
-    rng, n = np.random.default_rng(0), 14_000
-    analysis = runs.usual(batch_sizes=(8,))
-    trials = analysis.trials.iloc[[-1] * n].reset_index(drop=True)
-    trials["stage"], trials["repeats"] = "search", None
-    trials["trial_id"] = [f"t{i}" for i in range(n)]
-    trials["lr"], trials["momentum"] = 10 ** rng.uniform(-2, 1, n), 1 - 10 ** rng.uniform(-2, 0, n)
-    distance = np.log(trials["lr"] / 0.3) ** 2 + np.log((1 - trials["momentum"]) / 0.1) ** 2
-    trials["steps_to_target"] = 100 * (1 + 0.2 * distance)
-    studies = analysis.studies.assign(steps=100.0, best_trial=trials["trial_id"][distance.idxmin()])
-    found = near_optimal_sets(trials, studies, analysis.boundary, analysis.experiment).studies[0]
+    def steps(at: pd.DataFrame) -> Any:
+        return 100 * (1 + 0.2 * (np.log(at["lr"] / 0.3) ** 2 + np.log((1 - at["momentum"]) / 0.1) ** 2))
+
+    found = large_study(0, steps).sets.studies[0]
     began = time.process_time()
     share = near_optimal_share(found)
     assert time.process_time() - began < 4
