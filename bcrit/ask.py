@@ -13,7 +13,6 @@ from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
 from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
-    from bcrit.analysis.fit.table import StepsTable
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
 
@@ -27,18 +26,18 @@ def command(name: str) -> Callable[..., None]:
     """The command of a question, with the question's options and its docstring as help."""
     ask = question(name)
     options = dict(inspect.signature(ask, eval_str=True).parameters)
-    subject = options.pop(next(iter(options)))
+    of, *told = _annotated(options.pop(next(iter(options))).annotation)
+    several = get_origin(of) is Sequence
+    tables = Path in get_args(get_args(of)[0] if several else of)
 
-    def run_it(as_json: bool, out: str | None = None, **given: Any) -> None:
+    def run_it(places: str | list[str], as_json: bool, out: str | None = None, **given: Any) -> None:
         from bcrit.terminal import print_json, say, show, wide_console
 
         if out is not None:
             _check_free(out, name)
-        places = given.pop(subject.name)
         asked = {key: options[key].default if value is None else value for key, value in given.items()}
-        one, tables = isinstance(places, str), subject.name.startswith("source")
-        opened = [_opened(place, tables) for place in ([places] if one else places)]
-        answer = ask(opened[0] if one else opened, **asked)
+        one = isinstance(places, str)
+        answer = ask(_opened(places, tables) if one else [_opened(place, tables) for place in places], **asked)
         if isinstance(answer, str):
             raise InputError(places if one else name, [answer])
         if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
@@ -56,10 +55,11 @@ def command(name: str) -> Callable[..., None]:
             raise typer.Exit(1)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
+    argument = Annotated[list[str] if several else str, typer.Argument(metavar=told[1], help=told[0])] if told else RUN
     parameters = [
-        inspect.Parameter(subject.name, keyword, annotation=_argument(subject)),
-        # What compares sources has a page of its own.
-        *([inspect.Parameter("out", keyword, default=None, annotation=OUT)] if subject.name == "sources" else []),
+        inspect.Parameter("places", keyword, annotation=argument),
+        # What compares runs and tables has a page of its own.
+        *([inspect.Parameter("out", keyword, default=None, annotation=OUT)] if several and tables else []),
         *(_option(option) for option in options.values()),
         inspect.Parameter("as_json", keyword, default=False, annotation=AS_JSON),
     ]
@@ -69,28 +69,19 @@ def command(name: str) -> Callable[..., None]:
     return run_it
 
 
-def _argument(of: inspect.Parameter) -> Any:
-    """What a question is asked of: a `run` or a `source`, or several: `runs` or `sources`. All but `run` have a help.
-
-    A source is a run or a table: `source: Annotated[Run | StepsTable, help, metavar]`.
-    """
-    if of.name == "run":
-        return RUN
-    told, *metavar = get_args(of.annotation)[1:]
-    kind = list[str] if of.name.endswith("s") else str
-    return Annotated[kind, typer.Argument(metavar=metavar[0] if metavar else "RUN...", help=told)]
+def _annotated(of: Any) -> tuple[Any, ...]:
+    """What a question is asked of: `Run`, or with help and metavar `Run | Path` (a table), or a Sequence of these."""
+    return get_args(of) if get_origin(of) is Annotated else (of,)
 
 
-def _opened(place: str, tables: bool) -> Run | StepsTable:
-    """What lies at a place, read when it is asked for; what is no run folder is a table where those are taken."""
-    from bcrit.analysis.fit.table import StepsTable
+def _opened(place: str, tables: bool) -> Run | Path:
+    """The run at a place, which is read when it is asked; what is no folder is a table where those are taken."""
     from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
     from bcrit.analysis.run import Run
 
     folder = RunFolder.at(place)
-    if tables and not (folder.has(EXPERIMENT) or "://" in place or Path(place).is_dir()):
-        return StepsTable(place)
-    return Run(folder)
+    is_run = not tables or folder.has(EXPERIMENT) or "://" in place or Path(place).is_dir()
+    return Run(folder) if is_run else Path(place)
 
 
 def _place(out: str) -> tuple[RunFolder, str]:

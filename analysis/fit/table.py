@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 
 import numpy as np
@@ -68,20 +67,6 @@ def read_table(path: str | PathLike[str]) -> pd.DataFrame:
         InputError: names everything that is wrong with the file.
     """  # noqa: DOC502  (raised by read_numbers)
     return read_numbers(path, _REQUIRED, _OPTIONAL)
-
-
-@dataclass(frozen=True, eq=False)
-class StepsTable:
-    """A table of steps to target that belongs to no run; it is read when its rows are first asked for."""
-
-    location: str
-    given: pd.DataFrame | None = None  # in place of the file
-    unit: str | None = None  # what its batch sizes count, where that is known
-
-    @cached_property
-    def table(self) -> pd.DataFrame:
-        """As `read_table` gives it."""
-        return read_table(self.location) if self.given is None else self.given
 
 
 def censored_median(steps: npt.NDArray[np.float64], trained: npt.NDArray[np.float64]) -> tuple[float, float]:

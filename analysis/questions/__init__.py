@@ -14,14 +14,23 @@ if TYPE_CHECKING:
 
 Question: TypeAlias = "Callable[..., Answer | str]"
 """`ask(run, **options)`: a string says why this run cannot be asked: the report then has no section of it, and the
-command refuses. Every option is annotated with its help; the docstring is that of the command. Of several runs it is
-`ask(runs, **options)`, and `ask(sources, **options)` where tables may stand beside runs."""
+command refuses. Every option is annotated with its help; the docstring is that of the command. `run` may be a table of
+steps-to-target too, if it is annotated so: see `ask` in `recommend.py`; or several, as in `finals.py`."""
 
 QUESTIONS: Final[Mapping[str, str]] = {
+    "recommend": "Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.",
+    "recommend.hardware": "",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
+    "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
+    "matter.",
+    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
+    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
+    "recommend.decision": "",
 }
-"""Every question with what its command says in the list of commands, in the order of the report."""
+"""Every question with what its command says in the list of commands, in the order of the report; "" has no command.
+`file.function` is a further section of the report that a file answers."""
 
 OF_SEVERAL: Final[Mapping[str, str]] = {
     "compare": "Compare runs: optimizers, models, targets side by side, and which differences are real.",
@@ -34,5 +43,6 @@ OF_SEVERAL: Final[Mapping[str, str]] = {
 
 def question(name: str) -> Question:
     """The function that answers; its module is loaded when it is asked for, so that `bcrit --help` is quick."""
-    found: Question = import_module(f"{__name__}.{name}").ask
+    module, _, function = name.partition(".")
+    found: Question = getattr(import_module(f"{__name__}.{module}"), function or "ask")
     return found

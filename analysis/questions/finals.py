@@ -65,7 +65,7 @@ class _Gap:
 
 
 def ask(
-    runs: Annotated[Sequence[Run], "Run folders, in the order of the table."],
+    runs: Annotated[Sequence[Run], "Run folders, in the order of the table.", "RUN..."],
     metric: Annotated[str | None, "One of the workload's metrics. Default: that of the first run's target."] = None,
 ) -> Answer | str:
     """Compare what runs have got after their last step, over seeds: for given settings, as in a paper's table.

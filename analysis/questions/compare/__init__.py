@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
-from bcrit.analysis.fit.table import StepsTable
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.compare.figures import plots
 from bcrit.analysis.questions.compare.ratios import Ratio, ratios
-from bcrit.analysis.questions.compare.sides import NUMBERS, Side, named, side_of
+from bcrit.analysis.questions.compare.sides import NUMBERS, Side, StepsTable, named, side_of
 from bcrit.analysis.questions.compare.steps import (
     Advantage,
     AtBatchSize,
@@ -42,7 +42,7 @@ _LONG = 12  # a table with more rows is folded; chosen, not studied
 
 def ask(
     sources: Annotated[
-        Sequence[Run | StepsTable], "Two or more run folders, or tables as `bcrit fit` takes them.", "RUN..."
+        Sequence[Run | Path | StepsTable], "Two or more run folders, or tables as `bcrit fit` takes them.", "RUN..."
     ],
     across_targets: Annotated[bool, "Divide numbers of runs to different targets too."] = False,
     unit: Annotated[str, "What a batch counts in tables; a run says it itself."] = "examples",
@@ -83,15 +83,15 @@ def ask(
     )
 
 
-def _sides(sources: Sequence[Run | StepsTable], unit: str) -> list[Side]:
+def _sides(sources: Sequence[Run | Path | StepsTable], unit: str) -> list[Side]:
     """Read every run and table; the problems of all come in one message."""
     found, problems = [], []
-    for source in sources:
+    places = [str(source) if isinstance(source, Path) else source.location for source in sources]
+    for source, place in zip(sources, places, strict=True):
         try:
             found.append(side_of(source, unit))
         except InputError as error:
-            problems += [f"{source.location}: {problem}" for problem in error.problems]
-    places = [source.location for source in sources]
+            problems += [f"{place}: {problem}" for problem in error.problems]
     if not problems:
         problems += [f"'{place}' is given twice; name each run once" for place in places if places.count(place) > 1]
         if len(sources) < 2:

@@ -6,16 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import pandas as pd
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit
-from bcrit.analysis.fit.table import StepsTable
+from bcrit.analysis.fit.table import read_table
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import median_interval
@@ -24,6 +24,15 @@ from bcrit.search_spaces.problems import InputError
 NUMBERS: Final = ("s_min", "e_min", "b_crit")
 """What is compared, in the order of tables."""
 _STUDY: Final = ["batch_size", "steps", "steps_low", "steps_high", "steps_level", "max_steps"]
+
+
+@dataclass(frozen=True, eq=False)
+class StepsTable:
+    """A table of steps to target that belongs to no run."""
+
+    location: str  # where it was read
+    table: pd.DataFrame  # as `bcrit.analysis.fit.table.read_table` gives it
+    unit: str | None = None  # what its batch sizes count, where that is known
 
 
 @dataclass(frozen=True)
@@ -107,8 +116,10 @@ class Side:
         return found
 
 
-def side_of(source: Run | StepsTable, unit: str = "examples") -> Side:
+def side_of(source: Run | Path | StepsTable, unit: str = "examples") -> Side:
     """The facts of a run or a table, still without a label; without a fit where fewer than two batch sizes reached."""
+    if isinstance(source, Path):
+        source = StepsTable(str(source), read_table(source))
     if isinstance(source, StepsTable):
         return _of_table(source, source.unit or unit)
     experiment, studies = source.experiment, source.studies

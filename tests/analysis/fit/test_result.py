@@ -10,8 +10,7 @@ import pytest
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import WIDEST
-from bcrit.analysis.fit.table import StepsTable
-from bcrit.analysis.questions.compare.sides import side_of
+from bcrit.analysis.questions.compare.sides import StepsTable, side_of
 from bcrit.analysis.report.headline import key_numbers
 from bcrit.analysis.wording import readable
 

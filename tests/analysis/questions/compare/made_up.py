@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.fit.table import StepsTable
-from bcrit.analysis.questions.compare.sides import Side, side_of
+from bcrit.analysis.questions.compare.sides import Side, StepsTable, side_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome

@@ -12,9 +12,9 @@ from typing import Any
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.fit.table import StepsTable
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.compare import ask, batch_size_table, estimate_text, p_text
+from bcrit.analysis.questions.compare.sides import StepsTable
 from bcrit.analysis.questions.compare.steps import AtBatchSize
 from bcrit.analysis.report.answer import Answer, Rows, Table
 from bcrit.analysis.report.template import page_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcrit.analysis.fit.table import StepsTable
 from bcrit.analysis.questions.compare.figures import MOST_BANDS, collapse_plot, curves_plot, look, numbers_plot
+from bcrit.analysis.questions.compare.sides import StepsTable
 from bcrit.analysis.report.figure import Trace
 from tests.analysis.questions.compare.made_up import labelled, table
 

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.fit.table import StepsTable
-from bcrit.analysis.questions.compare.sides import NUMBERS, named, side_of
+from bcrit.analysis.questions.compare.sides import NUMBERS, StepsTable, named, side_of
 from bcrit.analysis.run import Run
 from tests.analysis.questions.compare import made_up
 

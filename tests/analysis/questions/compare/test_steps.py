@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.fit.table import StepsTable
+from bcrit.analysis.questions.compare.sides import StepsTable
 from bcrit.analysis.questions.compare.steps import advantages, at_batch_sizes, curve_ratio, fastest
-from bcrit.analysis.recommendation.step_time import StepTimes
+from bcrit.analysis.recommendation.hardware import StepTimes
 from tests.analysis.questions.compare.made_up import SIZES, fit, labelled, run, steps_table, table
 
 # S = 100 + 6400 / B and 200 + 3200 / B: they meet at B = 32.

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.fit.table import StepsTable
 from bcrit.analysis.questions.compare import ask
-from bcrit.analysis.questions.compare.sides import Side
+from bcrit.analysis.questions.compare.sides import Side, StepsTable
 from bcrit.analysis.questions.compare.words import MOST_OTHERS, cautions
 from bcrit.analysis.report.answer import Answer
 from bcrit.analysis.run import Run
