@@ -17,7 +17,6 @@ from bcrit import (
     compare,
     exchange,
     finals,
-    hyperparameters,
     landscape,
     pilot,
     repair,
@@ -54,7 +53,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze),
         *(compare.compare, finals.finals),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
-        *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
+        *(landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

@@ -31,6 +31,7 @@ from bcrit.analysis.report.figure import (
     tick_text,
 )
 from bcrit.analysis.run import Run
+from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.analysis.wording import value_text
 from bcrit.search_spaces.dimensions import Box, Log, ReverseLog
 from bcrit.search_spaces.outcome import Outcome, Stage
@@ -65,7 +66,8 @@ def ask(run: Run) -> Answer | str:
     best = search.groupby("batch_size")["steps_to_target"].transform("min")
     # The largest steps-to-target relative to the best of its study: the end of the colour scale.
     slowest = max(1.5, float((search["steps_to_target"] / best).max(skipna=True)) if best.notna().any() else 1.5)
-    spaces = {int(b): boxes(run, int(b)) for b in run.studies["batch_size"]}
+    sizes = [int(b) for b in run.studies["batch_size"]]
+    spaces = {b: searched_spaces(run.experiment, run.boundary, b) if plane else [] for b in sizes}
     ends = ("fastest of its study", f"{tick_text(float(f'{slowest:.2g}'))} × its steps")
     legend = [
         Key(*MARKS[outcome], outcome.value, ends if outcome is Outcome.REACHED else ())
@@ -90,7 +92,7 @@ def panels_of(
 ) -> dict[int, Figure]:
     """A figure for each study, by its batch size, on common axes."""
     places, ceiling = _places(search, plane)
-    outlines = {b: [outline(space, plane) for space in found] if plane else [] for b, found in spaces.items()}
+    outlines = {b: [outline(space, plane) for space in found] for b, found in spaces.items()}
     axes = [
         _axis(coordinate, [*places[n].dropna(), *(v for o in outlines.values() for edges in o for v in edges[n])])
         for n, coordinate in enumerate(plane)
@@ -227,20 +229,6 @@ def _own(address: str, box: Box, log: bool = False) -> Coordinate:
     if log or isinstance(box, ReverseLog):
         return Coordinate(f"1 − {name}", True, lambda at: 1 - at[name], (address,))
     return Coordinate(name, isinstance(box, Log), lambda at: at[name], (address,))
-
-
-def boxes(analysis: Run, batch_size: int) -> list[SearchSpace]:
-    """The search space of a study as it was declared, and after each round that widened it."""
-    space = analysis.experiment.space_at(batch_size)
-    found = [space]
-    edges = analysis.boundary
-    widened = edges[(edges["batch_size"] == batch_size) & edges["widened_to"].notna()]
-    for _, rows in widened.groupby("round", sort=True):
-        for row in rows.to_dict("records"):
-            box = space.box(row["dimension"]).model_copy(update={row["side"]: row["widened_to"]})
-            space = space.replace(row["dimension"], box)
-        found.append(space)
-    return found
 
 
 def outline(space: SearchSpace, plane: tuple[Coordinate, ...]) -> list[Any]:

@@ -12,8 +12,6 @@ from bcrit.analysis.report.adaptive_section import adaptive_section
 from bcrit.analysis.report.answer import Answer, Panels, Plot
 from bcrit.analysis.report.figure import VIRIDIS
 from bcrit.analysis.report.landscape_section import landscape_section
-from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.template import render
 from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
@@ -23,7 +21,7 @@ MOST_PANELS = 12
 
 # Sections that are no questions yet, by the question that they follow.
 _AFTER = {
-    "budgets": (optimum_section, sensitivity_section, landscape_section),
+    "sensitivity": (landscape_section,),
     "weight_distance": (adaptive_section,),
 }
 

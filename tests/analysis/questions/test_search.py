@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.questions import search as question
-from bcrit.analysis.questions.search import MARKS, ask, boxes, coordinates, outline, shown_trials
+from bcrit.analysis.questions.search import MARKS, ask, coordinates, outline, shown_trials
 from bcrit.analysis.report.answer import Answer, Panels
 from bcrit.analysis.report.figure import Figure
 from bcrit.analysis.run import Run
+from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.space import SearchSpace
 from tests.analysis.report import runs
@@ -141,7 +142,7 @@ def test_a_box_of_one_coordinate_is_a_span() -> None:
 
 def test_widened_boxes_follow_the_table_of_edges() -> None:
     analysis = runs.widened()
-    declared, second = (space.box("lr") for space in boxes(analysis, 8))
+    declared, second = (space.box("lr") for space in searched_spaces(analysis.experiment, analysis.boundary, 8))
     assert (declared.low, declared.high) == (0.01, 10.0)
     assert second.low == declared.low
     assert second.high == analysis.boundary["widened_to"].iloc[0]
