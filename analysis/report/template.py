@@ -37,4 +37,14 @@ def page_of(answer: Answer, generator: str) -> str:
     """A comparison as one HTML page that loads nothing from anywhere; the generator's name stands in its head."""
     parts = [part for section in answer.sections for part in section.parts]
     figures = {part.name: part.figure for part in parts if isinstance(part, Plot)}
-    return render("comparison.html", generator=generator, answer=answer, figures=figures)
+    return render(
+        "comparison.html",
+        generator=generator,
+        title=answer.title,
+        runs=answer.facts["runs"],
+        assumed=answer.facts["assumed"],
+        answer=answer.sentences,
+        caveats=answer.notes,
+        sections=answer.sections,
+        figures=figures,
+    )

@@ -11,7 +11,7 @@ import pytest
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import WIDEST
 from bcrit.analysis.questions.compare.sides import StepsTable, side_of
-from bcrit.analysis.report.headline import key_numbers
+from bcrit.analysis.questions.fit import key_numbers
 from bcrit.analysis.wording import readable
 
 SIZES = 8 * 2.0 ** np.arange(8)

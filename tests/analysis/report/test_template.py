@@ -24,4 +24,4 @@ def test_styles_and_scripts_are_in_the_page() -> None:
 
 def test_a_missing_word_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="generator"):
-        render("comparison.html", answer=ANSWER, figures={})
+        render("comparison.html", title="x", runs=RUNS)
