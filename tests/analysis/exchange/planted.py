@@ -7,8 +7,8 @@ from pathlib import Path
 from bcrit.analysis.exchange.imported_run import ImportedRun
 from bcrit.analysis.exchange.trackers.names import Reading
 from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.target import Target
 
 SIZES = (16, 32, 64, 128, 256)

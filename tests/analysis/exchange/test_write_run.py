@@ -12,8 +12,8 @@ import pytest
 from bcrit.analysis.exchange.hyperparameters import uniform
 from bcrit.analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
 from bcrit.analysis.exchange.write_run import write_run, write_runs
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

@@ -10,8 +10,8 @@ import pytest
 from bcrit.analysis.exchange.tables.mapping import Mapped, read_mapping
 from bcrit.analysis.exchange.tables.read import import_table
 from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Target

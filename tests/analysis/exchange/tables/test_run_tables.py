@@ -19,8 +19,8 @@ from bcrit.analysis.exchange.batch_science.read import import_batch_science
 from bcrit.analysis.exchange.imported_run import ImportedRun
 from bcrit.analysis.exchange.tables.run_tables import export_tables, import_tables
 from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -14,7 +14,7 @@ from bcrit.analysis.exchange.imported_run import Notes
 from bcrit.analysis.exchange.trackers.optuna_space import searched
 from bcrit.analysis.exchange.tried_space import tried_space
 from bcrit.analysis.optimum.coordinates import study_axes
-from bcrit.analysis.tried_scale import tried_scale
+from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 
