@@ -33,6 +33,8 @@ COMMANDS = {
         "analyze": "analyze full",
         "recommend": "recommend full --max-cost 0.001",
         "targets": "targets full",
+        "noise_scale": "noise-scale full",
+        "weight_distance": "weight-distance full",
         "budgets": "budgets full",
         "optimum": "optimum full --at 50",
         "sensitivity": "sensitivity full",
@@ -64,7 +66,6 @@ COMMANDS = {
         "recommend": "recommend imported_table --max-hours 0.0001",
         "targets": "targets imported_table --target 'val_error < 0.2'",
         "budgets": "budgets imported_table",
-        "sensitivity": "sensitivity imported_table",
         "report_page": "report imported_table",
     },
     "imported_batch_science": {
@@ -125,7 +126,6 @@ ONE_FACE = {
     "full/landscape": "json",  # takes seconds; its words are in the report
     "full/recommend": "txt",
     "unfinished/recommend": "txt",
-    "imported_table/sensitivity": "json",
     "full/analyze": "json",
     "full/optimum": "json",
     "digits/repair": "json",
@@ -133,6 +133,9 @@ ONE_FACE = {
     "digits/recommend_infeasible": "txt",
     "before/pilot": "json",  # the table's columns are as wide as this machine's times
     "full/sensitivity": "txt",
+    "digits/sensitivity": "txt",  # its JSON, and that of the next two, is in that of analyze
+    "unfinished/optimum": "txt",
+    "imported_batch_science/optimum": "txt",
     "digits/analyze_target": "txt",
     "digits/recommend_steps": "json",
     "digits/recommend_hours": "json",
@@ -194,6 +197,8 @@ REFUSED = [
     "targets never --target 'val_loss > 1'",
     "targets never --target perplexity",
     "budgets never --steps -1",
+    "noise-scale never",
+    "weight-distance digits",
     "optimum never --at -4",
     "sensitivity never --within 20",
     "landscape never",
