@@ -1,10 +1,10 @@
-"""All that decides one training run."""
+"""All that decides one training run, and what a run must be able to do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.options import Execution, Probes
@@ -47,3 +47,16 @@ class Settings:
     def number(self, name: str, default: float = 0.0) -> float:
         """A numeric hyperparameter, or the default where it is not set."""
         return float(self.hyperparameters.get(name, default))
+
+
+@runtime_checkable
+class Run(Protocol):
+    """One training run in progress. Everything is derived from its `Settings`; nothing outlives it."""
+
+    def train(self, steps: int) -> None:
+        """Make this many optimizer updates, and return when they are done: the time taken is their time."""
+        ...
+
+    def evaluate(self) -> Mapping[str, float]:
+        """The workload's metrics at the current step, without changing what training does next."""
+        ...

@@ -13,8 +13,8 @@ from bcrit.search_spaces.target import Crossing, Direction, Target
 from bcrit.tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
 from bcrit.tuner.training.memory import is_out_of_memory
 from bcrit.tuner.training.reported import Ended, Reported
+from bcrit.tuner.training.settings import Run
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
 _DIVERGED_FACTOR = 10.0

@@ -11,7 +11,6 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 Parameters = dict[str, Tensor]
 """Tensors by the names of `named_parameters`."""
@@ -56,7 +55,7 @@ def mixing_layer(model: nn.Module) -> str | None:
 
 
 def _mixes(module: nn.Module) -> bool:
-    if isinstance(module, GhostBatchNorm):
+    if isinstance(getattr(module, "ghost_size", None), int):  # as in `MicroBatches`: consecutive examples are mixed
         return module.training
     # Without running statistics a layer uses the batch's in evaluation too.
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
