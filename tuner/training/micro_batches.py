@@ -9,7 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.batch_schedule import RunningNoise
+from bcrit.tuner.training.device import is_out_of_memory, release
+from bcrit.tuner.training.noise_scale import NoiseScale
 
 _WHOLE_BATCH: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _WHY_NOT: Final = (
@@ -19,7 +21,7 @@ _WHY_NOT: Final = (
 
 
 class MicroBatches:
-    """Takes gradients (`bcrit.tuner.training.gradient`) in pieces of at most `rows` examples, fewer if memory ends.
+    """Takes gradients (`bcrit.tuner.training.stepper`) in pieces of at most `rows` examples, fewer if memory ends.
 
     The loss is a mean over examples. With the pieces b_1 ... b_K of a batch of n examples, in its order,
 
@@ -181,3 +183,82 @@ def division_problem(model: nn.Module, n_examples: int, rows: int, divisible: bo
     if rows % least:
         return f"{cannot}, because ghost batches of {least} must stay whole; choose a 'micro_batch' that is a multiple"
     return None
+
+
+# MODULE accumulation.py
+# The gradient of a batch in micro-batches between which its noise scale is measured.
+
+
+MOST_PIECES = 16
+"""Micro-batches of an update: with K of them the variance of |G|^2 is K / (K - 1) times what all examples one by one
+would give, so that more than 16 buy little."""
+
+
+class Accumulation:
+    """Takes gradients (`bcrit.tuner.training.stepper`) as sums over micro-batches, and hears what each adds.
+
+    The gradient is the whole batch's up to rounding. A batch is divided into pieces of `rows` examples or, where that
+    makes more than `MOST_PIECES`, of a multiple. One that has not two pieces is computed whole and not measured. Memory
+    that gives out ends the run: pieces are small already.
+
+    Attributes:
+        noise: the running noise scale, in rows.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor], Tensor],
+        rows: int,
+        n_examples: int,
+        largest: int | None = None,
+        divisible: bool = True,
+    ) -> None:
+        """Take nothing yet.
+
+        Args:
+            model: its parameters get the gradient.
+            loss: the mean loss over the examples at these indices, a scalar.
+            rows: examples in a micro-batch.
+            n_examples: of the training set.
+            largest: examples in a piece at most; None = no limit.
+            divisible: whether the loss is a mean over examples.
+
+        Raises:
+            ValueError: the model cannot be computed in pieces.
+        """
+        if problem := division_problem(model, 2 * rows, rows, divisible):
+            raise ValueError(problem)
+        self.noise = RunningNoise()
+        self._loss, self._rows, self._largest = loss, rows, largest or n_examples
+        self._parameters = list(model.parameters())
+        self._scale = NoiseScale(self._parameters, n_examples=n_examples, window=1)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Examples in a micro-batch."""
+        return self._rows
+
+    def __call__(self, examples: Tensor) -> None:
+        """Leave the mean gradient over these examples in `.grad`.
+
+        Args:
+            examples: indices, shape (n,).
+        """
+        for parameter in self._parameters:
+            parameter.grad = None
+        pieces = torch.split(examples, self._piece(len(examples)))
+        for piece in pieces:
+            (self._loss(piece) * (len(piece) / len(examples))).backward()  # type: ignore[no-untyped-call]
+            if len(pieces) > 1:
+                self._scale.micro_batch(len(piece))
+        if len(pieces) > 1:
+            self._scale.step()
+            tr_sigma, g_sq = self._scale.series()["total"][-1]
+            self.noise.take(float(tr_sigma), float(g_sq))
+
+    def _piece(self, n: int) -> int:
+        """Examples in a piece: a multiple of the micro-batch, so that ghost batches stay whole."""
+        count = -(-n // (self._rows * MOST_PIECES))
+        fits = max(1, self._largest // self._rows)
+        return n if n < 2 * self._rows else self._rows * min(count, fits)

@@ -12,7 +12,7 @@ from bcrit.search_spaces.options import Execution, Probes
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bcrit.tuner.training.batch_schedule.plan import BatchPlan
+    from bcrit.tuner.training.batch_schedule import BatchPlan
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bcrit.search_spaces.options import Execution
 from bcrit.search_spaces.presets import AVERAGED
 from bcrit.tuner.training.averaging import build_average
-from bcrit.tuner.training.batch_schedule import Accumulation, Progress, RunningNoise, planned_updates
-from bcrit.tuner.training.data import batches
-from bcrit.tuner.training.forward import build_forward
-from bcrit.tuner.training.memory import is_out_of_memory, release
-from bcrit.tuner.training.micro_batches import MicroBatches
-from bcrit.tuner.training.placement import Examples as Examples
-from bcrit.tuner.training.placement import device_for, picker
+from bcrit.tuner.training.batch_schedule import Progress, RunningNoise, planned_updates
+from bcrit.tuner.training.data import Examples as Examples
+from bcrit.tuner.training.data import batches, picker
+from bcrit.tuner.training.device import device_for, is_out_of_memory, release
+from bcrit.tuner.training.micro_batches import Accumulation, MicroBatches
 from bcrit.tuner.training.probes import RunProbes
 from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
@@ -237,3 +236,40 @@ class _Randomness:
         """Go back to where the stream was when it was put in place."""
         for place, state in zip(self._places, self._states, strict=True):
             place.set_state(state)
+
+
+# MODULE forward.py
+# The model as training calls it: at a precision, compiled or not. Evaluation calls the model itself.
+
+
+def build_forward(model: nn.Module, execution: Execution, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What training calls for a batch's outputs.
+
+    With `precision: bfloat16`, layers that gain by it compute in bfloat16 (PyTorch's autocast decides which) and the
+    outputs are float32 again, so that the loss is. Gradients need no scaling, since bfloat16 has float32's range.
+    With `compile`, each size of batch is compiled once, and not for shapes in general, which is slower. Evaluation
+    uses neither: it measures the same function at every precision, in the shapes of the validation set.
+
+    Args:
+        model: on the device.
+        execution: precision and compilation.
+        device: of the model.
+
+    Returns:
+        The model itself where neither is asked for.
+    """
+    forward: Callable[[Tensor], Tensor] = model
+    if execution.compile:
+        # What another run left compiled in this process counts against PyTorch's limit of variants, beyond which it
+        # silently stops compiling: the curve would depend on what ran before. Code on disk is still reused.
+        torch.compiler.reset()
+        forward = torch.compile(model, dynamic=False)
+    if execution.precision == "float32":
+        return forward
+
+    def in_bfloat16(inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            outputs = forward(inputs)
+        return outputs.float()
+
+    return in_bfloat16

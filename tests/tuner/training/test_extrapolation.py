@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.extrapolation import Extrapolated
-from bcrit.tuner.training.gradient import Gradient
 from bcrit.tuner.training.optimizers import build_optimizer
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.stepper import Plain, Stepper, build_stepper
+from bcrit.tuner.training.stepper import Extrapolated, Gradient, Plain, Stepper, build_stepper
 
 H = torch.tensor([1.0, 0.3], dtype=torch.float64)
 # Example e has the loss 1/2 sum_i h_i (x_i - c_ei)^2, so that its gradient is h (x - c_e).

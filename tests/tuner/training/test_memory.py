@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcrit.tuner.training.memory import is_out_of_memory
+from bcrit.tuner.training.device import is_out_of_memory
 
 
 @pytest.mark.parametrize(

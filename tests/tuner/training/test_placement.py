@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training import supervised
-from bcrit.tuner.training.placement import Examples, device_for, fetched, picker, placed
+from bcrit.tuner.training.data import Examples, fetched, picker, placed
+from bcrit.tuner.training.device import device_for
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 

@@ -14,8 +14,8 @@ from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.training import probes
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
-from bcrit.tuner.training.placement import Examples
 from bcrit.tuner.training.probes import RunProbes, effective_lr, is_due
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun

@@ -10,8 +10,7 @@ import pytest
 
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.training.reported import Ended, Report, Reported, Returned
-from bcrit.tuner.training.trial import Limits, Trial, as_row
+from bcrit.tuner.training.trial import Ended, Limits, Report, Reported, Returned, Trial, as_row
 
 TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcrit.tuner.training.policy_gradient.rollouts import Rollout, Rollouts
+from bcrit.tuner.training.policy_gradient import Rollout, Rollouts
 from bcrit.tuner.workloads.environments import make_environments, shapes
 from tests.tuner.training.policy_gradient.made_up import Linear
 

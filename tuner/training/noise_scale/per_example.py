@@ -1,18 +1,107 @@
-"""The simple noise scale at one checkpoint, from the gradients of single examples."""
+"""Single examples of any model: their losses as functions, and the conditions under which they are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.func import grad, vmap
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bcrit.tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
-from bcrit.tuner.training.noise_scale.pair import unbiased_pair
-from bcrit.tuner.training.noise_scale.ratio import Ratio, SimpleScale, fieller
+from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS, Ratio, SimpleScale, fieller, unbiased_pair
+
+Parameters = dict[str, Tensor]
+"""Tensors by the names of `named_parameters`."""
+
+ExampleLoss = Callable[..., Tensor]
+"""The loss, a scalar, of (parameters, one example's input, its target, ...), none of which has a batch axis."""
+
+CHUNK = 32  # examples; chosen, not studied: so many gradients are in memory at once
+
+
+def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> ExampleLoss:
+    """The loss of one example of an ordinary model, as a function of its parameters.
+
+    Args:
+        model: of a batch of inputs, in the mode (`train` or `eval`) to be measured in.
+        loss: of a batch's (outputs, targets), the mean over examples.
+
+    Raises:
+        ValueError: a layer mixes examples, so that one example has no gradient of its own.
+    """
+    if layer := mixing_layer(model):
+        raise ValueError(
+            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own and "
+            "estimators for independent examples do not hold; call model.eval() to measure with running statistics, or "
+            "replace it by ghost batch norm and measure from micro-batches (NoiseScale) of whole ghost batches"
+        )
+    buffers = {name: buffer.detach() for name, buffer in model.named_buffers()}
+
+    def of(parameters: Parameters, inputs: Tensor, target: Tensor) -> Tensor:
+        outputs = functional_call(model, {**parameters, **buffers}, (inputs[None],))
+        return loss(outputs, target[None])
+
+    return of
+
+
+def mixing_layer(model: nn.Module) -> str | None:
+    """The first layer that mixes examples in the model's present mode, in words; None where there is none."""
+    for name, module in model.named_modules():
+        if _mixes(module):
+            return f"layer {name!r} ({type(module).__name__})"
+    return None
+
+
+def _mixes(module: nn.Module) -> bool:
+    if isinstance(getattr(module, "ghost_size", None), int):  # as in `MicroBatches`: consecutive examples are mixed
+        return module.training
+    # Without running statistics a layer uses the batch's in evaluation too.
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
+
+
+def parameters_of(model: nn.Module) -> Parameters:
+    """The parameters that are trained, by name, as tensors without history."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def blocks_of(examples: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Up to 20 blocks of nearly equal size, of two examples at least.
+
+    Raises:
+        ValueError: there are too few examples, or not equally many of everything.
+    """
+    sizes = {len(part) for part in examples}
+    n = min(sizes, default=0)
+    if len(sizes) != 1 or n < 2 * MIN_BLOCKS:
+        raise ValueError(
+            f"inputs and targets must be equally many, and {2 * MIN_BLOCKS} at least, but there are {sorted(sizes)}; "
+            "draw more examples"
+        )
+    columns = [torch.tensor_split(part, min(MAX_BLOCKS, n // 2)) for part in examples]
+    return list(zip(*columns, strict=True))
+
+
+def chunks_of(examples: Sequence[Tensor], chunk: int) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of at most `chunk` examples."""
+    return zip(*(torch.split(part, chunk) for part in examples), strict=True)
+
+
+@contextmanager
+def measuring(seed: int, parameters: Parameters) -> Iterator[None]:
+    """A stream of random numbers of its own, and attention in a form that can be differentiated twice."""
+    device = next(iter(parameters.values())).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
+        torch.manual_seed(seed)
+        yield
+
+
+# MODULE per_example.py
+# The simple noise scale at one checkpoint, from the gradients of single examples.
 
 
 def measure_b_simple(
@@ -136,3 +225,213 @@ def mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None)
     left = 1.0 if n_examples is None else 1.0 - n / n_examples
     covariance: NDArray[np.float64] = np.cov(values, rowvar=False) / len(values) * left
     return covariance
+
+
+# MODULE temperature.py
+# The learning rate that the noise scale says is best, and the temperature that a noise scale was measured at.
+
+
+def optimal_lr(batch_size: float, lr_max: float, b_noise: float) -> float:
+    """The best learning rate of one SGD step, lr_max / (1 + b_noise / batch_size) (McCandlish et al. 2018, eq. 2.6).
+
+    Args:
+        batch_size: rows an update.
+        lr_max: |G|^2 / (G'HG), the best one without noise (eq. 2.5).
+        b_noise: tr(H Sigma) / (G'HG).
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+    if not (batch_size > 0 and lr_max > 0 and b_noise >= 0):
+        raise ValueError(
+            f"batch_size > 0, lr_max > 0 and b_noise >= 0 must hold, but they are {batch_size}, {lr_max} and "
+            f"{b_noise}; a scale that is not resolved has no temperature"
+        )
+    return lr_max / (1.0 + b_noise / batch_size)
+
+
+def temperature(lr: float, batch_size: float, lr_max: float, b_noise: float, momentum: float = 0.0) -> float:
+    """How hot a run is: its learning rate over the best one, T = lr / lr_max(batch_size), the latter of `optimal_lr`.
+
+    A run that stays at one temperature settles where the noise scale is about proportional to 1/T: halving the learning
+    rate about doubles what is measured (McCandlish et al. 2018, app. C). So a noise scale says something about a task
+    only at a tuned learning rate, and two are compared only at one temperature.
+
+    Args:
+        lr: the run's learning rate.
+        batch_size: its rows an update.
+        lr_max: |G|^2 / (G'HG).
+        b_noise: tr(H Sigma) / (G'HG).
+        momentum: of a heavy ball or Nesterov's method, whose long steps are those of lr / (1 - momentum).
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"0 <= momentum < 1 must hold, but momentum={momentum}; give the heavy ball's")
+    return lr / (1.0 - momentum) / optimal_lr(batch_size, lr_max, b_noise)
+
+
+# MODULE curvature.py
+# B_noise = tr(H Sigma) / (G'HG) at one checkpoint, from Hessian-vector products of single examples.
+#
+# With gradients g_i and Hessians H_i of n independent examples, in J blocks:
+#
+#     q = mean of g_i' H_k g_i over examples i, each with another one k,          E q = tr(H Sigma) + G'HG
+#     p = mean over blocks b of a_b' H_b a_b,                                     E p = c tr(H Sigma) + G'HG
+#
+# with H_b the mean Hessian of block b, a_b the mean gradient of all the other examples, and c the mean of one over
+# their number. A gradient never meets the Hessian of its own example, because the two are dependent: that is what makes
+# both expectations exact. They are solved for
+#
+#     tr(H Sigma) = (q - p) / (1 - c),    G'HG = (p - c q) / (1 - c),
+#
+# which are unbiased, as in `pair` where H = I. The error of a block's data is that of their linear part: of b it is p's
+# own term and 2 g_b'v_b, with g_b the block's mean gradient and v_b the mean of H_d a_d over the other blocks d. Where
+# noise dominates the quadratic part this is too large rather than too small.
+#
+# The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
+# every operation has that has a double backward; forward mode has fewer) and costs 2 to 3 gradients: 6 to 8 gradients
+# in all.
+
+
+@dataclass(frozen=True)
+class CurvedScale:
+    """Both noise scales of one checkpoint, and the step that they belong to.
+
+    Attributes:
+        noise: tr(H Sigma) and G'HG, with b_noise their ratio; not resolved where the loss does not curve up along G.
+        simple: tr(Sigma) and |G|^2 from the same examples.
+        n_examples: of the sample.
+    """
+
+    noise: Ratio
+    simple: Ratio
+    n_examples: int
+
+    @property
+    def b_noise(self) -> float | None:
+        """tr(H Sigma) / (G'HG), None where it is not resolved."""
+        return self.noise.value
+
+    @property
+    def b_simple(self) -> float | None:
+        """tr(Sigma) / |G|^2, None where it is not resolved."""
+        return self.simple.value
+
+    @property
+    def lr_max(self) -> float | None:
+        """|G|^2 / (G'HG), the best learning rate of one SGD step without noise; None where either is not resolved."""
+        known = self.noise.resolved and self.simple.resolved
+        return self.simple.denominator / self.noise.denominator if known else None
+
+    def temperature(self, lr: float, batch_size: float, momentum: float = 0.0) -> float | None:
+        """The run's learning rate over the best one at its batch size: see `temperature`. None without `lr_max`."""
+        if self.lr_max is None or self.b_noise is None:
+            return None
+        return temperature(lr, batch_size, self.lr_max, max(self.b_noise, 0.0), momentum)
+
+    def __str__(self) -> str:
+        return f"b_noise = {self.noise}; b_simple = {self.simple}"
+
+
+def measure_b_noise(
+    loss: ExampleLoss,
+    parameters: Parameters,
+    examples: Sequence[Tensor],
+    *,
+    n_examples: int | None = None,
+    chunk: int = CHUNK,
+    level: float = 0.95,
+    seed: int = 0,
+) -> CurvedScale:
+    """b_noise and b_simple at these parameters; the model is not touched.
+
+    Args:
+        loss: of one example, as from `example_loss`.
+        parameters: where, as from `parameters_of`.
+        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
+        n_examples: as in `measure_b_simple`; G'HG then is that of the data set, larger by tr(H Sigma) / N, up to terms
+            1/N times the covariance of gradients and Hessians.
+        chunk: as in `measure_b_simple`; a Hessian-vector product takes about three times a gradient's memory.
+        level: of confidence.
+        seed: of dropout and the like; PyTorch's own stream is left as it was.
+    """
+    blocks = blocks_of(examples)
+    sizes = np.array([len(block[0]) for block in blocks])
+    with measuring(seed, parameters):
+        sums = [BlockSums(loss, parameters, block, chunk) for block in blocks]
+        q = np.array([_own_products(loss, parameters, block, chunk) for block in blocks])
+        p, linear = _mean_products(loss, parameters, blocks, sums, chunk)
+    n = int(sizes.sum())
+    c = float(np.mean(1.0 / (n - sizes)))
+    # Both numbers are linear in (q, p), and so is what each block's data add to them.
+    solve = np.array([[1.0, -1.0], [-c, 1.0]]) / (1.0 - c)
+    if n_examples is not None:
+        solve[1] += solve[0] / n_examples
+    point = solve @ np.array([sizes @ q / n, p.mean()])
+    values = np.stack([q, p + linear - linear.mean()], axis=1) @ solve.T
+    # Which gradient meets which Hessian is chance even where the sample is all of a data set: errors are not shrunk.
+    noise = fieller(point, mean_covariance(values, n, None), len(blocks), level, "G'HG")
+    simple = simple_ratio(sum(block_products(sums).values(), np.zeros((3, len(blocks)))), sizes, n_examples, level)
+    return CurvedScale(noise, simple, n)
+
+
+def _own_products(loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> float:
+    """The mean of g_i' H_k g_i over a block, with k the example before i, and the last before the first."""
+
+    def product(at: Parameters, *both: Tensor) -> Tensor:
+        own, other = both[: len(block)], both[len(block) :]
+        g = grad(loss)(at, *own)
+        h_g = vjp(lambda x: grad(loss)(x, *other), at)[1](g)[0]
+        return _inner(g, h_g)
+
+    pairs = [*block, *(part.roll(1, 0) for part in block)]
+    products = vmap(product, in_dims=(None, *(0 for _ in pairs)), randomness="different")
+    total = sum(float(products(parameters, *part).sum()) for part in chunks_of(pairs, chunk))
+    return total / len(block[0])
+
+
+def _mean_products(
+    loss: ExampleLoss,
+    parameters: Parameters,
+    blocks: Sequence[Sequence[Tensor]],
+    sums: Sequence[BlockSums],
+    chunk: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """a_b' H_b a_b and 2 g_b' v_b, each of shape (n_blocks,)."""
+    sizes = [len(block[0]) for block in blocks]
+    whole = {name: torch.stack([s.gradient[name] for s in sums]).sum(0) for name in parameters}
+    means = [{name: s.gradient[name] / n for name in parameters} for s, n in zip(sums, sizes, strict=True)]
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    p, own = [], []
+    for block, part, mean, size in zip(blocks, sums, means, sizes, strict=True):
+        others = {name: (whole[name] - part.gradient[name]) / (sum(sizes) - size) for name in parameters}
+        curved = _hessian_times(loss, parameters, block, others, chunk)
+        p.append(float(_inner(others, curved)))
+        own.append(float(_inner(mean, curved)))
+        for name in total:
+            total[name] += curved[name]
+    everything = np.array([float(_inner(mean, total)) for mean in means])
+    return np.array(p), 2.0 * (everything - np.array(own)) / (len(blocks) - 1)
+
+
+def _hessian_times(
+    loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], direction: Parameters, chunk: int
+) -> Parameters:
+    """The mean Hessian of a block times a direction."""
+    result = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    losses = vmap(loss, in_dims=(None, *(0 for _ in block)), randomness="different")
+    for part in chunks_of(block, chunk):
+
+        def total(at: Parameters, part: tuple[Tensor, ...] = part) -> Tensor:
+            return losses(at, *part).sum()
+
+        curved = vjp(grad(total), parameters)[1](direction)[0]
+        for name in result:
+            result[name] += curved[name] / len(block[0])
+    return result
+
+
+def _inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()

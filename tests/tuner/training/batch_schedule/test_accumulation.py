@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.batch_schedule import Accumulation
-from bcrit.tuner.training.batch_schedule.accumulation import MOST_PIECES
+from bcrit.tuner.training.micro_batches import MOST_PIECES, Accumulation
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 N = 2000

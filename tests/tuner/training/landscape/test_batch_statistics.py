@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.batch_statistics import has_batch_statistics, recompute_batch_statistics
+from bcrit.tuner.training.landscape.path import has_batch_statistics, recompute_batch_statistics
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 INPUTS = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.1]) + 2

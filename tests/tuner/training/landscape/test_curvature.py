@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcrit.tuner.training.landscape.curvature import Eigenvalues, eigenvalues, trace
-from bcrit.tuner.training.landscape.surface import Floats, LossSurface
+from bcrit.tuner.training.landscape.surface import Eigenvalues, Floats, LossSurface, eigenvalues, trace
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-from bcrit.tuner.training.landscape import directions
-from bcrit.tuner.training.landscape.directions import coordinates, random_directions
+from bcrit.tuner.training.landscape.sharpness import coordinates, random_directions
 from bcrit.tuner.training.landscape.surface import Floats
 
 RANDOM = np.random.default_rng(0)
@@ -29,7 +30,7 @@ CASES = {
 def test_coordinates_are_those_of_the_pseudo_inverse(
     matrix: Floats, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(directions, "_ROWS", block)
+    monkeypatch.setattr(sys.modules[coordinates.__module__], "_ROWS", block)
     expected = np.linalg.pinv(matrix) @ X
     np.testing.assert_allclose(coordinates(matrix, X), expected, rtol=1e-6, atol=1e-9 * (1 + np.abs(expected).max()))
 

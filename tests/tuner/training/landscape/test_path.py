@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcrit.tuner.training.landscape.batch_statistics import recompute_batch_statistics
-from bcrit.tuner.training.landscape.path import ALPHAS, interpolate
+from bcrit.tuner.training.landscape.path import ALPHAS, interpolate, recompute_batch_statistics
 from tests.tuner.training.landscape.quadratic import Quadratic, assert_untouched, examples, network
 
 INPUTS, TARGETS = examples()

@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.directions import Matrix, coordinates, random_directions
-from bcrit.tuner.training.landscape.sharpness import Sharpness, sharpness
+from bcrit.tuner.training.landscape.sharpness import Matrix, Sharpness, coordinates, random_directions, sharpness
 from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
 

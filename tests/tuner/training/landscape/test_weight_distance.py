@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bcrit.tuner.training.landscape.weight_distance import WeightDistance, log_spaced
+from bcrit.tuner.training.probes import WeightDistance, log_spaced
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network
 
 

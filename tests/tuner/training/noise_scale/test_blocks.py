@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from bcrit.tuner.training.noise_scale.blocks import b_simple, moving_average
+from bcrit.tuner.training.noise_scale.ratio import b_simple, moving_average
 
 
 def steps(rng: np.random.Generator, n: int, memory: float) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcrit.tuner.training.noise_scale.exact import of_quadratic
+from bcrit.tuner.training.noise_scale.ratio import of_quadratic
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from bcrit.tuner.workloads.second_moments import MOMENTS
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcrit.tuner.training.noise_scale.examples import blocks_of, example_loss, parameters_of
+from bcrit.tuner.training.noise_scale.per_example import blocks_of, example_loss, parameters_of
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.noise_scale.increments import Differences, Hooks, norms
+from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
 
 ways = pytest.mark.parametrize("way", [Differences, Hooks])
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bcrit.tuner.training.noise_scale.line_fit import LineFit, best_step, fit_line_search
-from bcrit.tuner.training.noise_scale.line_search import LineSearch
+from examples.papers.line_search import LineFit, LineSearch, best_step, fit_line_search
 
 LRS = tuple(1e-4 * 1.5**k for k in range(28))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bcrit.tuner.training.noise_scale.pair import two_batches, unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import two_batches, unbiased_pair
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import Ratio, example_loss, measure_b_simple, parameters_of
-from bcrit.tuner.training.noise_scale.pair import unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import unbiased_pair
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
 G_SQ = float((C * W).square().sum())

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.tuner.training.noise_scale.temperature import optimal_lr, temperature
+from bcrit.tuner.training.noise_scale.per_example import optimal_lr, temperature
 
 
 def test_at_the_noise_scale_the_best_learning_rate_is_half_the_largest() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
-from bcrit.tuner.training.optimizers.classes import arguments, class_of, keywords_of, parameters_of
+from bcrit.tuner.training.optimizers import arguments, class_of, keywords_of, parameters_of
 
 REFUSED = {"lbfgs", "sparseadam", "optimizer"}
 TORCH = sorted(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.optimizers.layerwise import Lamb, Lars
+from bcrit.tuner.training.optimizers import Lamb, Lars
 
 Vector = list[float]
 

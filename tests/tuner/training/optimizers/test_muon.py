@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from bcrit.search_spaces.dimensions import Value
-from bcrit.tuner.training.optimizers import build_optimizer
-from bcrit.tuner.training.optimizers.muon import groups
+from bcrit.tuner.training.optimizers import build_optimizer, groups
 from bcrit.tuner.training.settings import Settings
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcrit.tuner.training.policy_gradient.advantages import advantages
+from bcrit.tuner.training.policy_gradient import advantages
 
 
 def column(*values: float) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcrit.tuner.training.policy_gradient.environments import ACTIONS, ENVIRONMENTS, as_tensor, sampled, stream
+from bcrit.tuner.training.policy_gradient import ACTIONS, ENVIRONMENTS, as_tensor, sampled, stream
 
 
 def test_actions_are_drawn_with_the_policys_probabilities() -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bcrit.tuner.training.policy_gradient.episodes import Episodes
+from bcrit.tuner.training.policy_gradient import Episodes
 from tests.tuner.training.policy_gradient.made_up import Counting, Linear
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bcrit.tuner.training.policy_gradient.loss import Coefficients, losses
+from bcrit.tuner.training.policy_gradient import Coefficients, losses
 
 GIVEN = Coefficients(gamma=0.99, gae_lambda=1.0, value=0.5, entropy=0.01)
 

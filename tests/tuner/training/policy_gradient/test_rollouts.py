@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
+from bcrit.tuner.training.policy_gradient import Rollouts
 from tests.tuner.training.policy_gradient.made_up import Counting, Linear
 
 CPU = torch.device("cpu")

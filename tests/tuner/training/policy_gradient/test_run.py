@@ -8,10 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.dimensions import Value
-from bcrit.tuner.training.policy_gradient.episodes import Episodes
-from bcrit.tuner.training.policy_gradient.loss import Coefficients
-from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
-from bcrit.tuner.training.policy_gradient.run import PolicyGradientRun
+from bcrit.tuner.training.policy_gradient import Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
 from tests.tuner.training.policy_gradient.made_up import Counting
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.noise_scale import LineSearch, fit_line_search, line_search
+from examples.papers.line_search import LineSearch, fit_line_search, line_search
 
 N, H = 512, torch.tensor([1.0, 0.3, 0.1, 0.03], dtype=torch.float64)
 
