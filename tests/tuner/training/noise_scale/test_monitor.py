@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
+from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
@@ -248,3 +252,170 @@ def test_one_micro_batch_a_step_is_an_error() -> None:
 def test_impossible_arguments_are_refused(build, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         build(network())
+
+
+ways = pytest.mark.parametrize("way", [Differences, Hooks])
+
+
+def of_batch(model: nn.Module, k: int) -> None:
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+    model(x).square().mean().backward()
+
+
+def alone(k: int) -> list[Tensor]:
+    model = network()
+    of_batch(model, k)
+    return norms([p.grad for p in model.parameters() if p.grad is not None])
+
+
+@ways
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_each_micro_batch_has_the_norms_of_its_own_gradient(
+    way: type[Differences] | type[Hooks], set_to_none: bool
+) -> None:
+    model = network()
+    increments = way(list(model.parameters()))
+    for step in range(2):
+        model.zero_grad(set_to_none)
+        increments.begin()
+        for k in range(3):
+            of_batch(model, 3 * step + k)
+            torch.testing.assert_close(increments.take(), alone(3 * step + k))
+        increments.end()
+
+
+@ways
+def test_a_parameter_without_a_gradient_has_norm_0_until_it_has_one(way: type[Differences] | type[Hooks]) -> None:
+    used, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    increments = way([used, late])
+    for _ in range(2):
+        used.grad = late.grad = None
+        increments.begin()
+        (2 * used).sum().backward()  # type: ignore[no-untyped-call]
+        assert [float(norm) for norm in increments.take()] == pytest.approx([2 * 3**0.5, 0.0])
+        (used.sum() + 3 * late.sum()).backward()  # type: ignore[no-untyped-call]
+        assert [float(norm) for norm in increments.take()] == pytest.approx([3**0.5, 3 * 2**0.5])
+
+
+def test_hooks_keep_no_gradient_and_autograd_still_hands_over_its_own() -> None:
+    model, handed = network(), []
+    hooks = Hooks(list(model.parameters()))
+    for p in model.parameters():
+        p.register_hook(lambda g: handed.append(g.data_ptr()))  # type: ignore[no-untyped-call]
+    of_batch(model, 0)
+    taken = {p.grad.data_ptr() for p in model.parameters() if p.grad is not None}
+    assert len(taken & set(handed)) >= 2  # both matrices; a bias's gradient may be copied, with and without hooks
+    assert all(norm.ndim == 0 for norm in hooks.take())
+
+
+def test_hooks_hear_nothing_while_they_do_not_listen_or_after_they_are_removed() -> None:
+    model = network()
+    hooks = Hooks(list(model.parameters()))
+    hooks.listening = False
+    of_batch(model, 0)
+    hooks.end()
+    hooks.listening = True
+    of_batch(model, 1)
+    torch.testing.assert_close(hooks.take(), alone(1))
+    hooks.remove()
+    of_batch(model, 2)
+    hooks.end()
+
+
+def test_a_micro_batch_without_any_gradient_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no parameter has a gradient"):
+        Differences(list(network().parameters())).take()
+
+
+def test_hooks_refuse_passes_that_were_not_declared() -> None:
+    model = network()
+    hooks = Hooks(list(model.parameters()))
+    with pytest.raises(ValueError, match="no gradient came since the last micro-batch"):
+        hooks.take()
+    of_batch(model, 0)
+    with pytest.raises(ValueError, match="a backward pass after the last micro_batch"):
+        hooks.end()
+    of_batch(model, 1)
+    with pytest.raises(ValueError, match="a second gradient came since the last micro-batch"):
+        hooks.take()
+
+
+def test_half_precision_has_norms_in_single_precision() -> None:
+    assert norms([torch.full((4,), 3e4, dtype=torch.float16)]) == [torch.tensor(6e4).half().float()]
+
+
+ROOT = Path(__file__).parents[4]
+
+# Two ranks, two micro-batches each, gradients averaged by DistributedDataParallel in the last one's backward pass.
+RANK = """
+import sys, torch, numpy as np
+from torch import distributed as dist, nn
+from bcrit.tuner.training.noise_scale import NoiseScale
+rank, folder, uneven = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "uneven"
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+torch.manual_seed(0)
+model = nn.Linear(5, 3, dtype=torch.float64)
+noise = NoiseScale({"weight": [model.weight], "bias": [model.bias]}, process_group=dist.group.WORLD)
+ranks = nn.parallel.DistributedDataParallel(model)
+x, y = torch.randn(12, 24, 5, dtype=torch.float64), torch.randn(12, 24, 3, dtype=torch.float64)
+for step in range(12):
+    model.zero_grad()
+    rows = torch.arange(24).chunk(2)[rank].split([6, 6] if not uneven or rank else [5, 5, 2])
+    if uneven and rank:
+        rows = rows[:1]
+    for k, part in enumerate(rows):
+        ranks.require_backward_grad_sync = k == len(rows) - 1
+        loss = nn.functional.mse_loss(ranks(x[step][part]), y[step][part])
+        (loss * len(part) / sum(map(len, rows))).backward()
+        noise.micro_batch(len(part))
+    noise.step()
+try:
+    np.save(f"{folder}/{rank}.npy", np.stack(list(noise.series().values())))
+except ValueError as error:
+    print(error)
+dist.destroy_process_group()
+"""
+
+
+def run(folder: Path, kind: str) -> list[str]:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(folder), kind],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    done = [rank.communicate(timeout=120) for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), done
+    return [out for out, _ in done]
+
+
+def test_two_ranks_of_two_micro_batches_are_four_micro_batches(tmp_path: Path) -> None:
+    run(tmp_path, "even")
+    torch.manual_seed(0)
+    model = nn.Linear(5, 3, dtype=torch.float64)
+    noise = NoiseScale({name: [parameter] for name, parameter in model.named_parameters()})
+    x, y = torch.randn(12, 24, 5, dtype=torch.float64), torch.randn(12, 24, 3, dtype=torch.float64)
+    for step in range(12):
+        model.zero_grad()
+        for part in torch.split(torch.arange(24), 6):
+            (nn.functional.mse_loss(model(x[step][part]), y[step][part]) / 4).backward()  # type: ignore[no-untyped-call]
+            noise.micro_batch(6)
+        noise.step()
+    expected = np.stack(list(noise.series().values()))
+    for rank in (0, 1):
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), expected, rtol=1e-9)
+
+
+def test_ranks_of_unequal_rows_are_refused_when_the_estimate_is_read(tmp_path: Path) -> None:
+    for message in run(tmp_path, "uneven"):
+        assert "every rank must have as many rows and micro-batches as the others" in message
+
+
+def test_one_process_needs_no_group() -> None:
+    with pytest.raises(ValueError, match="a step has no micro-batch"):
+        NoiseScale([nn.Parameter(torch.ones(1))]).step()

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.options import Execution
 from bcrit.tuner.training.data import Examples, placed
-from bcrit.tuner.training.device import device_for, free_memory, prepare_gpu
+from bcrit.tuner.training.device import device_for, free_memory, is_out_of_memory, prepare_gpu
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 
@@ -130,3 +131,30 @@ def test_where_the_gpu_s_memory_gives_out_a_trial_goes_on_in_pieces() -> None:
     tight = run()
     assert curve(tight) == pytest.approx(expected, rel=1e-4)
     assert tight.micro_batch is not None and 1 <= tight.micro_batch < 64
+
+
+@pytest.mark.parametrize(
+    ("error", "out"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+            True,
+        ),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("std::bad_alloc"), True),
+        (MemoryError(), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("std::bad_alloc is a word here"), False),
+        (KeyboardInterrupt(), False),
+    ],
+    ids=str,
+)
+def test_running_out_of_memory_is_told_from_other_errors(error: BaseException, out: bool) -> None:
+    assert is_out_of_memory(error) is out
+
+
+def test_numpy_s_error_is_one_too() -> None:
+    with pytest.raises(MemoryError) as caught:
+        np.empty(2**62, np.uint8)
+    assert is_out_of_memory(caught.value)
