@@ -24,16 +24,13 @@ from bcrit.tuner.training.noise_scale.per_example import (
     measure_b_noise,
     measure_b_simple,
     mixing_layer,
-    optimal_lr,
     parameters_of,
-    temperature,
 )
 from bcrit.tuner.training.noise_scale.ratio import (
     ExactScale,
     Ratio,
     SimpleScale,
     of_quadratic,
-    two_batches,
     unbiased_pair,
 )
 
@@ -51,10 +48,7 @@ __all__ = [
     "SimpleScale",
     "CurvedScale",
     # formulas
-    "two_batches",
     "unbiased_pair",
-    "optimal_lr",
-    "temperature",
     "ExactScale",
     "of_quadratic",
 ]

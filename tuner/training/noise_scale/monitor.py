@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import ProcessGroup
 
-from bcrit.tuner.training.noise_scale.ratio import Series, SimpleScale, b_simple, moving_average, unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import Series, SimpleScale, b_simple, unbiased_pair
 
 _WINDOW = 1000  # steps; chosen, not studied: long enough for 20 blocks, short enough to follow a scale that grows
 
@@ -40,7 +39,7 @@ class NoiseScale:
     - Examples are independent given the weights. With batch norm in training mode, or a loss across examples, the
       scale is that of the micro-batch as the unit of noise: with ghost batch norm micro-batches of whole ghost batches
       are right, with plain batch norm nothing is, because the gradient's mean depends on the micro-batch's size.
-    - The learning rate is tuned, or the scale says little (see `temperature`).
+    - The learning rate is tuned, or the scale says little (see `CurvedScale.temperature`).
 
     In a data-parallel step every rank has a `NoiseScale` with the `process_group` that gradients are averaged over, for
     example `torch.distributed.group.WORLD` under DistributedDataParallel. A hook on every parameter sees what the rank
@@ -51,7 +50,7 @@ class NoiseScale:
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter] | Mapping[str, Iterable[nn.Parameter]],
+        parameters: Iterable[nn.Parameter],
         *,
         n_examples: int | None = None,
         window: int = _WINDOW,
@@ -60,33 +59,28 @@ class NoiseScale:
         """See no step yet.
 
         Args:
-            parameters: what is trained, or named groups of it that get estimates of their own, such as `{name:
-                child.parameters() for name, child in model.named_children()}`; what needs no gradient is left out.
+            parameters: what is trained; what needs no gradient is left out.
             n_examples: rows of the data set, if steps draw from it without replacement and G is to be that of the data
-                set; None: G of the population (see `pair`).
+                set; None: G of the population (see `unbiased_pair`).
             window: steps that an estimate looks back at most.
             process_group: of the ranks whose gradients are averaged.
 
         Raises:
-            ValueError: there is nothing to train, a parameter is in two groups, or the window is empty.
+            ValueError: there is nothing to train, a parameter is there twice, or the window is empty.
         """
-        named = parameters if isinstance(parameters, Mapping) else {"all": parameters}
-        members = {name: [p for p in group if p.requires_grad] for name, group in named.items()}
-        self._parameters = [p for group in members.values() for p in group]
+        self._parameters = [p for p in parameters if p.requires_grad]
         if not self._parameters:
             raise ValueError(
                 "no parameter needs a gradient; a generator, such as model.parameters(), is used up by one loop"
             )
         if len({id(p) for p in self._parameters}) < len(self._parameters):
-            raise ValueError("a parameter is in two groups; a tied weight belongs to one of them")
+            raise ValueError("a parameter is there twice; give a tied weight once")
         if window < 1:
             raise ValueError(f"window >= 1 must hold, but window={window}; 1000 steps, say")
-        ends = torch.tensor([0, *(len(group) for group in members.values())]).cumsum(0).tolist()
-        self._groups = {name: slice(*ends[k : k + 2]) for k, name in enumerate(members)}
         self._n_examples, self._window = n_examples, window
         self._shares = Shares(process_group)
         self._hooks = None if process_group is None else Hooks(self._parameters)
-        self._increments: Increments = Differences(self._parameters) if self._hooks is None else self._hooks
+        self._increments = self._hooks or Differences(self._parameters)
         self.forget()
 
     def forget(self) -> None:
@@ -141,19 +135,16 @@ class NoiseScale:
         found = iter(norms([p.grad for p in self._parameters if p.grad is not None]))
         return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
 
-    def series(self) -> dict[str, Series]:
-        """The pair of every step in the window, in order, of each group and of `total`; waits for the device.
+    def series(self) -> Series:
+        """The pair of every step in the window, in order; waits for the device.
 
         Ranks that differed in their rows or micro-batches are a ValueError.
         """
         self._shares.check()
         kept = min(self._n_steps, self._window)
         if self._pairs is None:
-            table = torch.empty((0, 2, len(self._parameters)), dtype=torch.float64)
-        else:
-            table = torch.roll(self._pairs[:kept], -(self._n_steps % kept), 0).double().cpu()
-        named = {name: table[:, :, part].sum(2).numpy() for name, part in self._groups.items()}
-        return {**named, "total": table.sum(2).numpy()}
+            return np.empty((0, 2))
+        return np.asarray(torch.roll(self._pairs[:kept], -(self._n_steps % kept), 0).double().cpu().sum(2).numpy())
 
     def estimate(self, level: float = 0.95) -> SimpleScale:
         """b_simple over the window: mean tr(Sigma) over mean |G|^2, with an interval; waits for the device.
@@ -162,43 +153,12 @@ class NoiseScale:
             level: of confidence.
         """
         series = self.series()
-        total = series.pop("total")
-        groups = {name: b_simple(values, level) for name, values in series.items()}
-        return SimpleScale(b_simple(total, level), groups, len(total), self._shares.last_rows)
-
-    def smoothed(self, decay: float = 0.99) -> Series:
-        """The moving averages of tr(Sigma) and |G|^2 after every step in the window: see `moving_average`.
-
-        Args:
-            decay: of one step.
-        """
-        return moving_average(self.series()["total"], decay)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """For backward passes that are not training's, which hooks (`process_group`) would hear."""
-        if self._hooks is None:
-            yield
-            return
-        self._hooks.listening = False
-        try:
-            yield
-        finally:
-            self._hooks.listening = True
+        return SimpleScale(b_simple(series, level), len(series), self._shares.last_rows)
 
     def close(self) -> None:
         """Take the hooks away, where there are any; what was seen can still be estimated."""
         if self._hooks is not None:
             self._hooks.remove()
-
-
-# MODULE increments.py
-# The norms of what each micro-batch adds to `.grad`.
-#
-# By differences: `.grad` minus a copy from before. It takes three passes over all gradients at once and the memory of
-# one gradient, and autograd is left alone. By hooks: norms on the way into `.grad`, without a copy. They see what a
-# rank computes before it is averaged with the others', for which there is no other way, but each of them interrupts the
-# backward pass: with 50 small tensors on a busy CPU they took 5 ms of a step where differences took 3.
 
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -214,42 +174,24 @@ def norms(gradients: Sequence[Tensor]) -> list[Tensor]:
     return list(torch._foreach_norm(list(gradients)))
 
 
-class Increments(Protocol):
-    """What sees micro-batches."""
-
-    def begin(self) -> None:
-        """A new step: `.grad` is 0 or None."""
-        ...
-
-    def take(self) -> list[Tensor]:
-        """The norms of what came since the last call, one for each parameter."""
-        ...
-
-    def end(self) -> None:
-        """The step is complete."""
-        ...
-
-
 class Differences:
-    """By a copy of what `.grad` was."""
+    """The norms of what each micro-batch adds to `.grad`: `.grad` minus a copy from before.
+
+    It takes three passes over all gradients at once and the memory of one gradient, and autograd is left alone.
+    """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Take no memory yet.
-
-        Args:
-            parameters: whose gradients.
-        """
         self._parameters = parameters
         self._before: list[Tensor] = []
         self.begin()
 
     def begin(self) -> None:
-        """As `Increments`."""
+        """A new step: `.grad` is 0 or None."""
         self._first = True
 
     @torch.no_grad()
     def take(self) -> list[Tensor]:
-        """As `Increments`.
+        """The norms of what came since the last call, one for each parameter.
 
         Raises:
             ValueError: no parameter has a gradient.
@@ -270,43 +212,37 @@ class Differences:
         return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
 
     def end(self) -> None:
-        """As `Increments`."""
+        """The step is complete."""
 
 
 class Hooks:
-    """By a hook on every parameter.
+    """What `Differences` tells, by a hook on every parameter: norms on the way into `.grad`, without a copy.
 
-    Attributes:
-        listening: whether passes are heard.
+    Hooks see what a rank computes before it is averaged with the others', for which there is no other way, but each of
+    them interrupts the backward pass: with 50 small tensors on a busy CPU they took 5 ms of a step where differences
+    took 3.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Put the hooks in place.
-
-        Args:
-            parameters: whose gradients.
-        """
         self._parameters = parameters
-        self.listening = True
         self._handles = [p.register_hook(self._hook(i)) for i, p in enumerate(parameters)]  # type: ignore[no-untyped-call]
         self.begin()
 
     def _hook(self, i: int) -> Callable[[Tensor], None]:
         def seen(gradient: Tensor) -> None:
-            if self.listening:
-                self._twice |= self._seen[i] is not None
-                # Now, before it is added to .grad; afterwards it is gone.
-                self._seen[i] = norms([gradient.detach()])[0]
+            self._twice |= self._seen[i] is not None
+            # Now, before it is added to .grad; afterwards it is gone.
+            self._seen[i] = norms([gradient.detach()])[0]
 
         return seen
 
     def begin(self) -> None:
-        """As `Increments`."""
+        """As in `Differences`."""
         self._seen: list[Tensor | None] = [None] * len(self._parameters)
         self._twice = False
 
     def take(self) -> list[Tensor]:
-        """As `Increments`.
+        """As in `Differences`.
 
         Raises:
             ValueError: there was not exactly one backward pass.
@@ -314,7 +250,7 @@ class Hooks:
         if self._twice or all(norm is None for norm in self._seen):
             raise ValueError(
                 f"{'a second' if self._twice else 'no'} gradient came since the last micro-batch; call micro_batch "
-                "after each backward pass, and make passes that are not training's under `with noise.paused()`"
+                "after each backward pass, and make passes that are not training's on a copy of the model"
             )
         nothing = self._parameters[0].new_zeros(())
         found = [nothing if norm is None else norm for norm in self._seen]
@@ -322,7 +258,7 @@ class Hooks:
         return found
 
     def end(self) -> None:
-        """As `Increments`.
+        """As in `Differences`.
 
         Raises:
             ValueError: there was a backward pass since `take`.
@@ -336,27 +272,17 @@ class Hooks:
             handle.remove()
 
 
-# MODULE ranks.py
-# What the micro-batches of a step add up to, over the ranks of a data-parallel step.
-
-
 @dataclass(frozen=True)
 class Step:
-    """A step's micro-batches on all ranks.
+    """A step's micro-batches on all ranks."""
 
-    Attributes:
-        weighted: sum_k b_k |g_k|^2 of each parameter tensor, shape (n_parameters,).
-        rows: B, of all ranks.
-        n_batches: K, of all ranks.
-    """
-
-    weighted: Tensor
-    rows: int
-    n_batches: int
+    weighted: Tensor  # sum_k b_k |g_k|^2 of each parameter tensor, shape (n_parameters,)
+    rows: int  # B, of all ranks
+    n_batches: int  # K, of all ranks
 
 
 class Shares:
-    """Adds up the norms of what micro-batches added to `.grad`.
+    """Adds up the norms of what a step's micro-batches added to `.grad`, over the ranks of a data-parallel step.
 
     Micro-batch k adds d_k = (b_k / B_r) g_k to the gradient of its rank r with B_r rows, and the mean over R ranks of
     B_r rows each takes d_k / R, which is the share b_k / B of B = R B_r rows. So
@@ -368,11 +294,6 @@ class Shares:
     """
 
     def __init__(self, group: ProcessGroup | None) -> None:
-        """Remember the ranks.
-
-        Args:
-            group: whose gradients are averaged; None: one process.
-        """
         self._group = group
         self._n_ranks = 1 if group is None else dist.get_world_size(group)
         self._known: dict[tuple[int, ...], Tensor] = {}
@@ -380,11 +301,7 @@ class Shares:
         self.last_rows = 0
 
     def of(self, rows: tuple[int, ...], squares: Tensor | None) -> Step:
-        """One step.
-
-        Args:
-            rows: b_k of this rank's micro-batches.
-            squares: |d_k|^2, shape (n_micro_batches, n_parameters).
+        """One step, from its b_k and |d_k|^2 on this rank, shape (n_micro_batches, n_parameters).
 
         Raises:
             ValueError: there was no micro-batch.

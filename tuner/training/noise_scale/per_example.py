@@ -1,4 +1,4 @@
-"""Single examples of any model: their losses as functions, and the conditions under which they are measured."""
+"""Both noise scales at one checkpoint, from the gradients and Hessian-vector products of single examples."""
 
 from __future__ import annotations
 
@@ -100,16 +100,11 @@ def measuring(seed: int, parameters: Parameters) -> Iterator[None]:
         yield
 
 
-# MODULE per_example.py
-# The simple noise scale at one checkpoint, from the gradients of single examples.
-
-
 def measure_b_simple(
     loss: ExampleLoss,
     parameters: Parameters,
     examples: Sequence[Tensor],
     *,
-    groups: Mapping[str, Sequence[str]] | None = None,
     n_examples: int | None = None,
     chunk: int = CHUNK,
     level: float = 0.95,
@@ -124,43 +119,23 @@ def measure_b_simple(
         loss: of one example, as from `example_loss`.
         parameters: where, as from `parameters_of`.
         examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
-        groups: names of parameters by the name of a group, for estimates of its own.
         n_examples: size of the data set that the sample is from, without replacement, for the scale of the data set
-            itself; its errors shrink to 0 as the sample becomes all of it. None: the population (see `pair`).
+            itself; its errors shrink to 0 as the sample becomes all of it. None: the population (see `unbiased_pair`).
         chunk: examples whose gradients are in memory at once, beside up to 20 sums over blocks.
         level: of confidence.
         seed: of dropout and the like; PyTorch's own stream is left as it was.
     """
     blocks = blocks_of(examples)
     with measuring(seed, parameters):
-        sums = [BlockSums(loss, parameters, block, chunk) for block in blocks]
+        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
     sizes = np.array([len(block[0]) for block in blocks])
-    facts = block_products(sums)
-    total = simple_ratio(sum(facts.values(), np.zeros((3, len(sizes)))), sizes, n_examples, level)
-    estimates = {
-        name: simple_ratio(np.sum([facts[member] for member in members], axis=0), sizes, n_examples, level)
-        for name, members in (groups or {}).items()
-    }
-    return SimpleScale(total, estimates, int(sizes.sum()), int(sizes.sum()))
+    return SimpleScale(_simple_ratio(sums, sizes, n_examples, level), int(sizes.sum()), int(sizes.sum()))
 
 
-class BlockSums:
-    """What is kept of a block of examples.
-
-    Attributes:
-        gradient: sum of the examples' gradients, by parameter.
-        squares: sum of their squared norms, by parameter.
-    """
+class _BlockSums:
+    """Sums over a block of examples, by parameter: of their gradients, and of the gradients' squared norms."""
 
     def __init__(self, loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> None:
-        """Compute the gradients, `chunk` at a time.
-
-        Args:
-            loss: of one example.
-            parameters: where.
-            block: its examples.
-            chunk: as in `measure_b_simple`.
-        """
         self.gradient = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.squares = {name: p.new_zeros(()) for name, p in parameters.items()}
         gradients = vmap(grad(loss), in_dims=(None, *(0 for _ in block)), randomness="different")
@@ -170,33 +145,19 @@ class BlockSums:
                 self.squares[name] += each.square().sum()
 
 
-def block_products(sums: Sequence[BlockSums]) -> dict[str, NDArray[np.float64]]:
-    """All that the jackknife needs, by parameter; it adds up over parameters.
-
-    Returns:
-        Of shape (3, n_blocks): sum of |g_i|^2 in block j, s_j's with s = sum_k s_k, and |s_j|^2, with s_j the sum of
-        the block's gradients.
-    """
-    products = {}
-    for name in sums[0].gradient:
-        own = [block.gradient[name].flatten() for block in sums]
-        whole = torch.stack(own).sum(0)
-        rows = [[block.squares[name] for block in sums], [s @ whole for s in own], [s @ s for s in own]]
-        products[name] = np.array([[float(value) for value in row] for row in rows])
-    return products
-
-
-def simple_ratio(products: NDArray[np.float64], sizes: NDArray[np.int_], n_examples: int | None, level: float) -> Ratio:
+def _simple_ratio(sums: Sequence[_BlockSums], sizes: NDArray[np.int_], n_examples: int | None, level: float) -> Ratio:
     """The estimate and the jackknife over blocks.
 
-    Without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's + |s_j|^2.
-
-    Args:
-        products: of `block_products`, shape (3, n_blocks).
-        sizes: examples in each block.
-        n_examples: as in `measure_b_simple`.
-        level: of confidence.
+    With s_j the sum of block j's gradients and s that of all, it takes the sum of |g_i|^2 in block j, s_j's and
+    |s_j|^2, which add up over parameters: without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's +
+    |s_j|^2.
     """
+    products = np.zeros((3, len(sizes)))
+    for name in sums[0].gradient:
+        own = [block.gradient[name].flatten() for block in sums]
+        whole_sum = torch.stack(own).sum(0)
+        rows = [[block.squares[name] for block in sums], [s @ whole_sum for s in own], [s @ s for s in own]]
+        products += np.array([[float(value) for value in row] for row in rows])
     squares, with_all, with_itself = products
     n, whole = int(sizes.sum()), with_all.sum()
     point = _pair(squares.sum(), whole, n, n_examples)
@@ -207,107 +168,28 @@ def simple_ratio(products: NDArray[np.float64], sizes: NDArray[np.int_], n_examp
         ]
     )
     pseudo = point + (len(sizes) - 1) * (point - others)
-    return fieller(point, mean_covariance(pseudo, n, n_examples), len(sizes), level, "|G|^2")
+    return fieller(point, _mean_covariance(pseudo, n, n_examples), len(sizes), level, "|G|^2")
 
 
 def _pair(squares: float, whole: float, n: int, n_examples: int | None) -> NDArray[np.float64]:
     return np.array(unbiased_pair(float(squares), float(whole) / n**2, n, n, n_examples))
 
 
-def mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None) -> NDArray[np.float64]:
-    """Covariance of the mean of block values, of which a sample of all N examples has none.
-
-    Args:
-        values: shape (n_blocks, 2).
-        n: examples in the sample.
-        n_examples: N; None: without end.
-    """
+def _mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None) -> NDArray[np.float64]:
+    """Covariance of the mean of block values, of which a sample of all N examples has none."""
     left = 1.0 if n_examples is None else 1.0 - n / n_examples
     covariance: NDArray[np.float64] = np.cov(values, rowvar=False) / len(values) * left
     return covariance
 
 
-# MODULE temperature.py
-# The learning rate that the noise scale says is best, and the temperature that a noise scale was measured at.
-
-
-def optimal_lr(batch_size: float, lr_max: float, b_noise: float) -> float:
-    """The best learning rate of one SGD step, lr_max / (1 + b_noise / batch_size) (McCandlish et al. 2018, eq. 2.6).
-
-    Args:
-        batch_size: rows an update.
-        lr_max: |G|^2 / (G'HG), the best one without noise (eq. 2.5).
-        b_noise: tr(H Sigma) / (G'HG).
-
-    Raises:
-        ValueError: a number is not positive.
-    """
-    if not (batch_size > 0 and lr_max > 0 and b_noise >= 0):
-        raise ValueError(
-            f"batch_size > 0, lr_max > 0 and b_noise >= 0 must hold, but they are {batch_size}, {lr_max} and "
-            f"{b_noise}; a scale that is not resolved has no temperature"
-        )
-    return lr_max / (1.0 + b_noise / batch_size)
-
-
-def temperature(lr: float, batch_size: float, lr_max: float, b_noise: float, momentum: float = 0.0) -> float:
-    """How hot a run is: its learning rate over the best one, T = lr / lr_max(batch_size), the latter of `optimal_lr`.
-
-    A run that stays at one temperature settles where the noise scale is about proportional to 1/T: halving the learning
-    rate about doubles what is measured (McCandlish et al. 2018, app. C). So a noise scale says something about a task
-    only at a tuned learning rate, and two are compared only at one temperature.
-
-    Args:
-        lr: the run's learning rate.
-        batch_size: its rows an update.
-        lr_max: |G|^2 / (G'HG).
-        b_noise: tr(H Sigma) / (G'HG).
-        momentum: of a heavy ball or Nesterov's method, whose long steps are those of lr / (1 - momentum).
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"0 <= momentum < 1 must hold, but momentum={momentum}; give the heavy ball's")
-    return lr / (1.0 - momentum) / optimal_lr(batch_size, lr_max, b_noise)
-
-
-# MODULE curvature.py
-# B_noise = tr(H Sigma) / (G'HG) at one checkpoint, from Hessian-vector products of single examples.
-#
-# With gradients g_i and Hessians H_i of n independent examples, in J blocks:
-#
-#     q = mean of g_i' H_k g_i over examples i, each with another one k,          E q = tr(H Sigma) + G'HG
-#     p = mean over blocks b of a_b' H_b a_b,                                     E p = c tr(H Sigma) + G'HG
-#
-# with H_b the mean Hessian of block b, a_b the mean gradient of all the other examples, and c the mean of one over
-# their number. A gradient never meets the Hessian of its own example, because the two are dependent: that is what makes
-# both expectations exact. They are solved for
-#
-#     tr(H Sigma) = (q - p) / (1 - c),    G'HG = (p - c q) / (1 - c),
-#
-# which are unbiased, as in `pair` where H = I. The error of a block's data is that of their linear part: of b it is p's
-# own term and 2 g_b'v_b, with g_b the block's mean gradient and v_b the mean of H_d a_d over the other blocks d. Where
-# noise dominates the quadratic part this is too large rather than too small.
-#
-# The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
-# every operation has that has a double backward; forward mode has fewer) and costs 2 to 3 gradients: 6 to 8 gradients
-# in all.
-
-
 @dataclass(frozen=True)
 class CurvedScale:
-    """Both noise scales of one checkpoint, and the step that they belong to.
+    """Both noise scales of one checkpoint, and the step that they belong to."""
 
-    Attributes:
-        noise: tr(H Sigma) and G'HG, with b_noise their ratio; not resolved where the loss does not curve up along G.
-        simple: tr(Sigma) and |G|^2 from the same examples.
-        n_examples: of the sample.
-    """
-
+    # tr(H Sigma) and G'HG, with b_noise their ratio; not resolved where the loss does not curve up along G
     noise: Ratio
-    simple: Ratio
-    n_examples: int
+    simple: Ratio  # tr(Sigma) and |G|^2 from the same examples
+    n_examples: int  # of the sample
 
     @property
     def b_noise(self) -> float | None:
@@ -325,11 +207,17 @@ class CurvedScale:
         known = self.noise.resolved and self.simple.resolved
         return self.simple.denominator / self.noise.denominator if known else None
 
-    def temperature(self, lr: float, batch_size: float, momentum: float = 0.0) -> float | None:
-        """The run's learning rate over the best one at its batch size: see `temperature`. None without `lr_max`."""
+    def temperature(self, lr: float, batch_size: float) -> float | None:
+        """How hot a run is: its learning rate over the best one, T = lr (1 + b_noise / batch_size) / lr_max (eq. 2.6).
+
+        A run that stays at one temperature settles where the noise scale is about proportional to 1/T: halving the
+        learning rate about doubles what is measured (McCandlish et al. 2018, app. C). So a noise scale says something
+        about a task only at a tuned learning rate, and two are compared only at one temperature. With a heavy ball's
+        or Nesterov's momentum the long steps are those of lr / (1 - momentum). None without `lr_max`.
+        """
         if self.lr_max is None or self.b_noise is None:
             return None
-        return temperature(lr, batch_size, self.lr_max, max(self.b_noise, 0.0), momentum)
+        return lr / (self.lr_max / (1.0 + max(self.b_noise, 0.0) / batch_size))
 
     def __str__(self) -> str:
         return f"b_noise = {self.noise}; b_simple = {self.simple}"
@@ -345,7 +233,26 @@ def measure_b_noise(
     level: float = 0.95,
     seed: int = 0,
 ) -> CurvedScale:
-    """b_noise and b_simple at these parameters; the model is not touched.
+    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters; the model is not touched.
+
+    With gradients g_i and Hessians H_i of n independent examples, in J blocks:
+
+        q = mean of g_i' H_k g_i over examples i, each with another one k,          E q = tr(H Sigma) + G'HG
+        p = mean over blocks b of a_b' H_b a_b,                                     E p = c tr(H Sigma) + G'HG
+
+    with H_b the mean Hessian of block b, a_b the mean gradient of all the other examples, and c the mean of one over
+    their number. A gradient never meets the Hessian of its own example, because the two are dependent: that is what
+    makes both expectations exact. They are solved for
+
+        tr(H Sigma) = (q - p) / (1 - c),    G'HG = (p - c q) / (1 - c),
+
+    which are unbiased, as in `unbiased_pair` where H = I. The error of a block's data is that of their linear part: of
+    b it is p's own term and 2 g_b'v_b, with g_b the block's mean gradient and v_b the mean of H_d a_d over the other
+    blocks d. Where noise dominates the quadratic part this is too large rather than too small.
+
+    The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
+    every operation has that has a double backward; forward mode has fewer) and costs 2 to 3 gradients: 6 to 8 gradients
+    in all.
 
     Args:
         loss: of one example, as from `example_loss`.
@@ -360,7 +267,7 @@ def measure_b_noise(
     blocks = blocks_of(examples)
     sizes = np.array([len(block[0]) for block in blocks])
     with measuring(seed, parameters):
-        sums = [BlockSums(loss, parameters, block, chunk) for block in blocks]
+        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
         q = np.array([_own_products(loss, parameters, block, chunk) for block in blocks])
         p, linear = _mean_products(loss, parameters, blocks, sums, chunk)
     n = int(sizes.sum())
@@ -372,8 +279,8 @@ def measure_b_noise(
     point = solve @ np.array([sizes @ q / n, p.mean()])
     values = np.stack([q, p + linear - linear.mean()], axis=1) @ solve.T
     # Which gradient meets which Hessian is chance even where the sample is all of a data set: errors are not shrunk.
-    noise = fieller(point, mean_covariance(values, n, None), len(blocks), level, "G'HG")
-    simple = simple_ratio(sum(block_products(sums).values(), np.zeros((3, len(blocks)))), sizes, n_examples, level)
+    noise = fieller(point, _mean_covariance(values, n, None), len(blocks), level, "G'HG")
+    simple = _simple_ratio(sums, sizes, n_examples, level)
     return CurvedScale(noise, simple, n)
 
 
@@ -396,7 +303,7 @@ def _mean_products(
     loss: ExampleLoss,
     parameters: Parameters,
     blocks: Sequence[Sequence[Tensor]],
-    sums: Sequence[BlockSums],
+    sums: Sequence[_BlockSums],
     chunk: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """a_b' H_b a_b and 2 g_b' v_b, each of shape (n_blocks,)."""

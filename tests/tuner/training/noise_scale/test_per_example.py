@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import Ratio, measure_b_noise, measure_b_simple
-from bcrit.tuner.training.noise_scale.per_example import blocks_of, example_loss, optimal_lr, parameters_of, temperature
+from bcrit.tuner.training.noise_scale.per_example import blocks_of, example_loss, parameters_of
 from bcrit.tuner.training.noise_scale.ratio import unbiased_pair
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
@@ -88,15 +88,6 @@ def test_all_of_a_data_set_gives_its_scale_without_error() -> None:
     assert found.denominator == pytest.approx(float((gradients.mean(axis=0) ** 2).sum()), rel=1e-5)
     assert found.numerator == pytest.approx(float(np.trace(np.cov(gradients, rowvar=False))), rel=1e-5)
     assert found.low == found.high == pytest.approx(found.value)
-
-
-def test_groups_add_up_to_the_total() -> None:
-    model = network()
-    groups = {layer: [n for n in parameters_of(model) if n.startswith(layer)] for layer in ("0", "1", "3")}
-    loss = example_loss(model, nn.functional.cross_entropy)
-    found = measure_b_simple(loss, parameters_of(model), images(40), groups=groups)
-    assert sum(g.numerator for g in found.groups.values()) == pytest.approx(found.total.numerator)
-    assert sum(g.denominator for g in found.groups.values()) == pytest.approx(found.total.denominator)
 
 
 def test_dropout_is_noise_from_the_seed_and_leaves_the_global_stream_alone() -> None:
@@ -220,6 +211,8 @@ def test_it_knows_the_temperature_of_a_run() -> None:
     found = measure_b_noise(squared_error, {"w": W}, regression(2000, 0))
     assert found.lr_max is not None and found.b_noise is not None
     assert found.temperature(found.lr_max / 2, found.b_noise) == pytest.approx(1.0)
+    # Far below the noise scale it goes with lr / B.
+    assert found.temperature(4e-3, 4e-3) == pytest.approx(found.temperature(1e-3, 1e-3), rel=1e-2)
 
 
 def test_attention_can_be_measured() -> None:
@@ -229,28 +222,3 @@ def test_attention_can_be_measured() -> None:
     x, y = torch.randn(20, 6, 8), torch.randint(5, (20, 6))
     found = measure_b_noise(loss, parameters_of(model), (x, y))
     assert np.isfinite([found.noise.numerator, found.noise.denominator]).all()
-
-
-def test_at_the_noise_scale_the_best_learning_rate_is_half_the_largest() -> None:
-    assert optimal_lr(64, lr_max=0.2, b_noise=64) == pytest.approx(0.1)
-    assert optimal_lr(64, lr_max=0.2, b_noise=0.0) == 0.2
-
-
-def test_the_best_learning_rate_has_temperature_one() -> None:
-    assert temperature(optimal_lr(10, 0.5, 90.0), 10, 0.5, 90.0) == pytest.approx(1.0)
-
-
-def test_far_below_the_noise_scale_it_goes_with_lr_over_batch_size() -> None:
-    one = temperature(0.1, 1, 0.5, 1e6)
-    assert temperature(0.4, 4, 0.5, 1e6) == pytest.approx(one, rel=1e-5)
-    assert temperature(0.1, 1, 0.5, 1e6, momentum=0.9) == pytest.approx(10 * one)
-
-
-def test_what_is_not_resolved_has_no_temperature() -> None:
-    with pytest.raises(ValueError, match="lr_max > 0 and b_noise >= 0 must hold"):
-        temperature(0.1, 8, -1.0, 3.0)
-
-
-def test_a_momentum_of_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="momentum=1.0"):
-        temperature(0.1, 8, 1.0, 3.0, momentum=1.0)
