@@ -1,4 +1,8 @@
-"""The batch size of the next update: fixed, a ramp, or the square root of the noise scale."""
+"""Batch sizes that change along a run: the schedules, the learning rate that goes with them, the noise they follow.
+
+`Settings(batches=BatchPlan(schedule, rates))` makes a run of them; without a plan nothing of this is used. A batch size
+is fixed, a ramp, or the square root of the noise scale.
+"""
 
 from __future__ import annotations
 
@@ -22,30 +26,18 @@ estimate then costs an update of at most twice the batch size, and five updates 
 
 @dataclass(frozen=True)
 class State:
-    """What is known before an update.
+    """What is known before an update."""
 
-    Attributes:
-        step: updates made.
-        examples: training items used.
-        batch_size: of the update before; None before the first.
-        noise_scale: N, in examples; None where it is not known yet.
-        lr_max: the best learning rate without noise; None where it is not known: of all but exact models.
-    """
-
-    step: int
-    examples: int
-    batch_size: int | None = None
-    noise_scale: float | None = None
-    lr_max: float | None = None
+    step: int  # updates made
+    examples: int  # used
+    batch_size: int | None = None  # of the update before; None before the first
+    noise_scale: float | None = None  # N, in examples; None where it is not known yet
+    lr_max: float | None = None  # the best learning rate without noise; known of exact models only
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """One batch size.
-
-    Attributes:
-        batch_size: of every update.
-    """
+    """One batch size for every update."""
 
     batch_size: int
 
@@ -60,22 +52,12 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Ramp:
-    """Batch sizes by stages, each from a step or from a number of examples on (Merrill et al. 2025 have three).
+    """Batch sizes by stages, each from a step or from a number of examples on (Merrill et al. 2025 have three)."""
 
-    Attributes:
-        stages: (from, batch size), the first from 0.
-        by: what `from` counts.
-    """
-
-    stages: tuple[tuple[int, int], ...]
-    by: Literal["steps", "examples"] = "steps"
+    stages: tuple[tuple[int, int], ...]  # (from, batch size), the first from 0
+    by: Literal["steps", "examples"] = "steps"  # what `from` counts
 
     def __post_init__(self) -> None:
-        """Check the stages.
-
-        Raises:
-            ValueError: they are none.
-        """
         starts = [start for start, _ in self.stages]
         if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
             given = ", ".join(map(str, starts))
@@ -101,28 +83,17 @@ class ByNoise:
     """B = sqrt(r N) (McCandlish et al. 2018, eq. D.3), with N the running noise scale times a factor.
 
     Where N is not known the batch size stays. It changes by `MOST_CHANGE` in an update at most.
-
-    Attributes:
-        exchange_rate: r, the examples that are paid for an update less.
-        low: the smallest batch size.
-        high: the largest.
-        first: of the first update; None = `low`.
-        factor: what the measured noise scale is multiplied by. b_simple differs from b_crit by a factor that hardly
-            changes along training, so one may be taken from runs at fixed batch sizes.
     """
 
-    exchange_rate: float
-    low: int
-    high: int
-    first: int | None = None
+    exchange_rate: float  # r, the examples that are paid for an update less
+    low: int  # the smallest batch size
+    high: int  # the largest
+    first: int | None = None  # of the first update; None = `low`
+    # what the measured noise scale is multiplied by. b_simple differs from b_crit by a factor that hardly changes along
+    # training, so one may be taken from runs at fixed batch sizes
     factor: float = 1.0
 
     def __post_init__(self) -> None:
-        """Check the values.
-
-        Raises:
-            ValueError: one is impossible.
-        """
         if not 0.0 < self.exchange_rate < math.inf or not 0.0 < self.factor < math.inf:
             raise ValueError(
                 "an exchange rate and a factor of the noise scale must be positive, but they are "
@@ -155,31 +126,18 @@ class ByNoise:
 Schedule = Fixed | Ramp | ByNoise
 
 
-# MODULE rates.py
-# The learning rate that goes with a batch size that changes.
-
-
 @dataclass(frozen=True)
 class TunedRates:
     """The rates that were tuned at some fixed batch sizes, on straight lines of log lr against log B between them.
 
     At those sizes they are the tuned ones, to the bit; beyond the smallest and the largest they stay what they are
     there.
-
-    Attributes:
-        batch_sizes: rising.
-        rates: tuned at each of them.
     """
 
-    batch_sizes: tuple[int, ...]
-    rates: tuple[float, ...]
+    batch_sizes: tuple[int, ...]  # rising
+    rates: tuple[float, ...]  # tuned at each of them
 
     def __post_init__(self) -> None:
-        """Check the table.
-
-        Raises:
-            ValueError: it is none.
-        """
         sizes = self.batch_sizes
         if not sizes or len(sizes) != len(self.rates) or any(b <= a for a, b in zip(sizes, sizes[1:], strict=False)):
             raise ValueError(
@@ -215,12 +173,9 @@ class GreedyRates:
     This is the rate that the theory of adaptive batch sizes takes for granted. With a share e an update lowers the loss
     by (2 e - e^2) times what the best one does, at every N/B, so the theory's frontier keeps its form; as e falls to 0
     the path of the weights depends on progress alone, and the theory becomes exact.
-
-    Attributes:
-        share: e, in (0, 2).
     """
 
-    share: float = 1.0
+    share: float = 1.0  # e, in (0, 2)
 
     def rate(self, batch_size: int, state: State) -> float:
         """The learning rate of an update of this batch size.
@@ -240,49 +195,26 @@ class GreedyRates:
 Rates = TunedRates | GreedyRates
 
 
-# MODULE plan.py
-# A schedule of batch sizes and the learning rates that go with it: what each update of a run is made with.
-
-
 @dataclass(frozen=True)
 class Decision:
-    """What an update is made with.
-
-    Attributes:
-        batch_size: examples.
-        lr: learning rate; None = what the hyperparameters say.
-    """
+    """What an update is made with."""
 
     batch_size: int
-    lr: float | None
+    lr: float | None  # None = what the hyperparameters say
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a run does instead of one batch size.
-
-    Attributes:
-        schedule: of the batch size.
-        rates: the learning rate by batch size; None = that of the hyperparameters with its schedule over steps.
-        micro_batch: examples that a gradient is computed over at a time; the noise scale is measured between them, and
-            a batch size that follows it is a multiple, at least two of them. None = batches are computed as a whole,
-            and nothing is measured.
-    """
+    """What a run does instead of one batch size."""
 
     schedule: Schedule
-    rates: Rates | None = None
+    rates: Rates | None = None  # by batch size; None = that of the hyperparameters with its schedule over steps
+    # examples that a gradient is computed over at a time; the noise scale is measured between them, and a batch size
+    # that follows it is a multiple, at least two of them. None = batches are computed whole, and nothing is measured
     micro_batch: int | None = None
 
     def decide(self, state: State, most: int | None = None) -> Decision:
-        """What the next update is made with.
-
-        Args:
-            state: before it.
-            most: examples that there are; None = no end of them.
-
-        Returns:
-            The batch size, rounded and at least 1, and its learning rate.
-        """
+        """What the next update is made with; the batch size is rounded, at least 1, and at most `most` where given."""
         batch_size = self._rounded(self.schedule.wanted(state), most)
         return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size, state))
 
@@ -293,22 +225,13 @@ class BatchPlan:
         return whole if most is None else min(whole, most)
 
     def in_rows(self, rows: Callable[[int], int], items_per_row: float) -> BatchPlan:
-        """The same with all that counts what a batch counts (tokens, say) in rows of the training set.
-
-        Args:
-            rows: of a batch size.
-            items_per_row: examples, tokens or the like in a row.
-        """
+        """The same with all that counts what a batch counts (tokens, say) in rows of the training set."""
         return replace(
             self,
             schedule=self.schedule.in_rows(rows, items_per_row),
             rates=None if self.rates is None else self.rates.in_rows(rows),
             micro_batch=None if self.micro_batch is None else rows(self.micro_batch),
         )
-
-
-# MODULE running_noise.py
-# The noise scale as a run knows it so far, from the unbiased pair of every update.
 
 
 LEAST_WINDOW = 10
@@ -320,14 +243,13 @@ the fixed factor 4 / (4 + a): for sqrt(t), by 11 %."""
 
 
 class RunningNoise:
-    """Moving averages of tr(Sigma) and |G|^2 with equal weights, and their ratio.
+    """The noise scale as a run knows it so far: moving averages of tr(Sigma) and |G|^2 with equal weights.
 
     average_t = average_(t-1) + (x_t - average_(t-1)) / min(t, max(10, t/4)): the plain mean at first, without a trace
     of where it began, and later an exponential average over the last quarter of the run.
     """
 
     def __init__(self) -> None:
-        """Know nothing."""
         self._n = 0
         self._tr_sigma = self._g_sq = 0.0
 
@@ -347,55 +269,28 @@ class RunningNoise:
         return self._tr_sigma / self._g_sq if positive else None
 
 
-# MODULE planned.py
-# The updates of a supervised run that follows a plan: which examples each takes, and how far the run has come.
-
-
 @dataclass(frozen=True)
 class Progress:
-    """How far a run with a plan has come, in what a batch counts.
+    """How far a run with a plan has come, in what a batch counts."""
 
-    Attributes:
-        examples: used so far.
-        batch_size: of the last update; None before the first.
-        noise_scale: the running one; None where it is not measured, or not positive yet.
-    """
-
-    examples: int
-    batch_size: int | None
-    noise_scale: float | None
+    examples: int  # used so far
+    batch_size: int | None  # of the last update; None before the first
+    noise_scale: float | None  # the running one; None where it is not measured, or not positive yet
 
 
 class PlannedUpdates:
-    """Decides and counts; everything inside is in rows of the training set."""
+    """The updates of a supervised run that follows a plan; everything inside is in rows of the training set."""
 
     def __init__(
         self, plan: BatchPlan, n_rows: int, seed: int, device: torch.device, items_per_row: float = 1.0
     ) -> None:
-        """Stand before the first update.
-
-        Args:
-            plan: in rows.
-            n_rows: of the training set.
-            seed: of the order of the data.
-            device: where the indices are used.
-            items_per_row: what a batch counts (tokens, say) in a row.
-        """
         self._plan, self._n_rows, self._items_per_row = plan, n_rows, items_per_row
         self._batches = VaryingBatches(n_rows, seed, device)
         self._rows = 0
         self._batch_size: int | None = None
 
     def next(self, step: int, noise: RunningNoise | None) -> tuple[Tensor, float | None]:
-        """The next update's examples and learning rate.
-
-        Args:
-            step: updates made.
-            noise: the running noise scale, in rows; None where it is not measured.
-
-        Returns:
-            Indices, shape (batch_size,), and the rate; None = what the hyperparameters say.
-        """
+        """The next update's examples, as indices, and learning rate; None = what the hyperparameters say."""
         now = State(step, self._rows, self._batch_size, None if noise is None else noise.value)
         decision = self._plan.decide(now, self._n_rows)
         self._batch_size = decision.batch_size
@@ -414,12 +309,6 @@ def planned_updates(
     settings: Settings, n_rows: int, device: torch.device, items_per_row: float
 ) -> PlannedUpdates | None:
     """The updates of a run whose settings have a plan; None where they have none.
-
-    Args:
-        settings: of the run, in rows.
-        n_rows: of the training set.
-        device: where the indices are used.
-        items_per_row: what a batch counts in a row.
 
     Raises:
         ValueError: the plan stands beside something that needs one batch size.

@@ -1,4 +1,4 @@
-"""The order of the data: sampling without replacement, the same order at every batch size."""
+"""The data of a run: the order in which they are drawn, and where they live, on the device or on the host."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Examples = tuple[Tensor, Tensor]
+"""Inputs and targets, with the examples along the first axis of both."""
+
 
 def batches(n_examples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
     """The batches of a run, without end: every epoch takes the examples in a new order, each at most once.
 
     An epoch's order depends on the seed and the epoch alone, so runs with one seed read the same order at every batch
     size. Each cuts it into pieces of `batch_size`; a shorter piece at the end is left out, for its gradient would be
-    noisier than the batch size says. At batch_size = n_examples every update uses all examples.
-
-    Args:
-        n_examples: size of the training set.
-        batch_size: examples in a batch.
-        seed: of the order.
-        device: where the indices are used.
-
-    Returns:
-        An iterator over index tensors, shape (batch_size,), integer, on `device`. A batch that would be larger than the
-        training set, or empty, is a ValueError.
+    noisier than the batch size says. At batch_size = n_examples every update uses all examples; a larger batch, or an
+    empty one, is a ValueError. Batches are index tensors of shape (batch_size,) on `device`.
     """
     _check(batch_size, n_examples)
     return _without_end(n_examples, batch_size, seed, device)
@@ -55,26 +49,12 @@ class VaryingBatches:
     """
 
     def __init__(self, n_examples: int, seed: int, device: torch.device) -> None:
-        """Stand before the first epoch.
-
-        Args:
-            n_examples: size of the training set.
-            seed: of the order.
-            device: where the indices are used.
-        """
         self._n_examples, self._seed, self._device = n_examples, seed, device
         self._epoch = self._used = 0
         self._indices = _order(n_examples, 0, seed, device)
 
     def take(self, batch_size: int) -> torch.Tensor:
-        """The next batch.
-
-        Args:
-            batch_size: examples in it.
-
-        Returns:
-            Indices, shape (batch_size,); a ValueError as in `batches`.
-        """
+        """The next batch, as indices; a ValueError as in `batches`."""
         _check(batch_size, self._n_examples)
         if self._used + batch_size > self._n_examples:
             self._epoch, self._used = self._epoch + 1, 0
@@ -91,13 +71,6 @@ def _check(batch_size: int, n_examples: int) -> None:
         )
 
 
-# MODULE placement.py
-# Where data live: on the device that trains if there is room, else on the host, from where batches are fetched.
-
-
-Examples = tuple[Tensor, Tensor]
-"""Inputs and targets, with the examples along the first axis of both."""
-
 _SHARE = 2  # data may take 1/2 of what is free; the rest is for the model and its activations. Chosen, not studied.
 
 
@@ -105,14 +78,7 @@ def placed(data: Examples, device: torch.device, room: Callable[[], int]) -> Exa
     """Data where they are used from: copied to the device if they take at most half of the room there.
 
     Otherwise they stay what and where they are: a memory map is read a batch at a time and never copied as a whole.
-
-    Args:
-        data: on the host.
-        device: that trains.
-        room: bytes that are free on the device; not asked for the CPU.
-
-    Returns:
-        The data on the device, or the data.
+    `room` tells the bytes that are free on the device; it is not asked for the CPU.
     """
     needed = sum(part.numel() * part.element_size() for part in data)
     if device.type == "cpu" or needed > room() // _SHARE:
@@ -134,14 +100,6 @@ def fetched(part: Tensor, rows: Tensor, device: torch.device) -> Tensor:
 
     They are gathered in page-locked memory, from which a GPU copies while the host goes on. PyTorch does not reuse such
     a block before the copy is done.
-
-    Args:
-        part: examples along the first axis.
-        rows: their indices, on the host.
-        device: where they are needed.
-
-    Returns:
-        The rows.
     """
     gathered = torch.empty((len(rows), *part.shape[1:]), dtype=part.dtype, pin_memory=device.type == "cuda")
     torch.index_select(part, 0, rows, out=gathered)

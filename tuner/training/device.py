@@ -1,4 +1,4 @@
-"""Running out of memory: telling it from other errors, and giving back what a failed try held."""
+"""The device that a run computes on: which one, what its process must set once, and memory that gives out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 
 import torch
 
-_SAID: Final = ("can't allocate memory", "bad_alloc", "bad allocation", "alloc_failed")
 # What a RuntimeError says of it: PyTorch's allocator on the CPU, C++, and cuBLAS and cuDNN, which need workspaces.
+_SAID: Final = ("can't allocate memory", "bad_alloc", "bad allocation", "alloc_failed")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,19 +32,12 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-# MODULE gpu.py
-# What a process that trains on a GPU must set once: the same seed gives the same numbers, and a share is a share.
-
-
 def prepare_gpu(gpus: float) -> None:
     """Make this process' GPU work repeatable, and keep it to its share of the memory. To be called before any of it.
 
     Without this, cuDNN's convolutions, attention, and whatever adds with atomic operations differ in their last bits
     from run to run. Where PyTorch has no repeatable kernel for an operation, it warns and goes on. Convolutions then
     keep all bits of float32 too (PyTorch's default for them, not for products of matrices, is TF32 with 10).
-
-    Args:
-        gpus: share of one GPU; 1 or more = all of its memory.
     """
     # cuBLAS reads it when the first handle is made; PyTorch's notes on reproducibility name this value.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -59,13 +52,7 @@ def prepare_gpu(gpus: float) -> None:
 
 
 def device_for(gpus: float) -> torch.device:
-    """The device of a run that was given these GPUs, or this share of one.
-
-    Args:
-        gpus: 0 = the CPU.
-
-    Returns:
-        The device.
+    """The device of a run that was given these GPUs, or this share of one; the CPU for 0.
 
     Raises:
         ValueError: PyTorch sees no GPU.

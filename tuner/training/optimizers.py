@@ -1,4 +1,4 @@
-"""An optimizer's step without what PyTorch puts around it."""
+"""The optimizers by name: those of `bcrit.search_spaces.presets.OPTIMIZERS` and every other class of `torch.optim`."""
 
 from __future__ import annotations
 
@@ -23,30 +23,14 @@ def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
 
     Around it `optimizer.step` marks PyTorch's profiles, calls hooks and tells the compiler where to break. Nothing here
     uses those, and they take longer than a small model's update itself: of a 64-128-10 network, 77 us with them and 39
-    without for SGD, 154 and 73 for Adam (in the middle of training, one thread of a busy machine, PyTorch 2.13).
-
-    Args:
-        optimizer: any. One with hooks, or from outside PyTorch, keeps all that its `step` does.
-
-    Returns:
-        What makes one update when called.
+    without for SGD, 154 and 73 for Adam (in the middle of training, one thread of a busy machine, PyTorch 2.13). An
+    optimizer with hooks, or from outside PyTorch, keeps all that its `step` does.
     """
     kind = type(optimizer)
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     if hooked or not kind.__module__.startswith("torch.optim."):
         return optimizer.step
     return torch.no_grad()(partial(inspect.unwrap(kind.step), optimizer))
-
-
-# MODULE layerwise.py
-# LARS and LAMB: updates scaled by the norm of the tensor that they change.
-#
-# Both are written here because the libraries that have them compute something else or take long to import:
-# pytorch_optimizer 4.1 clamps the weights' norm and leaves out the bias correction in LAMB, and takes a second to
-# import; timm 1.0 imports torchvision and clips the gradient.
-#
-# Tensors with fewer than two dimensions (biases, gains of normalisation) take no part: their ratio is 1 and they do not
-# decay, as in the authors' own code. A ratio is 1 too where a norm is 0, or a layer that begins at 0 would never move.
 
 
 def _ratios(numerators: list[Tensor], denominators: list[Tensor]) -> list[Tensor]:
@@ -56,7 +40,16 @@ def _ratios(numerators: list[Tensor], denominators: list[Tensor]) -> list[Tensor
 
 
 class _Layerwise(torch.optim.Optimizer, ABC):
-    """What the two share: tensors with a ratio and tensors without one are stepped apart."""
+    """LARS and LAMB: updates scaled by the norm of the tensor that they change.
+
+    Both are written here because the libraries that have them compute something else or take long to import:
+    pytorch_optimizer 4.1 clamps the weights' norm and leaves out the bias correction in LAMB, and takes a second to
+    import; timm 1.0 imports torchvision and clips the gradient.
+
+    Tensors with fewer than two dimensions (biases, gains of normalisation) take no part: their ratio is 1 and they do
+    not decay, as in the authors' own code. A ratio is 1 too where a norm is 0, or a layer that begins at 0 would never
+    move.
+    """
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -94,18 +87,9 @@ class Lars(_Layerwise):
         params: Iterable[nn.Parameter],
         lr: float,
         momentum: float = 0.9,
-        trust_coefficient: float = 0.001,
-        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,  # the paper's eta, 0.001 there
+        weight_decay: float = 0.0,  # coupled
     ) -> None:
-        """Begin with a velocity of 0.
-
-        Args:
-            params: what is updated.
-            lr: the global learning rate.
-            momentum: of the velocity.
-            trust_coefficient: the paper's eta, 0.001 there.
-            weight_decay: coupled.
-        """
         defaults = {"lr": lr, "momentum": momentum, "trust_coefficient": trust_coefficient}
         super().__init__(params, defaults | {"weight_decay": weight_decay})
 
@@ -137,19 +121,10 @@ class Lamb(_Layerwise):
         self,
         params: Iterable[nn.Parameter],
         lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
+        betas: tuple[float, float] = (0.9, 0.999),  # the paper's, as is eps
         eps: float = 1e-6,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.0,  # lambda in the paper; the ratio scales it together with Adam's direction
     ) -> None:
-        """Begin with moments of 0.
-
-        Args:
-            params: what is updated.
-            lr: the global learning rate.
-            betas: of the two moments, the paper's values unless given.
-            eps: the paper's 1e-6 unless given.
-            weight_decay: lambda in the paper; the ratio scales it together with Adam's direction.
-        """
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def _update(self, group: dict[str, Any], x: list[Tensor], g: list[Tensor], adapted: bool) -> None:
@@ -167,22 +142,12 @@ class Lamb(_Layerwise):
         torch._foreach_add_(x, r, alpha=-group["lr"])
 
 
-# MODULE muon.py
-# Muon for the hidden matrices of a model and AdamW for all else, under one learning rate.
-
-
 def groups(model: nn.Module | Iterable[nn.Parameter]) -> list[dict[str, Any]]:
-    """The parameters that Muon takes and those that it leaves to AdamW.
+    """The parameters that Muon takes, then those that it leaves to AdamW; either group may be empty.
 
     As its authors use it (Jordan et al. 2024): matrices of hidden layers are Muon's; biases, gains, embeddings and the
     output layer are AdamW's. The output layer is the `nn.Linear` that the model registers last. `torch.optim.Muon`
     takes two dimensions only, so kernels of convolutions are AdamW's too. Of bare parameters all matrices are Muon's.
-
-    Args:
-        model: a model, or its parameters.
-
-    Returns:
-        Two groups: what Muon takes, then the rest. Either may be empty.
     """
     parameters = [p for p in (model.parameters() if isinstance(model, nn.Module) else model) if p.requires_grad]
     outer: set[int] = set()
@@ -195,7 +160,7 @@ def groups(model: nn.Module | Iterable[nn.Parameter]) -> list[dict[str, Any]]:
 
 
 class Muon(torch.optim.Optimizer):
-    """`torch.optim.Muon` and `torch.optim.AdamW` side by side.
+    """`torch.optim.Muon` for the hidden matrices of a model and `torch.optim.AdamW` for all else.
 
     With `adjust_lr_fn="match_rms_adamw"` an update of Muon has the root mean square of AdamW's (Liu et al. 2025), so
     that both take the same learning rate and the same decoupled weight decay, and one `lr` is searched, not two.
@@ -203,29 +168,16 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: list[dict[str, Any]],
-        lr: float,
-        momentum: float = 0.95,
+        params: list[dict[str, Any]],  # the two groups of `groups`
+        lr: float,  # of both
+        momentum: float = 0.95,  # Muon's, as are the next three
         nesterov: bool = True,
-        ns_steps: int = 5,
-        adjust_lr_fn: str = "match_rms_adamw",
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        ns_steps: int = 5,  # of Newton-Schulz
+        adjust_lr_fn: str = "match_rms_adamw",  # `original` is that of Jordan et al. 2024
+        betas: tuple[float, float] = (0.9, 0.999),  # AdamW's
+        eps: float = 1e-8,  # AdamW's
+        weight_decay: float = 0.0,  # of both, decoupled
     ) -> None:
-        """Begin both.
-
-        Args:
-            params: the two groups of `groups`.
-            lr: of both.
-            momentum: Muon's.
-            nesterov: Muon's.
-            ns_steps: Muon's steps of Newton-Schulz.
-            adjust_lr_fn: Muon's; `original` is that of Jordan et al. 2024.
-            betas: AdamW's.
-            eps: AdamW's.
-            weight_decay: of both, decoupled.
-        """
         hidden, rest = (group["params"] for group in params)
         super().__init__([*hidden, *rest], {"lr": lr})
         shared: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
@@ -245,10 +197,6 @@ class Muon(torch.optim.Optimizer):
             update()
 
 
-# MODULE classes.py
-# Which class an optimizer's name means, and which plain hyperparameters that class takes.
-
-
 _OURS: Final[dict[str, type[torch.optim.Optimizer]]] = {
     "momentum": torch.optim.SGD,
     "nesterov": torch.optim.SGD,
@@ -262,10 +210,10 @@ _REFUSED: Final = {
     "optimizer": "it is the base of the others",
 }
 # How a class computes, not what: these stay as we or PyTorch choose them. The flag `decoupled_weight_decay` of some
-# classes is left alone, because a number of that name is one formula for all of them (`build`).
-_IMPLEMENTATION: Final = {"params", "foreach", "fused", "maximize", "capturable", "differentiable"} | {
-    "decoupled_weight_decay"
-}
+# classes is left alone, because a number of that name is one formula for all of them (`build_optimizer`).
+_IMPLEMENTATION: Final = frozenset(
+    "params foreach fused maximize capturable differentiable decoupled_weight_decay".split()
+)
 # In these classes `weight_decay` is decoupled already (x shrinks by lr weight_decay); Rprop has none at all.
 _DECOUPLED: Final = {"adamw", "muon", "adafactor", "lamb"}
 
@@ -273,12 +221,6 @@ _DECOUPLED: Final = {"adamw", "muon", "adafactor", "lamb"}
 @cache
 def class_of(name: str) -> type[torch.optim.Optimizer]:
     """The class behind an optimizer's name (in lower case).
-
-    Args:
-        name: one of `presets.OPTIMIZERS`, or a class of `torch.optim`.
-
-    Returns:
-        The class.
 
     Raises:
         ValueError: there is none, or it cannot train by steps on batches.
@@ -289,9 +231,8 @@ def class_of(name: str) -> type[torch.optim.Optimizer]:
     classes = {key.lower(): found for key, found in vars(torch.optim).items() if isinstance(found, type)}
     found = _OURS.get(name) or classes.get(name)
     if found is None or not issubclass(found, torch.optim.Optimizer):
-        known = sorted(
-            {*OPTIMIZERS, *(n for n, c in classes.items() if issubclass(c, torch.optim.Optimizer))} - {*_REFUSED}
-        )
+        theirs = {n for n, c in classes.items() if issubclass(c, torch.optim.Optimizer)}
+        known = sorted({*OPTIMIZERS, *theirs} - {*_REFUSED})
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{close[0]}'? " if close else ""
         raise ValueError(f"there is no optimizer '{name}'; {hint}choose one of {', '.join(known)}")
@@ -300,14 +241,7 @@ def class_of(name: str) -> type[torch.optim.Optimizer]:
 
 @cache
 def parameters_of(name: str) -> Parameters:
-    """The hyperparameters of an optimizer: from the presets, or read from the class's signature.
-
-    Args:
-        name: as for `class_of`.
-
-    Returns:
-        What it needs and may have, under plain names; a ValueError where there is no such optimizer.
-    """
+    """The hyperparameters of an optimizer: from the presets, or read from the class's signature."""
     optimizer = class_of(name)
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
@@ -318,16 +252,10 @@ def parameters_of(name: str) -> Parameters:
 
 
 def keywords_of(optimizer: type[torch.optim.Optimizer]) -> Mapping[str, tuple[str, int | None]]:
-    """How a class's arguments are called here.
+    """What a class's arguments are called here: plain name -> (keyword, place in its tuple, None for a single value).
 
     An argument that is a tuple becomes one hyperparameter for each entry: `betas` is `beta1` and `beta2`, `etas` is
     `eta1` and `eta2`.
-
-    Args:
-        optimizer: the class.
-
-    Returns:
-        Plain name -> (keyword, place in its tuple, or None where it is a single value).
     """
     found: dict[str, tuple[str, int | None]] = {}
     for keyword, parameter in inspect.signature(optimizer).parameters.items():
@@ -342,14 +270,9 @@ def keywords_of(optimizer: type[torch.optim.Optimizer]) -> Mapping[str, tuple[st
 
 
 def arguments(optimizer: type[torch.optim.Optimizer], given: Mapping[str, Value]) -> dict[str, Any]:
-    """Plain hyperparameters as keyword arguments of a class.
+    """Plain hyperparameters as keyword arguments of a class; missing entries of a tuple keep their defaults.
 
-    Args:
-        optimizer: the class.
-        given: hyperparameters of its; the entries of a tuple that are missing keep their defaults.
-
-    Returns:
-        The arguments. Fused where PyTorch has it, and without weight decay where none is given.
+    Fused where PyTorch has it, and without weight decay where none is given.
 
     Raises:
         ValueError: a flag is not true or false.
@@ -378,27 +301,18 @@ def arguments(optimizer: type[torch.optim.Optimizer], given: Mapping[str, Value]
     return found
 
 
-# MODULE build.py
-# Building the optimizer that a run's settings name.
-
-
 def build_optimizer(model: nn.Module | Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
-    """The optimizer that the settings name, at its first learning rate.
+    """The optimizer that the settings name; the caller sets its learning rate before every update.
 
-    Args:
-        model: what it updates. From bare parameters `muon` cannot tell embeddings and the output layer apart.
-        settings: `optimizer` and its hyperparameters; others are passed over. Without `weight_decay` there is none,
-            whatever PyTorch's default is. It is coupled (L2 in the gradient, g + weight_decay x) but in `adamw`,
-            `muon`, `adafactor` and `lamb`, where x shrinks by itself. `decoupled_weight_decay` gives the others that:
+    Hyperparameters that it does not have are passed over. Without `weight_decay` there is none, whatever PyTorch's
+    default is. It is coupled (L2 in the gradient, g + weight_decay x) but in `adamw`, `muon`, `adafactor` and `lamb`,
+    where x shrinks by itself. `decoupled_weight_decay` gives the others that:
 
-                x = (1 - lr(t) decoupled_weight_decay) x     before the update at learning rate lr(t)
+        x = (1 - lr(t) decoupled_weight_decay) x     before the update at learning rate lr(t)
 
-            which is SGDW and AdamW of Loshchilov and Hutter 2017 with the learning rate in the decay, as in PyTorch.
-            Both kinds hold for all parameters, as in PyTorch; only `lars` and `lamb` leave out biases and gains.
-
-    Returns:
-        An optimizer whose learning rate the caller sets before every update (`bcrit.tuner.training.schedule`). One that
-        does not exist, or that refuses a value, is a ValueError.
+    which is SGDW and AdamW of Loshchilov and Hutter 2017 with the learning rate in the decay, as in PyTorch. Both kinds
+    hold for all parameters, as in PyTorch; only `lars` and `lamb` leave out biases and gains. From bare parameters
+    `muon` cannot tell embeddings and the output layer apart.
     """
     name = EXTRAPOLATED.get(settings.optimizer, settings.optimizer)
     optimizer_class, names = class_of(name), parameters_of(name).names

@@ -1,4 +1,4 @@
-"""One run of policy-gradient training: rollouts, loss, optimizer and schedule brought together."""
+"""Policy-gradient training (A2C): the run, its rollouts, how a policy is judged, advantages and the loss."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.stepper import build_stepper
 
 METRIC = "val_return"
+ACTIONS: Final = 1
+ENVIRONMENTS: Final = 2
+"""The streams of random numbers that a run has beside that of its initial weights; `stream` keeps them apart."""
+
+_SEED = 2**32  # of every run's evaluation; a run's own seed is smaller
 _TINY = 1e-8  # beside the advantages' deviation, as in OpenAI's baselines
 
 
@@ -37,25 +42,15 @@ class PolicyGradientRun:
     def __init__(
         self,
         settings: Settings,
-        build_model: Callable[[Settings], nn.Module],
-        rollouts: Rollouts,
-        episodes: Episodes,
+        build_model: Callable[[Settings], nn.Module],  # on the CPU, so that its numbers are those of every device
+        rollouts: Rollouts,  # the batches, of settings.batch_size frames
+        episodes: Episodes,  # the metric
         coefficients: Coefficients,
+        # give the batch's advantages mean 0 and deviation 1: the loss is then no mean over frames any more, for a
+        # frame's part depends on the others
         normalise: bool,
         device: torch.device,
     ) -> None:
-        """Initialise the model and stand before the first update.
-
-        Args:
-            settings: all that decides the run.
-            build_model: makes the model, on the CPU so that its numbers are the same for every device.
-            rollouts: gives its batches, of settings.batch_size frames.
-            episodes: gives its metric.
-            coefficients: of the loss.
-            normalise: give the batch's advantages mean 0 and deviation 1; the loss is then no mean over frames any
-                more, for a frame's part depends on the others.
-            device: where the model is.
-        """
         self._settings, self._rollouts, self._episodes = settings, rollouts, episodes
         self._coefficients, self._normalise, self._device = coefficients, normalise, device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -115,48 +110,30 @@ class PolicyGradientRun:
         return metrics
 
 
-# MODULE rollouts.py
-# A batch of frames: every environment steps on for a fixed number of steps under the present policy.
-
-
 @dataclass(frozen=True)
 class Rollout:
-    """What happened; time along the first axis, environments along the second.
+    """A batch of frames; time along the first axis, environments along the second."""
 
-    Attributes:
-        observations: s_0 to s_steps, shape (steps + 1, environments, ...).
-        values: the critic's V of them, shape (steps + 1, environments).
-        actions: shape (steps, environments), like all that follows.
-        rewards: of each action.
-        terminated: whether the episode terminated with it.
-        ended: whether the episode terminated or was truncated with it.
-        frames: whether it is a frame at all: False where the environment only reset itself, after an episode's end.
-    """
-
-    observations: Tensor
-    values: Tensor
-    actions: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    ended: Tensor
+    observations: Tensor  # s_0 to s_steps, shape (steps + 1, environments, ...)
+    values: Tensor  # the critic's V of them, shape (steps + 1, environments)
+    actions: Tensor  # shape (steps, environments), like all that follows
+    rewards: Tensor  # of each action
+    terminated: Tensor  # whether the episode terminated with it
+    ended: Tensor  # whether the episode terminated or was truncated with it
+    # whether it is a frame at all: False where the environment only reset itself, after an episode's end
     frames: Tensor
 
 
 class Rollouts:
-    """Environments in the midst of their episodes, which go on from one rollout to the next."""
+    """Environments in the midst of their episodes, which go on from one rollout to the next.
+
+    Rewards are cut to [-1, 1] if they are to be clipped (Mnih et al. 2015). `model` gives logits, shape (n, n_actions),
+    and values, shape (n,).
+    """
 
     def __init__(
         self, environments: Environments, steps: int, seed: int, clip_rewards: bool, device: torch.device
     ) -> None:
-        """Start the episodes.
-
-        Args:
-            environments: those of one run, of no other use.
-            steps: length of a rollout.
-            seed: of the run; actions and environments have a stream of their own each.
-            clip_rewards: cut rewards to [-1, 1] (Mnih et al. 2015).
-            device: where the model is.
-        """
         self._environments, self._steps, self._device = environments, steps, device
         self._clip = clip_rewards
         self._generator = torch.Generator().manual_seed(stream(seed, ACTIONS))
@@ -165,14 +142,7 @@ class Rollouts:
 
     @torch.no_grad()
     def collect(self, model: nn.Module) -> Rollout:
-        """Go on for one rollout.
-
-        Args:
-            model: observations to logits (n, n_actions) and values (n,).
-
-        Returns:
-            On the model's device.
-        """
+        """Every environment goes on for one rollout's steps under the present policy."""
         steps, n, device = self._steps, self._environments.num_envs, self._device
         observations = self._now.new_empty((steps + 1, *self._now.shape))
         values = torch.empty((steps + 1, n), device=device)
@@ -196,40 +166,22 @@ class Rollouts:
         return Rollout(observations, values, actions.to(device), *parts)
 
 
-# MODULE episodes.py
-# How good a policy is: the mean return of whole episodes, the same ones at every evaluation.
-
-
-_SEED = 2**32  # of every run's evaluation; a run's own seed is smaller
-
-
 class Episodes:
     """One episode in each of some environments, which training never sees.
 
     Environments and sampling are seeded anew at every evaluation, with the same numbers in every run: the result
-    depends on the weights alone, and two policies are compared with common random numbers.
+    depends on the weights alone, and two policies are compared with common random numbers. An episode is followed for
+    `steps` at most; a `greedy` policy takes the likeliest action and does not sample.
     """
 
     def __init__(self, environments: Environments, steps: int, greedy: bool, device: torch.device) -> None:
-        """Remember how to evaluate.
-
-        Args:
-            environments: as many as episodes.
-            steps: an episode is followed for at most so many.
-            greedy: take the likeliest action and do not sample.
-            device: where the model is.
-        """
         self._environments, self._steps, self._greedy, self._device = environments, steps, greedy, device
 
     @torch.no_grad()
     def mean_return(self, model: nn.Module) -> float:
         """The mean over episodes of the undiscounted sum of rewards.
 
-        Args:
-            model: observations to logits (n, n_actions) and values (n,).
-
-        Returns:
-            NaN where the policy or the critic is no number: any action at all would have a return.
+        NaN where the policy or the critic is no number: any action at all would have a return.
         """
         generator = torch.Generator().manual_seed(stream(_SEED, ACTIONS))
         observations, _ = self._environments.reset(seed=stream(_SEED, ENVIRONMENTS))
@@ -249,23 +201,11 @@ class Episodes:
         return float(returns.mean())
 
 
-# MODULE environments.py
-# What training asks of environments, and how a policy picks actions in them.
-
-
-ACTIONS: Final = 1
-ENVIRONMENTS: Final = 2
-"""The streams of random numbers that a run has beside that of its initial weights; `stream` keeps them apart."""
-
-
 class Environments(Protocol):
-    """Copies of one environment that step together: a part of `gymnasium.vector.VectorEnv`.
+    """What training asks of copies of one environment that step together: a part of `gymnasium.vector.VectorEnv`.
 
     They reset themselves in gymnasium's way NEXT_STEP: where an episode ends at a step, that step returns its last
     observation; the step after it ignores the action, only resets, and returns a first observation with reward 0.
-
-    Attributes:
-        num_envs: how many.
     """
 
     num_envs: int
@@ -303,10 +243,6 @@ def as_tensor(observations: Any, device: torch.device) -> Tensor:
     return tensor if tensor.dtype == torch.uint8 else tensor.float()
 
 
-# MODULE advantages.py
-# How much better an action was than expected: n-step returns and their generalisation.
-
-
 def advantages(
     rewards: Tensor, values: Tensor, terminated: Tensor, ended: Tensor, gamma: float, gae_lambda: float
 ) -> Tensor:
@@ -320,17 +256,8 @@ def advantages(
     Where an episode is only truncated, by a time limit, it is continued by V of its last state too, because the task
     would have gone on (Pardo et al. 2018); a terminated one is not.
 
-    Args:
-        rewards: r_t, shape (steps, environments).
-        values: V(s_0) to V(s_steps), shape (steps + 1, environments). Where an episode ended at t, s_{t+1} is its last
-            state.
-        terminated: whether the episode terminated at t, of the rewards' shape.
-        ended: whether it terminated or was truncated at t.
-        gamma: discount.
-        gae_lambda: lambda in [0, 1].
-
-    Returns:
-        A_t, of the rewards' shape.
+    `values` are V(s_0) to V(s_steps), shape (steps + 1, environments), all else has shape (steps, environments). Where
+    an episode ended at t, s_{t+1} is its last state.
     """
     found = rewards + gamma * values[1:] * ~terminated - values[:-1]
     carried = gamma * gae_lambda * (~ended).to(found.dtype)
@@ -339,32 +266,16 @@ def advantages(
     return found
 
 
-# MODULE loss.py
-# The loss of actor-critic training, frame by frame.
-
-
 @dataclass(frozen=True)
 class Coefficients:
-    """What decides the loss beside the frames.
+    """What decides the loss beside the frames."""
 
-    Attributes:
-        gamma: discount of rewards, a frame.
-        gae_lambda: see `advantages`; 1 = n-step returns.
-        value: factor of the critic's squared error.
-        entropy: factor of the policy's entropy.
-    """
-
-    gamma: float
-    gae_lambda: float
-    value: float
-    entropy: float
+    gamma: float  # discount of rewards, a frame
+    gae_lambda: float  # see `advantages`; 1 = n-step returns
+    value: float  # factor of the critic's squared error
+    entropy: float  # factor of the policy's entropy
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning.
-
-        Raises:
-            ValueError: a number is out of its range.
-        """
         for name, number in (("gamma", self.gamma), ("gae_lambda", self.gae_lambda)):
             if not 0.0 <= number <= 1.0:
                 raise ValueError(f"'{name}' must lie in [0, 1], but it is {number!r}; 0.99 and 1 are usual")
@@ -380,18 +291,8 @@ def losses(
 
         -log pi(a|s) A + value_coefficient (R - V(s))^2 - entropy_coefficient H(pi(.|s))
 
-    A and R are constants: they were computed from the values at the weights that acted.
-
-    Args:
-        logits: of the policy, shape (n, n_actions).
-        values: V(s), shape (n,).
-        actions: those taken, shape (n,).
-        advantages: A, shape (n,).
-        returns: R = A + V(s) at the weights that acted, shape (n,).
-        coefficients: as above.
-
-    Returns:
-        Shape (n,); H is in nats.
+    A and R = A + V(s) are constants, computed from the values at the weights that acted; H is in nats. `logits` have
+    shape (n, n_actions), all else, and what is returned, shape (n,).
     """
     log_policy = logits.log_softmax(dim=1)
     taken = log_policy.gather(1, actions[:, None]).squeeze(1)

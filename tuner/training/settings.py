@@ -17,31 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What one training run is: nothing else may influence its curve.
+    """What one training run is: nothing else may influence its curve."""
 
-    Attributes:
-        batch_size: training items an optimizer update.
-        seed: of initialisation and data order; the same seed gives the same ones at every batch size.
-        optimizer: a name from `bcrit.search_spaces.presets.OPTIMIZERS`.
-        hyperparameters: `lr`, `momentum` (where the optimizer has it), `schedule`, `end_factor`, `decay_steps`
-            (optimizer updates; the last two only where the schedule has them), and the workload's own.
-        execution: how an update is computed.
-        gpus: the GPUs that the run was given, or its share of one; 0 keeps it on the CPU whatever the machine has.
-        probes: what is measured on the side; it does not influence the curve.
-        start: weights (and buffers, a whole state of the model) to begin at; None = those that the model is initialised
-            with. All else begins as it would there: the optimizer's state, the schedule, the order of the data, the
-            random numbers.
-        batches: batch sizes that change along the run, and their learning rates; None = `batch_size` throughout.
-    """
-
-    batch_size: int
-    seed: int
-    optimizer: str
+    batch_size: int  # training items an optimizer update
+    seed: int  # of initialisation and data order; the same seed gives the same ones at every batch size
+    optimizer: str  # a name from `bcrit.search_spaces.presets.OPTIMIZERS`
+    # `lr`, `momentum` (where the optimizer has it), `schedule`, `end_factor`, `decay_steps` (optimizer updates; the
+    # last two only where the schedule has them), and the workload's own
     hyperparameters: Mapping[str, Value]
-    execution: Execution = Execution()
+    execution: Execution = Execution()  # how an update is computed
+    # the GPUs that the run was given, or its share of one; 0 keeps it on the CPU whatever the machine has
     gpus: float = 0.0
-    probes: Probes = Probes()
+    probes: Probes = Probes()  # what is measured on the side; it does not influence the curve
+    # weights (and buffers, a whole state of the model) to begin at; None = those that the model is initialised with.
+    # All else begins as it would there: the optimizer's state, the schedule, the order of the data, the random numbers
     start: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    # batch sizes that change along the run, and their learning rates; None = `batch_size` throughout
     batches: BatchPlan | None = None
 
     def number(self, name: str, default: float = 0.0) -> float:

@@ -16,35 +16,25 @@ Kind = Literal["line", "curve"]
 ALPHAS = tuple(-1 + i / 8 for i in range(25))
 """From -1 to 2 in 25 points, the paper's; 0 and 1, the two networks themselves, are among them."""
 
+_CHUNK = 512  # examples normalised together; chosen, not studied: close to all of them, and bounded in memory
+
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One point of a path.
+    """One point of a path."""
 
-    Attributes:
-        alpha: 0 at the first network, 1 at the second.
-        metrics: what `evaluate` returned there; a loss far out may be infinite.
-    """
-
-    alpha: float
-    metrics: Mapping[str, float]
+    alpha: float  # 0 at the first network, 1 at the second
+    metrics: Mapping[str, float]  # what `evaluate` returned there; a loss far out may be infinite
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path between two networks.
+    """A path between two networks."""
 
-    Attributes:
-        kind: `line`: (1 - alpha) x_0 + alpha x_1. `curve`: cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D).
-        points: in the order of the alphas.
-        distance: |x_1 - x_0| over all weights.
-        batch_statistics: whether the model has running statistics, which were then computed anew at every point.
-    """
-
-    kind: Kind
-    points: tuple[PathPoint, ...]
-    distance: float
-    batch_statistics: bool
+    kind: Kind  # `line`: (1 - alpha) x_0 + alpha x_1. `curve`: cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D)
+    points: tuple[PathPoint, ...]  # in the order of the alphas
+    distance: float  # |x_1 - x_0| over all weights
+    batch_statistics: bool  # whether the model has running statistics, which were then computed anew at every point
 
 
 def interpolate(
@@ -119,13 +109,6 @@ def _stand_at(
         weight.copy_(shares[0] * first[name].double() + shares[1] * second[name].double())
 
 
-# MODULE batch_statistics.py
-# The running statistics that batch norm would have if the weights had stood still.
-
-
-_CHUNK = 512  # examples normalised together; chosen, not studied: close to all of them, and bounded in memory
-
-
 def has_batch_statistics(model: nn.Module) -> bool:
     """Whether a layer of the model has running statistics of its inputs."""
     return bool(_layers(model))
@@ -133,16 +116,12 @@ def has_batch_statistics(model: nn.Module) -> bool:
 
 @torch.no_grad()
 def recompute_batch_statistics(model: nn.Module, inputs: Tensor, chunk: int = _CHUNK) -> None:
-    """Replace all running means and variances by their averages over the training set, in one pass.
+    """Replace running means and variances by those that batch norm would have if the weights had stood still.
 
-    Each chunk is normalised with its own statistics, as in training, and the running ones become the mean over chunks
-    (Izmailov et al. 2018, section 3.2). The rest of the model, dropout among it, stays in evaluation mode. Layers of
-    ghost batch norm get chunks of one ghost batch. Incomplete chunks are left out, unless there is no other.
-
-    Args:
-        model: its running statistics are replaced; its mode is not changed.
-        inputs: the training set's, shape (N, ...).
-        chunk: examples normalised together.
+    They are averages over the training set (`inputs`), in one pass; the model's mode is not changed. Each chunk is
+    normalised with its own statistics, as in training, and the running ones become the mean over chunks (Izmailov et
+    al. 2018, section 3.2). The rest of the model, dropout among it, stays in evaluation mode. Layers of ghost batch
+    norm get chunks of one ghost batch. Incomplete chunks are left out, unless there is no other.
     """
     layers: list[Any] = _layers(model)
     chunk = min([chunk, *(layer.ghost_size for layer in layers if hasattr(layer, "ghost_size"))])

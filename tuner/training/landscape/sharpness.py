@@ -12,6 +12,8 @@ from scipy import optimize
 
 from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
+Matrix = npt.NDArray[np.floating[Any]]
+
 EPS = 1e-3
 """Size of the box, the larger of the paper's two; the other is 5e-4."""
 
@@ -25,29 +27,20 @@ search found 98.6 % or more."""
 
 _CENTRE = 1e-3  # of the box: how near its centre the first search starts; see `_starts`
 _FAR = 1e6  # see `_search`
+_ROWS = 1 << 16  # of the matrix at a time; chosen, not studied: 100 columns of that are 50 MB in float64
 
 
 @dataclass(frozen=True)
 class Search:
-    """One run of L-BFGS-B.
+    """One run of L-BFGS-B."""
 
-    Attributes:
-        start: `centre` or `random`.
-        f_start: the loss where it started.
-        f_end: the loss where it ended.
-        iterations: it made.
-        evaluations: of loss and gradient together.
-        converged: whether it ended by itself; otherwise its budget of iterations ended it, or its line search.
-        at_faces: share of the coordinates that ended on a face of the box.
-    """
-
-    start: str
-    f_start: float
-    f_end: float
-    iterations: int
-    evaluations: int
-    converged: bool
-    at_faces: float
+    start: str  # `centre` or `random`
+    f_start: float  # the loss where it started
+    f_end: float  # the loss where it ended
+    iterations: int  # it made
+    evaluations: int  # of loss and gradient together
+    converged: bool  # whether it ended by itself; otherwise its budget of iterations ended it, or its line search
+    at_faces: float  # share of the coordinates that ended on a face of the box
 
 
 @dataclass(frozen=True)
@@ -56,32 +49,19 @@ class Sharpness:
 
     It is a lower bound of the exact maximum, and it belongs to all that is stored beside it. Rescaling the weights so
     that the network stays the same function changes it (Dinh et al. 2017): compare within one architecture only.
-
-    Attributes:
-        value: phi, in per cent.
-        eps: size of the box.
-        n_weights: n.
-        n_directions: p; None = the full space, A = I.
-        n_examples: that the loss is the mean of.
-        max_iterations: budget of each search.
-        seed: of the searches' starts.
-        f: the loss at the weights.
-        f_max: the highest loss found in the box.
-        searches: all that were made.
-        dtype: that the model computed in.
     """
 
-    value: float
-    eps: float
-    n_weights: int
-    n_directions: int | None
-    n_examples: int
-    max_iterations: int
-    seed: int
-    f: float
-    f_max: float
-    searches: tuple[Search, ...]
-    dtype: str
+    value: float  # phi, in per cent
+    eps: float  # size of the box
+    n_weights: int  # n
+    n_directions: int | None  # p; None = the full space, A = I
+    n_examples: int  # that the loss is the mean of
+    max_iterations: int  # budget of each search
+    seed: int  # of the searches' starts
+    f: float  # the loss at the weights
+    f_max: float  # the highest loss found in the box
+    searches: tuple[Search, ...]  # all that were made
+    dtype: str  # that the model computed in
 
     @property
     def converged(self) -> bool:
@@ -217,15 +197,6 @@ def _search(ascent: Ascent, name: str, start: Floats, max_iterations: int) -> Se
         converged=found.status == 0,
         at_faces=float((np.abs(found.x) == 1).mean()),
     )
-
-
-# MODULE directions.py
-# The subspace of a sharpness: random directions, and a point's coordinates in them.
-
-
-Matrix = npt.NDArray[np.floating[Any]]
-
-_ROWS = 1 << 16  # of the matrix at a time; chosen, not studied: 100 columns of that are 50 MB in float64
 
 
 def random_directions(n: int, p: int, seed: int) -> Matrix:

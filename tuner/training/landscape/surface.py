@@ -1,4 +1,4 @@
-"""The loss of a model on fixed examples as a function of all its weights: value, gradient, Hessian-vector product."""
+"""The loss of a model as a function of its weights: value, gradient, Hessian; its largest eigenvalues and trace."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Floats = npt.NDArray[np.float64]
-Examples = tuple[Tensor, Tensor]
+from bcrit.tuner.training.data import Examples
 
+Floats = npt.NDArray[np.float64]
+
+PRODUCTS = 60
+"""Hessian-vector products of a trace. Chosen, not studied: its standard error is then a few per cent for networks."""
+
+_DENSE = 32  # weights up to which the Hessian is written out; chosen, not studied: Lanczos needs 20 products or more
 _CHUNK = 512  # examples; chosen, not studied: bounds the memory of the activations of a double backward pass
 
 
@@ -39,11 +44,6 @@ class LossSurface:
         (4.5, array([3.]))
         >>> f.hessian_product(np.array([2.0]))
         array([2.])
-
-    Attributes:
-        weights: the model's own x, shape (n,); not writeable.
-        n_examples: N.
-        dtype: that the model computes in.
     """
 
     def __init__(
@@ -81,8 +81,9 @@ class LossSurface:
         self._loss = loss
         self._inputs, self._targets = (_converted(part, dtype) for part in examples)
         self._chunk = chunk
-        self.dtype = self._weights[0].dtype
-        self.n_examples = len(self._inputs)
+        self.dtype = self._weights[0].dtype  # that the model computes in
+        self.n_examples = len(self._inputs)  # N
+        # the model's own x, shape (n,); not writeable
         self.weights = _to_numpy(_flat(p.detach() for p in self._weights))
         self.weights.setflags(write=False)
 
@@ -176,66 +177,37 @@ def _derivatives_of_all_layers(model: nn.Module) -> Iterator[None]:
         yield
 
 
-# MODULE curvature.py
-# Curvature at a minimum: the largest eigenvalues of the Hessian and its trace, each with its error.
-
-
-PRODUCTS = 60
-"""Hessian-vector products of a trace. Chosen, not studied: its standard error is then a few per cent for networks."""
-
-_DENSE = 32  # weights up to which the Hessian is written out; chosen, not studied: Lanczos needs 20 products or more
-
-
 @dataclass(frozen=True)
 class Eigenvalues:
-    """Eigenvalues of the Hessian from one end of its spectrum.
+    """Eigenvalues of the Hessian from one end of its spectrum."""
 
-    Attributes:
-        values: in falling order (end `top`) or rising (end `bottom`), with their signs; fewer than asked for where the
-            others did not converge.
-        residuals: |H v - value v| of each unit vector v found. Some eigenvalue lies within that distance of the value
-            (H is symmetric); that none was passed over is what Lanczos makes very likely from a random start.
-        end: `top`, the algebraically largest, or `bottom`, the smallest: below 0 at what is no minimum.
-        n_weights: order of the Hessian.
-        n_examples: that the loss is the mean of.
-        products: Hessian-vector products used.
-        seed: of the first vector.
-        dtype: that the model computed in.
-    """
-
+    # in falling order (end `top`) or rising (end `bottom`), with their signs; fewer than asked for where the others did
+    # not converge
     values: tuple[float, ...]
+    # |H v - value v| of each unit vector v found. Some eigenvalue lies within that distance of the value (H is
+    # symmetric); that none was passed over is what Lanczos makes very likely from a random start
     residuals: tuple[float, ...]
+    # `top`, the algebraically largest, or `bottom`, the smallest: below 0 at what is no minimum
     end: Literal["top", "bottom"]
-    n_weights: int
-    n_examples: int
-    products: int
-    seed: int
-    dtype: str
+    n_weights: int  # order of the Hessian
+    n_examples: int  # that the loss is the mean of
+    products: int  # Hessian-vector products used
+    seed: int  # of the first vector
+    dtype: str  # that the model computed in
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The trace of the Hessian.
+    """The trace of the Hessian."""
 
-    Attributes:
-        value: the estimate, unbiased.
-        standard_error: from the scatter of the samples, and no smaller than rounding; 0 where it is exact.
-        samples: random vectors behind the standard error; 0 where the diagonal was summed.
-        products: Hessian-vector products used.
-        n_weights: order of the Hessian.
-        n_examples: that the loss is the mean of.
-        seed: of the random vectors.
-        dtype: that the model computed in.
-    """
-
-    value: float
-    standard_error: float
-    samples: int
-    products: int
-    n_weights: int
-    n_examples: int
-    seed: int
-    dtype: str
+    value: float  # the estimate, unbiased
+    standard_error: float  # from the scatter of the samples, and no smaller than rounding; 0 where it is exact
+    samples: int  # random vectors behind the standard error; 0 where the diagonal was summed
+    products: int  # Hessian-vector products used
+    n_weights: int  # order of the Hessian
+    n_examples: int  # that the loss is the mean of
+    seed: int  # of the random vectors
+    dtype: str  # that the model computed in
 
 
 def eigenvalues(

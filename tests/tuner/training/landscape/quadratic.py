@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.surface import Examples, Floats, LossSurface
+from bcrit.tuner.training.data import Examples
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 
 class Quadratic(nn.Module):
