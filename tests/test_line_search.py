@@ -1,7 +1,5 @@
 """One-step line searches: on a data set whose noise scale is exact, and that they leave no trace."""
 
-from __future__ import annotations
-
 import copy
 
 import numpy as np

@@ -12,8 +12,6 @@ Batches that are drawn without replacement from the N examples that the loss is 
 of 1/B, because the covariance of their mean gradient is Sigma (1/B - 1/N).
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

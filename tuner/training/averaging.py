@@ -1,7 +1,5 @@
 """Averaging the weights along a run: an exponential moving average that is evaluated beside the last iterate."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """The data of a run: the order in which they are drawn, and where they live, on the device or on the host."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """The device that a run computes on: which one, what its process must set once, and memory that gives out."""
 
-from __future__ import annotations
-
 import gc
 import os
 from typing import Final

@@ -1,7 +1,5 @@
 """When a trial is evaluated: the one grid that all trials of an experiment share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The gradient of a batch in as many pieces as memory asks for: the batch size is apart from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Final

@@ -1,7 +1,5 @@
 """The optimizers by name: those of `bcrit.search_spaces.presets.OPTIMIZERS` and every other class of `torch.optim`."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from abc import ABC, abstractmethod

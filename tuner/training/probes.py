@@ -3,8 +3,6 @@
 They read the weights and draw from streams of their own, so the run trains as it would without, bit for bit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 

@@ -1,7 +1,5 @@
 """The learning rate at a step: the one owner of the schedules' formulas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Final

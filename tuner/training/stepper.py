@@ -1,7 +1,5 @@
 """One optimizer update of a model: at which weights gradients are taken, and how many."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Protocol
 

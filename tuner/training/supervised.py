@@ -1,7 +1,5 @@
 """One run of supervised training: model, loss, optimizer, schedule and data order brought together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

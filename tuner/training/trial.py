@@ -1,7 +1,5 @@
 """One trial: train to the next evaluation, look, decide whether to go on. Neither Ray nor files."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Environments whose every step is known, in place of gymnasium's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What batch size each schedule wants."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

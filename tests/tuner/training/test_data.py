@@ -1,7 +1,5 @@
 """Where data live, on tensors in real memory maps; the other device is PyTorch's `meta`, which holds no data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path

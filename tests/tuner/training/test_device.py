@@ -1,7 +1,5 @@
 """What only a GPU shows; without one, that the switches are set."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any

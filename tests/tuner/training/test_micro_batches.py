@@ -1,7 +1,5 @@
 """A gradient in pieces is the whole one, for every model; where memory gives out, nothing but the pieces changes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable, Iterator

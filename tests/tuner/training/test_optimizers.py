@@ -1,7 +1,5 @@
 """Every optimizer against its definition, one number at a time."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable

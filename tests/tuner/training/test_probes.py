@@ -1,7 +1,5 @@
 """Probes measure on the side: training does not notice, and what they say is what the libraries say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

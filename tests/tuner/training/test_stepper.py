@@ -1,7 +1,5 @@
 """The framework of Lin et al. 2020, on quadratics where every number can be followed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Precision and compilation of training: what they change, and what they leave alone."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import gc

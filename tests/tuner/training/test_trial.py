@@ -1,7 +1,5 @@
 """One trial: every way it can end, and that errors of the training code are outcomes."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The loss along a line or a curve between two trained networks (the parametric plots of Keskar et al. 2016)."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Sharpness: how far the loss rises within a small box around the weights (Keskar et al. 2016, Metric 2.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The loss of a model as a function of its weights: value, gradient, Hessian; its largest eigenvalues and trace."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager

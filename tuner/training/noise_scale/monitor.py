@@ -1,7 +1,5 @@
 """The noise scale along training, from the gradients that training computes anyway."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Both noise scales at one checkpoint, from the gradients and Hessian-vector products of single examples."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A noise scale as a ratio of two averages: the unbiased pair, and Fieller's interval or why there is none."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

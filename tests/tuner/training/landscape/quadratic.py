@@ -1,7 +1,5 @@
 """Exact quadratics as models, and small networks, for the tests of the landscape."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

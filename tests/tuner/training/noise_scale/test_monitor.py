@@ -1,7 +1,5 @@
 """The noise scale in a training loop: against naive twins, closed forms, and the same loop without it."""
 
-from __future__ import annotations
-
 import copy
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The scale from single examples: against a loop over them, closed forms, and its coverage."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Fieller's interval: its coverage in simulation, its definition by brute force, and when there is none."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
