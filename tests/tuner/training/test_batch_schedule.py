@@ -1,13 +1,12 @@
 """What batch size each schedule wants."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from bcrit.search_spaces.options import Probes
 from bcrit.tuner.training.batch_schedule import (
@@ -200,14 +199,6 @@ def test_it_forgets_the_start() -> None:
 PLAIN = Settings(
     12, 3, "momentum", {"lr": 0.3, "momentum": 0.9, "schedule": "linear", "end_factor": 0.1, "decay_steps": 9}
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def begin(plan: BatchPlan | None, settings: Settings = PLAIN) -> SupervisedRun:

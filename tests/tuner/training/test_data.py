@@ -1,4 +1,4 @@
-"""Where data live, on tensors in real memory maps; the other device is PyTorch's `meta`, which holds no data."""
+"""The order of the data, and where they live: real memory maps, and PyTorch's `meta`, a device that holds no data."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from bcrit.tuner.training import supervised
 from bcrit.tuner.training.data import Examples, VaryingBatches, batches, fetched, picker, placed
-from bcrit.tuner.training.device import device_for
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 
@@ -89,7 +88,7 @@ def test_a_varying_batch_that_is_impossible_is_refused(batch_size: int) -> None:
         VaryingBatches(20, 0, CPU).take(batch_size)
 
 
-CPU, ELSEWHERE = torch.device("cpu"), torch.device("meta")
+ELSEWHERE = torch.device("meta")
 
 
 @pytest.fixture
@@ -155,16 +154,3 @@ def test_a_run_whose_data_are_fetched_batch_by_batch_makes_the_same_curve(
 
     monkeypatch.setattr(supervised, "picker", lambda data, device: from_host)
     assert curve() == resident and asked == [16] * 9
-
-
-def test_a_trial_without_a_gpu_stays_on_the_cpu_whatever_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_for(0) == CPU
-
-
-def test_a_trial_that_was_given_a_gpu_that_pytorch_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(
-        ValueError, match=r"'resources.gpus' is 0.25, but PyTorch .* sees no GPU here; install its CUDA"
-    ):
-        device_for(0.25)

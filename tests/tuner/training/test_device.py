@@ -52,6 +52,21 @@ def test_a_share_of_a_gpu_is_a_share_of_its_memory(monkeypatch: pytest.MonkeyPat
     assert asked == [0.25]
 
 
+def test_a_trial_without_a_gpu_stays_on_the_cpu_whatever_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: True)
+        device = device_for(0)
+    assert device == torch.device("cpu")
+
+
+def test_a_trial_that_was_given_a_gpu_that_pytorch_does_not_see_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        ValueError, match=r"'resources.gpus' is 0.25, but PyTorch .* sees no GPU here; install its CUDA"
+    ):
+        device_for(0.25)
+
+
 def test_room_is_what_is_free_in_the_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (700, 1000))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 50)

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,14 +20,6 @@ from bcrit.tuner.workloads.models.standardise import Standardise
 
 CPU = torch.device("cpu")
 N = 24
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def classifier(name: Any, size: int, ghost: int | None = 4) -> nn.Module:
@@ -323,9 +315,9 @@ def test_a_trial_whose_single_row_does_not_fit_ends_as_out_of_memory() -> None:
     assert free[0] == "exhausted" and tight[0] == "out_of_memory"
 
 
-N = 2000
-INPUTS = torch.randn(N, 3, generator=torch.Generator().manual_seed(0))
-TARGETS = INPUTS.sum(1) + torch.randn(N, generator=torch.Generator().manual_seed(1))
+MANY = 2000
+INPUTS = torch.randn(MANY, 3, generator=torch.Generator().manual_seed(0))
+TARGETS = INPUTS.sum(1) + torch.randn(MANY, generator=torch.Generator().manual_seed(1))
 
 
 def line() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
@@ -354,7 +346,7 @@ def test_the_gradient_is_that_of_the_whole_batch(n: int) -> None:
     rows = torch.arange(n)
     loss(rows).backward()  # type: ignore[no-untyped-call]
     whole = gradient(model).clone()
-    Accumulation(model, loss, 4, N)(rows)
+    Accumulation(model, loss, 4, MANY)(rows)
     assert torch.allclose(gradient(model), whole, rtol=1e-5, atol=1e-6)
 
 
@@ -362,7 +354,7 @@ def test_the_gradient_is_that_of_the_whole_batch(n: int) -> None:
 def test_a_batch_has_between_two_and_sixteen_pieces_or_one(n: int, largest: int | None, pieces: int) -> None:
     model, loss = line()
     sizes: list[int] = []
-    Accumulation(model, heard(loss, sizes), 4, N, largest)(torch.arange(n))
+    Accumulation(model, heard(loss, sizes), 4, MANY, largest)(torch.arange(n))
     assert len(sizes) == pieces <= MOST_PIECES and sum(sizes) == n
     assert pieces == 1 or all(size % 4 == 0 for size in sizes[:-1])
 
@@ -370,7 +362,7 @@ def test_a_batch_has_between_two_and_sixteen_pieces_or_one(n: int, largest: int 
 def test_no_piece_is_larger_than_what_the_experiment_allows() -> None:
     model, loss = line()
     sizes: list[int] = []
-    Accumulation(model, heard(loss, sizes), 4, N, 10)(torch.arange(1000))
+    Accumulation(model, heard(loss, sizes), 4, MANY, 10)(torch.arange(1000))
     assert max(sizes) == 8
 
 
@@ -378,19 +370,21 @@ def test_the_noise_scale_is_that_of_the_data() -> None:
     model, loss = line()
     with torch.no_grad():
         miss = model(INPUTS) - TARGETS[:, None]
-    table = (2 * miss * torch.cat([INPUTS, torch.ones(N, 1)], dim=1)).double()  # of (model - target)^2, each example's
+    table = (
+        2 * miss * torch.cat([INPUTS, torch.ones(MANY, 1)], dim=1)
+    ).double()  # of (model - target)^2, each example's
     mean = table.mean(0)
-    truth = float((table - mean).square().sum() / (N - 1) / mean.square().sum())
-    accumulation = Accumulation(model, loss, 4, N)
+    truth = float((table - mean).square().sum() / (MANY - 1) / mean.square().sum())
+    accumulation = Accumulation(model, loss, 4, MANY)
     stream = torch.Generator().manual_seed(2)
     for _ in range(300):
-        accumulation(torch.randperm(N, generator=stream)[:64])
+        accumulation(torch.randperm(MANY, generator=stream)[:64])
     assert accumulation.noise.value == pytest.approx(truth, rel=0.15)
 
 
 def test_a_batch_in_one_piece_is_not_measured() -> None:
     model, loss = line()
-    accumulation = Accumulation(model, loss, 4, N)
+    accumulation = Accumulation(model, loss, 4, MANY)
     accumulation(torch.arange(7))
     assert accumulation.noise.value is None and accumulation.micro_batch == 4
 
@@ -406,4 +400,4 @@ def test_a_batch_in_one_piece_is_not_measured() -> None:
 )
 def test_examples_that_influence_each_other_are_refused(layer: nn.Module, divisible: bool, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Accumulation(nn.Sequential(layer, nn.Linear(3, 1)), line()[1], 4, N, None, divisible)
+        Accumulation(nn.Sequential(layer, nn.Linear(3, 1)), line()[1], 4, MANY, None, divisible)

@@ -1,4 +1,4 @@
-"""Precision and compilation of training: what they change, and what they leave alone."""
+"""A supervised run is a function of its settings, however it is called; what precision and compilation change."""
 
 import dataclasses
 import functools
@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -24,15 +24,6 @@ from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Two threads that wait for each other on a busy machine make these tiny updates a hundred times slower.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def data(n: int) -> tuple[Tensor, Tensor]:
