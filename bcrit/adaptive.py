@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say
 
 if TYPE_CHECKING:
     from bcrit.analysis.adaptive.result import Adaptive
@@ -57,7 +57,7 @@ def adaptive(
     """
     from bcrit.analysis.adaptive.result import write_adaptive
     from bcrit.analysis.adaptive.sentences import sentences
-    from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+    from bcrit.analysis.records.run_folder import ADAPTIVE, RunFolder
     from bcrit.measured import finish_and_print
     from bcrit.tuner.adaptive.adaptive import Options
     from bcrit.tuner.adaptive.adaptive import adaptive as train_and_measure

@@ -17,14 +17,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.target import Target
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.imported_run import ImportedRun
     from bcrit.analysis.exchange.write_run import Census
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
 imports = typer.Typer(
     name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
@@ -133,7 +133,7 @@ def _target(sentence: str | None) -> Target | None:
 
 
 def _place(name: str, out: str | None, single: bool) -> RunFolder:
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     if out is not None and single:
         return RunFolder.at(out)
@@ -170,7 +170,7 @@ Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write
 def export_csv(run: Run, out: Place) -> None:
     """Write trials.csv and measurements.csv; `bcrit import csv` gives the same run back."""
     from bcrit.analysis.exchange.tables.run_tables import export_tables
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     _print_export(run, out, "csv", export_tables(RunFolder.at(run), out, "csv"))
 
@@ -179,7 +179,7 @@ def export_csv(run: Run, out: Place) -> None:
 def export_parquet(run: Run, out: Place) -> None:
     """Write trials.parquet and measurements.parquet; `bcrit import parquet` gives the same run back."""
     from bcrit.analysis.exchange.tables.run_tables import export_tables
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     _print_export(run, out, "parquet", export_tables(RunFolder.at(run), out, "parquet"))
 
@@ -188,7 +188,7 @@ def export_parquet(run: Run, out: Place) -> None:
 def export_batch_science(run: Run, out: Place) -> None:
     """Write the layout of Shallue et al. 2018; `bcrit import batch_science` gives the same run back."""
     from bcrit.analysis.exchange.batch_science import export as batch_science_export
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     written = batch_science_export.export_batch_science(RunFolder.at(run), out)
     _print_export(run, out, "batch_science", written)

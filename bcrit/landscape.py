@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say
 
 if TYPE_CHECKING:
     from bcrit.analysis.landscape.result import Landscape
@@ -58,7 +58,7 @@ def landscape(
     """
     from bcrit.analysis.landscape.result import write_landscape
     from bcrit.analysis.landscape.sentences import sentences
-    from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
+    from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
     from bcrit.measured import finish_and_print
     from bcrit.tuner.landscape.landscape import landscape as measure_landscape
     from bcrit.tuner.landscape.measure import Options

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
@@ -149,9 +149,9 @@ def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
 
 def whole_analysis(location: str) -> dict[str, Any]:
     """`bcrit analyze` without printing; what is measured."""
-    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run import Run
 
-    found = analyze(RunFolder.at(location))
+    found = Run(RunFolder.at(location))
     return {"b_crit": None if found.fit is None else found.fit.b_crit}
 
 

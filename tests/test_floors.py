@@ -79,7 +79,7 @@ import {module}
         ("bcrit.search_spaces", {"torch", "ray", "pandas", "pyarrow", "scipy", "optuna"}),
         ("bcrit.analysis", {"torch", "ray", "optuna", "plotly", "pandas", "pyarrow", "scipy"}),
         ("bcrit.analysis.recommendation.recommend", {"torch", "ray", "optuna", "plotly"}),
-        ("bcrit.analysis.analyze", {"torch", "ray", "optuna"}),
+        ("bcrit.analysis.run", {"torch", "ray", "optuna"}),
         ("bcrit.analysis.report.build", {"torch", "ray", "optuna"}),
         ("bcrit.analysis.exchange.trackers.optuna_storage", {"torch", "ray", "optuna", "sqlalchemy"}),
         ("bcrit.analysis.exchange.trackers.ray_results", {"torch", "ray", "optuna"}),

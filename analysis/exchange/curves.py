@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bcrit.analysis.one_pass import Chunk
+from bcrit.analysis.records.one_pass import Chunk
 from bcrit.analysis.targets.crossings import Crossings
 from bcrit.search_spaces.target import Direction, Target
 

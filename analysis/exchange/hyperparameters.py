@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.tables import TRIALS
 
 

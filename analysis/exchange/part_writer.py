@@ -8,8 +8,8 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bcrit.analysis.parted_tables import part_name
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.parted_tables import part_name
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import Table
 
 # Rows of a part, of which a reader holds one at a time. Chosen, not studied.

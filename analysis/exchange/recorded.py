@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import column_violations, decoded, violations
 from bcrit.analysis.exchange.imported_run import ImportedRun
 from bcrit.analysis.exchange.part_writer import PartWriter
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.arrow_tables import column_violations, decoded, violations
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 

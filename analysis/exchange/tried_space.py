@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bcrit.analysis.tried_scale import tried_scale
+from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.space import SearchSpace
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import violations
 from bcrit.analysis.exchange.complete import complete
 from bcrit.analysis.exchange.curves import Summary, in_order, joined, summarize
 from bcrit.analysis.exchange.imported_run import ImportedRun
 from bcrit.analysis.exchange.part_writer import PartWriter
 from bcrit.analysis.exchange.recorded import write_recorded
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
+from bcrit.analysis.records.arrow_tables import violations
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
 from bcrit.search_spaces.load import dump_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

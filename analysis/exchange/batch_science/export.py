@@ -19,7 +19,7 @@ from bcrit.analysis.exchange.batch_science.tree import KEY, MEASUREMENTS_CSV, ME
 from bcrit.analysis.exchange.column_types import type_name
 from bcrit.analysis.exchange.free_place import new_folder
 from bcrit.analysis.exchange.tables.run_tables import measurement_schema
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.dimensions import Choice
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome

@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import arrow_schema
 from bcrit.analysis.exchange.batch_science.curves import TrialCurves
 from bcrit.analysis.exchange.batch_science.study import StudyFile
 from bcrit.analysis.exchange.batch_science.trials import TrialFile
 from bcrit.analysis.exchange.column_types import TYPES
 from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
+from bcrit.analysis.records.arrow_tables import arrow_schema
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.experiment_name import experiment_name
 from bcrit.analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
 from bcrit.analysis.exchange.mlperf.benchmarks import Benchmark, Counted, as_told
@@ -20,6 +19,7 @@ from bcrit.analysis.exchange.mlperf.points import ReferencePoint, read_points
 from bcrit.analysis.exchange.names import renamed
 from bcrit.analysis.exchange.settings import our_names, setting_columns
 from bcrit.analysis.exchange.tried_space import tried_space
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from bcrit.analysis.arrow_tables import decoded
 from bcrit.analysis.exchange.column_types import TYPES, type_name
 from bcrit.analysis.exchange.free_place import new_folder
 from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
 from bcrit.analysis.exchange.tables.batches import open_batches
-from bcrit.analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
+from bcrit.analysis.records.arrow_tables import decoded
+from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.experiment_name import experiment_name
 from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
 from bcrit.analysis.exchange.names import renamed
@@ -18,6 +17,7 @@ from bcrit.analysis.exchange.trackers.names import Names, Reading, find_names
 from bcrit.analysis.exchange.trackers.rows import measurements_of, trial_rows
 from bcrit.analysis.exchange.trackers.run import LoggedRun
 from bcrit.analysis.exchange.tried_space import tried_in_study, tried_space
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.arrow_tables import arrow_schema
 from bcrit.analysis.exchange.column_types import TYPES, type_name
+from bcrit.analysis.records.arrow_tables import arrow_schema
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 

@@ -7,10 +7,10 @@ import math
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.complete import complete
 from bcrit.analysis.exchange.curves import in_order, summarize
 from bcrit.analysis.exchange.imported_run import imported_trial
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target
 

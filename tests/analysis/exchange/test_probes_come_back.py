@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.batch_science.export import export_batch_science
 from bcrit.analysis.exchange.batch_science.read import import_batch_science
 from bcrit.analysis.exchange.imported_run import ImportedRun
 from bcrit.analysis.exchange.tables.run_tables import COLUMNS, export_tables, import_tables
 from bcrit.analysis.exchange.write_run import write_run
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.probed_runs import probed_run
 
@@ -31,7 +31,7 @@ def test_the_summary_of_a_run_that_comes_back_is_the_same(kind: str, tmp_path: P
     folder = probed_run(tmp_path / "run")
     back = RunFolder.at(tmp_path / "back")
     write_run(there_and_back(kind, folder, tmp_path / "out"), back)
-    before, after = analyze(folder).to_json(), analyze(back).to_json()
+    before, after = Run(folder).to_json(), Run(back).to_json()
     assert before["noise_scale"] is not None
     assert [after[name] for name in ("noise_scale", "weight_distance", "fit")] == [
         before[name] for name in ("noise_scale", "weight_distance", "fit")
@@ -53,7 +53,7 @@ def test_a_run_without_probes_exports_no_columns_for_them(tmp_path: Path) -> Non
 
 def test_parts_are_joined_where_some_lack_the_columns(tmp_path: Path) -> None:
     folder = probed_run(tmp_path / "run")
-    before = analyze(folder).to_json()["noise_scale"]
+    before = Run(folder).to_json()["noise_scale"]
     folder.compact(MEASUREMENTS)
     assert len(folder.parts(MEASUREMENTS)) == 1
-    assert before is not None and analyze(folder).to_json()["noise_scale"] == before
+    assert before is not None and Run(folder).to_json()["noise_scale"] == before

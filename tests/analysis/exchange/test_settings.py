@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.imported_run import Notes, imported_trial
 from bcrit.analysis.exchange.settings import one_type, our_names, setting_columns
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.tables import TRIALS
 
 Value = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))

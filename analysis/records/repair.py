@@ -1,0 +1,220 @@
+"""Mending the tables of a run that older versions, or a process that had lost the run, tore.
+
+What is wrong is set aside under `repaired/`, where no reader looks, and nothing is deleted:
+
+- files that are no readable parts, half-written ones among them;
+- rows that are there twice, as two drivers of one run left them: the trial that finished first stays;
+- measurements beyond the end of their trial, which the other driver's trial went on to;
+- finished trials that lack the evaluations which their own row names: these are run again by `bcrit resume`, but only
+  where `bcrit` trained them itself, since an import cannot be run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from bcrit.analysis.records.arrow_tables import arrow_schema, column_violations, joined
+from bcrit.analysis.records.parted_tables import REPLACES, PartFile, part_name
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.storage import is_object_store
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+
+REPAIRED = "repaired"
+# What is left of a write to a local folder that was killed: see `bcrit.analysis.records.storage.put`.
+_HALF_WRITTEN = re.compile(r"^\..+\.parquet\.[0-9a-f]{32}$")
+# How these end is an evaluation, at the step that the trial's row names.
+_ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value}
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What was set aside.
+
+    Attributes:
+        place: the folder where it lies now; None where nothing was wrong.
+        files: what was wrong with which file.
+        doubled: rows that were there twice, by table.
+        beyond: measurements after the end of their trial.
+        torn: finished trials that lack evaluations.
+    """
+
+    place: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    doubled: Mapping[str, int] = field(default_factory=dict)
+    beyond: int = 0
+    torn: tuple[str, ...] = ()
+
+    def sentences(self, run: str) -> list[str]:
+        """What was done, for the terminal."""
+        if self.place is None:
+            return ["nothing to mend"]
+        found = [f"{name} was set aside: {problem}" for name, problem in self.files.items()]
+        for table, count in self.doubled.items():
+            kept = "the trial that finished first stays" if table == TRIALS.name else "the first of each stays"
+            found.append(f"{count} doubled {_rows(count)} set aside in '{table}'; {kept}")
+        if self.beyond:
+            found.append(
+                f"{self.beyond} {_rows(self.beyond)} set aside in 'measurements', after the end of their trial"
+            )
+        if self.torn:
+            names = ", ".join(self.torn[:5]) + (", ..." if len(self.torn) > 5 else "")
+            which = f"{len(self.torn)} trials that lack" if len(self.torn) > 1 else "1 trial that lacks"
+            found.append(f"{which} evaluations set aside ({names}); `bcrit resume {run}` runs what is missing")
+        return [*found, f"what was set aside lies in {self.place}"]
+
+
+def repair(folder: RunFolder, can_run_again: bool) -> Mended:
+    """Set aside what keeps the tables from being read, or from being right.
+
+    Args:
+        folder: the run, which nobody else must be at work in.
+        can_run_again: whether trials without their evaluations may go, because `bcrit resume` makes them again.
+
+    Returns:
+        What was done.
+    """
+    place = f"{REPAIRED}/{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    files = {}
+    for table in (MEASUREMENTS, TRIALS):
+        for name, problem in _damaged(folder, table).items():
+            _set_aside(folder, name, place)
+            files[name] = problem
+    trials, measurements = _all_rows(folder, TRIALS), _all_rows(folder, MEASUREMENTS)
+    second = _second(trials, TRIALS, "ended_at")
+    finished = trials[~second].set_index("trial_id")
+    again = _second(measurements, MEASUREMENTS)
+    ends = measurements["trial_id"].map(finished["steps"]).astype(float)  # NaN for a trial that goes on
+    beyond = ~again & (measurements["step"] > ends).to_numpy()
+    torn = _torn(finished, measurements[~again & ~beyond]) if can_run_again else []
+    lost, theirs = trials["trial_id"].isin(torn).to_numpy(), measurements["trial_id"].isin(torn).to_numpy()
+    for table, gone in ((MEASUREMENTS, again | beyond | theirs), (TRIALS, second | lost)):
+        if gone.any():
+            _rewrite(folder, table, gone, place)
+    doubled = {TRIALS.name: int(second.sum()), MEASUREMENTS.name: int(again.sum())}
+    doubled = {name: count for name, count in doubled.items() if count}
+    wrong = bool(files or doubled or beyond.any() or torn)
+    return Mended(folder.address(place) if wrong else None, files, doubled, int(beyond.sum()), tuple(torn))
+
+
+def set_trials_aside(folder: RunFolder, failed: bool, batch_sizes: Collection[int]) -> int:
+    """Set trials aside with their measurements, so that `bcrit resume` runs them again.
+
+    Args:
+        folder: the run, which nobody else must be at work in and whose log was delivered.
+        failed: those that failed or ran out of memory.
+        batch_sizes: all of these studies.
+
+    Returns:
+        How many trials were set aside; they lie under `repaired/`.
+    """
+    trials = _joined(folder, TRIALS).select(["trial_id", "batch_size", "outcome"]).to_pandas()
+    broken = [outcome.value for outcome in Outcome if outcome.broken]
+    gone = (trials["outcome"].isin(broken) & failed) | trials["batch_size"].isin(list(batch_sizes))
+    place = f"{REPAIRED}/{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+    names = trials.loc[gone, "trial_id"]
+    if len(names):
+        # The trials' rows go first: one without its measurements would count, the other way round nothing does.
+        _rewrite(folder, TRIALS, gone.to_numpy(dtype=bool), place)
+        measured = _joined(folder, MEASUREMENTS)["trial_id"].to_pandas().isin(names).to_numpy(dtype=bool)
+        if measured.any():
+            _rewrite(folder, MEASUREMENTS, measured, place)
+    return len(names)
+
+
+def _damaged(folder: RunFolder, table: Table) -> dict[str, str]:
+    """Files of a table that are no parts which can be read, and why."""
+    found = {}
+    selector = fs.FileSelector(folder.path(table.name), allow_not_found=True)
+    for info in folder.filesystem.get_file_info(selector):
+        if _HALF_WRITTEN.match(info.base_name):
+            found[f"{table.name}/{info.base_name}"] = "it was half written when the process ended"
+    for part in folder.listed(table):
+        content = pa.BufferReader(folder.read_bytes(part.name))
+        try:
+            problems = column_violations(table, pq.read_table(content))
+        except (pa.ArrowException, OSError) as error:
+            problems = [f"it is not a readable Parquet file: {error}"]
+        if problems:
+            found[part.name] = "; ".join(problems)
+    return found
+
+
+def _all_rows(folder: RunFolder, table: Table) -> pd.DataFrame:
+    """What the rows of a table are judged by, in the order in which the parts hold them."""
+    wanted = {
+        TRIALS.name: [*TRIALS.key, "outcome", "steps", "steps_to_target", "steps_to_target_low", "ended_at"],
+        MEASUREMENTS.name: [*MEASUREMENTS.key],
+    }
+    frame: pd.DataFrame = _joined(folder, table).select(wanted[table.name]).to_pandas()
+    return frame
+
+
+def _joined(folder: RunFolder, table: Table) -> pa.Table:
+    parts = [pq.read_table(pa.BufferReader(folder.read_bytes(name))) for name in folder.parts(table)]
+    return joined([arrow_schema(table).empty_table(), *parts])
+
+
+def _second(rows: pd.DataFrame, table: Table, order: str | None = None) -> Flags:
+    """Which rows have the key of another that comes before, in the given order or in that of the table."""
+    ordered = rows if order is None else rows.sort_values(order, kind="stable")
+    return ordered.duplicated(list(table.key)).reindex(rows.index).to_numpy(dtype=bool)
+
+
+def _torn(trials: pd.DataFrame, measurements: pd.DataFrame) -> list[str]:
+    """Finished trials without an evaluation that their row names: the last one, or those around the crossing."""
+    there = pd.MultiIndex.from_frame(measurements[["trial_id", "step"]])
+    found: set[str] = set()
+    ended = trials[trials["outcome"].isin(_ENDS_MEASURED)]
+    for steps in (ended["steps"], trials["steps_to_target"], trials["steps_to_target_low"]):
+        named = steps[steps.notna() & (steps > 0)].astype("int64")
+        found |= set(named.index[~pd.MultiIndex.from_arrays([named.index, named]).isin(there)])
+    return sorted(found)
+
+
+def _rewrite(folder: RunFolder, table: Table, gone: Flags, place: str) -> None:
+    """Write a table without some rows as one part, and set aside those rows and the parts that it replaces.
+
+    A kill at any moment leaves a folder that is read as before or as after.
+    """
+    listed: list[PartFile] = folder.listed(table)
+    data, names = _joined(folder, table), [part.name for part in listed]
+    folder.write_table(f"{place}/{table.name}.parquet", data.filter(pa.array(gone)))
+    token = hashlib.sha256("".join(["repaired", *names]).encode()).hexdigest()[:6]
+    whole = part_name(table, listed[0].first, max(part.last for part in listed), token)
+    kept = data.filter(pa.array(~gone))
+    folder.write_table(whole, kept.replace_schema_metadata({REPLACES: json.dumps(names)}))
+    for name in names:
+        _set_aside(folder, name, place)
+
+
+def _set_aside(folder: RunFolder, name: str, place: str) -> None:
+    """Move a file out of the readers' sight."""
+    if is_object_store(folder.filesystem):
+        folder.write_bytes(f"{place}/{name}", folder.read_bytes(name))
+        folder.filesystem.delete_file(folder.path(name))
+        return
+    target = folder.path(f"{place}/{name}")
+    folder.filesystem.create_dir(target.rpartition("/")[0], recursive=True)
+    folder.filesystem.move(folder.path(name), target)
+
+
+def _rows(count: int) -> str:
+    return "row was" if count == 1 else "rows were"
+
+
+__all__ = ["REPAIRED", "Mended", "repair", "set_trials_aside"]

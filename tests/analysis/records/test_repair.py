@@ -1,0 +1,164 @@
+"""Repair: what is wrong is set aside and named, what is right stays, and a second repair finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from bcrit.analysis.records.repair import Mended, repair, set_trials_aside
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from tests.object_store import ObjectStore, object_store
+
+
+def trial(name: str, steps: int, ended_at: float = 1.0, **more: Any) -> dict[str, Any]:
+    return {
+        **{"trial_id": name, "batch_size": 8, "stage": "search", "number": 0, "round": 0, "seed": 0},
+        **{"outcome": "exhausted", "max_steps": 5, "steps": steps, "examples": 8 * steps, "train_seconds": 1.0},
+        **{"evaluate_seconds": 1.0, "started_at": 0.0, "ended_at": ended_at, "lr": 0.1, **more},
+    }
+
+
+def curve(name: str, steps: Sequence[int], loss: float = 1.0) -> list[dict[str, Any]]:
+    return [{"trial_id": name, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": loss} for s in steps]
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    with object_store() as found:
+        yield found
+
+
+@pytest.fixture(params=["local", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path, store: ObjectStore) -> RunFolder:
+    """Trials a and b as they should be."""
+    found = RunFolder.at(tmp_path / "run") if request.param == "local" else store.folder(tmp_path.name)
+    found.append(MEASUREMENTS, [*curve("a", range(6)), *curve("b", range(4))], 0)
+    found.append(MEASUREMENTS, curve("running", range(3)), 1)
+    found.append(TRIALS, [trial("a", 5), trial("b", 3, outcome="reached", steps_to_target=3, steps_to_target_low=2)], 0)
+    return found
+
+
+def files(folder: RunFolder) -> dict[str, bytes]:
+    selector = fs.FileSelector(folder.root, recursive=True)
+    listed = [info.path for info in folder.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+    return {
+        path.removeprefix(f"{folder.root}/"): folder.read_bytes(path.removeprefix(f"{folder.root}/")) for path in listed
+    }
+
+
+def rows(folder: RunFolder) -> tuple[list[str], list[tuple[str, int]]]:
+    measured = folder.read(MEASUREMENTS)
+    steps = sorted(zip(measured["trial_id"].to_pylist(), measured["step"].to_pylist(), strict=True))
+    return sorted(folder.read(TRIALS)["trial_id"].to_pylist()), steps
+
+
+def aside(folder: RunFolder, mended: Mended, name: str) -> str:
+    assert mended.place is not None
+    return f"{mended.place.partition('?')[0].removeprefix(folder.location.partition('?')[0])}/{name}".strip("/")
+
+
+def test_of_a_run_that_is_whole_nothing_is_touched(folder: RunFolder) -> None:
+    before = files(folder)
+    mended = repair(folder, True)
+    assert mended == Mended() and mended.sentences("RUN") == ["nothing to mend"]
+    assert files(folder) == before
+
+
+def test_of_a_trial_that_two_drivers_ran_the_one_that_finished_first_stays(folder: RunFolder) -> None:
+    whole = rows(folder)
+    folder.append(TRIALS, [trial("a", 5, ended_at=0.5, lr=0.7), trial("c", 0)], 1)
+    folder.append(MEASUREMENTS, [*curve("a", range(6), loss=9.0), *curve("c", [0])], 2)
+    with pytest.raises(InputError, match=r"must differ in trial_id, but 1 do not\n.*`bcrit repair .*` sets aside"):
+        folder.read(TRIALS)
+    old = {name for name in files(folder) if name.startswith(("trials/", "measurements/"))}
+    mended = repair(folder, True)
+    assert mended.doubled == {"trials": 1, "measurements": 6} and not mended.files and not mended.torn
+    assert rows(folder) == ([*whole[0], "c"], sorted([*whole[1], ("c", 0)]))
+    kept = folder.read(TRIALS).to_pylist()
+    assert [row["lr"] for row in kept if row["trial_id"] == "a"] == [0.7]
+    assert set(folder.read(MEASUREMENTS)["loss"].to_pylist()) == {1.0}
+    there = files(folder)
+    assert {aside(folder, mended, name) for name in old} <= set(there)
+    gone = pq.read_table(folder.filesystem.open_input_file(folder.path(aside(folder, mended, "trials.parquet"))))
+    assert [(row["trial_id"], row["lr"]) for row in gone.to_pylist()] == [("a", 0.1)]
+    first, second, _ = mended.sentences("RUN")
+    assert first == "1 doubled row was set aside in 'trials'; the trial that finished first stays"
+    assert second.startswith("6 doubled rows were set aside in 'measurements'")
+    assert repair(folder, True) == Mended()
+
+
+def test_parts_that_cannot_be_read_are_set_aside_by_name(folder: RunFolder) -> None:
+    whole = rows(folder)
+    good = folder.read_bytes("measurements/000000-000000.parquet")
+    folder.write_bytes("measurements/000005-000005-abcdef.parquet", good[: len(good) // 2])
+    folder.write_bytes("trials/000000-000009-abcdef.parquet", b"")  # what it would have replaced is still there
+    folder.write_bytes(f"trials/.000006-000006.parquet.{'0' * 32}", b"PAR1")
+    with pytest.raises(InputError, match="not a readable Parquet file"):
+        folder.read(MEASUREMENTS)
+    mended = repair(folder, True)
+    assert sorted(mended.files) == [
+        "measurements/000005-000005-abcdef.parquet",
+        "trials/.000006-000006.parquet.00000000000000000000000000000000",
+        "trials/000000-000009-abcdef.parquet",
+    ]
+    assert all(aside(folder, mended, name) in files(folder) for name in mended.files)
+    assert rows(folder) == whole and repair(folder, True) == Mended()
+    assert "not a readable Parquet file" in mended.sentences("RUN")[0]
+
+
+def test_measurements_after_the_end_of_their_trial_are_set_aside(folder: RunFolder) -> None:
+    whole = rows(folder)
+    folder.append(MEASUREMENTS, [*curve("b", range(4, 7)), *curve("running", [3])], 2)
+    mended = repair(folder, True)
+    assert mended.beyond == 3 and mended.place is not None and not mended.doubled
+    assert rows(folder) == (whole[0], sorted([*whole[1], ("running", 3)]))
+
+
+@pytest.mark.parametrize(
+    ("row", "steps", "torn"),
+    [
+        (trial("x", 4), [], True),
+        (trial("x", 4), [0, 1, 2], True),
+        (trial("x", 4, outcome="reached", steps_to_target=4, steps_to_target_low=3), [0, 4], True),
+        (trial("x", 4, outcome="reached", steps_to_target=4, steps_to_target_low=0), [4], False),
+        (trial("x", 0, outcome="failed"), [], False),
+        (trial("x", 4, outcome="diverged"), [0, 1], False),
+        (trial("x", 4, outcome="out_of_memory"), [], False),
+    ],
+    ids=["none", "no end", "no evaluation before", "no evaluation at 0", "failed", "diverged", "out of memory"],
+)
+def test_trials_that_lack_evaluations_which_their_row_names_are_run_again(
+    tmp_path: Path, row: dict[str, Any], steps: list[int], torn: bool
+) -> None:
+    folder = RunFolder.at(tmp_path)
+    folder.append(MEASUREMENTS, [*curve("a", range(6)), *curve("x", steps)], 0)
+    folder.append(TRIALS, [trial("a", 5), row], 0)
+    assert repair(folder, can_run_again=False) == Mended()
+    mended = repair(folder, can_run_again=True)
+    assert mended.torn == (("x",) if torn else ())
+    assert rows(folder)[0] == (["a"] if torn else ["a", "x"])
+    assert {name for name, _ in rows(folder)[1]} == ({"a"} if torn or not steps else {"a", "x"})
+    if torn:
+        assert "1 trial that lacks evaluations set aside (x); `bcrit resume RUN`" in mended.sentences("RUN")[0]
+
+
+def test_an_empty_run_has_nothing_to_mend(tmp_path: Path) -> None:
+    assert repair(RunFolder.at(tmp_path), True) == Mended()
+
+
+def test_trials_that_failed_or_a_whole_study_are_set_aside_to_be_run_again(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, curve("c", range(2)), 2)
+    folder.append(TRIALS, [trial("c", 1, outcome="failed"), trial("d", 0, batch_size=16)], 1)
+    assert set_trials_aside(folder, failed=True, batch_sizes=[]) == 1
+    trials, steps = rows(folder)
+    assert trials == ["a", "b", "d"] and not [step for name, step in steps if name == "c"] and ("running", 2) in steps
+    assert set_trials_aside(folder, failed=False, batch_sizes=[8]) == 2
+    assert rows(folder) == (["d"], [("running", step) for step in range(3)])
+    assert set_trials_aside(folder, failed=True, batch_sizes=[64]) == 0

@@ -1,0 +1,195 @@
+"""The run folder: parts, compaction after any kill, schema violations, paths, S3."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import MEASUREMENTS
+from tests.object_store import ObjectStore, object_store
+
+
+def rows(trial: str, steps: range, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"trial_id": trial, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": 1 / (s + 1), **more}
+        for s in steps
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.at(tmp_path / "run")
+
+
+def read_steps(folder: RunFolder) -> list[tuple[str, int]]:
+    table = folder.read(MEASUREMENTS).sort_by([("trial_id", "ascending"), ("step", "ascending")])
+    return list(zip(table["trial_id"].to_pylist(), table["step"].to_pylist(), strict=True))
+
+
+def test_what_is_appended_is_read_whatever_columns_the_parts_have(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(3)), 0)
+    folder.append(MEASUREMENTS, rows("b", range(2), accuracy=0.5), 1)
+    table = folder.read(MEASUREMENTS)
+    assert table["accuracy"].to_pylist() == [None, None, None, 0.5, 0.5]
+    assert folder.next_number(MEASUREMENTS) == 2
+
+
+def test_an_empty_folder_reads_as_an_empty_table(folder: RunFolder) -> None:
+    assert folder.read(MEASUREMENTS).num_rows == 0 and folder.next_number(MEASUREMENTS) == 0
+
+
+def test_compaction_keeps_every_row_once(folder: RunFolder) -> None:
+    for number in range(5):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(3)), number)
+    before = read_steps(folder)
+    folder.compact(MEASUREMENTS)
+    (part,) = folder.parts(MEASUREMENTS)
+    assert re.fullmatch(r"measurements/000000-000004-[0-9a-f]{6}\.parquet", part)
+    assert read_steps(folder) == before
+    folder.append(MEASUREMENTS, rows("later", range(1)), folder.next_number(MEASUREMENTS))
+    assert len(read_steps(folder)) == len(before) + 1
+
+
+def test_a_kill_between_joining_and_removing_doubles_nothing(folder: RunFolder, tmp_path: Path) -> None:
+    for number in range(3):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+    old = {p.name: p.read_bytes() for p in (tmp_path / "run/measurements").iterdir()}
+    before = read_steps(folder)
+    folder.compact(MEASUREMENTS)
+    for name, content in list(old.items())[1:]:  # the kill left two of the three replaced parts
+        (tmp_path / "run/measurements" / name).write_bytes(content)
+    assert read_steps(folder) == before
+    folder.compact(MEASUREMENTS)
+    assert [f"measurements/{p.name}" for p in (tmp_path / "run/measurements").iterdir()] == folder.parts(MEASUREMENTS)
+
+
+def test_a_kill_while_writing_leaves_only_a_temporary_file_that_is_ignored(folder: RunFolder, tmp_path: Path) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    (tmp_path / "run/measurements/.000001-000001.parquet.abc").write_bytes(b"half")
+    assert len(read_steps(folder)) == 2
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x"])
+def test_a_path_never_leaves_the_folder(folder: RunFolder, name: str) -> None:
+    with pytest.raises(ValueError, match="leads out of it"):
+        folder.write_bytes(name, b"")
+
+
+def test_every_violation_of_the_schema_is_listed(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "run/measurements").mkdir(parents=True)
+    table = pa.table({"trial_id": ["a", None], "step": ["1", "2"], "examples": [1, 2]})
+    pq.write_table(table, tmp_path / "run/measurements/000000-000000.parquet")
+    with pytest.raises(InputError, match="do not fit together|must be int64") as caught:
+        folder.read(MEASUREMENTS)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_doubled_rows_are_a_violation(folder: RunFolder) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    folder.append(MEASUREMENTS, rows("a", range(1)), 1)
+    with pytest.raises(InputError, match="must differ in trial_id, step, but 1 do not"):
+        folder.read(MEASUREMENTS)
+
+
+def test_a_damaged_part_is_named(folder: RunFolder, tmp_path: Path) -> None:
+    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    (tmp_path / "run/measurements/000001-000001.parquet").write_bytes(b"not parquet")
+    with pytest.raises(InputError, match="000001-000001.parquet is not a readable Parquet file"):
+        folder.read(MEASUREMENTS)
+
+
+def test_a_folder_without_an_experiment_is_no_run_folder(folder: RunFolder) -> None:
+    with pytest.raises(InputError, match="not a run folder"):
+        folder.read_experiment()
+
+
+def test_a_file_is_named_as_the_user_named_the_folder(tmp_path: Path) -> None:
+    assert RunFolder.at("runs/x/").address("report.html") == "runs/x/report.html"
+    uri = f"file://{tmp_path}/x"
+    assert RunFolder.at(uri).address("report.html") == f"{uri}/report.html"
+
+
+def test_an_unknown_kind_of_uri_is_refused() -> None:
+    with pytest.raises(InputError, match="not a location that can be opened"):
+        RunFolder.at("nonsense://bucket/run")
+
+
+def test_columns_keep_the_type_of_their_values() -> None:
+    table = to_arrow(MEASUREMENTS, rows("a", range(1), width=64, kind="relu", flag=True, rate=0.1))
+    assert [str(table.schema.field(n).type) for n in ("width", "kind", "flag", "rate")] == [
+        "int64",
+        "string",
+        "bool",
+        "double",
+    ]
+
+
+def test_values_that_arrow_does_not_take_as_they_are_become_what_the_column_holds() -> None:
+    odd = {"trial_id": 5, "step": 1, "examples": 8, "train_seconds": True, "loss": float("nan"), "empty": None}
+    table = to_arrow(MEASUREMENTS, [odd, *rows("a", range(1))])
+    assert table["trial_id"].to_pylist() == ["5", "a"] and table["train_seconds"].to_pylist() == [1.0, 0.0]
+    assert [str(value) for value in table["loss"].to_pylist()] == ["nan", "1.0"]
+    assert table.schema.field("empty").type == pa.null() and to_arrow(MEASUREMENTS, []).num_rows == 0
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    with object_store() as found:
+        yield found
+
+
+def test_a_run_folder_may_lie_on_s3(store: ObjectStore) -> None:
+    folder = store.folder("run")
+    assert not folder.occupied()
+    for number in range(3):
+        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+    folder.compact(MEASUREMENTS)
+    assert len(read_steps(folder)) == 6 and folder.occupied()
+    (part,) = folder.parts(MEASUREMENTS)
+    assert part.startswith("measurements/000000-000002-")
+
+
+def test_every_file_on_an_object_store_is_one_put_to_its_final_name(store: ObjectStore) -> None:
+    folder = store.folder("puts")
+    with store.counted() as requests:
+        folder.write_json("analysis/fit.json", {"a": 1})
+        folder.append(MEASUREMENTS, rows("a", range(1000)), 0)
+        folder.write_bytes("report.html", b"x" * 8_000_000)
+    names = ("analysis/fit.json", "measurements/000000-000000.parquet", "report.html")
+    assert requests == [f"PUT /bucket/puts/{name}" for name in names]
+
+
+def test_the_endpoint_may_come_from_the_environment(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{store.options.split('&')[0].partition('=')[2]}")
+    folder = RunFolder.at("s3://bucket/environment?region=us-east-1")
+    with store.counted() as requests:
+        folder.write_bytes("a", b"1")
+    assert requests == ["PUT /bucket/environment/a"] and folder.read_bytes("a") == b"1"
+
+
+def test_a_file_is_written_when_the_store_comes_back(store: ObjectStore) -> None:
+    folder = store.folder("away")
+    store.away()
+    timer = Timer(1.0, store.back)
+    timer.start()
+    folder.write_bytes("a", b"1")
+    timer.join()
+    assert folder.read_bytes("a") == b"1"
+
+
+def test_what_no_waiting_mends_is_said_at_once(store: ObjectStore) -> None:
+    begun, folder = time.monotonic(), RunFolder.at(f"s3://no-such-bucket/run?{store.options}")
+    with pytest.raises(OSError, match="NO_SUCH_BUCKET"):
+        folder.write_bytes("a", b"1")
+    assert time.monotonic() - begun < 10
