@@ -136,7 +136,7 @@ class Limits:
 
     @property
     def at_horizon(self) -> Outcome:
-        """The outcome of a trial that comes to its horizon."""
+        """The outcome of a trial that reaches its horizon."""
         return Outcome.CAPPED if self.capped else Outcome.EXHAUSTED
 
 

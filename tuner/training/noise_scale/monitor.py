@@ -1,7 +1,6 @@
 """The noise scale along training, from the gradients that training computes anyway."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -118,9 +117,9 @@ class NoiseScale:
         """
         self._increments.end()
         local = torch.stack(self._norms).view(len(self._rows), -1).square() if self._rows else None
-        shares = self._shares.of(tuple(self._rows), local)
+        weighted, rows, n_batches = self._shares.of(tuple(self._rows), local)
         whole = torch.stack(self._norms_now()).square()
-        pair = unbiased_pair(shares.weighted, whole, shares.rows, shares.n_batches, self._n_examples)
+        pair = unbiased_pair(weighted, whole, rows, n_batches, self._n_examples)
         if self._pairs is None:
             self._pairs = whole.new_empty((self._window, 2, len(whole)))
         torch.stack(pair, out=self._pairs[self._n_steps % self._window])
@@ -270,15 +269,6 @@ class Hooks:
             handle.remove()
 
 
-@dataclass(frozen=True)
-class Step:
-    """A step's micro-batches on all ranks."""
-
-    weighted: Tensor  # sum_k b_k |g_k|^2 of each parameter tensor, shape (n_parameters,)
-    rows: int  # B, of all ranks
-    n_batches: int  # K, of all ranks
-
-
 class Shares:
     """Adds up the norms of what a step's micro-batches added to `.grad`, over the ranks of a data-parallel step.
 
@@ -298,8 +288,10 @@ class Shares:
         self._unequal: Tensor | None = None
         self.last_rows = 0
 
-    def of(self, rows: tuple[int, ...], squares: Tensor | None) -> Step:
-        """One step, from its b_k and |d_k|^2 on this rank, shape (n_micro_batches, n_parameters).
+    def of(self, rows: tuple[int, ...], squares: Tensor | None) -> tuple[Tensor, int, int]:
+        """Of all ranks sum_k b_k |g_k|^2 of each parameter tensor, B and K, from b_k and |d_k|^2 of this one's.
+
+        `squares` has shape (n_micro_batches, n_parameters).
 
         Raises:
             ValueError: there was no micro-batch.
@@ -315,7 +307,7 @@ class Shares:
         if self._group is not None:
             weighted = self._added_up(weighted, local, len(rows))
         self.last_rows = self._n_ranks * local
-        return Step(weighted, self.last_rows, self._n_ranks * len(rows))
+        return weighted, self.last_rows, self._n_ranks * len(rows)
 
     def _added_up(self, weighted: Tensor, rows: int, n_batches: int) -> Tensor:
         # Squares beside the numbers: R sum x^2 = (sum x)^2 exactly if x is the same on all ranks.
