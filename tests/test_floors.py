@@ -14,9 +14,7 @@ ROOT = Path(__file__).parents[1]
 # What a file of each room may import, beside the standard library and itself. Longest prefix wins.
 ALLOWED = {
     "search_spaces": {"numpy", "pydantic", "pydantic_core", "yaml"},
-    "tuner/training": {
-        *("numpy", "scipy", "torch", "bcrit.search_spaces", "bcrit.tuner.training", "bcrit.tuner.workloads"),
-    },
+    "tuner/training": {"numpy", "scipy", "torch", "bcrit.search_spaces"},
     "tuner/workloads": {
         *("numpy", "pydantic", "torch", "sklearn", "bcrit.search_spaces", "bcrit.tuner.training"),
         *("datasets", "huggingface_hub", "PIL", "tokenizers", "gymnasium"),  # extras, imported where they are used

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.tuner.training.reported import Ended, Report, Returned
+from bcrit.tuner.training.trial import Ended, Report, Returned
 from bcrit.tuner.workloads.function.child import Call
 from bcrit.tuner.workloads.function.process import FunctionProcess
 from tests.tuner.workloads.function.misbehaving import BEHAVIOURS
