@@ -23,7 +23,6 @@ from bcrit import (
     recommend,
     repair,
     runs,
-    trackers,
 )
 from bcrit.say import say
 from bcrit.search_spaces.problems import InputError
@@ -61,10 +60,6 @@ app.command()(landscape.landscape)
 app.command()(adaptive.adaptive)
 app.command()(answers.report)
 app.command()(answers.workloads)
-exchange.imports.command("mlperf")(trackers.import_mlperf)
-exchange.imports.command("optuna")(trackers.import_optuna)
-exchange.imports.command("ray")(trackers.import_ray)
-exchange.imports.command("wandb")(trackers.import_wandb)
 app.add_typer(exchange.imports)
 app.add_typer(exchange.exports)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bcrit.analysis.analyze import RunAnalysis, analyze
-from bcrit.analysis.exchange.imported_run import ImportedRun
-from bcrit.analysis.exchange.trackers.names import Reading
-from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.exchange.logged import Reading
+from bcrit.analysis.exchange.run import ImportedRun
+from bcrit.analysis.exchange.write import Census, write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.target import Target
 

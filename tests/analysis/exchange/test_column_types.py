@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from bcrit.analysis.arrow_tables import arrow_schema
-from bcrit.analysis.exchange.column_types import TYPES, type_name
+from bcrit.analysis.exchange.exports import type_name
+from bcrit.analysis.exchange.files import TYPES
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 

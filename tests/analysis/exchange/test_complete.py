@@ -8,9 +8,8 @@ import pyarrow as pa
 import pytest
 
 from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.exchange.complete import complete
-from bcrit.analysis.exchange.curves import in_order, summarize
-from bcrit.analysis.exchange.imported_run import imported_trial
+from bcrit.analysis.exchange.run import trial_row
+from bcrit.analysis.exchange.write import complete, in_order, summarize
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target
 
@@ -20,7 +19,7 @@ TARGET = Target.model_validate("m < 1")
 def ended(values: list[float | None], **known: object) -> dict[str, object]:
     rows = {"trial_id": ["a"] * len(values), "step": range(1, len(values) + 1), "m": pa.array(values, pa.float64())}
     summary = summarize(in_order(pa.table(rows), TARGET), TARGET)
-    return dict(complete(to_arrow(TRIALS, [imported_trial("a", 8, 0, **known)]), summary).to_pylist()[0])
+    return dict(complete(to_arrow(TRIALS, [trial_row("a", 8, number=0, **known)]), summary).to_pylist()[0])
 
 
 @pytest.mark.parametrize(

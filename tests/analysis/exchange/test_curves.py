@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.curves import in_order, summarize
+from bcrit.analysis.exchange.write import in_order, summarize
 from bcrit.search_spaces.target import Target
 
 VALUES = st.sampled_from([0.0, -0.0, 0.5, 1.0, math.nextafter(1.0, 0.0), 1.5, math.nan, math.inf, -math.inf, None])

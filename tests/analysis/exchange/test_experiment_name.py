@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.analysis.exchange.experiment_name import experiment_name
+from bcrit.analysis.exchange.run import experiment_name
 
 
 @pytest.mark.parametrize(

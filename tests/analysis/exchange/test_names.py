@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.names import hyperparameter_names, metric_names, renamed
+from bcrit.analysis.exchange.run import hyperparameter_names, metric_names
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 ANY = st.lists(
@@ -20,8 +20,6 @@ def test_names_differ_from_each_other_and_from_columns(source: list[str]) -> Non
     assert len(set(names.values())) == len(names)
     assert not set(names.values()) & {*TRIALS.names, *MEASUREMENTS.names, "decay_steps"}
     assert not any("." in name for name in names.values())
-    back = {here: there for there, here in names.items()}
-    assert all(back[here] == there for here, there in renamed(names).items())
 
 
 def test_a_learning_rate_is_called_lr_whatever_its_spelling() -> None:

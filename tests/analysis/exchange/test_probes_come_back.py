@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from bcrit.analysis.analyze import analyze
-from bcrit.analysis.exchange.batch_science.export import export_batch_science
-from bcrit.analysis.exchange.batch_science.read import import_batch_science
-from bcrit.analysis.exchange.imported_run import ImportedRun
-from bcrit.analysis.exchange.tables.run_tables import COLUMNS, export_tables, import_tables
-from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.exchange.batch_science import import_batch_science
+from bcrit.analysis.exchange.exports import COLUMNS, export_batch_science, export_tables, import_tables
+from bcrit.analysis.exchange.run import ImportedRun
+from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.probed_runs import probed_run

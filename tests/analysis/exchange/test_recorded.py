@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.imported_run import ImportedRun
-from bcrit.analysis.exchange.recorded import Order, write_recorded
-from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.exchange.run import ImportedRun
+from bcrit.analysis.exchange.write import Order, write_recorded, write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.exchange.imported_run import Notes, imported_trial
-from bcrit.analysis.exchange.settings import one_type, our_names, setting_columns
+from bcrit.analysis.exchange.run import Notes, one_type, our_names, setting_columns, trial_row
 from bcrit.search_spaces.tables import TRIALS
 
 Value = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))
@@ -22,7 +21,7 @@ def test_a_column_of_anything_fits_into_a_table(values: list[Any]) -> None:
     column = one_type(values)
     assert len({type(value) for value in column if value is not None}) <= 1
     assert all(not (isinstance(value, float) and not math.isfinite(value)) for value in column)
-    table = to_arrow(TRIALS, [imported_trial(str(i), 1, i, x=value) for i, value in enumerate(column)])
+    table = to_arrow(TRIALS, [trial_row(str(i), 1, number=i, x=value) for i, value in enumerate(column)])
     assert table["x"].null_count == sum(value is None for value in column)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.analysis.exchange.batch_science.study import axis_of, configs_of
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.spaces import common_space, fitted, interval
+from bcrit.analysis.exchange.batch_science import axis_of
+from bcrit.analysis.exchange.exports import configs_of
+from bcrit.analysis.exchange.run import Notes, common_space, fitted, interval
 from bcrit.search_spaces.dimensions import Fixed, Linear, Log
 from bcrit.search_spaces.space import SearchSpace
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bcrit.analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, read_text, table_of_rows
+from bcrit.analysis.exchange.files import metrics, read_cells, read_json, read_json_lines, read_text, table_of_rows
 from bcrit.search_spaces.problems import InputError
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.settings import one_type
-from bcrit.analysis.exchange.tried_space import tried_in_study, tried_space
+from bcrit.analysis.exchange.run import one_type, tried_space
 from bcrit.search_spaces.dimensions import Fixed
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.space import SearchSpace
@@ -27,7 +26,7 @@ Values = st.one_of(
 def test_every_value_lies_in_the_box_and_has_a_coordinate(values: list[Any], name: str, share: int) -> None:
     column = one_type(values)
     whole = tried_space({name: column})
-    for space, tried in ((whole, column), (tried_in_study(whole, {name: column[:share]}), column[:share])):
+    for space, tried in ((whole, column), (tried_space({name: column[:share]}, whole), column[:share])):
         dimension = space.root[name]
         for value in tried:
             assert dimension.contains(value)
@@ -62,4 +61,4 @@ def test_texts_that_look_like_a_dimension_are_read_back_as_texts() -> None:
 
 def test_a_study_keeps_the_scale_of_all_studies() -> None:
     whole = tried_space({"lr": [0.001, 1.0]})
-    assert tried_in_study(whole, {"lr": [0.1, 0.2]}).root["lr"].scale == "log"
+    assert tried_space({"lr": [0.1, 0.2]}, whole).root["lr"].scale == "log"

@@ -10,9 +10,8 @@ import pyarrow as pa
 import pytest
 
 from bcrit.analysis.analyze import analyze
-from bcrit.analysis.exchange.hyperparameters import uniform
-from bcrit.analysis.exchange.imported_run import ImportedRun, Notes, imported_trial
-from bcrit.analysis.exchange.write_run import write_run, write_runs
+from bcrit.analysis.exchange.run import ImportedRun, Notes, trial_row, uniform
+from bcrit.analysis.exchange.write import write_run, write_runs
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
@@ -51,10 +50,10 @@ def run(rows: list[dict[str, Any]], *curves: pa.Table, **more: Any) -> ImportedR
 
 
 def test_a_row_is_completed_from_its_curve(tmp_path: Path) -> None:
-    rows = [imported_trial("a", 4, 0, lr=0.1), imported_trial("b", 4, 1, lr=1)]
-    rows.append(imported_trial("c", 4, 2, outcome="diverged", lr=2.5))
-    rows.append(imported_trial("d", 4, 3, steps_to_target=7, max_steps=20, lr=0.2))
-    rows.append(imported_trial("e", 4, 4, outcome="pruned", lr=0.2))
+    rows = [trial_row("a", 4, number=0, lr=0.1), trial_row("b", 4, number=1, lr=1)]
+    rows.append(trial_row("c", 4, number=2, outcome="diverged", lr=2.5))
+    rows.append(trial_row("d", 4, number=3, steps_to_target=7, max_steps=20, lr=0.2))
+    rows.append(trial_row("e", 4, number=4, outcome="pruned", lr=0.2))
     curves = [curve("a", (0, 3.0), (5, 0.5)), curve("b", (5, 1.0)), curve("c", (5, 0.5)), curve("e", (5, 0.5))]
     folder = RunFolder.at(tmp_path / "run")
     census = write_run(run(rows, *curves), folder)
@@ -72,7 +71,7 @@ def test_a_row_is_completed_from_its_curve(tmp_path: Path) -> None:
 def test_an_import_is_a_session_that_names_no_device(tmp_path: Path) -> None:
     folder = RunFolder.at(tmp_path / "run")
     earlier = {"host": "there", "experiment_sha256": "of another file"}
-    write_run(run([imported_trial("a", 4, 0)], sessions=[earlier]), folder)
+    write_run(run([trial_row("a", 4, number=0)], sessions=[earlier]), folder)
     sessions = folder.read_environment()
     assert sessions[0] == {"host": "there"}
     assert sessions[1]["imported"] == {"format": "test", "source": "there"} and sessions[1]["devices"] == []
@@ -83,7 +82,7 @@ def test_an_occupied_place_is_refused_and_stays_as_it_is(tmp_path: Path) -> None
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").write_text("x")
     with pytest.raises(InputError, match="lies there already"):
-        write_run(run([imported_trial("a", 4, 0)]), RunFolder.at(tmp_path / "run"))
+        write_run(run([trial_row("a", 4, number=0)]), RunFolder.at(tmp_path / "run"))
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
 
 
@@ -98,17 +97,17 @@ def failing() -> Iterator[pa.Table]:
 @pytest.mark.parametrize(
     ("rows", "curves", "message"),
     [
-        ([imported_trial("a", 4, 0)], failing(), "second file is broken"),
+        ([trial_row("a", 4, number=0)], failing(), "second file is broken"),
         ([], [], "no trial in it"),
-        ([imported_trial("a", 4, 0), imported_trial("a", 4, 1)], [], "must differ in trial_id"),
-        ([imported_trial("a", 4, 0)], [curve("z", (5, 0.5))], "no row in the trials, such as 'z'"),
-        ([imported_trial("a", 4, 0)], [curve("a", (1, 2.0)), curve("a", (2, 0.5))], "stand in several tables"),
+        ([trial_row("a", 4, number=0), trial_row("a", 4, number=1)], [], "must differ in trial_id"),
+        ([trial_row("a", 4, number=0)], [curve("z", (5, 0.5))], "no row in the trials, such as 'z'"),
+        ([trial_row("a", 4, number=0)], [curve("a", (1, 2.0)), curve("a", (2, 0.5))], "stand in several tables"),
         (
-            [imported_trial("a", 4, 0)],
+            [trial_row("a", 4, number=0)],
             [curve("a", (1, 2.0)).rename_columns([*MEASUREMENTS.names, "n"])],
             "metrics are n",
         ),
-        ([imported_trial("a", 4, 0, seed=None)], [], "'trials.seed' must have no empty cells"),
+        ([trial_row("a", 4, number=0, seed=None)], [], "'trials.seed' must have no empty cells"),
     ],
     ids=["reading fails", "no trial", "doubled", "stranger", "torn apart", "no metric", "empty cell"],
 )
@@ -128,7 +127,7 @@ def test_what_fails_leaves_nothing_behind(
 
 
 def test_of_several_runs_all_are_written_or_none(tmp_path: Path) -> None:
-    good = run([imported_trial("a", 4, 0)])
+    good = run([trial_row("a", 4, number=0)])
     places = [RunFolder.at(tmp_path / "runs" / name) for name in ("one", "two")]
     with pytest.raises(InputError, match="no trial in it"):
         write_runs(zip([good, run([])], places, strict=True))
@@ -147,7 +146,7 @@ def test_notes_add_up_and_keep_the_first_example() -> None:
 
 
 def test_a_hyperparameter_that_is_a_number_here_and_a_word_there_is_a_word() -> None:
-    rows = [imported_trial("a", 4, 0, x=1, y=1, z=True), imported_trial("b", 4, 1, x="one", y=0.5, z=False)]
+    rows = [trial_row("a", 4, number=0, x=1, y=1, z=True), trial_row("b", 4, number=1, x="one", y=0.5, z=False)]
     table = uniform(rows)
     assert table["x"].to_pylist() == ["1", "one"] and table["y"].to_pylist() == [1.0, 0.5]
     assert table["z"].to_pylist() == [True, False]

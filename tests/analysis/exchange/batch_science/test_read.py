@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.analyze import analyze
-from bcrit.analysis.exchange.batch_science.read import import_batch_science
-from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.exchange.batch_science import import_batch_science
+from bcrit.analysis.exchange.write import Census, write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log, ReverseLog
 from bcrit.search_spaces.problems import InputError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.analysis.exchange.mlperf.benchmarks import BENCHMARKS, Benchmark, Counted, as_told, benchmark_of
+from bcrit.analysis.exchange import Counted
+from bcrit.analysis.exchange.mlperf import BENCHMARKS, Benchmark, as_told, benchmark_of
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction, Target
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.exchange.mlperf.points import read_points
+from bcrit.analysis.exchange.mlperf import read_points
 from bcrit.search_spaces.problems import InputError
 
 GOOD = {"Benchmark": "bert", "BS": 256, "Hyperparams": {}, "Epochs to converge": [1, 2.5]}

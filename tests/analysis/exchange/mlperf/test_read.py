@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.mlperf.benchmarks import Counted
-from bcrit.analysis.exchange.mlperf.read import evaluation_interval, import_mlperf
+from bcrit.analysis.exchange import Counted
+from bcrit.analysis.exchange.mlperf import evaluation_interval, import_mlperf
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.planted import EVIL, written

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bcrit.analysis.exchange.tables.batches import open_batches
+from bcrit.analysis.exchange.files import open_batches
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_pieces_together_are_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 200)
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.ROWS", 10)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.BLOCK", 200)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.ROWS", 10)
     rows = [{"name": f"a\n{i}", "step": i} for i in range(100)]
     path = tmp_path / f"t.{ending}"
     if ending == "csv":

@@ -10,14 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.imported_run import Notes, imported_trial
-from bcrit.analysis.exchange.tables.curves import TableCurves, trial_names
-from bcrit.analysis.exchange.tables.mapping import Mapped
+from bcrit.analysis.exchange.run import Notes, trial_row
+from bcrit.analysis.exchange.tables import Mapped, TableCurves, trial_names
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
 
 TARGET = Target.model_validate("loss < 1")
-ROWS = [imported_trial(name, 4, i) for i, name in enumerate("abcde")]
+ROWS = [trial_row(name, 4, number=i) for i, name in enumerate("abcde")]
 Measured = list[tuple[str, int, float]]
 
 
@@ -49,8 +48,8 @@ def test_every_piece_holds_whole_trials(
     if scattered:
         rows.sort(key=lambda row: row[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bcrit.analysis.exchange.tables.batches.ROWS", piece)
-        patch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 30 + 10 * piece)
+        patch.setattr("bcrit.analysis.exchange.files.ROWS", piece)
+        patch.setattr("bcrit.analysis.exchange.files.BLOCK", 30 + 10 * piece)
         pieces = [part.to_pylist() for part in curves(table(tmp_path / f"m.{ending}", rows))]
     found = [(row["trial_id"], row["step"], row["loss"]) for part in pieces for row in part]
     assert found == rows
@@ -60,13 +59,13 @@ def test_every_piece_holds_whole_trials(
 
 
 def test_trials_that_stand_together_are_not_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 1 << 12)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.BLOCK", 1 << 12)
     rows = [(name, step, 0.5) for name in "abcde" for step in range(1000)]
     assert max(part.num_rows for part in curves(table(tmp_path / "m.csv", rows))) <= 2000
 
 
 def test_a_word_among_numbers_further_down_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 1 << 12)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.BLOCK", 1 << 12)
     path = table(tmp_path / "m.csv", [("a", step, 0.5) for step in range(1000)])
     with path.open("a") as file:
         file.write("a,1000,diverged\n")

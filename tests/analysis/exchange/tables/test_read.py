@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.analyze import analyze
-from bcrit.analysis.exchange.tables.mapping import Mapped, read_mapping
-from bcrit.analysis.exchange.tables.read import import_table
-from bcrit.analysis.exchange.write_run import Census, write_run
+from bcrit.analysis.exchange.tables import Mapped, import_table, read_mapping
+from bcrit.analysis.exchange.write import Census, write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bcrit.analysis.analyze import analyze
-from bcrit.analysis.exchange.batch_science.export import export_batch_science
-from bcrit.analysis.exchange.batch_science.read import import_batch_science
-from bcrit.analysis.exchange.imported_run import ImportedRun
-from bcrit.analysis.exchange.tables.run_tables import export_tables, import_tables
-from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.exchange.batch_science import import_batch_science
+from bcrit.analysis.exchange.exports import export_batch_science, export_tables, import_tables
+from bcrit.analysis.exchange.run import ImportedRun
+from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
@@ -150,8 +149,8 @@ def test_what_goes_out_comes_back(
 def test_measurements_come_back_piece_by_piece_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["csv", "parquet"]
 ) -> None:
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.BLOCK", 1 << 12)
-    monkeypatch.setattr("bcrit.analysis.exchange.tables.batches.ROWS", 50)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.BLOCK", 1 << 12)
+    monkeypatch.setattr("bcrit.analysis.exchange.files.ROWS", 50)
     values = np.random.default_rng(0).standard_normal(900)
     special = [None, math.nan, -math.inf, -0.0, 5e-324]
     trials = [{**ONE[0][0], "trial_id": f"b4-{i}", "number": i} for i in range(3)]

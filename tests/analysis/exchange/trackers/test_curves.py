@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.trackers.curves import curve, ending
-from bcrit.analysis.exchange.trackers.names import Names
-from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun
+from bcrit.analysis.exchange.logged import SECONDS, LoggedRun, Names, curve, ending
+from bcrit.analysis.exchange.run import Notes
 from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.exchange.planted import READING, TARGET
 

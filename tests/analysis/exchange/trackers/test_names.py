@@ -7,8 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from bcrit.analysis.exchange.trackers.names import Names, Reading, find_names, listed
-from bcrit.analysis.exchange.trackers.run import LoggedRun
+from bcrit.analysis.exchange.logged import LoggedRun, Names, Reading, find_names
+from bcrit.analysis.exchange.run import listed
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.exchange.planted import READING, TARGET
 

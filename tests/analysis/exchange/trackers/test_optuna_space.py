@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.trackers.optuna_space import parameter_value, searched
+from bcrit.analysis.exchange.optuna_storage import parameter_value, searched
+from bcrit.analysis.exchange.run import Notes
 
 
 @pytest.mark.parametrize(

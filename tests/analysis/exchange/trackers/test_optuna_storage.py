@@ -14,7 +14,7 @@ import pytest
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bcrit.analysis.exchange.trackers.optuna_storage import StudyChoice, import_optuna
+from bcrit.analysis.exchange.optuna_storage import StudyChoice, import_optuna
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.exchange.trackers.ray_results import import_ray
+from bcrit.analysis.exchange.ray_results import import_ray
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target

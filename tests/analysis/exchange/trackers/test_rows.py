@@ -6,10 +6,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.trackers.rows import measurements_of, stages
-from bcrit.analysis.exchange.trackers.run import LoggedRun
-from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.logged import LoggedRun, import_logged, measurements_of, stages
+from bcrit.analysis.exchange.run import Notes
 from tests.analysis.exchange.planted import READING, curve
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.trackers.run import flat
+from bcrit.analysis.exchange.logged import flat
 
 Scalar = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))
 Names = st.text(alphabet="abc_", min_size=1, max_size=4)

@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.trackers.run import LoggedRun
-from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.logged import LoggedRun, import_logged
+from bcrit.analysis.exchange.run import Notes
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target

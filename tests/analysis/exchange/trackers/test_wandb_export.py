@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bcrit.analysis.exchange.trackers.wandb_export import import_wandb
+from bcrit.analysis.exchange.wandb_export import import_wandb
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target

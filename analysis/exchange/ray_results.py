@@ -14,12 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.exchange.experiment_name import experiment_name
-from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
-from bcrit.analysis.exchange.text_files import metrics, read_cells, read_json, read_json_lines, table_of_rows
-from bcrit.analysis.exchange.trackers.names import Reading
-from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
-from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.files import metrics, read_cells, read_json, read_json_lines, table_of_rows
+from bcrit.analysis.exchange.logged import SECONDS, LoggedRun, Reading, flat, import_logged
+from bcrit.analysis.exchange.run import ImportedRun, Notes, experiment_name
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 
@@ -29,45 +26,21 @@ _ITERATION = "training_iteration"
 # What Ray Tune adds to every report (ray/tune/result.py: AUTO_RESULT_KEYS and its debug keys), the times and the
 # iteration, which are read, left out. `config` repeats the configuration.
 _BOOKKEEPING = {
-    "checkpoint_dir_name",
-    "config",
-    "date",
-    "done",
-    "experiment_id",
-    "experiment_tag",
-    "hostname",
-    "iterations_since_restore",
-    "node_ip",
-    "pid",
-    "should_checkpoint",
-    "time_since_restore",
-    "time_this_iter_s",
-    "timestamp",
-    "timesteps_since_restore",
-    "trial_id",
-    "trial_log_path",
-    "warmup_time",
+    *("checkpoint_dir_name", "config", "date", "done", "experiment_id", "experiment_tag", "hostname"),
+    *("iterations_since_restore", "node_ip", "pid", "should_checkpoint", "time_since_restore", "time_this_iter_s"),
+    *("timestamp", "timesteps_since_restore", "trial_id", "trial_log_path", "warmup_time"),
 }
 
 
 def import_ray(folder: Path, reading: Reading) -> dict[str, ImportedRun]:
-    """Read the results folder of one Ray Tune experiment.
+    """Read one experiment's folder, whose sub-folders are the trials, or a folder that holds one such folder.
 
-    Args:
-        folder: of the experiment, whose sub-folders are the trials; a folder that holds one such folder will do.
-        reading: how to read the reports. Without a counter among them named like steps, an iteration needs a factor.
-
-    Returns:
-        One imported run by the name of its folder.
-
-    Raises:
-        InputError: there is no trial in it, or a file of one is broken.
-    """  # noqa: DOC502  (raised below)
+    Without a counter among the reports that is named like steps, an iteration needs a factor.
+    """
     trials = _trial_folders(folder)
     notes = Notes()
     states = _states(trials[0].parent, notes)
-    runs = [_logged(trial, states, notes) for trial in trials]
-    runs = sorted(runs, key=lambda run: (run.started_at, run.name))
+    runs = sorted((_logged(trial, states, notes) for trial in trials), key=lambda run: (run.started_at, run.name))
     notes.add("Ray does not record whether a scheduler stopped a trial, so none is 'pruned'")
     reading = replace(reading, iterations=(*reading.iterations, _ITERATION))
     name = experiment_name(trials[0].parent.name, "ray")
@@ -78,17 +51,17 @@ def _trial_folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(str(folder), ["there is no such folder; give the folder of a Ray Tune experiment"])
     try:
-        below = sorted(path for path in folder.iterdir() if path.is_dir())
-        experiments = [path for path in [folder, *below] if any(map(_is_trial, _folders(path)))]
+        below = {path: [inner for inner in _folders(path) if _is_trial(inner)] for path in [folder, *_folders(folder)]}
     except OSError as error:
         raise InputError(str(folder), [f"it cannot be read: {error.strerror}"]) from error
+    experiments = [path for path, trials in below.items() if trials]
     if not experiments:
         wanted = f"{_RESULTS}, {_PROGRESS} or {_PARAMS}"
         raise InputError(str(folder), [f"no trial was found in it: none of its sub-folders holds {wanted}"])
     if len(experiments) > 1:
         there = ", ".join(path.name for path in experiments[:10])
         raise InputError(str(folder), [f"it holds several experiments ({there}); give the folder of one"])
-    return [path for path in _folders(experiments[0]) if _is_trial(path)]
+    return below[experiments[0]]
 
 
 def _folders(path: Path) -> list[Path]:
@@ -170,6 +143,3 @@ def _error(trial: Path) -> str | None:
         return None
     lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else None
-
-
-__all__ = ["import_ray"]

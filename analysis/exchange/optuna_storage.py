@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bcrit.analysis.exchange.experiment_name import experiment_name
-from bcrit.analysis.exchange.imported_run import ImportedRun, Notes
-from bcrit.analysis.exchange.text_files import metrics, table_of_rows
-from bcrit.analysis.exchange.trackers.names import Reading, listed
-from bcrit.analysis.exchange.trackers.optuna_space import parameter_value, searched
-from bcrit.analysis.exchange.trackers.run import SECONDS, LoggedRun, flat
-from bcrit.analysis.exchange.trackers.studies import import_logged
+from bcrit.analysis.exchange.files import metrics, table_of_rows
+from bcrit.analysis.exchange.logged import SECONDS, LoggedRun, Reading, flat, import_logged
+from bcrit.analysis.exchange.run import (
+    Axis,
+    ImportedRun,
+    Notes,
+    box_scale,
+    choice_of,
+    experiment_name,
+    interval,
+    listed,
+    one_type,
+    our_names,
+)
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction, Target
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.distributions import BaseDistribution
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
@@ -29,39 +37,24 @@ _STEP = "step"
 # What Optuna raises for a damaged or foreign storage, beside its own errors.
 _FAULTS = (RuntimeError, ValueError, KeyError, TypeError)
 _OUTCOMES = {"PRUNED": Outcome.PRUNED, "FAIL": Outcome.FAILED}
+_RUNNING = "still running when it was read"
+_MESSAGES = {"RUNNING": _RUNNING, "FAIL": "Optuna's FAIL: an error, or an objective that was NaN"}
 
 
 @dataclass(frozen=True)
 class StudyChoice:
-    """Which part of a storage is read, and how its trials report.
+    """Which part of a storage is read, and how its trials report."""
 
-    Attributes:
-        names: of the studies; empty = the only one. Several are read as one run, such as one study a batch size.
-        steps_attr: user attribute that holds the step of a trial's final value, for trials without reports.
-        objective: which value of a study with several objectives, from 0; such trials cannot report.
-    """
-
-    names: tuple[str, ...] = ()
-    steps_attr: str | None = None
-    objective: int | None = None
+    names: tuple[str, ...] = ()  # several are read as one run, such as one study a batch size; empty = the only one
+    steps_attr: str | None = None  # user attribute with the step of a trial's final value, for trials without reports
+    objective: int | None = None  # which value of a study with several objectives, from 0; such trials cannot report
 
 
 def import_optuna(location: str, reading: Reading, choice: StudyChoice) -> dict[str, ImportedRun]:
-    """Read studies of an Optuna storage.
+    """Read studies of a storage: `sqlite:///study.db`, another URL for SQLAlchemy, or an SQLite or journal file.
 
     Reports (`trial.report(value, step)`) are the measurements. Only parameters are hyperparameters, but the batch size
     and the seed may as well be user attributes of a trial or of its study.
-
-    Args:
-        location: `sqlite:///study.db` or another URL that SQLAlchemy takes, or the path of an SQLite or journal file.
-        reading: how to read the trials; its counter is the step of the reports.
-        choice: which studies, and how they report.
-
-    Returns:
-        One imported run by the name of its folder.
-
-    Raises:
-        InputError: there is no such storage or study, its direction is not the target's, or nothing was reported.
     """
     studies = [_checked(study, reading.target, choice, location) for study in _chosen(location, choice)]
     trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
@@ -74,14 +67,10 @@ def import_optuna(location: str, reading: Reading, choice: StudyChoice) -> dict[
     if reading.steps_per_count is None and reading.examples_per_count is None:
         notes.add("If the steps of the reports count epochs, import again with --examples-per-iteration")
     running = [run.name for run in runs if run.message == _RUNNING]
-    notes.add("Trials were still running when they were read", len(running), running[0] if running else None)
+    notes.among("Trials were still running when they were read", running)
     space = searched([trial.distributions for _, trial in trials], notes)
-    read = replace(reading, counter=_STEP)
     name = experiment_name(studies[0].study_name if len(studies) == 1 else location, "optuna")
-    return {name: import_logged(runs, read, "optuna", location, notes, space, name)}
-
-
-_RUNNING = "still running when it was read"
+    return {name: import_logged(runs, replace(reading, counter=_STEP), "optuna", location, notes, space, name)}
 
 
 def _logged(study: Study, trial: FrozenTrial, several: bool, target: Target, choice: StudyChoice) -> LoggedRun:
@@ -95,23 +84,18 @@ def _logged(study: Study, trial: FrozenTrial, several: bool, target: Target, cho
     if rows and duration is not None:
         rows[-1][SECONDS] = duration
     log, broken = metrics(table_of_rows(rows))
+    state = trial.state.name
     return LoggedRun(
         name=f"{study.study_name}/{trial.number}" if several else str(trial.number),
         settings={name: parameter_value(value) for name, value in trial.params.items()},
         log=log,
         broken=broken,
-        outcome=_OUTCOMES.get(trial.state.name),
-        message=_message(trial.state.name, bool(rows)),
+        outcome=_OUTCOMES.get(state),
+        message=_MESSAGES.get(state) if rows or state == "FAIL" else None,
         started_at=0.0 if trial.datetime_start is None else trial.datetime_start.timestamp(),
         ended_at=0.0 if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
         attributes=flat({**study.user_attrs, **trial.user_attrs}),
     )
-
-
-def _message(state: str, reported: bool) -> str | None:
-    if state == "RUNNING" and reported:
-        return _RUNNING
-    return "Optuna's FAIL: an error, or an objective that was NaN" if state == "FAIL" else None
 
 
 def _chosen(location: str, choice: StudyChoice) -> list[Study]:
@@ -132,11 +116,7 @@ def _chosen(location: str, choice: StudyChoice) -> list[Study]:
 
 @contextmanager
 def _quiet(location: str) -> Iterator[None]:
-    """Optuna's and its database's errors as one message, and nothing printed.
-
-    Raises:
-        InputError: the storage could not be read.
-    """
+    """Optuna's and its database's errors as one message, and nothing printed."""
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -154,11 +134,7 @@ def _quiet(location: str) -> Iterator[None]:
 
 
 def _opened(location: str) -> BaseStorage:
-    """Open a storage so that nothing can be written to it.
-
-    Raises:
-        InputError: there is no such file.
-    """
+    """Open a storage so that nothing can be written to it."""
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -178,19 +154,14 @@ def _opened(location: str) -> BaseStorage:
 
 
 def _checked(study: Study, target: Target, choice: StudyChoice, location: str) -> Study:
-    """A study whose objective can be the target.
-
-    Raises:
-        InputError: it has several objectives, or another name or direction.
-    """
+    """The study, if its objective can be the target: one objective, and of the target's name and direction."""
     names, n = study.metric_names, len(study.directions)
     where = f"study '{study.study_name}'"
     index = choice.objective
     if n > 1 and index is None:
         what = f" ({listed(names)})" if names else ""
-        raise InputError(
-            location, [f"{where} has {n} objectives{what}; choose one with --objective, from 0 to {n - 1}"]
-        )
+        remedy = f"choose one with --objective, from 0 to {n - 1}"
+        raise InputError(location, [f"{where} has {n} objectives{what}; {remedy}"])
     if index is not None and not 0 <= index < n:
         raise InputError(location, [f"{where} has {n} objectives, so --objective lies from 0 to {n - 1}, not {index}"])
     index = index or 0
@@ -206,4 +177,44 @@ def _checked(study: Study, target: Target, choice: StudyChoice, location: str) -
     return study
 
 
-__all__ = ["StudyChoice", "import_optuna"]
+def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: Notes) -> dict[str, Axis]:
+    """The dimensions that trials were drawn from; one that changed on the way is as wide as all its forms together.
+
+    A choice among numbers is a box on their range, since numbers have an order.
+    """
+    forms: dict[str, list[tuple[str, list[Any]]]] = {}
+    distributions = list(distributions)
+    ours = our_names(name for of_trial in distributions for name in of_trial)
+    for of_trial in distributions:
+        for name, distribution in of_trial.items():
+            form = _form(ours[name], distribution)
+            if form not in forms.setdefault(name, []):
+                forms[name].append(form)
+    found: dict[str, Axis] = {}
+    for name, several in forms.items():
+        scales = {scale for scale, _ in several}
+        values = [value for _, of_form in several for value in of_form]
+        if len(scales) > 1:
+            notes.add("Parameters whose distribution changed its kind are left out of the search space", 1, name)
+        elif scales == {"choice"}:
+            found[name] = choice_of(values)
+        else:
+            found[name] = interval(scales.pop(), min(values), max(values), name, notes)
+    return found
+
+
+def _form(name: str, distribution: BaseDistribution) -> tuple[str, list[Any]]:
+    """(scale, ends or options)."""
+    choices = getattr(distribution, "choices", None)
+    if choices is None:
+        low, high, log = distribution.low, distribution.high, distribution.log  # type: ignore[attr-defined]
+        whole = isinstance(low, int) and not log
+        return "log" if log else "integer" if whole else "linear", [low, high]
+    if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
+        return box_scale(name, choices), [min(choices), max(choices)]
+    return "choice", one_type([parameter_value(choice) for choice in choices])
+
+
+def parameter_value(value: Any) -> Any:
+    """A parameter's value as a setting: None, which is a choice like others, becomes a word."""
+    return "none" if value is None else value
