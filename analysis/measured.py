@@ -67,25 +67,20 @@ def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[T
     return default_targets(target, found, bool(stopped_at_target(trials)[that_count(trials)].any()))
 
 
-def refuse_unmeasured(folder: RunFolder, crossings: Crossings) -> None:
-    """Refuse a metric of which no finished trial has a number.
-
-    Args:
-        folder: the run.
-        crossings: of the metric's targets.
-
-    Raises:
-        InputError: it was never measured, or never finite.
-    """
+def unmeasured(folder: RunFolder, crossings: Crossings) -> str | None:
+    """Why no finished trial has a number of the targets' metric; None where one has."""
     if not np.isnan(crossings.best).all():
-        return
+        return None
     metric = crossings.targets[0].metric
     known = [name for name in folder.column_names(MEASUREMENTS) if name not in MEASUREMENTS.known]
     rule = f"no finished trial has measurements of '{metric}'"
     if metric in known:
         why = "every value after step 0 is empty, NaN or infinite"
-        raise InputError(str(folder), [f"{rule} that are numbers: {why}; look at `bcrit analyze` for how trials ended"])
-    raise InputError(str(folder), [f"{rule}; the run's metrics are {', '.join(known) or 'none'}"])
+        return f"{rule} that are numbers: {why}; look at `bcrit analyze` for how trials ended"
+    return f"{rule}; the run's metrics are {', '.join(known) or 'none'}"
 
 
-__all__ = ["measured", "refuse_unmeasured"]
+def refuse_unmeasured(folder: RunFolder, crossings: Crossings) -> None:
+    """Refuse a metric that was never measured, or never finite, with an InputError."""
+    if (why := unmeasured(folder, crossings)) is not None:
+        raise InputError(str(folder), [why])

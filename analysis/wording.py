@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 
 def readable(number: float) -> str:
@@ -33,3 +35,25 @@ def unit_of_duration(hours: float) -> tuple[str, float]:
 def enumeration(parts: Sequence[str]) -> str:
     """Parts of a sentence, one or more: a; a and b; a, b and c."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+
+
+def value_text(value: Any) -> str:
+    """A number in three digits, a missing value as a dash, anything else as it is."""
+    missing = value is None or type(value).__name__ == "NAType"  # pandas' own, which is not imported for it
+    if missing or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return readable(value) if math.isfinite(value) else "∞" if value > 0 else "-∞"
+    return str(value)
+
+
+def interval_text(value: Any, low: Any, high: Any) -> str:
+    """A number with its interval: `89.5 (70.2 to 114)`; open ends in words."""
+    open_low, open_high = low is None or not low > 0, high is None or not 0 < high < math.inf
+    if open_low and open_high:
+        between = "no interval"
+    elif open_low:
+        between = f"below {readable(high)}"
+    else:
+        between = f"above {readable(low)}" if open_high else f"{readable(low)} to {readable(high)}"
+    return between if value is None else f"{value_text(value)} ({between})"

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say
 
 if TYPE_CHECKING:
     from bcrit.analysis.adaptive.result import Adaptive

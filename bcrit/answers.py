@@ -12,35 +12,34 @@ from rich.table import Table
 
 from bcrit.analysis.json_values import plain
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
+RunPlace = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 
 
 def analyze(
-    run: Run,
+    run: RunPlace,
     target: Annotated[
         str | None, typer.Option(help="Analyze at another target, such as 'val_loss < 0.3'; nothing is written then.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute steps-to-target, boundary verdicts and the fit of a run again, and print them."""
-    from bcrit.analysis.analyze import analyze as analyze_run
-    from bcrit.analysis.analyze import write_analysis
+    from bcrit.analysis.finish import write_analysis
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import RunFolder
     from bcrit.analysis.targets.thresholds import read_targets
-    from bcrit.finish import recommend_run
     from bcrit.summary import print_summary
 
     folder = RunFolder.at(run)
     other = None if target is None else read_targets([target], folder.read_experiment().target)[0]
-    analysis = analyze_run(folder, other)
+    analysis = Run(folder, other)
     if other is None:
-        write_analysis(folder, analysis)
+        write_analysis(analysis)
     if as_json:
         _print_json(analysis.to_json())
     else:
-        print_summary(wide_console(), analysis, recommend_run(analysis))
+        print_summary(wide_console(), analysis)
 
 
 def fit(
@@ -91,10 +90,10 @@ def fit(
         say(console, line)
 
 
-def report(run: Run) -> None:
+def report(run: RunPlace) -> None:
     """Write the report of a run again: one HTML page that needs nothing else."""
+    from bcrit.analysis.finish import finish
     from bcrit.analysis.run_folder import REPORT, RunFolder
-    from bcrit.finish import finish
 
     folder = RunFolder.at(run)
     finish(folder)

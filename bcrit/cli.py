@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from typing import Annotated
 
@@ -14,7 +15,6 @@ from bcrit import (
     adaptive,
     answers,
     compare,
-    curves,
     exchange,
     finals,
     hyperparameters,
@@ -24,9 +24,12 @@ from bcrit import (
     repair,
     runs,
 )
-from bcrit.say import say
+from bcrit.analysis.questions import QUESTIONS
+from bcrit.ask import command as command_of
+from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
 from bcrit.supervise import STOPPED, supervised
+from bcrit.terminal import say
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,37 +38,32 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-app = typer.Typer(
-    name="bcrit",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Begin with:  bcrit tune examples/digits.yaml",
-)
-app.command()(runs.tune)
-app.command()(runs.resume)
-app.command()(repair.repair)
-app.command()(pilot.pilot)
-app.command()(answers.analyze)
-app.command()(answers.fit)
-app.command()(recommend.recommend)
-app.command()(compare.compare)
-app.command()(finals.finals)
-app.command()(curves.targets)
-app.command()(curves.budgets)
-app.command()(hyperparameters.optimum)
-app.command()(hyperparameters.sensitivity)
-app.command()(landscape.landscape)
-app.command()(adaptive.adaptive)
-app.command()(answers.report)
-app.command()(answers.workloads)
-app.add_typer(exchange.imports)
-app.add_typer(exchange.exports)
+def application(asked: Collection[str]) -> typer.Typer:
+    """The command line; only the questions that are asked are loaded, so that `--help` takes no second."""
+    app = typer.Typer(
+        name="bcrit",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog="Begin with:  bcrit tune examples/digits.yaml",
+    )
+    app.callback()(_options)
+    commands: tuple[Callable[..., None], ...] = (
+        *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
+        *(recommend.recommend, compare.compare, finals.finals),
+        *(command_of(name) if name in asked else listed(name) for name in QUESTIONS),
+        *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
+        *(answers.report, answers.workloads),
+    )
+    for function in commands:
+        app.command()(function)
+    app.add_typer(exchange.imports)
+    app.add_typer(exchange.exports)
+    return app
 
 
-@app.callback()
-def options(
+def _options(
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
     ] = False,
@@ -86,7 +84,7 @@ def command() -> int:
     """
     errors = Console(stderr=True)
     try:
-        app()
+        application(sys.argv[1:2])()
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
     except InputError as error:

@@ -12,12 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.analyze import RunAnalysis
     from bcrit.analysis.comparison import Comparison, StepsTable
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import RunFolder
 
 _HEAD = 4096  # bytes of a file in which a page of ours says what it is
@@ -61,24 +61,26 @@ def compare(
         raise typer.Exit(1)
 
 
-def _sources(places: list[str], unit: str) -> list[RunAnalysis | StepsTable]:
+def _sources(places: list[str], unit: str) -> list[Run | StepsTable]:
     """Read every run and table; the problems of all come in one message.
 
     Raises:
         InputError: one is neither a run folder nor a table.
     """
     from bcrit.analysis import read_table
-    from bcrit.analysis.analyze import analyze
     from bcrit.analysis.comparison import StepsTable
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
 
-    found: list[RunAnalysis | StepsTable] = []
+    found: list[Run | StepsTable] = []
     problems = []
     for place in places:
         folder = RunFolder.at(place)
         try:
             if folder.has(EXPERIMENT) or "://" in place or Path(place).is_dir():
-                found.append(analyze(folder))
+                run = Run(folder)
+                _ = run.studies  # what cannot be read is told here
+                found.append(run)
             else:
                 found.append(StepsTable(place, read_table(place), unit))
         except InputError as error:

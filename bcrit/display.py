@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from bcrit.say import say
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.terminal import say
 from bcrit.tuner.protocol.proposal import TrialRecord
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from bcrit.analysis.exchange import SOURCES, Ask, Runs
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.target import Target
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.write import Census

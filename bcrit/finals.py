@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.comparison.finals import Finals, Gap
@@ -44,7 +44,7 @@ def finals(
 
 
 def _table(found: Finals) -> Table:
-    from bcrit.analysis.report.labels import value_text
+    from bcrit.analysis.wording import value_text
 
     table = Table(title=escape(f"{found.metric} after the last step"), box=box.SIMPLE_HEAD)
     for heading in (
@@ -71,7 +71,7 @@ def _table(found: Finals) -> Table:
 
 
 def _gap(gap: Gap | None) -> str:
-    from bcrit.analysis.report.labels import value_text
+    from bcrit.analysis.wording import value_text
 
     if gap is None:
         return "–"

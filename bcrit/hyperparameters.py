@@ -13,10 +13,10 @@ from rich.table import Table
 
 from bcrit.analysis.json_values import plain
 from bcrit.analysis.wording import readable
-from bcrit.answers import Run
+from bcrit.answers import RunPlace
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 Within = Annotated[
     float, typer.Option(help="Near-optimal: at most this share more steps than the best; seed noise may make it more.")
@@ -24,7 +24,7 @@ Within = Annotated[
 
 
 def optimum(
-    run: Run,
+    run: RunPlace,
     at: Annotated[list[float] | None, typer.Option(help="Also predict at this batch size; may be repeated.")] = None,
     within: Within = 0.2,
     as_json: AsJson = False,
@@ -34,15 +34,14 @@ def optimum(
     With --at, hyperparameters at batch sizes that were not measured, marked by where they come from. Exit code 1 when
     no study reached the target.
     """
-    from bcrit.analysis.analyze import analyze
-    from bcrit.analysis.optimum.optimum import optimum_laws
     from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import RunFolder
 
     sizes = at or []
     _check(within, sizes)
-    analysis = analyze(RunFolder.at(run))
-    laws = optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment, within)
+    analysis = Run(RunFolder.at(run))
+    laws = analysis.laws_within(within)
     best = analysis.hyperparameters
     found: list[HyperparametersAt] = [hyperparameters_at(size, best, laws) for size in sizes] if best else []
     if as_json:
@@ -57,17 +56,17 @@ def optimum(
         raise typer.Exit(1)
 
 
-def sensitivity(run: Run, within: Within = 0.2, as_json: AsJson = False) -> None:
+def sensitivity(run: RunPlace, within: Within = 0.2, as_json: AsJson = False) -> None:
     """Say how much of each search space does nearly as well as the best, and which hyperparameters matter.
 
     Exit code 1 when no study reached the target.
     """
-    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import RunFolder
     from bcrit.analysis.sensitivity.sensitivity import sensitivity as measure
 
     _check(within, [])
-    analysis = analyze(RunFolder.at(run))
+    analysis = Run(RunFolder.at(run))
     found = measure(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment, within)
     if as_json:
         print(json.dumps({"run": run, **found.to_json()}, indent=2, allow_nan=False))

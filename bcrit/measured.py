@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
+from bcrit.analysis.finish import finish
 from bcrit.analysis.run_folder import REPORT, RunFolder
-from bcrit.finish import finish
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
 
 def finish_and_print(

@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.runs import AsJson, checked_experiment, read_experiment_file
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.pilot.cost import Amount

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from bcrit.analysis.wording import duration, readable
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation.frontier import FrontierPoint
@@ -109,9 +109,8 @@ def _advice(
     """
     from bcrit.analysis import fit_hyperbola, read_table
     from bcrit.analysis import recommend as recommend_batch_size
-    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run import Run
     from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
-    from bcrit.finish import recommend_run
 
     folder = RunFolder.at(source)
     if not folder.has(EXPERIMENT):
@@ -119,11 +118,10 @@ def _advice(
         return recommend_batch_size(fit, hardware, **options)
     if level is not None or unit is not None:
         raise InputError(source, ["--level and --unit are for tables; a run has its own; leave them out"])
-    analysis = analyze(folder)
-    found = recommend_run(analysis, hardware, **options)
-    if found is None:
-        raise InputError(source, [f"nothing to recommend from: {analysis.no_fit}"])
-    return found
+    run = Run(folder)
+    if run.fit is None:
+        raise InputError(source, [f"nothing to recommend from: {run.no_fit}"])
+    return run.recommend(hardware, **options)
 
 
 def _choices(advice: Recommendation) -> Table:

@@ -9,7 +9,7 @@ import typer
 
 from bcrit.analysis.json_values import plain
 from bcrit.runs import AsJson
-from bcrit.say import say, wide_console
+from bcrit.terminal import say, wide_console
 
 
 def repair(

@@ -17,10 +17,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.analysis.json_values import plain
-from bcrit.say import say, wide_console
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
+from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.run_folder import RunFolder
@@ -159,14 +159,14 @@ def _run(
     if not result.complete:
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(STOPPED)
+    from bcrit.analysis.finish import finish
     from bcrit.analysis.storage import patiently
-    from bcrit.finish import finish
     from bcrit.summary import print_summary
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     # The store may be away also now, when nothing but the answer is still to be written.
-    analysis, recommendation = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
-    print_summary(console, analysis, recommendation)
+    analysis = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
+    print_summary(console, analysis)
     if not result.n_trials:
         say(console, "\nthe run was complete; nothing was run")
     else:

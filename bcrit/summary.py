@@ -11,29 +11,27 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import HyperbolaFit
 from bcrit.analysis.fit.next_batch_size import StepSeconds
 from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
 from bcrit.analysis.fit.regimes import sentence as regimes_sentence
-from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report.headline import key_numbers, settings
+from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
-from bcrit.say import say
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import hyperparameter
+from bcrit.terminal import say
 
 _SHOWN = 5  # rows that were set aside; `--json` has them all
 _UNBOUNDED = 10_000  # columns: wide enough for any table, so that it is measured as it is
 
 
-def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recommendation | None) -> None:
+def print_summary(console: Console, analysis: Run) -> None:
     """Print what a newcomer needs of a run.
 
     Args:
         console: where.
         analysis: of the run.
-        recommendation: None where nothing could be fitted.
     """
     console.print(study_table(analysis, console))
     if analysis.fit is None:
@@ -43,13 +41,13 @@ def print_summary(console: Console, analysis: RunAnalysis, recommendation: Recom
             say(console, line)
     for note in analysis.notes:
         say(console, f"  note: {note}")
-    if recommendation is not None:
+    if (recommendation := analysis.recommendation) is not None:
         console.print()
         for sentence in (*recommendation.sentences, *settings(recommendation)):
             say(console, sentence, style="bold")
 
 
-def study_table(analysis: RunAnalysis, console: Console) -> Table:
+def study_table(analysis: Run, console: Console) -> Table:
     """One row a study: steps with their interval, examples, the best point, the edges it lies on.
 
     Hyperparameters that are the same everywhere come last, and as many columns are left out as do not fit on a line:
@@ -72,7 +70,7 @@ def study_table(analysis: RunAnalysis, console: Console) -> Table:
     return table
 
 
-def _study_table(analysis: RunAnalysis, names: list[str]) -> Table:
+def _study_table(analysis: Run, names: list[str]) -> Table:
     target = str(analysis.experiment.target)
     table = Table(title=escape(f"{analysis.experiment.name}: steps to {target}"), box=box.SIMPLE_HEAD)
     points = analysis.hyperparameters

@@ -22,7 +22,7 @@ from typing import Final
 import typer
 from rich.console import Console
 
-from bcrit.say import say
+from bcrit.terminal import say
 
 CLUSTER_FAILED: Final = 3
 """Exit code: the cluster, or Ray on this machine, failed. Nothing was wrong with the experiment."""

@@ -149,9 +149,9 @@ def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
 
 def whole_analysis(location: str) -> dict[str, Any]:
     """`bcrit analyze` without printing; what is measured."""
-    from bcrit.analysis.analyze import analyze
+    from bcrit.analysis.run import Run
 
-    found = analyze(RunFolder.at(location))
+    found = Run(RunFolder.at(location))
     return {"b_crit": None if found.fit is None else found.fit.b_crit}
 
 

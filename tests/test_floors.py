@@ -81,7 +81,7 @@ import {module}
         ("bcrit.search_spaces", {"torch", "ray", "pandas", "pyarrow", "scipy", "optuna"}),
         ("bcrit.analysis", {"torch", "ray", "optuna", "plotly", "pandas", "pyarrow", "scipy"}),
         ("bcrit.analysis.recommendation.recommend", {"torch", "ray", "optuna", "plotly"}),
-        ("bcrit.analysis.analyze", {"torch", "ray", "optuna"}),
+        ("bcrit.analysis.run", {"torch", "ray", "optuna"}),
         ("bcrit.analysis.report.build", {"torch", "ray", "optuna"}),
         ("bcrit.analysis.exchange.optuna_storage", {"torch", "ray", "optuna", "sqlalchemy"}),
         ("bcrit.analysis.exchange.ray_results", {"torch", "ray", "optuna"}),

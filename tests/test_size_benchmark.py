@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bcrit.analysis.analyze import analyze
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from benchmarks import size
 
@@ -15,7 +15,7 @@ def test_a_small_folder_is_made_and_its_planted_crossings_are_found(tmp_path: Pa
     assert n_trials == 168 and n_rows > 100 * n_trials
     found = size.steps_to_targets(str(folder), 20)
     assert set(found["steps"]) == set(size.BATCH_SIZES)
-    analysis = analyze(folder)
+    analysis = Run(folder)
     assert analysis.studies["steps"].dropna().to_dict() == {
         place: found["steps"][b] for place, b in enumerate(size.BATCH_SIZES) if found["steps"][b] == found["steps"][b]
     }

@@ -14,7 +14,7 @@ from scipy import special
 from bcrit.analysis.adaptive.frontier import Frontier, frontier
 from bcrit.analysis.adaptive.gain import ratio_of_gamma
 from bcrit.analysis.adaptive.predicted import gain_along
-from bcrit.analysis.adaptive.result import Answer, Trained
+from bcrit.analysis.adaptive.result import ScheduleResult, Trained
 
 Floats = NDArray[np.float64]
 
@@ -35,11 +35,11 @@ class Measured:
 
     frontier: Frontier
     misfit: float
-    answers: tuple[Answer, ...]
+    answers: tuple[ScheduleResult, ...]
     pooled: Mapping[str, float | None]
 
 
-def measure(schedules: Sequence[Answer], runs: Sequence[Trained], factor: float) -> Measured | None:
+def measure(schedules: Sequence[ScheduleResult], runs: Sequence[Trained], factor: float) -> Measured | None:
     """Hold every schedule against the fixed batch sizes.
 
     Numbers are geometric means over seeds, because the crossing of a target scatters by a factor. Intervals are the
@@ -120,7 +120,10 @@ def _table(schedule: str, runs: Sequence[Trained]) -> Floats:
 
 
 def _numbers(
-    seeds: NDArray[np.int64], tables: Mapping[str, Floats], fixed: Mapping[int, str], schedules: Sequence[Answer]
+    seeds: NDArray[np.int64],
+    tables: Mapping[str, Floats],
+    fixed: Mapping[int, str],
+    schedules: Sequence[ScheduleResult],
 ) -> tuple[Frontier, Floats, Floats] | None:
     """The frontier, and every schedule's ratio and gamma, from some seeds; NaN where there is none."""
     means = {name: _mean(table[seeds] if len(table) else table) for name, table in tables.items()}
@@ -157,7 +160,7 @@ def _interval(
     return (value, value * math.exp(-half), value * math.exp(half)) if log else (value, value - half, value + half)
 
 
-def _theory(answer: Answer, found: Frontier, runs: Sequence[Trained], factor: float) -> dict[str, Any]:
+def _theory(answer: ScheduleResult, found: Frontier, runs: Sequence[Trained], factor: float) -> dict[str, Any]:
     """What the fixed batch size has in gamma's place, and what the noise scale along the runs predicts."""
     if answer.steps is None or answer.examples is None:
         return {}
@@ -176,7 +179,7 @@ def _theory(answer: Answer, found: Frontier, runs: Sequence[Trained], factor: fl
 
 
 def _pooled(
-    answers: Sequence[Answer], ratios: Floats, without: Sequence[tuple[Frontier, Floats, Floats]], n: int
+    answers: Sequence[ScheduleResult], ratios: Floats, without: Sequence[tuple[Frontier, Floats, Floats]], n: int
 ) -> dict[str, float | None]:
     """The geometric mean of the ratios of all schedules that follow the noise."""
     places = [place for place, one in enumerate(answers) if one.kind == "noise" and one.ratio is not None]

@@ -47,7 +47,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScheduleResult:
     """What one schedule of batch sizes needed, beside what fixed batch sizes need.
 
     Attributes:
@@ -158,14 +158,14 @@ class Adaptive:
     pooled_low: float | None
     pooled_high: float | None
     pooled_predicted: float | None
-    answers: tuple[Answer, ...]
+    answers: tuple[ScheduleResult, ...]
     runs: tuple[Trained, ...]
     seed: int
     device: str
     torch: str
     notes: tuple[str, ...]
 
-    def of(self, *kinds: Kind) -> list[Answer]:
+    def of(self, *kinds: Kind) -> list[ScheduleResult]:
         """The answers of some kinds."""
         return [answer for answer in self.answers if answer.kind in kinds]
 
@@ -195,7 +195,7 @@ def trained_from(stored: Mapping[str, Any]) -> Trained:
 
 
 def _parsed(stored: dict[str, Any]) -> Adaptive:
-    answers = tuple(Answer(**answer) for answer in stored.pop("answers"))
+    answers = tuple(ScheduleResult(**answer) for answer in stored.pop("answers"))
     runs = tuple(map(trained_from, stored.pop("runs")))
     return Adaptive(**_tuples(stored), answers=answers, runs=runs)
 
@@ -204,4 +204,4 @@ def _tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
 
 
-__all__ = ["Adaptive", "Answer", "Kind", "Trained", "read_adaptive", "trained_from", "write_adaptive"]
+__all__ = ["Adaptive", "ScheduleResult", "Kind", "Trained", "read_adaptive", "trained_from", "write_adaptive"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bcrit.analysis.adaptive.result import Adaptive, Answer
+from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult
 from bcrit.analysis.wording import readable
 
 
@@ -15,7 +15,7 @@ def sentences(found: Adaptive) -> tuple[str, ...]:
     return (*(sentence for sentence in said if sentence), *_fixed(found), *_rests_on(found), *found.notes)
 
 
-def answer_sentence(found: Adaptive, one: Answer) -> str:
+def answer_sentence(found: Adaptive, one: ScheduleResult) -> str:
     """What one schedule needed."""
     name = f"With {one.schedule}"
     sizes = [b for run in found.runs_of(one.schedule) for b in run.batch_sizes if b is not None]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from bcrit.analysis.comparison.ratios import obstacle
-from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.comparison.welch import freedom
 from bcrit.analysis.fit.result import HyperbolaFit
 
@@ -87,7 +87,7 @@ class Fastest:
     hours: float
 
 
-def advantages(runs: Sequence[Run], across_targets: bool = False) -> tuple[Advantage, ...]:
+def advantages(runs: Sequence[Side], across_targets: bool = False) -> tuple[Advantage, ...]:
     """Compare the fitted curves of every two runs over the batch sizes that both measured; nothing is extrapolated.
 
     Args:
@@ -101,7 +101,7 @@ def advantages(runs: Sequence[Run], across_targets: bool = False) -> tuple[Advan
     )
 
 
-def fastest(runs: Sequence[Run]) -> tuple[Fastest, ...]:
+def fastest(runs: Sequence[Side]) -> tuple[Fastest, ...]:
     """The fastest batch size of every run with a curve and step times."""
     found = []
     for run in runs:
@@ -145,7 +145,7 @@ def _log_variance(fit: HyperbolaFit, sizes: Floats) -> tuple[Floats, Floats]:
     return steps, (np.log(high / steps) / fit.t) ** 2
 
 
-def _advantage(run: Run, baseline: Run) -> Advantage:
+def _advantage(run: Side, baseline: Side) -> Advantage:
     assert run.fit is not None and baseline.fit is not None and run.range is not None and baseline.range is not None
     low, high = max(run.range[0], baseline.range[0]), min(run.range[1], baseline.range[1])
     sizes = np.geomspace(low, high, _GRID) if high > low else np.array([low])
@@ -170,7 +170,7 @@ def _crossing(run: HyperbolaFit, baseline: HyperbolaFit, low: float, high: float
     return examples / steps
 
 
-def _stretches(run: Run, baseline: Run, sizes: Floats) -> tuple[Stretch, ...]:
+def _stretches(run: Side, baseline: Side, sizes: Floats) -> tuple[Stretch, ...]:
     assert run.fit is not None and baseline.fit is not None
     ratio, low, high = curve_ratio(run.fit, baseline.fit, sizes)
     found = []
@@ -183,13 +183,13 @@ def _stretches(run: Run, baseline: Run, sizes: Floats) -> tuple[Stretch, ...]:
     return tuple(found)
 
 
-def _hours(run: Run, sizes: Floats) -> Floats:
+def _hours(run: Side, sizes: Floats) -> Floats:
     assert run.fit is not None and run.step_times is not None
     return np.asarray(run.fit.curve.steps(sizes) * run.step_times.seconds(sizes) / 3600)
 
 
 def _by_hours(
-    run: Run, baseline: Run, sizes: Floats
+    run: Side, baseline: Side, sizes: Floats
 ) -> tuple[tuple[float, ...] | None, tuple[tuple[str | None, float, float], ...]]:
     """Where the times cross, and who is faster before and after; the step times are taken as exact."""
     if run.step_times is None or baseline.step_times is None:

@@ -11,7 +11,7 @@ from typing import Any
 from scipy import special
 
 from bcrit.analysis.comparison.ratios import ALPHA, obstacle
-from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.comparison.welch import holm, welch
 from bcrit.analysis.fit.result import HyperbolaFit
 
@@ -49,7 +49,7 @@ class AtBatchSize:
     note: str
 
 
-def at_batch_sizes(runs: Sequence[Run], across_targets: bool = False) -> tuple[AtBatchSize, ...]:
+def at_batch_sizes(runs: Sequence[Side], across_targets: bool = False) -> tuple[AtBatchSize, ...]:
     """Compare steps at every shared batch size of every two runs.
 
     The variance of one study's log S is that of the scatter about its run's curve (which contains seeds and tuning
@@ -70,7 +70,7 @@ def at_batch_sizes(runs: Sequence[Run], across_targets: bool = False) -> tuple[A
     return tuple(found)
 
 
-def _pair(run: Run, baseline: Run) -> list[AtBatchSize]:
+def _pair(run: Side, baseline: Side) -> list[AtBatchSize]:
     mine, theirs = ({float(s["batch_size"]): s for s in one.studies.to_dict("records")} for one in (run, baseline))
     rows = [_row(b, run, baseline, mine[b], theirs[b]) for b in sorted(mine.keys() & theirs.keys())]
     rows = [row for row in rows if row.steps is not None or row.baseline_steps is not None]
@@ -82,7 +82,7 @@ def _pair(run: Run, baseline: Run) -> list[AtBatchSize]:
     return rows
 
 
-def _row(batch_size: float, run: Run, baseline: Run, mine: dict[Any, Any], theirs: dict[Any, Any]) -> AtBatchSize:
+def _row(batch_size: float, run: Side, baseline: Side, mine: dict[Any, Any], theirs: dict[Any, Any]) -> AtBatchSize:
     steps, other = (None if math.isnan(study["steps"]) else float(study["steps"]) for study in (mine, theirs))
     row = AtBatchSize(batch_size, run.label, baseline.label, steps, other, *(None,) * 6, "")
     if steps is None or other is None:

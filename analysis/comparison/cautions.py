@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.fit.notes import SPAN
+from bcrit.analysis.run import Run
 from bcrit.analysis.wording import enumeration, readable
 
 _EFFORT = 1.2  # runs whose trials a batch size differ by more than this factor are warned of; chosen, not studied
 
 
-def cautions(runs: Sequence[Run], across_targets: bool = False) -> tuple[str, ...]:
+def cautions(runs: Sequence[Side], across_targets: bool = False) -> tuple[str, ...]:
     """Everything that may make a difference look real, or hide one, in sentences; the most serious first.
 
     Args:
@@ -34,7 +34,7 @@ def cautions(runs: Sequence[Run], across_targets: bool = False) -> tuple[str, ..
     )
 
 
-def _analyses(runs: Sequence[Run]) -> dict[str, RunAnalysis]:
+def _analyses(runs: Sequence[Side]) -> dict[str, Run]:
     return {run.label: run.analysis for run in runs if run.analysis is not None}
 
 
@@ -43,7 +43,7 @@ def _each(values: Mapping[str, Any]) -> str:
     return "; ".join(f"{label}: {value}" for label, value in values.items())
 
 
-def _targets(runs: Sequence[Run], across_targets: bool) -> list[str]:
+def _targets(runs: Sequence[Side], across_targets: bool) -> list[str]:
     found = []
     silent = [run.label for run in runs if run.target is None]
     targets = {run.label: run.target for run in runs if run.target is not None}
@@ -59,7 +59,7 @@ def _targets(runs: Sequence[Run], across_targets: bool) -> list[str]:
     return found
 
 
-def _workloads(runs: Sequence[Run]) -> list[str]:
+def _workloads(runs: Sequence[Side]) -> list[str]:
     workloads = {label: a.experiment.workload for label, a in _analyses(runs).items()}
     if len({workload.name for workload in workloads.values()}) > 1:
         names = _each({label: workload.name for label, workload in workloads.items()})
@@ -72,7 +72,7 @@ def _workloads(runs: Sequence[Run]) -> list[str]:
     return []
 
 
-def _effort(runs: Sequence[Run]) -> list[str]:
+def _effort(runs: Sequence[Side]) -> list[str]:
     trials = {label: a.studies["n_trials"] for label, a in _analyses(runs).items()}
     means = {label: float(counts.mean()) for label, counts in trials.items() if len(counts)}
     if not means or max(means.values()) <= _EFFORT * max(1.0, min(means.values())):
@@ -84,7 +84,7 @@ def _effort(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _confirmation(runs: Sequence[Run]) -> list[str]:
+def _confirmation(runs: Sequence[Side]) -> list[str]:
     searched: list[str] = []
     confirmed: list[str] = []
     for label, analysis in _analyses(runs).items():
@@ -100,9 +100,9 @@ def _confirmation(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _declared(runs: Sequence[Run]) -> list[str]:
+def _declared(runs: Sequence[Side]) -> list[str]:
     """Rules of the search and the measurement that are not the same."""
-    questions: dict[str, Callable[[RunAnalysis], Any]] = {
+    questions: dict[str, Callable[[Run], Any]] = {
         "search.protocol": lambda a: a.experiment.search.protocol,
         "search.stopping": lambda a: a.experiment.search.stopping.rule,
         "budget": lambda a: a.experiment.budget,
@@ -116,7 +116,7 @@ def _declared(runs: Sequence[Run]) -> list[str]:
     return [f"The experiments differ in {enumeration(differing)} too."] if differing else []
 
 
-def _gradients(runs: Sequence[Run]) -> list[str]:
+def _gradients(runs: Sequence[Side]) -> list[str]:
     """Runs whose updates take different numbers of gradients: steps and examples are then not the work."""
     counts = {label: _gradients_per_example(a) for label, a in _analyses(runs).items()}
     if len(set(counts.values())) < 2:
@@ -128,7 +128,7 @@ def _gradients(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _gradients_per_example(analysis: RunAnalysis) -> float:
+def _gradients_per_example(analysis: Run) -> float:
     """The most of any of its trials; 1 where they do not say."""
     if "gradients_per_example" not in analysis.trials:
         return 1.0
@@ -136,7 +136,7 @@ def _gradients_per_example(analysis: RunAnalysis) -> float:
     return float(most) if most > 0 else 1.0
 
 
-def _boxes(runs: Sequence[Run]) -> list[str]:
+def _boxes(runs: Sequence[Side]) -> list[str]:
     """Dimensions that two runs share but searched in different boxes, and those that only some searched."""
     spaces = {}
     for label, a in _analyses(runs).items():
@@ -159,7 +159,7 @@ def _boxes(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _edges(runs: Sequence[Run]) -> list[str]:
+def _edges(runs: Sequence[Side]) -> list[str]:
     found = {}
     for label, a in _analyses(runs).items():
         sizes = [
@@ -174,7 +174,7 @@ def _edges(runs: Sequence[Run]) -> list[str]:
     return [f"Some best points lie on the edge of their box, so fewer steps may be possible there: {_each(found)}."]
 
 
-def _shapes(runs: Sequence[Run]) -> list[str]:
+def _shapes(runs: Sequence[Side]) -> list[str]:
     fits = {run.label: (run, run.fit) for run in runs if run.fit is not None}
     bent = [label for label, (_, fit) in fits.items() if fit.lack_of_fit]
     found = []
@@ -198,7 +198,7 @@ def _shapes(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _machines(runs: Sequence[Run]) -> list[str]:
+def _machines(runs: Sequence[Side]) -> list[str]:
     """Where hours are compared although they were measured on different machines."""
     machines = {}
     for label, a in _analyses(runs).items():

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.comparison.advantage import Advantage, Fastest, advantages, fastest
 from bcrit.analysis.comparison.at_batch_sizes import AtBatchSize, at_batch_sizes
 from bcrit.analysis.comparison.cautions import cautions
 from bcrit.analysis.comparison.names import named
 from bcrit.analysis.comparison.ratios import Ratio, ratios
 from bcrit.analysis.comparison.sentences import sentences
-from bcrit.analysis.comparison.source import Run, StepsTable, run_of
+from bcrit.analysis.comparison.source import Side, StepsTable, run_of
 from bcrit.analysis.json_values import plain
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 
 ASSUMED = (
@@ -46,7 +46,7 @@ class Comparison:
         assumed: what was taken for granted.
     """
 
-    runs: tuple[Run, ...]
+    runs: tuple[Side, ...]
     ratios: tuple[Ratio, ...]
     at_batch_sizes: tuple[AtBatchSize, ...]
     advantages: tuple[Advantage, ...]
@@ -75,7 +75,7 @@ class Comparison:
         return {name: plain(value) for name, value in found.items()}
 
 
-def compare(sources: Sequence[RunAnalysis | StepsTable], across_targets: bool = False) -> Comparison:
+def compare(sources: Sequence[Run | StepsTable], across_targets: bool = False) -> Comparison:
     """Put runs side by side and say which of their differences are real.
 
     Args:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Side
 
 
-def named(runs: Sequence[Run]) -> tuple[Run, ...]:
+def named(runs: Sequence[Side]) -> tuple[Side, ...]:
     """Give each run its label: workload, optimizer and target where they differ, else the name, else the place.
 
     Args:
@@ -38,7 +38,7 @@ def named(runs: Sequence[Run]) -> tuple[Run, ...]:
     return tuple(found)
 
 
-def _facts(run: Run) -> tuple[str, str, str, str]:
+def _facts(run: Side) -> tuple[str, str, str, str]:
     """Workload, optimizer, target, name; empty where a table does not say them."""
     if run.analysis is None:
         return "", "", "", run.stem

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Final, Literal
 
 from bcrit.analysis.comparison.b_crit_ratio import b_crit_ratio
-from bcrit.analysis.comparison.source import NUMBERS, Run
+from bcrit.analysis.comparison.source import NUMBERS, Side
 from bcrit.analysis.comparison.welch import holm, welch
 
 Verdict = Literal["differs", "no difference seen", "not comparable"]
@@ -54,7 +54,7 @@ class Ratio:
         return (self.low or 0.0) > 1 or (self.high is not None and self.high < 1)
 
 
-def obstacle(run: Run, baseline: Run, across_targets: bool = False) -> str | None:
+def obstacle(run: Side, baseline: Side, across_targets: bool = False) -> str | None:
     """Why nothing of two runs can be divided by each other; None where it can.
 
     Args:
@@ -80,7 +80,7 @@ def obstacle(run: Run, baseline: Run, across_targets: bool = False) -> str | Non
     return None
 
 
-def ratios(runs: Sequence[Run], across_targets: bool = False) -> tuple[Ratio, ...]:
+def ratios(runs: Sequence[Side], across_targets: bool = False) -> tuple[Ratio, ...]:
     """Every pair of runs, each number: ratio, interval, p-value, verdict.
 
     Fits are independent studies. log s_min and log e_min are compared by Welch's t on the fits' variances, which come
@@ -116,7 +116,7 @@ def ratios(runs: Sequence[Run], across_targets: bool = False) -> tuple[Ratio, ..
     return tuple(found)
 
 
-def _ratio(quantity: str, run: Run, baseline: Run, across_targets: bool) -> Ratio:
+def _ratio(quantity: str, run: Side, baseline: Side, across_targets: bool) -> Ratio:
     reason = obstacle(run, baseline, across_targets)
     if reason is None:
         unknown = [one.label for one in (run, baseline) if not one.estimates[quantity].identified]
@@ -128,7 +128,7 @@ def _ratio(quantity: str, run: Run, baseline: Run, across_targets: bool) -> Rati
     return Ratio(quantity, run.label, baseline.label, None, None, None, 0.95, None, None, "not comparable", reason)
 
 
-def _compared(quantity: str, run: Run, baseline: Run, unknown: list[str]) -> Ratio:
+def _compared(quantity: str, run: Side, baseline: Side, unknown: list[str]) -> Ratio:
     a, b = run.fit, baseline.fit
     assert a is not None and b is not None
     level = min(a.level, b.level)

@@ -11,10 +11,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import median_interval
 from bcrit.search_spaces.problems import InputError
 
@@ -55,7 +55,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Run:
+class Side:
     """One side of the comparison.
 
     Attributes:
@@ -75,7 +75,7 @@ class Run:
     location: str
     unit: str
     target: str | None
-    analysis: RunAnalysis | None
+    analysis: Run | None
     fit: HyperbolaFit | None
     no_fit: str | None
     studies: pd.DataFrame
@@ -143,7 +143,7 @@ class Run:
         }
 
 
-def run_of(source: RunAnalysis | StepsTable) -> Run:
+def run_of(source: Run | StepsTable) -> Side:
     """The facts of one side, still without a label.
 
     Args:
@@ -159,7 +159,7 @@ def run_of(source: RunAnalysis | StepsTable) -> Run:
         return _of_table(source)
     experiment, studies = source.experiment, source.studies
     timed = studies["step_seconds"].notna().sum() >= 2  # a line needs two
-    return Run(
+    return Side(
         label="",
         location=source.location,
         unit=experiment.unit,
@@ -172,7 +172,7 @@ def run_of(source: RunAnalysis | StepsTable) -> Run:
     )
 
 
-def _of_table(source: StepsTable) -> Run:
+def _of_table(source: StepsTable) -> Side:
     fit, no_fit = None, None
     try:
         fit = fit_hyperbola(source.table, unit=source.unit)
@@ -181,7 +181,7 @@ def _of_table(source: StepsTable) -> Run:
     rows = [] if fit is None else [_table_row(source.table, study) for study in fit.studies]
     columns = ["batch_size", "steps", "steps_low", "steps_high", "steps_level", "max_steps"]
     timed = "step_seconds" in source.table and source.table.dropna(subset=["step_seconds"])["batch_size"].nunique() >= 2
-    return Run(
+    return Side(
         label="",
         location=source.location,
         unit=source.unit,
@@ -208,4 +208,4 @@ def _finite(value: float) -> float | None:
     return value if 0 < value < math.inf else None
 
 
-__all__ = ["NUMBERS", "Estimate", "Run", "StepsTable", "run_of"]
+__all__ = ["NUMBERS", "Estimate", "Side", "StepsTable", "run_of"]

@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
+from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
 from bcrit.analysis.adaptive.sentences import sentences
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.report.axes import log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import interval_text, value_text
 
 _COLORS: Final = (VERMILLION, ORANGE, GREEN, ACCENT, PURPLE, INK)
 
 
-def adaptive_section(analysis: RunAnalysis) -> Section | None:
+def adaptive_section(analysis: Run) -> Answer | None:
     """What `bcrit adaptive` measured.
 
     Args:
@@ -46,10 +57,10 @@ def adaptive_section(analysis: RunAnalysis) -> Section | None:
         Rows("Every schedule: geometric means over seeds", answer_table(found)),
         Rows("The learning rates that go with the batch sizes", rate_table(found), folded=True),
     )
-    return Section("adaptive", "Batch sizes that change along training", (*sentences(found), *_stale(analysis)), parts)
+    return Answer("adaptive", "Batch sizes that change along training", (*sentences(found), *_stale(analysis)), parts)
 
 
-def _stale(analysis: RunAnalysis) -> list[str]:
+def _stale(analysis: Run) -> list[str]:
     """Whether the run has gone on since."""
     found = analysis.adaptive
     confirmed = analysis.studies[(analysis.studies["source"] == "confirm") & analysis.studies["steps"].notna()]
@@ -99,7 +110,7 @@ def _frontier_plot(found: Adaptive) -> Figure:
     )
 
 
-def _marks(found: Adaptive, answers: Sequence[Answer], name: str, color: str, symbol: str) -> Trace:
+def _marks(found: Adaptive, answers: Sequence[ScheduleResult], name: str, color: str, symbol: str) -> Trace:
     texts = [
         hover(
             {
@@ -121,7 +132,7 @@ def _marks(found: Adaptive, answers: Sequence[Answer], name: str, color: str, sy
     }
 
 
-def _small(found: Adaptive, answers: Sequence[Answer], color: str) -> Trace:
+def _small(found: Adaptive, answers: Sequence[ScheduleResult], color: str) -> Trace:
     """Every seed as a small mark."""
     return {
         "mode": "markers",
@@ -133,7 +144,7 @@ def _small(found: Adaptive, answers: Sequence[Answer], color: str) -> Trace:
     }
 
 
-def _seeds(found: Adaptive, one: Answer, name: str) -> list[float]:
+def _seeds(found: Adaptive, one: ScheduleResult, name: str) -> list[float]:
     return [float(getattr(run, name)) for run in found.runs_of(one.schedule) if run.steps is not None]
 
 
@@ -197,7 +208,7 @@ def rate_table(found: Adaptive) -> Table:
     return table_of([{"batch size": b, "learning rate": rate, "optimizer": found.optimizer} for b, rate in pairs])
 
 
-def _interval(one: Answer, name: str) -> str | None:
+def _interval(one: ScheduleResult, name: str) -> str | None:
     value, low, high = (getattr(one, f"{name}{end}") for end in ("", "_low", "_high"))
     if value is None:
         return None

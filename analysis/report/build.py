@@ -6,16 +6,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
 from bcrit.analysis.report.adaptive_section import adaptive_section
-from bcrit.analysis.report.budgets_section import budgets_section
+from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.choice_traces import CHOICES
 from bcrit.analysis.report.curves_plot import curves_plot
 from bcrit.analysis.report.examples_plot import examples_plot
-from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report.figure import VIRIDIS, Figure
 from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.frontier_plot import frontier_plot
 from bcrit.analysis.report.glossary import glossary
@@ -23,28 +22,20 @@ from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.noise_scale_section import noise_scale_section
 from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.palette import VIRIDIS
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.section import Plot, Section
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
-from bcrit.analysis.report.targets_section import targets_section
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
 from bcrit.analysis.report.weight_distance_section import weight_distance_section
-from bcrit.analysis.sensitivity.sensitivity import sensitivity_of
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.load import dump_experiment
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""
 
 
-def build_report(
-    analysis: RunAnalysis,
-    recommendation: Recommendation | None = None,
-    measurements: pa.Table | None = None,
-    laws: OptimumLaws | None = None,
-) -> str:
+def build_report(analysis: Run, measurements: pa.Table | None = None) -> str:
     """Write everything that is known of a run as one HTML page that loads nothing from anywhere.
 
     Whatever comes from users is escaped: by the template in the page, by `label` in the figures' texts, and as JSON
@@ -52,15 +43,13 @@ def build_report(
 
     Args:
         analysis: of the run; what it lacks (a fit, reached studies) is said in the page.
-        recommendation: from its fit; None where there is none.
         measurements: the measurements table, for the learning curves; None leaves them out.
-        laws: of the optimum, where they were computed before; None computes them.
 
     Returns:
         The page.
     """
     trials = trials_plot(analysis)
-    topics = sections(analysis, recommendation, laws)
+    recommendation, topics = analysis.recommendation, sections(analysis)
     plots = {part.name: part.figure for topic in topics for part in topic.parts if isinstance(part, Plot)}
     return render(
         "page.html",
@@ -76,7 +65,7 @@ def build_report(
 
 
 def figures(
-    analysis: RunAnalysis, recommendation: Recommendation | None, measurements: pa.Table | None, trials: TrialPanels
+    analysis: Run, recommendation: Recommendation | None, measurements: pa.Table | None, trials: TrialPanels
 ) -> dict[str, Figure]:
     """Every figure that there is something to draw in, by its name in the page."""
     found = {
@@ -89,29 +78,25 @@ def figures(
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def sections(
-    analysis: RunAnalysis, recommendation: Recommendation | None, laws: OptimumLaws | None = None
-) -> tuple[Section, ...]:
+def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
-    if laws is None:
-        laws = optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
+    recommendation = analysis.recommendation
     topics = (
         hardware_section(recommendation),
         fit_section(analysis),
-        targets_section(analysis),
-        budgets_section(analysis),
-        optimum_section(analysis, laws),
-        sensitivity_section(analysis, sensitivity_of(laws.sets, laws.noise, analysis.experiment.target, laws.within)),
+        *(answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)),
+        optimum_section(analysis),
+        sensitivity_section(analysis),
         landscape_section(analysis),
         noise_scale_section(analysis),
         weight_distance_section(analysis),
         adaptive_section(analysis),
         closing_section(analysis, recommendation),
     )
-    return tuple(topic for topic in topics if topic is not None)
+    return tuple(topic for topic in topics if topic is not None and topic.on_page)
 
 
-def words(analysis: RunAnalysis, recommendation: Recommendation | None) -> dict[str, Any]:
+def words(analysis: Run, recommendation: Recommendation | None) -> dict[str, Any]:
     """All text of the page, unescaped."""
     experiment, fit, unit = analysis.experiment, analysis.fit, analysis.experiment.unit
     target = str(experiment.target)

@@ -7,9 +7,7 @@ from typing import Final
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.recommendation.sentences import place
-from bcrit.analysis.report.figure import Trace
-from bcrit.analysis.report.labels import hover, label
-from bcrit.analysis.report.palette import ACCENT, GREEN, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.figure import ACCENT, GREEN, ORANGE, PURPLE, VERMILLION, Trace, hover, label
 
 CHOICES: Final = {
     "best": "the best under the limits that were given",

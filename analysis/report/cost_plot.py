@@ -6,12 +6,23 @@ from typing import Any
 
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.choice_traces import choice_traces
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    log_axis,
+    vertical,
+)
 from bcrit.analysis.report.frontier_plot import by_hardware, time_unit
-from bcrit.analysis.report.labels import hover, interval_text, label
-from bcrit.analysis.report.palette import ACCENT, GREY, INK, VERMILLION
+from bcrit.analysis.wording import interval_text
 
 
 def cost_plot(recommendation: Recommendation, unit: str) -> Figure | None:

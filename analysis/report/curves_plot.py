@@ -7,18 +7,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.report.axes import log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
-from bcrit.analysis.report.labels import label, value_text
-from bcrit.analysis.report.palette import INK, viridis
+from bcrit.analysis.report.figure import INK, Figure, Trace, figure, horizontal, label, log_axis, value_axis, viridis
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _POINTS = 300  # of one curve
 _ALL_POINTS = 30_000  # of all curves together: about 0.7 MB of page
 _ALL_CURVES = 150  # more lines cannot be told apart; chosen, not studied
 
 
-def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
+def curves_plot(analysis: Run, measurements: pa.Table) -> Figure | None:
     """Draw the confirming runs of each study's point, the search's best trial where there are none.
 
     Args:
@@ -77,7 +75,7 @@ def curves_plot(analysis: RunAnalysis, measurements: pa.Table) -> Figure | None:
     return figure(data, x, y, shapes=[shape], notes=[{**note, "text": words}])
 
 
-def drawn_runs(analysis: RunAnalysis) -> dict[str, int]:
+def drawn_runs(analysis: Run) -> dict[str, int]:
     """The trials whose curves are drawn, each with its batch size: those that made the numbers.
 
     Where they are very many, the first ones of every study.
@@ -87,11 +85,11 @@ def drawn_runs(analysis: RunAnalysis) -> dict[str, int]:
     return {trial: batch_size for batch_size, trials in found.items() for trial in trials[:each]}
 
 
-def _n_runs(analysis: RunAnalysis) -> int:
+def _n_runs(analysis: Run) -> int:
     return sum(len(trials) for trials in _runs(analysis).values())
 
 
-def _runs(analysis: RunAnalysis) -> dict[int, list[str]]:
+def _runs(analysis: Run) -> dict[int, list[str]]:
     """The trials that made a study's number, by batch size."""
     trials, found = analysis.trials, {}
     for row in analysis.studies.to_dict("records"):

@@ -6,18 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.choice_traces import choice_traces
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREY, INK
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    log_axis,
+    vertical,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _GRID = 120  # points of the drawn curve
 
 
-def examples_plot(analysis: RunAnalysis, recommendation: Recommendation | None) -> Figure | None:
+def examples_plot(analysis: Run, recommendation: Recommendation | None) -> Figure | None:
     """Draw the studies that reached, the hyperbola (S / s_min - 1) (E / e_min - 1) = 1, its asymptotes and the choices.
 
     Args:
@@ -73,7 +83,7 @@ def examples_plot(analysis: RunAnalysis, recommendation: Recommendation | None) 
     return figure(data, log_axis("steps to target", steps), log_axis(f"{unit} to target", examples), shapes=shapes)
 
 
-def _sides(analysis: RunAnalysis) -> list[str]:
+def _sides(analysis: Run) -> list[str]:
     """Labels stand on the side of their point that is away from the curve."""
     studies, fit = analysis.studies[analysis.studies["steps"].notna()], analysis.fit
     below = [

@@ -1,19 +1,43 @@
-"""What all figures share.
+"""The grammar of the report's figures: axes, marks, colours, and texts that hold no markup of the users'.
 
 A figure is the plain object that plotly.js draws, `{"data": [...], "layout": {...}}`: building it needs no plotly.
+Plotly reads a subset of HTML in every label, so whatever comes from users passes through `label` (`hover` does it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from bcrit.analysis.json_values import plain
-from bcrit.analysis.report.axes import Axis
-from bcrit.analysis.report.palette import INK
+from bcrit.analysis.wording import value_text
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
+# Okabe and Ito's palette, which colour-blind readers can tell apart (jfly.uni-koeln.de/color).
+ACCENT: Final = "#0072b2"
+ORANGE: Final = "#e69f00"
+GREEN: Final = "#009e73"
+VERMILLION: Final = "#d55e00"
+PURPLE: Final = "#cc79a7"
+INK: Final = "#24292f"
+GREY: Final = "#6e7781"
+PALE: Final = "#e4e7eb"
+BAND: Final = "rgba(0, 114, 178, 0.14)"
+
+VIRIDIS: Final = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39")
+"""Seven eighths of viridis: its last yellow does not show on white."""
+
+
+def viridis(share: float) -> str:
+    """The colour at a share in [0, 1] of the palette."""
+    place = share * (len(VIRIDIS) - 1)
+    first = min(int(place), len(VIRIDIS) - 2)
+    low, high = (bytes.fromhex(color[1:]) for color in VIRIDIS[first : first + 2])
+    mixed = (round(a + (place - first) * (b - a)) for a, b in zip(low, high, strict=True))
+    return "#" + bytes(mixed).hex()
 
 
 def figure(
@@ -62,3 +86,174 @@ def horizontal(y: float, **line: Any) -> dict[str, Any]:
 def vertical(x: float, **line: Any) -> dict[str, Any]:
     """A vertical line across the figure."""
     return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "layer": "below", "line": line}
+
+
+def points(
+    x: Sequence[float],
+    y: Sequence[float],
+    hovers: Sequence[Mapping[str, Any]] = (),
+    *,
+    color: str | Sequence[str] = INK,
+    symbol: str | Sequence[str] = "circle",
+    size: float = 9,
+    low: Sequence[float] | None = None,
+    high: Sequence[float] | None = None,
+    **more: Any,
+) -> Trace:
+    """Marks, one a point: what stands in the box over each, and error bars from `low` to `high`."""
+    trace: Trace = {
+        "mode": "markers",
+        "x": list(x),
+        "y": list(y),
+        "marker": {"size": size, "color": color, "symbol": symbol},
+    }
+    if hovers:
+        trace["hovertext"] = [hover(lines) for lines in hovers]
+    if low is not None and high is not None:
+        bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 4}
+        bars["array"] = [end - at for end, at in zip(high, y, strict=True)]
+        bars["arrayminus"] = [at - end for end, at in zip(low, y, strict=True)]
+        trace["error_y"] = {**bars, "color": color if isinstance(color, str) else INK}
+    return trace | more
+
+
+def line(
+    x: Sequence[float],
+    y: Sequence[float],
+    hovers: Sequence[Mapping[str, Any]] = (),
+    *,
+    color: str = INK,
+    width: float = 1.5,
+    dash: str | None = None,
+    **more: Any,
+) -> Trace:
+    """A line; without boxes it does not react to the pointer."""
+    style: dict[str, Any] = {"color": color, "width": width} | ({} if dash is None else {"dash": dash})
+    told = {"hovertext": [hover(lines) for lines in hovers]} if hovers else {"hoverinfo": "skip"}
+    return {"mode": "lines", "x": list(x), "y": list(y), "line": style, **told, **more}
+
+
+def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str = BAND, **more: Any) -> Trace:
+    """The area between two lines over the same x."""
+    around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)]}
+    return {
+        "mode": "lines",
+        **around,
+        "fill": "toself",
+        "fillcolor": color,
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+    } | more
+
+
+def in_turn(keys: Iterable[Any]) -> dict[Any, str]:
+    """A colour of viridis for each key, in their order: batch sizes, targets, budgets."""
+    wanted = list(keys)
+    return {key: viridis(place / max(1, len(wanted) - 1)) for place, key in enumerate(wanted)}
+
+
+def hover(lines: Mapping[str, Any]) -> str:
+    """The lines of a hover box, `name: value`."""
+    return "<br>".join(f"{label(name)}: {label(value)}" for name, value in lines.items())
+
+
+_LONGEST: Final = 120  # characters of one value in a label; chosen, not studied
+
+
+def label(value: Any) -> str:
+    """A value as text for plotly, which reads a subset of HTML in every label: nothing of it is markup any more."""
+    text = value_text(value)
+    return html.escape(text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…", quote=False)
+
+
+Axis = dict[str, Any]
+
+# Mantissas of ticks on a log axis, from sparse to dense; the first that gives enough ticks is taken.
+_MANTISSAS: Final = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 5, 7),
+    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+)
+_ENOUGH: Final = 4
+_LOG_FROM: Final = 3  # span of a metric from which its axis is logarithmic; chosen, not studied
+
+
+def linear_axis(title: str, **more: Any) -> Axis:
+    """An axis in equal distances."""
+    return {
+        "title": {"text": title, "standoff": 10},
+        "gridcolor": PALE,
+        "zerolinecolor": PALE,
+        "linecolor": GREY,
+        "showline": True,
+        "ticks": "outside",
+        "tickcolor": GREY,
+        "automargin": True,
+        **more,
+    }
+
+
+def log_axis(
+    title: str, values: Iterable[float], ticks: Sequence[float] = (), pad: float = 1.25, most: int = 11
+) -> Axis:
+    """A logarithmic axis around the positive values.
+
+    Args:
+        title: with its unit.
+        values: what must be seen; others than positive finite ones are passed over.
+        ticks: where the ticks stand (batch sizes); else at round numbers.
+        pad: room on either side, as a factor.
+        most: so many ticks are readable.
+    """
+    seen = [value for value in values if value is not None and 0 < value < math.inf] or [1.0]
+    low, high = min(seen) / pad, max(seen) * pad
+    places = thinned(ticks or round_numbers(low, high), most)
+    return linear_axis(
+        title,
+        type="log",
+        range=[math.log10(low), math.log10(high)],
+        tickvals=list(places),
+        ticktext=[tick_text(place) for place in places],
+    )
+
+
+def value_axis(title: str, values: Iterable[float], pad: float = 1.1) -> Axis:
+    """An axis of a metric: logarithmic where it spans more than a factor 3 of positive numbers, as losses do.
+
+    Args:
+        title: with its unit.
+        values: what must be seen; others than finite ones are passed over.
+        pad: room on either side of a logarithmic axis, as a factor.
+    """
+    seen = [value for value in values if math.isfinite(value)]
+    if seen and min(seen) > 0 and max(seen) > _LOG_FROM * min(seen):
+        return log_axis(title, seen, pad=pad)
+    return linear_axis(title)
+
+
+def thinned(ticks: Sequence[float], most: int) -> list[float]:
+    """Every tick, or every second, third ... where there are too many to read; the largest stays."""
+    every = -(-len(ticks) // most)
+    return sorted(ticks)[::-1][::every][::-1]
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Round numbers between two positive ones, at least four where the range is not tiny."""
+    places: list[float] = []
+    for mantissas in _MANTISSAS:
+        decades = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        places = [float(f"{m}e{decade}") for decade in decades for m in mantissas]
+        places = [place for place in places if low <= place <= high]
+        if len(places) >= _ENOUGH:
+            break
+    return places
+
+
+def tick_text(value: float) -> str:
+    """The value of a tick: 0.01, 16, 1,024, 5M."""
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if value >= size and float(f"{value / size:.3g}") * size == value:
+            return f"{value / size:g}{letter}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:g}"

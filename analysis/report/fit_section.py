@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.models import clearly_better
 from bcrit.analysis.fit.next_batch_size import sentence as next_sentence
 from bcrit.analysis.fit.regimes import sentence as regimes_sentence
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.report.labels import interval_text, value_text
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.regimes_plot import regimes_plot
 from bcrit.analysis.report.residuals_plot import residuals_plot
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
-from bcrit.analysis.wording import readable
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import interval_text, readable, value_text
 
 _MODELS = {
     "perfect_scaling": "perfect scaling",
@@ -31,7 +29,7 @@ _DEFINITIONS = {
 }
 
 
-def fit_section(analysis: RunAnalysis) -> Section | None:
+def fit_section(analysis: Run) -> Answer | None:
     """The section.
 
     Args:
@@ -69,7 +67,7 @@ def fit_section(analysis: RunAnalysis) -> Section | None:
         Rows("What else is called the critical batch size", _definitions(fit)),
     ]
     sentences = (_verdict(fit), *(sentence for sentence in what_follows if sentence is not None))
-    return Section("fit", "How well the curve fits", sentences, tuple(parts))
+    return Answer("fit", "How well the curve fits", sentences, tuple(parts))
 
 
 def _verdict(fit: HyperbolaFit) -> str:

@@ -7,11 +7,24 @@ from typing import Final
 
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.report.axes import log_axis
 from bcrit.analysis.report.choice_traces import choice_traces
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, interval_text, label
-from bcrit.analysis.report.palette import ACCENT, BAND, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    BAND,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+)
+from bcrit.analysis.wording import interval_text
 
 _HOURS_IN: Final = {"days": 1 / 24, "hours": 1.0, "minutes": 60.0, "seconds": 3600.0, "milliseconds": 3.6e6}
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION, GREY)

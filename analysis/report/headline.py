@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.recommendation.sentences import listed
-from bcrit.analysis.report.labels import interval_text
-from bcrit.analysis.wording import readable
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import interval_text, readable
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class KeyNumber:
     identified: bool
 
 
-def answer(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[str, ...]:
+def answer(analysis: Run, recommendation: Recommendation | None) -> tuple[str, ...]:
     """The sentences of the prominent box."""
     if recommendation is not None:
         return (*recommendation.sentences, *settings(recommendation))
@@ -72,7 +71,7 @@ def key_numbers(fit: HyperbolaFit, target: str) -> tuple[KeyNumber, ...]:
     return tuple(found)
 
 
-def caveats(analysis: RunAnalysis, recommendation: Recommendation | None) -> tuple[str, ...]:
+def caveats(analysis: Run, recommendation: Recommendation | None) -> tuple[str, ...]:
     """What speaks against the answer: notes of the fit, caveats of the recommendation, and what the studies lack."""
     fit = analysis.fit
     found = [
@@ -84,7 +83,7 @@ def caveats(analysis: RunAnalysis, recommendation: Recommendation | None) -> tup
     return tuple(dict.fromkeys(found))
 
 
-def _studies(analysis: RunAnalysis) -> list[str]:
+def _studies(analysis: Run) -> list[str]:
     studies = analysis.studies.to_dict("records")
     unreached = [f"{readable(s['batch_size'])} ({readable(s['max_steps'])})" for s in studies if math.isnan(s["steps"])]
     reached = [study for study in studies if not math.isnan(study["steps"])]

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from bcrit.analysis.landscape.result import Landscape, LossPath
-from bcrit.analysis.report.axes import linear_axis, value_axis
-from bcrit.analysis.report.figure import Trace, figure, vertical
-from bcrit.analysis.report.labels import hover
-from bcrit.analysis.report.palette import ACCENT, GREY, VERMILLION
-from bcrit.analysis.report.section import Plot
+from bcrit.analysis.report.answer import Plot
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    VERMILLION,
+    Trace,
+    figure,
+    hover,
+    linear_axis,
+    value_axis,
+    vertical,
+)
 
 _WORDS = {
     "line": ("straight line", "(1 − α) x₀ + α x₁"),

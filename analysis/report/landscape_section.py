@@ -8,22 +8,30 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.landscape.result import Landscape, Network
 from bcrit.analysis.landscape.sentences import Quantity, batch_sizes, sentences, values
-from bcrit.analysis.report.axes import linear_axis, log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+    value_axis,
+)
 from bcrit.analysis.report.landscape_paths import path_plots
 from bcrit.analysis.report.landscape_warm import warm_parts
-from bcrit.analysis.report.palette import ACCENT, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _KINDS = ((True, "tuned at each batch size", ACCENT, "circle"), (False, "un-tuned", VERMILLION, "diamond-open"))
 
 
-def landscape_section(analysis: RunAnalysis) -> Section | None:
+def landscape_section(analysis: Run) -> Answer | None:
     """What `bcrit landscape` measured.
 
     Args:
@@ -46,10 +54,10 @@ def landscape_section(analysis: RunAnalysis) -> Section | None:
     )
     warm = () if found.warm_starts is None else warm_parts(found.warm_starts)
     parts = (*_plots(found), *warm, *tables)
-    return Section("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), parts)
+    return Answer("landscape", "Sharpness and curvature", (said[0], untuned, *said[1:]), parts)
 
 
-def _stale(analysis: RunAnalysis, found: Landscape) -> list[str]:
+def _stale(analysis: Run, found: Landscape) -> list[str]:
     """Whether the run has gone on since."""
     best = {int(row["batch_size"]): row["best_trial"] for row in analysis.studies.to_dict("records")}
     old = sorted({n.batch_size for n in found.networks if n.tuned and best.get(n.batch_size) != n.point})

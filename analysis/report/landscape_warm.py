@@ -9,12 +9,22 @@ from typing import Any
 
 from bcrit.analysis.landscape.warm_sentences import KINDS, WarmQuantity, seen
 from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
-from bcrit.analysis.report.axes import Axis, linear_axis, tick_text, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREEN, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows
-from bcrit.analysis.report.table import table_of
+from bcrit.analysis.report.answer import Plot, Rows, table_of
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREEN,
+    VERMILLION,
+    Axis,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    linear_axis,
+    tick_text,
+    value_axis,
+)
+from bcrit.analysis.wording import value_text
 
 _ALL: tuple[Kind, ...] = ("small", *KINDS)
 _LOOKS: dict[Kind, tuple[str, str]] = {

@@ -5,22 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import HyperbolaFit
 from bcrit.analysis.noise_scale.pooled import PooledScale
 from bcrit.analysis.noise_scale.sentences import noise_sentences, scale_text
 from bcrit.analysis.noise_scale.summary import NoiseScales, ScalePoint
-from bcrit.analysis.report.axes import log_axis, value_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal, vertical
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, BAND, INK, ORANGE, viridis
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    BAND,
+    INK,
+    ORANGE,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    log_axis,
+    value_axis,
+    vertical,
+    viridis,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _SCALES: Final = (("B_simple", "simple", ACCENT, "circle"), ("B_noise", "noise", ORANGE, "diamond"))
 
 
-def noise_scale_section(analysis: RunAnalysis) -> Section | None:
+def noise_scale_section(analysis: Run) -> Answer | None:
     """The section.
 
     Args:
@@ -50,7 +62,7 @@ def noise_scale_section(analysis: RunAnalysis) -> Section | None:
     ]
     shown = [table for table in tables if table.table.rows]
     parts: tuple[Plot | Rows, ...] = (*plots, *shown)
-    return Section("noise", "Gradient noise scale", noise_sentences(scales, analysis.fit), parts)
+    return Answer("noise", "Gradient noise scale", noise_sentences(scales, analysis.fit), parts)
 
 
 def _band_words(fit: HyperbolaFit | None) -> str:
@@ -61,7 +73,7 @@ def _identified(fit: HyperbolaFit | None) -> bool:
     return fit is not None and fit.identified["b_crit"]
 
 
-def _against_value(scales: NoiseScales, analysis: RunAnalysis) -> Figure | None:
+def _against_value(scales: NoiseScales, analysis: Run) -> Figure | None:
     target = analysis.experiment.target
     data, seen = [], []
     for name, field, color, symbol in _SCALES:

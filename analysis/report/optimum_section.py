@@ -8,36 +8,45 @@ from typing import Any, Final
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import NearOptimal
-from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, optimum_laws
+from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity
 from bcrit.analysis.optimum.sentences import parameters, set_sentence, words
 from bcrit.analysis.optimum.verdict import LawVerdict
-from bcrit.analysis.report.axes import log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _GRID = 80  # points of a drawn law
 _COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION)
 _MOST = 3  # figures: effective learning rate, learning rate, momentum; others stand in the tables
 
 
-def optimum_section(analysis: RunAnalysis, laws: OptimumLaws | None = None) -> Section | None:
+def optimum_section(analysis: Run) -> Answer | None:
     """What the studies say of the optimum.
 
     Args:
         analysis: of the run.
-        laws: where they were computed before; None computes them.
 
     Returns:
         The section; None where no study reached the target or nothing numeric was searched.
     """
-    if laws is None:
-        laws = optimum_laws(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
+    laws = analysis.laws
     if not laws.reached or not any(found.ranges for found in laws.reached):
         return None
     unit = label(analysis.experiment.unit)
@@ -52,7 +61,7 @@ def optimum_section(analysis: RunAnalysis, laws: OptimumLaws | None = None) -> S
     shown = {0, len(laws.reached) // 2, len(laws.reached) - 1}
     sets = [set_sentence(found, laws.margin) for place, found in enumerate(laws.reached) if place in shown]
     sentences = (*laws.law_sentences, *sets, _meaning(laws))
-    return Section("optimum", "How the best hyperparameters move", sentences, (*plots, *tables, ranges))
+    return Answer("optimum", "How the best hyperparameters move", sentences, (*plots, *tables, ranges))
 
 
 def _meaning(laws: OptimumLaws) -> str:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.cost_plot import cost_plot
-from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
 
 
-def hardware_section(recommendation: Recommendation | None) -> Section | None:
+def hardware_section(recommendation: Recommendation | None) -> Answer | None:
     """Time against money on every hardware that was given; None where there is one or none.
 
     Args:
@@ -35,10 +35,10 @@ def hardware_section(recommendation: Recommendation | None) -> Section | None:
         "On a fixed number of devices time and money go together, so every hardware has one best batch size; which "
         "hardware to take is a matter of time against money."
     )
-    return Section("hardware", "Time against money", (sentence,), tuple(parts))
+    return Answer("hardware", "Time against money", (sentence,), tuple(parts))
 
 
-def closing_section(analysis: RunAnalysis, recommendation: Recommendation | None) -> Section:
+def closing_section(analysis: Run, recommendation: Recommendation | None) -> Answer:
     """The decision in one paragraph, for a reader of nothing else: it belongs at the very end of the page.
 
     Args:
@@ -50,10 +50,10 @@ def closing_section(analysis: RunAnalysis, recommendation: Recommendation | None
         text = f"Do not decide on a batch size from this run yet: {why}."
     else:
         text = recommendation.paragraph
-    return Section("decision", "In short", (" ".join([text, *_lacking(analysis)]),), ())
+    return Answer("decision", "In short", (" ".join([text, *_lacking(analysis)]),), ())
 
 
-def _lacking(analysis: RunAnalysis) -> list[str]:
+def _lacking(analysis: Run) -> list[str]:
     """What of the measurement itself should make a reader wait."""
     studies = analysis.studies[analysis.studies["steps"].notna()]
     told = []

@@ -7,10 +7,19 @@ from typing import Any, Final
 
 from bcrit.analysis.fit.regimes import Regime
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.report.axes import Axis, log_axis
-from bcrit.analysis.report.figure import Figure, figure, vertical
-from bcrit.analysis.report.labels import hover, label
-from bcrit.analysis.report.palette import ACCENT, GREY, INK, ORANGE
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    ORANGE,
+    Axis,
+    Figure,
+    figure,
+    hover,
+    label,
+    log_axis,
+    vertical,
+)
 
 _FILLS: Final = {
     Regime.PERFECT_SCALING: "rgba(0, 158, 115, 0.22)",

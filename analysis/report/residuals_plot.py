@@ -6,10 +6,18 @@ import math
 from typing import Any
 
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.report.axes import linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, figure, horizontal
-from bcrit.analysis.report.labels import hover, label
-from bcrit.analysis.report.palette import ACCENT, BAND, INK
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    BAND,
+    INK,
+    Figure,
+    figure,
+    horizontal,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+)
 
 
 def residuals_plot(fit: HyperbolaFit) -> Figure:

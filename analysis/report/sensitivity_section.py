@@ -6,34 +6,41 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, values_of
 from bcrit.analysis.optimum.sentences import words
-from bcrit.analysis.report.axes import linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, horizontal
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import GREY, INK, viridis
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    GREY,
+    INK,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+    viridis,
+)
+from bcrit.analysis.run import Run
 from bcrit.analysis.sensitivity.profiles import Profile
-from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity, sensitivity
+from bcrit.analysis.sensitivity.sensitivity import Sensitivity, StudySensitivity
+from bcrit.analysis.wording import value_text
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen
 
 
-def sensitivity_section(analysis: RunAnalysis, found: Sensitivity | None = None) -> Section | None:
+def sensitivity_section(analysis: Run) -> Answer | None:
     """What the trials say of the sensitivity to hyperparameters.
 
     Args:
         analysis: of the run.
-        found: where it was computed before; None computes it.
 
     Returns:
         The section; None where no study reached the target or nothing was searched.
     """
-    if found is None:
-        found = sensitivity(analysis.trials, analysis.studies, analysis.boundary, analysis.experiment)
+    found = analysis.sensitivity
     if not found.reached or not found.verdicts:
         return None
     unit = label(analysis.experiment.unit)
@@ -57,7 +64,7 @@ def sensitivity_section(analysis: RunAnalysis, found: Sensitivity | None = None)
     parts.append(Rows("Does it matter? Over all studies", _verdict_table(found)))
     parts.append(Rows("Share of the search space that is near-optimal", _share_table(found), folded=True))
     parts.append(Rows("Importances: share of the variation in steps", _importance_table(found), folded=True))
-    return Section("sensitivity", "How precisely must it be tuned?", found.sentences, tuple(parts))
+    return Answer("sensitivity", "How precisely must it be tuned?", found.sentences, tuple(parts))
 
 
 def _share_caption(found: Sensitivity) -> str:

@@ -9,17 +9,29 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.report.axes import log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure, vertical
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import ACCENT, BAND, GREY, INK, ORANGE, VERMILLION
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    BAND,
+    GREY,
+    INK,
+    ORANGE,
+    VERMILLION,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    log_axis,
+    vertical,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import interval_text, value_text
 
 _GRID = 120  # points of a drawn curve
 
 
-def steps_plot(analysis: RunAnalysis) -> Figure:
+def steps_plot(analysis: Run) -> Figure:
     """Draw studies, their intervals, the fitted curve with its band, both asymptotes and b_crit, log-log.
 
     Args:

@@ -7,16 +7,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.hardware import title
 from bcrit.analysis.recommendation.recommend import Recommendation
+from bcrit.analysis.report.answer import Table, table_of
 from bcrit.analysis.report.choice_traces import choices_by_place
 from bcrit.analysis.report.frontier_plot import time_unit
-from bcrit.analysis.report.labels import interval_text, value_text
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import outcome_counts
-from bcrit.analysis.wording import readable
+from bcrit.analysis.wording import interval_text, readable, value_text
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import STEPS_TO_TARGET
 
@@ -29,7 +28,7 @@ EDGES: Final = {
 """What each kind of edge means."""
 
 
-def study_table(analysis: RunAnalysis) -> Table:
+def study_table(analysis: Run) -> Table:
     """One row a batch size: its number, its spread and where it came from."""
     unit = analysis.experiment.unit
     rows = []
@@ -51,21 +50,21 @@ def study_table(analysis: RunAnalysis) -> Table:
     return table_of(rows)
 
 
-def point_table(analysis: RunAnalysis) -> Table:
+def point_table(analysis: Run) -> Table:
     """The best hyperparameters of each study that has any."""
     names = [name for name in analysis.studies.columns if name not in STEPS_TO_TARGET.names]
     rows = analysis.studies[analysis.studies["best_trial"].notna()].to_dict("records")
     return table_of([{"batch size": row["batch_size"], **{name: row[name] for name in names}} for row in rows])
 
 
-def outcome_table(analysis: RunAnalysis) -> Table:
+def outcome_table(analysis: Run) -> Table:
     """How the search trials of each study ended; outcomes that never occur are left out."""
     counts = {b: outcome_counts(analysis.trials, int(b)) for b in analysis.studies["batch_size"]}
     occurring = [o.value for o in Outcome if any(count[o.value] for count in counts.values())]
     return table_of([{"batch size": b, **{o: count[o] for o in occurring}} for b, count in counts.items()])
 
 
-def boundary_table(analysis: RunAnalysis) -> Table:
+def boundary_table(analysis: Run) -> Table:
     """Every edge that an optimum touched, in every round."""
     rows = [
         {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.dimensions import Box, Log, ReverseLog
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
@@ -65,7 +65,7 @@ def _own(address: str, box: Box, log: bool = False) -> Coordinate:
     return Coordinate(name, isinstance(box, Log), lambda at: at[name], (address,))
 
 
-def boxes(analysis: RunAnalysis, batch_size: int) -> list[SearchSpace]:
+def boxes(analysis: Run, batch_size: int) -> list[SearchSpace]:
     """The search space of a study as it was declared, and after each round that widened it."""
     space = analysis.experiment.space_at(batch_size)
     found = [space]

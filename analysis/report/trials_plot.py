@@ -9,13 +9,28 @@ from typing import Any, Final
 
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.report.axes import Axis, linear_axis, log_axis, tick_text
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, label, value_text
-from bcrit.analysis.report.palette import ACCENT, GREY, INK, ORANGE, PURPLE, VERMILLION, VIRIDIS
+from bcrit.analysis.report.figure import (
+    ACCENT,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    VIRIDIS,
+    Axis,
+    Figure,
+    Trace,
+    figure,
+    hover,
+    label,
+    linear_axis,
+    log_axis,
+    tick_text,
+)
 from bcrit.analysis.report.shown_trials import shown_trials
 from bcrit.analysis.report.trial_axes import Coordinate, boxes, columns, coordinates, outline
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.tables import TRIALS
 
@@ -52,7 +67,7 @@ class TrialPanels:
     sentence: str
 
 
-def trials_plot(analysis: RunAnalysis) -> TrialPanels:
+def trials_plot(analysis: Run) -> TrialPanels:
     """Draw the search trials of each study, its boxes and its best point, on common axes.
 
     Args:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.diffusion.in_study import WeightMovement
-from bcrit.analysis.report.axes import linear_axis, log_axis
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import value_text
-from bcrit.analysis.report.palette import viridis
-from bcrit.analysis.report.section import Plot, Rows, Section
-from bcrit.analysis.report.table import Table, table_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import Figure, Trace, figure, linear_axis, log_axis, viridis
+from bcrit.analysis.run import Run
+from bcrit.analysis.wording import value_text
 
 _POINTS = 60  # of one line; chosen, not studied
 
 
-def weight_distance_section(analysis: RunAnalysis) -> Section | None:
+def weight_distance_section(analysis: Run) -> Answer | None:
     """The section.
 
     Args:
@@ -35,7 +32,7 @@ def weight_distance_section(analysis: RunAnalysis) -> Section | None:
     parts: list[Plot | Rows] = [Plot("weight-distance", _plot(movement), caption)]
     if movement.movements:
         parts.append(Rows("Laws of the movement", _table(movement), folded=True))
-    return Section("movement", "Distance of the weights from their start", movement.sentences, tuple(parts))
+    return Answer("movement", "Distance of the weights from their start", movement.sentences, tuple(parts))
 
 
 def _plot(movement: WeightMovement) -> Figure:

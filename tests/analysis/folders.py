@@ -16,7 +16,7 @@ SECONDS = 0.01  # a step
 
 
 @dataclass(frozen=True)
-class Run:
+class Made:
     """One trial: its curve, and how it ended. Ended at the target of the experiment if its last evaluation reached."""
 
     batch_size: int
@@ -32,7 +32,7 @@ def experiment(batch_sizes: Sequence[int], target: str = "loss < 1", **more: Any
     return Experiment.model_validate({**given, "budget": {"steps": 1000}, "search": {"protocol": "sobol"}, **more})
 
 
-def write_run(path: Path, spec: Experiment, runs: Mapping[str, Run], parts: int = 1) -> RunFolder:
+def write_run(path: Path, spec: Experiment, runs: Mapping[str, Made], parts: int = 1) -> RunFolder:
     """The folder with these trials; the rows are dealt to the parts in turn, so that trials straddle and interleave."""
     folder = RunFolder.at(path)
     folder.write_experiment(spec)
@@ -52,12 +52,12 @@ def write_run(path: Path, spec: Experiment, runs: Mapping[str, Run], parts: int 
     return folder
 
 
-def measurement(name: str, run: Run, step: int, value: float, spec: Experiment) -> dict[str, Any]:
+def measurement(name: str, run: Made, step: int, value: float, spec: Experiment) -> dict[str, Any]:
     seen = {"trial_id": name, "step": step, "examples": step * run.batch_size, "train_seconds": SECONDS * step}
     return {**seen, spec.target.metric: value}
 
 
-def trial(name: str, number: int, run: Run, spec: Experiment) -> dict[str, Any]:
+def trial(name: str, number: int, run: Made, spec: Experiment) -> dict[str, Any]:
     crossing = spec.target.first_crossing(run.curve) if run.outcome in ("reached", "exhausted") else None
     steps = run.curve[-1][0]
     values = [value for step, value in run.curve if step > 0]

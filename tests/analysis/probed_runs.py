@@ -11,7 +11,7 @@ import numpy as np
 
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
-from tests.analysis.folders import Run, experiment, measurement, trial
+from tests.analysis.folders import Made, experiment, measurement, trial
 
 SIZES = (16, 64, 256, 1024)
 B_CRIT = 128.0
@@ -45,7 +45,7 @@ def probed_run(
                 {*range(1, 30), *(s for s in STEPS if 0 < s < end), *np.geomspace(30, end, 30).astype(int), end}
             )
             curve = [(int(step), max(10.0 - 9.01 * step / end, 0.99)) for step in grid]
-            run = Run(batch_size, [(0, 10.0), *curve], repeats=None if seed < 0 else best)
+            run = Made(batch_size, [(0, 10.0), *curve], repeats=None if seed < 0 else best)
             name = best if seed < 0 else f"b{batch_size}-confirm-{seed}"
             trials.append(trial(name, len(trials), run, spec))
             for step, loss in run.curve:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.budgets.resources import Resource
-from bcrit.analysis.curve_answers import targets_of_run
 from bcrit.analysis.measured import measured
+from bcrit.analysis.questions.targets import at
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import BUDGETS, TARGETS, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
 from bcrit.search_spaces.target import Target
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 from tests.analysis.targets.test_grid import SIZES, stopping
 
 
@@ -41,15 +41,15 @@ def test_a_search_that_goes_on_beyond_the_target_speaks_beyond_it_and_its_re_run
     tmp_path: Path,
 ) -> None:
     falling = [(step, 20 / step) for step in range(1, 101)]  # below 1 at step 21
-    runs = {f"b{b}-{n}": Run(b, falling) for b in SIZES for n in range(3)}
-    runs |= {f"b{b}-again-{n}": Run(b, falling[:21], repeats=f"b{b}-0") for b in SIZES for n in range(5)}
+    runs = {f"b{b}-{n}": Made(b, falling) for b in SIZES for n in range(3)}
+    runs |= {f"b{b}-again-{n}": Made(b, falling[:21], repeats=f"b{b}-0") for b in SIZES for n in range(5)}
     folder = write_run(tmp_path / "run", experiment(SIZES), runs)
     trials = folder.read(TRIALS).to_pandas()
     crossings, best = measured(folder, trials, folder.read_experiment().target)
     assert best.budgets[Resource.STEPS][-1] == 100
     strictest = crossings.targets[-1]
     assert strictest.threshold < 0.25
-    cells = targets_of_run(folder, [str(strictest)]).cells
+    cells = at(Run(folder), [str(strictest)]).cells
     assert set(cells["source"]) == {"search"} and set(cells["status"]) == {"valid"}
 
 
@@ -71,19 +71,19 @@ def test_the_measurements_are_read_once_beside_the_few_curves(
         return scan(self, table, columns, trial_ids)  # type: ignore[arg-type]
 
     monkeypatch.setattr(RunFolder, "scan", counted)
-    analyze(folder)
+    assert Run(folder).to_json()["budgets"] is not None
     assert [ids for ids in scans if ids is None] == [None]
     assert all(len(ids) <= len(SIZES) for ids in scans if isinstance(ids, set))
 
 
 def test_what_is_written_has_the_columns_that_are_declared(folder: RunFolder) -> None:
-    found = analyze(folder)
+    found = Run(folder)
     assert found.targets is not None and found.budgets is not None
     assert list(found.targets.cells.columns) == TARGET_CELLS.names
     assert list(found.budgets.cells.columns) == BUDGET_CELLS.names
-    from bcrit.analysis.analyze import write_analysis
+    from bcrit.analysis.finish import write_analysis
 
-    write_analysis(folder, found)
+    write_analysis(found)
     assert folder.has(TARGETS) and folder.has(BUDGETS)
     keys = found.targets.cells[list(TARGET_CELLS.key)]
     assert not keys.duplicated().any()
@@ -98,9 +98,9 @@ def test_what_is_written_has_the_columns_that_are_declared(folder: RunFolder) ->
     ],
 )
 def test_a_metric_without_numbers_is_refused_with_the_reason(tmp_path: Path, target: str, message: str) -> None:
-    runs = {f"b{b}": Run(b, [(1, math.nan), (2, math.inf)], "diverged") for b in (8, 16)}
+    runs = {f"b{b}": Made(b, [(1, math.nan), (2, math.inf)], "diverged") for b in (8, 16)}
     folder = write_run(tmp_path / "run", experiment([8, 16]), runs)
     with pytest.raises(InputError, match=message):
-        analyze(folder, Target.model_validate(target))
+        _ = Run(folder, Target.model_validate(target)).trials
     with pytest.raises(InputError, match=message):
-        targets_of_run(folder, [target])
+        at(Run(folder), [target])

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bcrit.analysis.run_folder import RunFolder
-from bcrit.cli import app
+from bcrit.cli import application
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.tuner import uploader
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 def run(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["repair", *arguments], catch_exceptions=False)
+    done = CliRunner().invoke(application(()), ["repair", *arguments], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
+from bcrit.analysis.finish import finish
 from bcrit.analysis.report import build_report
 from bcrit.analysis.run_folder import REPORT, RunFolder
-from bcrit.finish import finish
 from tests.analysis.report import runs
 from tests.browser.large_run import write_large_run
 
@@ -133,13 +133,13 @@ def _built(make: Callable[[], str]) -> Callable[[Path], Path]:
 
 
 def _whole(analysis: Any, **limits: Any) -> str:
-    return build_report(analysis, runs.recommended(analysis, **limits), runs.curves(analysis))
+    return build_report(analysis.but(recommendation=runs.recommended(analysis, **limits)), runs.curves(analysis))
 
 
 PAGES: dict[str, Callable[[Path], Path]] = {
     "every outcome": _built(lambda: _whole(runs.usual(), max_steps=50)),
     "hostile texts": _built(lambda: _whole(runs.hostile())),
-    "no fit": _built(lambda: build_report(runs.partly(()), None, runs.curves(runs.partly(())))),
+    "no fit": _built(lambda: build_report(runs.partly(()), runs.curves(runs.partly(())))),
     "many studies": _built(lambda: _whole(runs.usual(batch_sizes=tuple(2**k for k in range(14))))),
     "10 x 200 trials": _made(imported=False),
     "10 x 200 trials, imported": _made(imported=True),

@@ -11,8 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from bcrit.analysis.report import build, build_report
-from bcrit.analysis.report.section import Rows, Section
-from bcrit.analysis.report.table import Table
+from bcrit.analysis.report.answer import Answer, Rows, Table
 from tests.analysis.report import runs
 from tests.browser.pages import ALL_DRAWN, LOOK, PAGES, Opened, eventually, opened
 
@@ -143,8 +142,8 @@ def test_with_many_studies_a_list_chooses_the_one_that_is_shown(browser: Browser
 def test_the_closing_section_ends_the_page(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = Rows("Laws", Table(("law", "verdict"), (("linear", "rejected"),)))
     topics = (
-        Section("decision", "In short", ("Train at 64.",), ()),
-        Section("law", "How lr moves", ("It grows.",), (table,)),
+        Answer("decision", "In short", ("Train at 64.",), ()),
+        Answer("law", "How lr moves", ("It grows.",), (table,)),
     )
     monkeypatch.setattr(build, "sections", lambda *_, **__: topics)
     path = tmp_path / "report.html"

@@ -11,7 +11,7 @@ import torch
 from bcrit.analysis.adaptive.frontier import Frontier
 from bcrit.analysis.adaptive.measure import fixed_frontier, measure
 from bcrit.analysis.adaptive.predicted import first_noise, noise_factor
-from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
+from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.adaptive.bench import Bench, Watch, prepare
@@ -81,7 +81,7 @@ def adaptive(folder: RunFolder, options: Options, watch: Watch = lambda line: No
     """
     bench = prepare(folder, options.ramps, options.seeds, watch)
     experiment, found = bench.experiment, bench.found
-    fixed = [Answer(f"B = {b:,}", "fixed", b, None, 0, 0, None, None) for b in found.batch_sizes]
+    fixed = [ScheduleResult(f"B = {b:,}", "fixed", b, None, 0, 0, None, None) for b in found.batch_sizes]
     runs: list[Trained] = []
     for one, steps in zip(fixed, found.steps, strict=True):
         runs += bench.runs(one.schedule, Fixed(one.batch_size or 1), _farther(steps))
@@ -90,14 +90,14 @@ def adaptive(folder: RunFolder, options: Options, watch: Watch = lambda line: No
         raise InputError(str(folder), [_NO_FRONTIER])
     b_crit = curve.hyperbola.b_crit
     factor, first = _calibrated(runs, found, b_crit, str(folder))
-    others: list[Answer] = []
+    others: list[ScheduleResult] = []
     for r in options.exchange_rates or _rates(b_crit, found):
         name, schedule = _name(r), _by_noise(r, found, bench, factor, first)
-        others.append(Answer(name, "noise", None, r, 0, 0, None, None))
+        others.append(ScheduleResult(name, "noise", None, r, 0, 0, None, None))
         runs += bench.runs(name, schedule, _farther(_steps_at(math.sqrt(r * b_crit), found, curve)))
     for ramp in options.ramps:
         name = _name(ramp)
-        others.append(Answer(name, "ramp", None, None, 0, 0, None, None))
+        others.append(ScheduleResult(name, "ramp", None, None, 0, 0, None, None))
         runs += bench.runs(name, ramp, _farther(max(found.steps)))
     measured = measure([*fixed, *others], runs, factor)
     assert measured is not None  # its frontier is `curve`
@@ -176,7 +176,7 @@ def _farther(steps: float) -> int:
     return math.ceil(_FARTHER * steps) + 10
 
 
-def _clipped(one: Answer, runs: Sequence[Trained], low: int, high: int) -> float | None:
+def _clipped(one: ScheduleResult, runs: Sequence[Trained], low: int, high: int) -> float | None:
     """The share of the evaluations at which a batch size that follows the noise stood at an end of its range."""
     sizes = [b for run in runs if run.schedule == one.schedule for b in run.batch_sizes if b is not None]
     if one.kind != "noise" or not sizes:

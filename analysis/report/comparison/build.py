@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from bcrit.analysis.comparison.compare import Comparison
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.comparison import tables
 from bcrit.analysis.report.comparison.curves_plot import MOST_BANDS, collapse_plot, curves_plot
 from bcrit.analysis.report.comparison.numbers_plot import numbers_plot
 from bcrit.analysis.report.figure import Figure
-from bcrit.analysis.report.section import Plot, Rows, Section
 from bcrit.analysis.report.template import render
 
 GENERATOR: Final = "bcrit compare"
@@ -46,10 +46,10 @@ def build_comparison(comparison: Comparison) -> str:
     )
 
 
-def sections(comparison: Comparison) -> tuple[Section, ...]:
+def sections(comparison: Comparison) -> tuple[Answer, ...]:
     """The parts of the page below the answer, in their order."""
     return (
-        Section("runs", "The runs", (), (Rows("Numbers, with their intervals", tables.run_table(comparison.runs)),)),
+        Answer("runs", "The runs", (), (Rows("Numbers, with their intervals", tables.run_table(comparison.runs)),)),
         _curves(comparison),
         _ratios(comparison),
         *_steps(comparison),
@@ -61,7 +61,7 @@ def _units(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(run.unit for run in comparison.runs))
 
 
-def _curves(comparison: Comparison) -> Section:
+def _curves(comparison: Comparison) -> Answer:
     """Figures of all runs; runs whose batch sizes count different things cannot share an axis."""
     parts: list[Plot] = []
     units = _units(comparison)
@@ -89,10 +89,10 @@ def _curves(comparison: Comparison) -> Section:
             "the hyperbola holds, all points lie on the line, whatever the run."
         )
         parts.insert(1, Plot("collapse", collapse, words))
-    return Section("curves", "Steps against batch size", (), tuple(parts))
+    return Answer("curves", "Steps against batch size", (), tuple(parts))
 
 
-def _ratios(comparison: Comparison) -> Section:
+def _ratios(comparison: Comparison) -> Answer:
     first = comparison.runs[0].label
     against = [ratio for ratio in comparison.ratios if ratio.baseline == first]
     others = [ratio for ratio in comparison.ratios if ratio.baseline != first]
@@ -104,10 +104,10 @@ def _ratios(comparison: Comparison) -> Section:
         f"Each number of a run divided by that of another. 'Differs' is what remains after Holm's correction over "
         f"{tested} ratios; the intervals are those of one ratio alone."
     )
-    return Section("ratios", "Which differences are real", (sentence,), tuple(parts))
+    return Answer("ratios", "Which differences are real", (sentence,), tuple(parts))
 
 
-def _steps(comparison: Comparison) -> list[Section]:
+def _steps(comparison: Comparison) -> list[Answer]:
     if not comparison.advantages:
         return []
     rows = tables.batch_size_table(comparison.at_batch_sizes)
@@ -120,15 +120,15 @@ def _steps(comparison: Comparison) -> list[Section]:
         "The curves tell two runs apart sooner than single batch sizes do, because every study speaks for the whole "
         "curve; the measured steps trust no curve."
     )
-    return [Section("steps", "Which run needs fewer steps, and where", (sentence,), tuple(parts))]
+    return [Answer("steps", "Which run needs fewer steps, and where", (sentence,), tuple(parts))]
 
 
-def _points(comparison: Comparison) -> list[Section]:
+def _points(comparison: Comparison) -> list[Answer]:
     points = tables.point_table(comparison.runs)
     if not points.rows:
         return []
     rows = Rows("By run and batch size", points, len(points.rows) > _LONG)
-    return [Section("points", "Best hyperparameters", (), (rows,))]
+    return [Answer("points", "Best hyperparameters", (), (rows,))]
 
 
 __all__ = ["GENERATOR", "build_comparison", "sections"]

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.comparison.source import Run
-from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.report.comparison.marks import Mark, mark
-from bcrit.analysis.report.figure import Figure, Trace, figure, vertical
-from bcrit.analysis.report.labels import hover, interval_text, label, value_text
-from bcrit.analysis.report.palette import GREY
+from bcrit.analysis.report.figure import GREY, Figure, Trace, figure, hover, label, log_axis, vertical
+from bcrit.analysis.wording import interval_text, value_text
 
 MOST_BANDS = 6
 """Bands of more runs than this would hide each other and are left out; chosen, not studied."""
@@ -21,7 +19,7 @@ MOST_BANDS = 6
 _GRID = 120  # points of a drawn curve
 
 
-def curves_plot(runs: Sequence[Run], unit: str) -> Figure | None:
+def curves_plot(runs: Sequence[Side], unit: str) -> Figure | None:
     """Draw every run's studies and curve with its band, log-log; curves go as far as the run measured.
 
     Args:
@@ -47,7 +45,7 @@ def curves_plot(runs: Sequence[Run], unit: str) -> Figure | None:
     return figure(data, x, log_axis("steps to target", seen), height=540)
 
 
-def collapse_plot(runs: Sequence[Run]) -> Figure | None:
+def collapse_plot(runs: Sequence[Side]) -> Figure | None:
     """Draw S / s_min against B / b_crit: all points lie on 1 + b_crit / B where the hyperbola holds.
 
     Args:
@@ -83,7 +81,7 @@ def collapse_plot(runs: Sequence[Run]) -> Figure | None:
     return figure(data, *axes, shapes=shapes)
 
 
-def _points(run: Run, look: Mark) -> list[Trace]:
+def _points(run: Side, look: Mark) -> list[Trace]:
     """Measured studies, then those that did not reach as open triangles at how far they were trained."""
     reached, found = run.reached, []
     if len(reached):
@@ -107,7 +105,7 @@ def _points(run: Run, look: Mark) -> list[Trace]:
     return found
 
 
-def _scatter(run: Run, rows: Any, column: str) -> Trace:
+def _scatter(run: Side, rows: Any, column: str) -> Trace:
     texts = []
     for row in rows.to_dict("records"):
         steps = f"more than {value_text(row['max_steps'])}"
@@ -118,7 +116,7 @@ def _scatter(run: Run, rows: Any, column: str) -> Trace:
     return {**group, "x": [float(size) for size in rows["batch_size"]], "y": list(rows[column])}
 
 
-def _curve(run: Run, look: Mark) -> list[Trace]:
+def _curve(run: Side, look: Mark) -> list[Trace]:
     if run.fit is None or run.range is None:
         return []
     grid = np.geomspace(*run.range, _GRID)
@@ -131,7 +129,7 @@ def _curve(run: Run, look: Mark) -> list[Trace]:
     return [{**trace, "x": list(grid), "y": list(steps)}]
 
 
-def _band(run: Run, look: Mark) -> list[Trace]:
+def _band(run: Side, look: Mark) -> list[Trace]:
     if run.fit is None or run.range is None:
         return []
     band = run.fit.predict(np.geomspace(*run.range, _GRID))

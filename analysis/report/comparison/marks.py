@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bcrit.analysis.report.palette import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
+from bcrit.analysis.report.figure import ACCENT, GREEN, GREY, INK, ORANGE, PURPLE, VERMILLION
 
 # Okabe and Ito's colours that show on white (their yellow does not), then grey.
 _COLORS: Final = (ACCENT, VERMILLION, GREEN, ORANGE, PURPLE, INK, "#56b4e9", GREY)

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bcrit.analysis.comparison.source import NUMBERS, Estimate, Run
-from bcrit.analysis.report.axes import log_axis
+from bcrit.analysis.comparison.source import NUMBERS, Estimate, Side
 from bcrit.analysis.report.comparison.marks import mark
-from bcrit.analysis.report.figure import Figure, Trace, figure
-from bcrit.analysis.report.labels import hover, interval_text, label
-from bcrit.analysis.report.palette import GREY, PALE
+from bcrit.analysis.report.figure import GREY, PALE, Figure, Trace, figure, hover, label, log_axis
+from bcrit.analysis.wording import interval_text
 
 _OPEN = 3.0  # an open end is drawn as an arrow this factor beyond what is known; its length means nothing
 _ROW, _FRAME = 30, 70  # pixels of a run, and of an axis with its title
 
 
-def numbers_plot(runs: Sequence[Run], unit: str) -> Figure | None:
+def numbers_plot(runs: Sequence[Side], unit: str) -> Figure | None:
     """Draw s_min, e_min and b_crit of every run, one below the other; hollow where not identified, an arrow where open.
 
     Args:

@@ -9,18 +9,17 @@ from bcrit.analysis.comparison.advantage import Advantage, Stretch
 from bcrit.analysis.comparison.at_batch_sizes import AtBatchSize
 from bcrit.analysis.comparison.compare import Comparison
 from bcrit.analysis.comparison.ratios import Ratio
-from bcrit.analysis.comparison.source import NUMBERS, Estimate, Run
-from bcrit.analysis.report.labels import interval_text, value_text
-from bcrit.analysis.report.table import Table, table_of
-from bcrit.analysis.wording import duration
+from bcrit.analysis.comparison.source import NUMBERS, Estimate, Side
+from bcrit.analysis.report.answer import Table, table_of
+from bcrit.analysis.wording import duration, interval_text, value_text
 
 
-def run_table(runs: Sequence[Run]) -> Table:
+def run_table(runs: Sequence[Side]) -> Table:
     """One row a run: its numbers, and what they were measured from."""
     return table_of([run_row(run) for run in runs])
 
 
-def run_row(run: Run) -> dict[str, str]:
+def run_row(run: Side) -> dict[str, str]:
     """The cells of one run."""
     effort, ends = run.effort, run.range
     return {
@@ -110,7 +109,7 @@ def fastest_table(comparison: Comparison) -> Table:
     )
 
 
-def point_table(runs: Sequence[Run]) -> Table:
+def point_table(runs: Sequence[Side]) -> Table:
     """The best hyperparameters of every run at every batch size."""
     points = [
         (run, size, point) for run in runs if run.analysis for size, point in run.analysis.hyperparameters.items()

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from bcrit.analysis.adaptive.measure import Measured, measure
-from bcrit.analysis.adaptive.result import Adaptive, Answer, Trained
+from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
 
 S_MIN, E_MIN, GAMMA = 40.0, 40.0 * 64.0, 24 / 25
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 SCHEDULES = (
-    *(Answer(f"B = {b:,}", "fixed", b, None, 0, 0, None, None) for b in SIZES),
-    *(Answer(f"r = {r:g}", "noise", None, r, 0, 0, None, None) for r in (16.0, 64.0, 256.0)),
-    Answer("ramp 0:8", "ramp", None, None, 0, 0, None, None),
+    *(ScheduleResult(f"B = {b:,}", "fixed", b, None, 0, 0, None, None) for b in SIZES),
+    *(ScheduleResult(f"r = {r:g}", "noise", None, r, 0, 0, None, None) for r in (16.0, 64.0, 256.0)),
+    ScheduleResult("ramp 0:8", "ramp", None, None, 0, 0, None, None),
 )
 
 
@@ -25,7 +25,7 @@ def noise(s: float) -> float:
     return 64.0 * 1.5 * math.sqrt(s / S_MIN)
 
 
-def run(one: Answer, number: int, log_error: float = 0.0) -> Trained:
+def run(one: ScheduleResult, number: int, log_error: float = 0.0) -> Trained:
     """A run that follows the theory, its steps and examples times the same error."""
     grid = np.geomspace(1e-4, 1.0, 60) * S_MIN
     scales = [noise(float(s)) for s in grid]

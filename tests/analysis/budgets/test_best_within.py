@@ -15,7 +15,7 @@ from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.one_pass import Chunk, read_measurements
 from bcrit.search_spaces.target import Direction
-from tests.analysis.folders import SECONDS, Run, experiment, write_run
+from tests.analysis.folders import SECONDS, Made, experiment, write_run
 
 BUDGETS = {Resource.STEPS: (3.0, 5.0, 9.0), Resource.EXAMPLES: (20.0, 40.0), Resource.HOURS: (4 * SECONDS / 3600, 1.0)}
 BATCH = np.array([4.0, 8.0, 16.0])
@@ -46,7 +46,7 @@ def test_the_curve_looked_at_is_the_naive_twin(curves: list[list[float]], direct
 
 
 def test_a_budget_is_inside_its_limit_and_trials_may_straddle_parts(tmp_path: Path) -> None:
-    runs = {"a": Run(8, [(0, 0.1), (3, 2.0), (5, 1.0)]), "b": Run(8, [(2, 3.0), (4, 4.0), (10, 0.5)])}
+    runs = {"a": Made(8, [(0, 0.1), (3, 2.0), (5, 1.0)]), "b": Made(8, [(2, 3.0), (4, 4.0), (10, 0.5)])}
     folder = write_run(tmp_path / "run", experiment([8]), runs, parts=4)
     found = BestWithin.of(BUDGETS, Direction.MINIMIZE, np.array([8.0, 8.0]))
     read_measurements(folder, ["a", "b"], "loss", [found], timed=True)

@@ -10,25 +10,26 @@ import pytest
 
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
-from bcrit.analysis.curve_answers import budgets_of_run
 from bcrit.analysis.measured import measured
+from bcrit.analysis.questions.budgets import within
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Target
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 from tests.analysis.targets.test_grid import cut
 
 
 def tables(
-    path: Path, runs: dict[str, Run], steps: list[float], target: str = "loss < 0.0001", **more: object
+    path: Path, runs: dict[str, Made], steps: list[float], target: str = "loss < 0.0001", **more: object
 ) -> BudgetTables:
     sizes = sorted({run.batch_size for run in runs.values()})
     folder = write_run(path / "run", experiment(sizes, target, **more), runs, parts=2)
-    return budgets_of_run(folder, {Resource.STEPS: steps})
+    return within(Run(folder), {Resource.STEPS: tuple(steps)})
 
 
-def falling(batch_size: int, scale: float, until: int = 100) -> Run:
+def falling(batch_size: int, scale: float, until: int = 100) -> Made:
     """Loss scale / step: more examples a step are better at equal steps, worse at equal examples."""
-    return Run(batch_size, [(s, scale / s / batch_size**0.5) for s in range(1, until + 1)])
+    return Made(batch_size, [(s, scale / s / batch_size**0.5) for s in range(1, until + 1)])
 
 
 def cell(found: BudgetTables, batch_size: int, budget: float) -> dict[str, object]:
@@ -39,7 +40,7 @@ def cell(found: BudgetTables, batch_size: int, budget: float) -> dict[str, objec
 def test_full_curves_give_full_tables_and_the_textbook_winners(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16, 64) for n in range(4)}
     folder = write_run(tmp_path / "run", experiment([4, 16, 64], "loss < 0.0001"), runs)
-    found = budgets_of_run(folder, {Resource.STEPS: [100.0], Resource.EXAMPLES: [400.0]})
+    found = within(Run(folder), {Resource.STEPS: (100.0,), Resource.EXAMPLES: (400.0,)})
     assert set(found.cells["status"]) == {"covered"}
     steps, examples = found.verdicts
     assert (steps.winner, examples.winner) == (64, 4)  # fixed steps favour large batches, fixed examples small ones
@@ -60,7 +61,7 @@ def test_a_budget_is_shown_only_where_trials_could_use_it(tmp_path: Path) -> Non
 
 def test_beyond_the_target_nothing_is_invented(tmp_path: Path) -> None:
     spec = experiment([4, 16, 64], "loss < 0.01")
-    runs = {f"b{b}-{n}": Run(b, cut(list(falling(b, 1 + 0.1 * n).curve), spec)) for b in (4, 16, 64) for n in range(3)}
+    runs = {f"b{b}-{n}": Made(b, cut(list(falling(b, 1 + 0.1 * n).curve), spec)) for b in (4, 16, 64) for n in range(3)}
     found = tables(tmp_path, runs, [10, 20, 40], "loss < 0.01")
     status = {budget: [cell(found, b, budget)["status"] for b in (4, 16, 64)] for budget in (10, 20, 40)}
     assert status == {
@@ -77,7 +78,7 @@ def test_beyond_the_target_nothing_is_invented(tmp_path: Path) -> None:
 def test_pruned_trials_mark_the_cell_and_do_not_block_the_verdict(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 64) for n in range(4)}
     pruned = falling(64, 3, until=10)
-    runs["b64-pruned"] = Run(64, pruned.curve, "pruned")
+    runs["b64-pruned"] = Made(64, pruned.curve, "pruned")
     found = tables(tmp_path, runs, [100])
     assert (cell(found, 64, 100)["status"], cell(found, 64, 100)["n_cut"]) == ("cut", 1)
     assert found.verdicts[0].winner == 64
@@ -85,7 +86,7 @@ def test_pruned_trials_mark_the_cell_and_do_not_block_the_verdict(tmp_path: Path
 
 def test_a_trial_that_diverged_later_counts_before_and_an_imported_one_does_not(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 2 + 0.1 * n) for b in (4, 16) for n in range(3)}
-    runs["b4-wild"] = Run(4, [*falling(4, 0.1, until=50).curve, (51, 99.0)], "diverged")
+    runs["b4-wild"] = Made(4, [*falling(4, 0.1, until=50).curve, (51, 99.0)], "diverged")
     found = tables(tmp_path / "own", runs, [50, 100])
     assert (cell(found, 4, 50)["best_trial"], cell(found, 4, 100)["best_trial"]) == ("b4-wild", "b4-0")
     imported = tables(tmp_path / "imported", runs, [50], imported={"format": "x", "source": "y"})
@@ -93,13 +94,13 @@ def test_a_trial_that_diverged_later_counts_before_and_an_imported_one_does_not(
 
 
 def test_a_study_without_search_shows_its_seeds(tmp_path: Path) -> None:
-    runs = {f"b{b}-{n}": Run(b, falling(b, 1 + 0.1 * n).curve, repeats="p") for b in (4, 16) for n in range(3)}
+    runs = {f"b{b}-{n}": Made(b, falling(b, 1 + 0.1 * n).curve, repeats="p") for b in (4, 16) for n in range(3)}
     assert tables(tmp_path, runs, [50]).verdicts[0].winner == 16
 
 
 def test_a_metric_to_be_maximised_is_best_where_it_is_largest(tmp_path: Path) -> None:
     runs = {
-        f"b{b}-{n}": Run(b, [(s, 1 - v) for s, v in falling(b, 1 + 0.1 * n).curve]) for b in (4, 64) for n in range(3)
+        f"b{b}-{n}": Made(b, [(s, 1 - v) for s, v in falling(b, 1 + 0.1 * n).curve]) for b in (4, 64) for n in range(3)
     }
     found = tables(tmp_path, runs, [50], "accuracy > 0.9999")
     assert found.verdicts[0].winner == 64 and cell(found, 64, 50)["value"] == pytest.approx(1 - 1 / 50 / 8)
@@ -108,7 +109,8 @@ def test_a_metric_to_be_maximised_is_best_where_it_is_largest(tmp_path: Path) ->
 def test_the_tables_are_one_json_object_and_sentences(tmp_path: Path) -> None:
     runs = {f"b{b}-{n}": falling(b, 1 + 0.1 * n) for b in (4, 16) for n in range(3)}
     folder = write_run(tmp_path / "run", experiment([4, 16], "loss < 0.0001"), runs)
-    found = budgets_of_run(folder, {})
+    found = Run(folder).budgets
+    assert found is not None
     answer = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [bool(answer[resource]) for resource in ("steps", "examples", "hours")] == [True] * 3
     assert {c["batch_size"] for c in answer["steps"][0]["cells"]} == {4, 16}
@@ -124,7 +126,7 @@ def test_amounts_are_read_by_people() -> None:
 
 def test_of_another_metric_the_studies_that_reached_are_those_that_did(tmp_path: Path) -> None:
     spec = experiment([16, 64], "loss < 0.01")
-    runs = {f"b64-{n}": Run(64, cut(list(falling(64, 1 + 0.1 * n).curve), spec)) for n in range(3)}
+    runs = {f"b64-{n}": Made(64, cut(list(falling(64, 1 + 0.1 * n).curve), spec)) for n in range(3)}
     runs |= {f"b16-{n}": falling(16, 9 + n) for n in range(3)}
     folder = write_run(tmp_path / "run", spec, runs)
     rows = folder.read(MEASUREMENTS).to_pylist()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.comparison import StepsTable
-from bcrit.analysis.comparison.source import Run, run_of
+from bcrit.analysis.comparison.source import Side, run_of
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS
@@ -40,7 +40,7 @@ def fit(s_min: float, b_crit: float, noise: float = 0.0, seed: int = 0, **more: 
     return fit_hyperbola(steps_table(s_min, b_crit, noise, seed, **more))
 
 
-def labelled(name: str, source: StepsTable | RunAnalysis) -> Run:
+def labelled(name: str, source: StepsTable | Run) -> Side:
     return replace(run_of(source), label=name)
 
 
@@ -68,7 +68,7 @@ def run(
     trials: int = 2,
     text: str | None = None,
     **more: Any,
-) -> RunAnalysis:
+) -> Run:
     """A run on a hyperbola: `trials` search trials a study, the first of them the best, and three re-runs of it."""
     experiment = spec(name, optimizer, **more)
     random = np.random.default_rng(seed)
@@ -84,4 +84,4 @@ def run(
             steps = round(best * float(np.exp(0.02 * random.standard_normal())))
             rows.append(runs.trial(experiment, size, number, Outcome.REACHED, steps, **again))
     found = runs.analysis_of(experiment, [row | ({"message": text} if text else {}) for row in rows])
-    return replace(found, location=f"runs/{name}-{optimizer}-{seed}")
+    return found.but(location=f"runs/{name}-{optimizer}-{seed}")

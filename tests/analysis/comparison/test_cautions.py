@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bcrit.analysis.comparison.cautions import cautions
-from bcrit.analysis.comparison.source import Run
+from bcrit.analysis.comparison.source import Side
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled
 
@@ -54,14 +54,14 @@ def test_labels_and_values_with_commas_can_be_told_apart() -> None:
 
 
 def test_a_run_that_reached_nothing_is_not_called_confirmed() -> None:
-    def told(*runs: Run) -> str:
+    def told(*runs: Side) -> str:
         (found,) = [caution for caution in cautions(runs) if "the search's best trial" in caution]
         return found
 
     searched = labelled("b", made_up.run("b", **PLAIN, seed=1, confirm=False))
     assert A.analysis is not None
     studies = A.analysis.studies.assign(steps=float("nan"))
-    nothing = replace(A, label="nothing", analysis=replace(A.analysis, studies=studies))
+    nothing = replace(A, label="nothing", analysis=A.analysis.but(studies=studies))
     assert told(searched, nothing).endswith("by the luck of the search.")
     assert told(searched, A, nothing).endswith("by the luck of the search; those of a are medians over fresh seeds.")
 
@@ -89,8 +89,8 @@ def test_targets_compared_on_request_are_told() -> None:
 
 def test_hours_of_two_machines_are_told() -> None:
     assert A.analysis is not None
-    here = replace(A, analysis=replace(A.analysis, environment=ENVIRONMENT))
-    there = replace(A, label="b", analysis=replace(A.analysis, environment=[{"host": "there", "devices": []}]))
+    here = replace(A, analysis=A.analysis.but(environment=ENVIRONMENT))
+    there = replace(A, label="b", analysis=A.analysis.but(environment=[{"host": "there", "devices": []}]))
     assert cautions([here, replace(here, label="b")]) == ()
     assert "made on different machines" in cautions([here, there])[0]
 
@@ -109,7 +109,7 @@ def test_points_on_an_edge_are_told() -> None:
     }
     boundary = A.analysis.boundary.iloc[:0].copy()
     boundary.loc[0] = {**edge, "optimum": 9.9, "widened_to": float("nan")}
-    touched = replace(A, analysis=replace(A.analysis, boundary=boundary, trials=trials))
+    touched = replace(A, analysis=A.analysis.but(boundary=boundary, trials=trials))
     assert "edge of their box, so fewer steps may be possible there: a: at batch size 8." in cautions([touched])[0]
 
 
@@ -117,5 +117,5 @@ def test_runs_whose_updates_take_different_numbers_of_gradients_are_told_apart()
     other = labelled("b", made_up.run("b", **PLAIN, seed=1))
     assert other.analysis is not None
     twice = other.analysis.trials.assign(gradients_per_example=2)
-    (told,) = cautions([A, replace(other, analysis=replace(other.analysis, trials=twice))])
+    (told,) = cautions([A, replace(other, analysis=other.analysis.but(trials=twice))])
     assert "different numbers of gradients of each example in an update (a: 1; b: 2)" in told

@@ -13,7 +13,7 @@ from scipy import stats
 from bcrit.analysis.comparison.finals import finals
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 
 BEYOND = {"points": 1, "beyond_target": True}
 
@@ -22,13 +22,13 @@ def made(path: Path, ends: Mapping[int, Sequence[float]], beyond: bool = True, l
     """Re-runs that reach at step 10 and end at step 40 with these values; those in `lost` break off at step 20."""
     runs = {}
     for batch_size, values in ends.items():
-        runs[f"s{batch_size}"] = Run(batch_size, [(0, 5.0), (10, 0.5)], "reached", max_steps=40)
+        runs[f"s{batch_size}"] = Made(batch_size, [(0, 5.0), (10, 0.5)], "reached", max_steps=40)
         for i, value in enumerate(values):
             curve = [(0, 5.0), (10, 0.5), (40, value)]
-            runs[f"c{batch_size}-{i}"] = Run(batch_size, curve, "reached", f"s{batch_size}", max_steps=40)
+            runs[f"c{batch_size}-{i}"] = Made(batch_size, curve, "reached", f"s{batch_size}", max_steps=40)
         for i, value in enumerate(lost):
             curve = [(0, 5.0), (10, 0.5), (20, value)]
-            runs[f"d{batch_size}-{i}"] = Run(batch_size, curve, "reached", f"s{batch_size}", max_steps=40)
+            runs[f"d{batch_size}-{i}"] = Made(batch_size, curve, "reached", f"s{batch_size}", max_steps=40)
     confirm = {**BEYOND, "beyond_target": beyond}
     return write_run(path, experiment(list(ends), confirm=confirm), runs)
 

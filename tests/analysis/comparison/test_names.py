@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.comparison import StepsTable
 from bcrit.analysis.comparison.names import named
 from bcrit.analysis.comparison.source import run_of
+from bcrit.analysis.run import Run
 from tests.analysis.comparison import made_up
 
 RUNS = {
@@ -23,7 +23,7 @@ RUNS = {
 TABLE = made_up.table("some/steps", 100, 64)
 
 
-def labels(*sources: RunAnalysis | StepsTable) -> list[str]:
+def labels(*sources: Run | StepsTable) -> list[str]:
     return [run.label for run in named([run_of(source) for source in sources])]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bcrit.analysis.comparison.b_crit_ratio import p_value, squared
 from bcrit.analysis.comparison.ratios import Ratio, Verdict, obstacle, ratios
-from bcrit.analysis.comparison.source import NUMBERS, Run
+from bcrit.analysis.comparison.source import NUMBERS, Side
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.fit.p_norm import PNorm
 from tests.analysis.comparison import made_up
@@ -127,7 +127,7 @@ LOW = labelled("low", made_up.run(target="loss < 0.5"))
     ],
     ids=["two", "unit", "range"],
 )
-def test_what_cannot_be_compared_says_why(other: Run, reason: str) -> None:
+def test_what_cannot_be_compared_says_why(other: Side, reason: str) -> None:
     found = ratios([other, SGD] if other is TOKENS else [SGD, other])
     assert verdicts(found) == ["not comparable"] * 3
     assert all(reason in ratio.reason for ratio in found)

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.diffusion.in_study import weight_movement
+from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import SIZES, probed_run
 
 
 def test_a_movement_with_log_t_is_found_at_every_batch_size(tmp_path: Path) -> None:
-    movement = analyze(probed_run(tmp_path / "run", ["weight_distance"])).weight_distance
+    movement = Run(probed_run(tmp_path / "run", ["weight_distance"])).weight_distance
     assert movement is not None
     assert [(found.batch_size, found.law) for found in movement.movements] == [(size, "log") for size in SIZES]
     assert movement.movements[0].log.slope == pytest.approx(3.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bcrit.analysis.analyze import RunAnalysis, analyze
 from bcrit.analysis.exchange.logged import Reading
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.target import Target
 
@@ -28,6 +28,6 @@ def curve(batch_size: int, slower: int = 1) -> list[tuple[int, float]]:
     return [(step * k, 1 - k / 5) for k in range(1, 6)]
 
 
-def written(run: ImportedRun, place: Path) -> tuple[Census, RunAnalysis]:
+def written(run: ImportedRun, place: Path) -> tuple[Census, Run]:
     census = write_run(run, RunFolder.at(place))
-    return census, analyze(RunFolder.at(place))
+    return census, Run(RunFolder.at(place))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.batch_science import import_batch_science
 from bcrit.analysis.exchange.exports import COLUMNS, export_batch_science, export_tables, import_tables
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import write_run
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.probed_runs import probed_run
@@ -30,7 +30,7 @@ def test_the_summary_of_a_run_that_comes_back_is_the_same(kind: str, tmp_path: P
     folder = probed_run(tmp_path / "run")
     back = RunFolder.at(tmp_path / "back")
     write_run(there_and_back(kind, folder, tmp_path / "out"), back)
-    before, after = analyze(folder).to_json(), analyze(back).to_json()
+    before, after = Run(folder).to_json(), Run(back).to_json()
     assert before["noise_scale"] is not None
     assert [after[name] for name in ("noise_scale", "weight_distance", "fit")] == [
         before[name] for name in ("noise_scale", "weight_distance", "fit")
@@ -52,7 +52,7 @@ def test_a_run_without_probes_exports_no_columns_for_them(tmp_path: Path) -> Non
 
 def test_parts_are_joined_where_some_lack_the_columns(tmp_path: Path) -> None:
     folder = probed_run(tmp_path / "run")
-    before = analyze(folder).to_json()["noise_scale"]
+    before = Run(folder).to_json()["noise_scale"]
     folder.compact(MEASUREMENTS)
     assert len(folder.parts(MEASUREMENTS)) == 1
-    assert before is not None and analyze(folder).to_json()["noise_scale"] == before
+    assert before is not None and Run(folder).to_json()["noise_scale"] == before

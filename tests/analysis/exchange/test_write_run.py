@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.run import ImportedRun, Notes, trial_row, uniform
 from bcrit.analysis.exchange.write import write_run, write_runs
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
@@ -65,7 +65,7 @@ def test_a_row_is_completed_from_its_curve(tmp_path: Path) -> None:
     assert [told["d"][n] for n in names] == ["reached", 7, 28, 20, 7, None, None]
     assert [told["e"][n] for n in names] == ["reached", 5, 20, 5, 5, 0, 0.5]
     assert (census.trials, census.measurements, census.reached_by_study) == (5, 5, {4: 3})
-    assert analyze(folder).studies.iloc[0]["best_trial"] == "a"
+    assert Run(folder).studies.iloc[0]["best_trial"] == "a"
 
 
 def test_an_import_is_a_session_that_names_no_device(tmp_path: Path) -> None:

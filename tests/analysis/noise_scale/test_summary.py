@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis, analyze
 from bcrit.analysis.measured import measured, refuse_unmeasured
 from bcrit.analysis.noise_scale.pooled import PooledScale
 from bcrit.analysis.noise_scale.sentences import noise_sentences
 from bcrit.analysis.noise_scale.summary import noise_scales
 from bcrit.analysis.probed import probed
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target
@@ -23,11 +23,11 @@ MEASURED = ["tr_sigma", "g_sq", "tr_h_sigma", "g_h_g"]
 
 
 @pytest.fixture(scope="module")
-def analysis(tmp_path_factory: pytest.TempPathFactory) -> RunAnalysis:
-    return analyze(probed_run(tmp_path_factory.mktemp("run") / "run"))
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(probed_run(tmp_path_factory.mktemp("run") / "run"))
 
 
-def test_scales_at_the_target_are_what_was_put_in(analysis: RunAnalysis) -> None:
+def test_scales_at_the_target_are_what_was_put_in(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None and scales.at_target is not None
     at = scales.at_target
@@ -37,14 +37,14 @@ def test_scales_at_the_target_are_what_was_put_in(analysis: RunAnalysis) -> None
     assert at.noise.value == pytest.approx(0.5 * (at.simple.value or 0.0), rel=1e-9)
 
 
-def test_they_stand_beside_b_crit(analysis: RunAnalysis) -> None:
+def test_they_stand_beside_b_crit(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None and scales.simple_over_b_crit is not None
     ratio, low, high = scales.simple_over_b_crit
     assert low < 100 / B_CRIT < high and low < ratio < high
 
 
-def test_the_temperature_is_that_of_the_pooled_averages(analysis: RunAnalysis) -> None:
+def test_the_temperature_is_that_of_the_pooled_averages(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None
     for point in scales.studies:
@@ -53,7 +53,7 @@ def test_the_temperature_is_that_of_the_pooled_averages(analysis: RunAnalysis) -
     assert scales.at_target is not None and scales.at_target.temperature is None
 
 
-def test_runs_of_one_seed_are_one_measurement_before_the_first_update(analysis: RunAnalysis, tmp_path: Path) -> None:
+def test_runs_of_one_seed_are_one_measurement_before_the_first_update(analysis: Run, tmp_path: Path) -> None:
     folder = probed_run(tmp_path / "run")
     rows = probed(folder, analysis.trials, analysis.studies, analysis.experiment)
     assert rows is not None
@@ -67,7 +67,7 @@ def test_runs_of_one_seed_are_one_measurement_before_the_first_update(analysis: 
     assert every.simple == alone.simple and every.simple.n_runs == SEEDS
 
 
-def test_scales_grow_along_training_with_the_loss_and_the_step(analysis: RunAnalysis) -> None:
+def test_scales_grow_along_training_with_the_loss_and_the_step(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None and scales.at_start is not None
     assert scales.at_start.simple.value == pytest.approx(10.0, rel=0.2)
@@ -79,7 +79,7 @@ def test_scales_grow_along_training_with_the_loss_and_the_step(analysis: RunAnal
     assert all(point.simple.n_runs == SEEDS for point in scales.along_steps)
 
 
-def test_sentences_have_the_numbers_and_the_caution(analysis: RunAnalysis) -> None:
+def test_sentences_have_the_numbers_and_the_caution(analysis: Run) -> None:
     assert analysis.noise_scale is not None
     first, grown, heat, caution = noise_sentences(analysis.noise_scale, analysis.fit)
     assert first.startswith("At the target B_simple is ") and " times b_crit (" in first
@@ -90,7 +90,7 @@ def test_sentences_have_the_numbers_and_the_caution(analysis: RunAnalysis) -> No
     assert caution.startswith("Noise scales are a hint at the order of magnitude of b_crit")
 
 
-def test_what_is_not_resolved_is_said_with_the_reason(analysis: RunAnalysis) -> None:
+def test_what_is_not_resolved_is_said_with_the_reason(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None and scales.at_target is not None
     at = replace(scales.at_target, simple=PooledScale(None, None, None, 16, "noise hides it"))
@@ -99,7 +99,7 @@ def test_what_is_not_resolved_is_said_with_the_reason(analysis: RunAnalysis) -> 
     assert first.endswith("There is no identified b_crit to compare with.")
 
 
-def test_a_temperature_that_is_not_known_is_said(analysis: RunAnalysis) -> None:
+def test_a_temperature_that_is_not_known_is_said(analysis: Run) -> None:
     scales = analysis.noise_scale
     assert scales is not None
     cold = tuple(replace(point, temperature=None) for point in scales.studies)
@@ -107,7 +107,7 @@ def test_a_temperature_that_is_not_known_is_said(analysis: RunAnalysis) -> None:
     assert "is not known, because it takes a resolved B_noise" in heat
 
 
-def test_the_json_object_is_complete_and_plain(analysis: RunAnalysis) -> None:
+def test_the_json_object_is_complete_and_plain(analysis: Run) -> None:
     found = json.loads(json.dumps(analysis.to_json(), allow_nan=False))
     scales = found["noise_scale"]
     assert set(scales["at_target"]["b_simple"]) == {"value", "low", "high", "n_runs", "reason"}
@@ -118,14 +118,14 @@ def test_the_json_object_is_complete_and_plain(analysis: RunAnalysis) -> None:
 
 def test_another_target_takes_the_last_measurement_before_it(tmp_path: Path) -> None:
     folder = probed_run(tmp_path / "run")
-    other = analyze(folder, Target(metric="loss", threshold=5.0, direction=folder.read_experiment().target.direction))
+    other = Run(folder, Target(metric="loss", threshold=5.0, direction=folder.read_experiment().target.direction))
     assert other.noise_scale is not None and other.noise_scale.at_target is not None
     assert 5.0 < other.noise_scale.at_target.value < 9.0
 
 
 def test_a_run_without_probes_has_none_and_one_with_distances_has_no_noise(tmp_path: Path) -> None:
     without, distances = (
-        analyze(probed_run(tmp_path / name, measure)) for name, measure in (("a", ()), ("b", ("weight_distance",)))
+        Run(probed_run(tmp_path / name, measure)) for name, measure in (("a", ()), ("b", ("weight_distance",)))
     )
     assert (without.noise_scale, without.weight_distance) == (None, None)
     assert distances.noise_scale is None and distances.weight_distance is not None

@@ -8,16 +8,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.recommendation.hardware import Hardware
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.recommendation.step_time import fit_step_times
-from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
+from bcrit.analysis.run import Run
+from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
 B_CRIT, S_MIN = 64.0, 20.0
@@ -88,43 +86,30 @@ def study(spec: Experiment, batch_size: int, reached: bool = True, confirm: bool
     return rows + again if confirm else rows
 
 
-def analysis_of(
-    spec: Experiment, rows: list[dict[str, Any]], environment: Mapping[str, Any] | None = None
-) -> RunAnalysis:
+def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mapping[str, Any] | None = None) -> Run:
     trials = to_arrow(TRIALS, rows).to_pandas()
-    studies = steps_to_target(trials, spec)
-    fit: HyperbolaFit | None = None
-    no_fit = None
-    try:
-        fit = fit_hyperbola(studies, unit=spec.unit)
-    except InputError as error:
-        no_fit = " ".join(error.problems)
-    return RunAnalysis(
-        location="runs/made-up",
-        experiment=spec,
-        environment=[environment] if environment else [],
-        trials=trials,
-        studies=studies,
-        boundary=boundary_table(trials, spec),
-        fit=fit,
-        no_fit=no_fit,
+    nothing = dict.fromkeys(("targets", "budgets", "noise_scale", "weight_distance", "landscape", "adaptive"))
+    nothing |= {"unmeasured": "made up", "recommendation": None}
+    made = {"location": "runs/made-up", "declared": spec, "environment": [environment] if environment else []}
+    return Run(
+        RunFolder.at("runs/made-up"),
+        None,
+        {**made, **nothing, "recorded": trials},
     )
 
 
-def usual(space: Mapping[str, Any] = PLANE, **more: Any) -> RunAnalysis:
+def usual(space: Mapping[str, Any] = PLANE, **more: Any) -> Run:
     spec = experiment(space, **more)
     return analysis_of(spec, [row for b in spec.batch_sizes for row in study(spec, b)])
 
 
-def recommended(analysis: RunAnalysis, timed: bool = True, **limits: Any) -> Recommendation:
+def recommended(analysis: Run, timed: bool = True, **limits: Any) -> Recommendation:
     assert analysis.fit is not None
     times = fit_step_times(analysis.studies) if timed else None
     return recommend(analysis.fit, times, hyperparameters=analysis.hyperparameters, **limits)
 
 
-def recommended_on_two(
-    analysis: RunAnalysis, names: tuple[str, str] = ("big", "small"), **limits: Any
-) -> Recommendation:
+def recommended_on_two(analysis: Run, names: tuple[str, str] = ("big", "small"), **limits: Any) -> Recommendation:
     """A kind of device that is faster and one that is cheaper."""
     assert analysis.fit is not None
     studies = analysis.studies[["batch_size", "step_seconds"]]
@@ -134,7 +119,7 @@ def recommended_on_two(
     return recommend(analysis.fit, hardware, hyperparameters=analysis.hyperparameters, **limits)
 
 
-def curves(analysis: RunAnalysis, evaluations: int = 20) -> pa.Table:
+def curves(analysis: Run, evaluations: int = 20) -> pa.Table:
     """Losses that fall from 10 to the target."""
     rows = []
     for row in analysis.trials.to_dict("records"):
@@ -147,12 +132,12 @@ def curves(analysis: RunAnalysis, evaluations: int = 20) -> pa.Table:
     return to_arrow(MEASUREMENTS, [{str(k): v for k, v in r.items()} for r in records])
 
 
-def partly(reached: tuple[int, ...], confirm: bool = True, space: Mapping[str, Any] = PLANE) -> RunAnalysis:
+def partly(reached: tuple[int, ...], confirm: bool = True, space: Mapping[str, Any] = PLANE) -> Run:
     spec = experiment(space)
     return analysis_of(spec, [row for b in spec.batch_sizes for row in study(spec, b, b in reached, confirm)])
 
 
-def bent() -> RunAnalysis:
+def bent() -> Run:
     """Steps with a knee far sharper than the hyperbola's."""
     spec = experiment(batch_sizes=(4, 8, 16, 32, 64, 128, 256, 512, 1024))
     rows = []
@@ -162,7 +147,7 @@ def bent() -> RunAnalysis:
     return analysis_of(spec, rows)
 
 
-def hostile() -> RunAnalysis:
+def hostile() -> Run:
     """Markup wherever a user can put a text."""
     space = {
         **PLANE,
@@ -179,7 +164,7 @@ def hostile() -> RunAnalysis:
     return analysis_of(spec, rows, {"host": EVIL, "packages": {EVIL: EVIL}, "devices": [EVIL]})
 
 
-def widened() -> RunAnalysis:
+def widened() -> Run:
     """A study whose best points lie at the upper end of lr, so that its box was widened."""
     spec = experiment(batch_sizes=(8,), search={"trials": 12}, boundary={"trials": 1})
     rows = []

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.report.adaptive_section import adaptive_section, answer_table, rate_table
+from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.build import build_report
-from bcrit.analysis.report.section import Plot, Section
+from bcrit.analysis.run import Run
 from tests.analysis.adaptive.made_up import SIZES, adaptive
 from tests.analysis.report import runs
 
 
 @pytest.fixture(scope="module")
-def analysis() -> RunAnalysis:
-    return replace(runs.usual(), adaptive=adaptive())
+def analysis() -> Run:
+    return runs.usual().but(adaptive=adaptive())
 
 
 @pytest.fixture(scope="module")
-def section(analysis: RunAnalysis) -> Section:
+def section(analysis: Run) -> Answer:
     found = adaptive_section(analysis)
     assert found is not None
     return found
@@ -31,7 +29,7 @@ def test_without_a_measurement_there_is_no_section() -> None:
     assert adaptive_section(runs.usual()) is None
 
 
-def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
+def test_every_figure_is_one_that_plotly_draws(section: Answer) -> None:
     plots = {part.name: part for part in section.parts if isinstance(part, Plot)}
     assert list(plots) == ["adaptive-frontier", "adaptive-batch-sizes"]
     for plot in plots.values():
@@ -47,7 +45,7 @@ def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
     ]
 
 
-def test_marks_stand_at_the_means(section: Section) -> None:
+def test_marks_stand_at_the_means(section: Answer) -> None:
     [plot] = [part for part in section.parts if isinstance(part, Plot) and part.name == "adaptive-frontier"]
     marks = next(t for t in plot.figure["data"] if t.get("name") == "follows the noise scale")
     assert marks["x"] == [one.steps for one in adaptive().of("noise")]
@@ -61,15 +59,15 @@ def test_the_table_has_a_row_a_schedule_with_intervals() -> None:
     assert rate_table(adaptive()).rows[0] == ("8", "0.08", "sgd")
 
 
-def test_batch_sizes_that_were_confirmed_since_are_said(analysis: RunAnalysis) -> None:
+def test_batch_sizes_that_were_confirmed_since_are_said(analysis: Run) -> None:
     text = "run `bcrit adaptive` again"
     assert any(text in said for said in adaptive_section(analysis).sentences)  # type: ignore[union-attr]
     now = tuple(int(b) for b in analysis.studies["batch_size"])
-    fresh = replace(analysis, adaptive=adaptive(tuned_at=now, rates=(0.1,) * len(now)))
+    fresh = analysis.but(adaptive=adaptive(tuned_at=now, rates=(0.1,) * len(now)))
     assert not any(text in said for said in adaptive_section(fresh).sentences)  # type: ignore[union-attr]
 
 
-def test_the_page_has_it_and_escapes_what_comes_from_users(analysis: RunAnalysis) -> None:
-    evil = replace(analysis, adaptive=adaptive(unit=runs.EVIL, notes=(runs.EVIL,)))
+def test_the_page_has_it_and_escapes_what_comes_from_users(analysis: Run) -> None:
+    evil = analysis.but(adaptive=adaptive(unit=runs.EVIL, notes=(runs.EVIL,)))
     page = build_report(evil)
     assert 'id="adaptive"' in page and "<script>alert" not in page

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,17 +15,16 @@ import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
-from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import build_report
 from bcrit.analysis.report.build import MOST_PANELS
+from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
-Given = tuple[RunAnalysis, Recommendation | None, pa.Table | None]
+Given = tuple[Run, pa.Table | None]
 
 
-def complete(analysis: RunAnalysis, **limits: Any) -> Given:
-    return analysis, runs.recommended(analysis, **limits), runs.curves(analysis)
+def complete(analysis: Run, **limits: Any) -> Given:
+    return analysis.but(recommendation=runs.recommended(analysis, **limits)), runs.curves(analysis)
 
 
 CASES: dict[str, Callable[[], Given]] = {
@@ -34,13 +32,13 @@ CASES: dict[str, Callable[[], Given]] = {
     "hostile texts": lambda: complete(runs.hostile()),
     "no batch size keeps the limits": lambda: complete(runs.usual(), max_steps=1),
     "no step times": lambda: complete(runs.usual(), timed=False),
-    "no recommendation": lambda: (runs.usual(), None, None),
+    "no recommendation": lambda: (runs.usual(), None),
     "some studies not reached": lambda: complete(runs.partly((32, 64, 128))),
     "two studies reached": lambda: complete(runs.partly((32, 64))),
-    "one study reached": lambda: (runs.partly((32,)), None, None),
-    "nothing reached": lambda: (runs.partly(()), None, runs.curves(runs.partly(()))),
+    "one study reached": lambda: (runs.partly((32,)), None),
+    "nothing reached": lambda: (runs.partly(()), runs.curves(runs.partly(()))),
     "nothing confirmed": lambda: complete(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)),
-    "one study": lambda: (runs.widened(), None, None),
+    "one study": lambda: (runs.widened(), None),
     "lack of fit": lambda: complete(runs.bent()),
     "no momentum": lambda: complete(runs.usual({"lr": "log from 0.01 to 10"})),
     "fixed learning rate": lambda: complete(runs.usual({"lr": 0.1})),
@@ -172,7 +170,7 @@ def test_the_json_of_the_figures_cannot_end_its_script() -> None:
 
 
 def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
-    text, recommendation = Page(text_of("everything")).words, given("everything")[1]
+    text, recommendation = Page(text_of("everything")).words, given("everything")[0].recommendation
     assert recommendation is not None
     places = [
         text.index(word) for word in (recommendation.sentences[0], "What to keep in mind", "Learning curves", "Words")
@@ -183,7 +181,7 @@ def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
 def test_without_a_fit_the_page_says_why() -> None:
     text = Page(text_of("nothing reached")).words
     assert "No batch size can be recommended: there is no fit." in text
-    assert "A curve needs at least 2 batch sizes that reached the target, but none did" in text
+    assert "A curve needs 2 batch sizes that reached the target, better 6, but there are 0" in text
 
 
 def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
@@ -197,7 +195,7 @@ def test_the_same_run_has_the_same_page() -> None:
 
 
 def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:
-    code = "import sys, analysis.report; print(*({'plotly', 'jinja2', 'ray', 'torch'} & set(sys.modules)))"
+    code = "import sys, bcrit.analysis.report; print(*({'plotly', 'jinja2', 'ray', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -205,6 +203,6 @@ def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:
 def test_a_run_without_a_search_shows_none() -> None:
     usual = runs.usual()
     repeats = usual.trials[usual.trials["stage"] == "confirm"]
-    page = build_report(replace(usual, trials=repeats))
+    page = build_report(usual.but(trials=repeats))
     assert 'id="search"' in build_report(usual) and 'id="search"' not in page
     assert "How the search trials ended" not in page

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.fit_section import fit_section
-from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
 B = 2.0 ** np.arange(2, 12)
 
 
-def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Section:
+def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Answer:
     errors = np.random.default_rng(3).normal(0, noise, batch.size)
     fit = fit_hyperbola(pd.DataFrame({"batch_size": batch, "steps": steps * np.exp(errors)}), unit="tokens")
     found = fit_section(with_fit(fit))
@@ -26,15 +24,15 @@ def section(steps: np.ndarray, noise: float = 0.02, batch: np.ndarray = B) -> Se
     return found
 
 
-def with_fit(fit: object) -> RunAnalysis:
-    return replace(runs.bent(), fit=fit)  # type: ignore[arg-type]
+def with_fit(fit: object) -> Run:
+    return runs.bent().but(fit=fit)
 
 
-def tables(found: Section) -> dict[str, tuple[tuple[str, ...], ...]]:
+def tables(found: Answer) -> dict[str, tuple[tuple[str, ...], ...]]:
     return {part.heading: part.table.rows for part in found.parts if isinstance(part, Rows)}
 
 
-def plots(found: Section) -> dict[str, Plot]:
+def plots(found: Answer) -> dict[str, Plot]:
     return {part.name: part for part in found.parts if isinstance(part, Plot)}
 
 

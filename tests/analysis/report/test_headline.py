@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
+from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
 
@@ -64,19 +62,19 @@ def test_what_is_not_identified_is_not_shown_as_a_number() -> None:
     ],
     ids=["not reached", "not confirmed"],
 )
-def test_what_the_studies_lack_is_said(analysis: RunAnalysis, sentence: str) -> None:
+def test_what_the_studies_lack_is_said(analysis: Run, sentence: str) -> None:
     assert any(found.startswith(sentence) for found in caveats(analysis, None))
 
 
 def test_seeds_that_missed_the_target_are_counted() -> None:
     analysis = runs.usual()
     studies = analysis.studies.assign(n_reached=2)
-    assert any("8 (2 of 3)" in found for found in caveats(replace(analysis, studies=studies), None))
+    assert any("8 (2 of 3)" in found for found in caveats(analysis.but(studies=studies), None))
 
 
 def test_an_optimum_at_the_end_of_a_box_that_was_not_widened_is_a_caveat() -> None:
     analysis = runs.widened()
-    at_end = replace(analysis, boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
+    at_end = analysis.but(boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
     assert any("the best lr lies at the high end of its box" in found for found in caveats(at_end, None))
 
 

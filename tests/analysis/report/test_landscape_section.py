@@ -7,27 +7,27 @@ from dataclasses import replace
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.build import build_report
 from bcrit.analysis.report.landscape_section import landscape_section, network_table, summary_table
-from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.run import Run
 from tests.analysis.landscape.made_up import landscape, network
 from tests.analysis.report import runs
 
 
 @pytest.fixture(scope="module")
-def analysis() -> RunAnalysis:
-    return replace(runs.usual(), landscape=landscape())
+def analysis() -> Run:
+    return runs.usual().but(landscape=landscape())
 
 
 @pytest.fixture(scope="module")
-def section(analysis: RunAnalysis) -> Section:
+def section(analysis: Run) -> Answer:
     found = landscape_section(analysis)
     assert found is not None
     return found
 
 
-def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
+def test_every_figure_is_one_that_plotly_draws(section: Answer) -> None:
     plots = {part.name: part for part in section.parts if isinstance(part, Plot)}
     names = ["sharpness", "loss", "eigenvalue", "line", "curve"]
     assert list(plots) == [f"landscape-{name}" for name in names]
@@ -39,7 +39,7 @@ def test_every_figure_is_one_that_plotly_draws(section: Section) -> None:
     assert losses == [[n.train_loss for n in landscape().networks if n.tuned is kind] for kind in (True, False)]
 
 
-def test_lines_go_through_the_medians(section: Section) -> None:
+def test_lines_go_through_the_medians(section: Answer) -> None:
     [plot] = [part for part in section.parts if isinstance(part, Plot) and part.name == "landscape-sharpness"]
     line = plot.figure["data"][0]
     assert (line["x"], line["y"]) == ([8, 64, 256], [1.25, 1.25, 1.25])
@@ -74,15 +74,15 @@ def test_a_network_without_numbers_keeps_its_row_and_its_reason() -> None:
     assert rows[-1][3] == "diverged" and rows[-1][-1] == "loss became nan"
 
 
-def test_a_winner_that_changed_since_is_said(analysis: RunAnalysis, section: Section) -> None:
+def test_a_winner_that_changed_since_is_said(analysis: Run, section: Answer) -> None:
     assert "the winner has changed at batch size 8, 64, 256" in section.sentences[-1]  # made-up names
     best = {int(row["batch_size"]): row["best_trial"] for row in analysis.studies.to_dict("records")}
     networks = tuple(replace(n, point=best[n.batch_size]) if n.tuned else n for n in landscape().networks)
-    fresh = landscape_section(replace(analysis, landscape=landscape(networks=networks)))
+    fresh = landscape_section(analysis.but(landscape=landscape(networks=networks)))
     assert fresh is not None and not any("has changed" in sentence for sentence in fresh.sentences)
 
 
-def test_tables_are_there_and_the_long_one_is_folded(section: Section) -> None:
+def test_tables_are_there_and_the_long_one_is_folded(section: Answer) -> None:
     assert [part.folded for part in section.parts if isinstance(part, Rows)] == [False, True]
 
 
@@ -90,6 +90,6 @@ def test_a_run_that_was_not_measured_has_no_section() -> None:
     assert landscape_section(runs.usual()) is None
 
 
-def test_the_page_holds_the_section(analysis: RunAnalysis) -> None:
+def test_the_page_holds_the_section(analysis: Run) -> None:
     page = build_report(analysis)
     assert 'id="landscape"' in page and "Sharpness and curvature" in page and 'data-figure="landscape-line"' in page

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 import pytest
 
 from bcrit.analysis.landscape.warm_start import WarmStarts
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.landscape_warm import warm_parts
-from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.landscape.made_up import landscape, warm_starts
 from tests.analysis.report import runs
 
@@ -71,7 +71,7 @@ def test_the_table_has_a_row_for_each_iterate_and_kind() -> None:
 def test_the_section_shows_them_and_the_metric_of_the_networks() -> None:
     networks = tuple(replace(n, metrics={"val_accuracy": 0.9}) for n in landscape().networks)
     found = landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts())
-    section = landscape_section(replace(runs.usual(), landscape=found))
+    section = landscape_section(runs.usual().but(landscape=found))
     assert section is not None
     names = [part.name for part in section.parts if isinstance(part, Plot)]
     assert {"landscape-metric", "landscape-warm", "landscape-warm-sharpness"} <= set(names)

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis, analyze
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.noise_scale_section import noise_scale_section
-from bcrit.analysis.report.section import Plot, Rows
+from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import SIZES, probed_run
 
 
 @pytest.fixture(scope="module")
-def analysis(tmp_path_factory: pytest.TempPathFactory) -> RunAnalysis:
-    return analyze(probed_run(tmp_path_factory.mktemp("run") / "run"))
+def analysis(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(probed_run(tmp_path_factory.mktemp("run") / "run"))
 
 
 def test_both_scales_are_drawn_against_the_loss_and_one_line_a_batch_size_against_the_step(
-    analysis: RunAnalysis,
+    analysis: Run,
 ) -> None:
     section = noise_scale_section(analysis)
     assert section is not None
@@ -36,10 +34,10 @@ def test_both_scales_are_drawn_against_the_loss_and_one_line_a_batch_size_agains
     assert all(min(trace["x"]) >= 1 for trace in step["data"])
 
 
-def test_the_band_is_the_fitted_b_crit_and_goes_with_it(analysis: RunAnalysis) -> None:
+def test_the_band_is_the_fitted_b_crit_and_goes_with_it(analysis: Run) -> None:
     assert analysis.fit is not None
 
-    def bands(shown: RunAnalysis) -> list[tuple[float, float]]:
+    def bands(shown: Run) -> list[tuple[float, float]]:
         section = noise_scale_section(shown)
         assert section is not None
         figures = [part.figure for part in section.parts if isinstance(part, Plot)]
@@ -49,10 +47,10 @@ def test_the_band_is_the_fitted_b_crit_and_goes_with_it(analysis: RunAnalysis) -
         return [(s["y0"], s["y1"]) for f in figures for s in f["layout"]["shapes"] if s["type"] == "rect"]
 
     assert bands(analysis) == [(analysis.fit.b_crit_low, analysis.fit.b_crit_high)] * 2
-    assert bands(replace(analysis, fit=None)) == []
+    assert bands(analysis.but(fit=None)) == []
 
 
-def test_the_table_has_every_batch_size_and_all_together(analysis: RunAnalysis) -> None:
+def test_the_table_has_every_batch_size_and_all_together(analysis: Run) -> None:
     section = noise_scale_section(analysis)
     assert section is not None
     at_target, along = (part for part in section.parts if isinstance(part, Rows))
@@ -61,5 +59,5 @@ def test_the_table_has_every_batch_size_and_all_together(analysis: RunAnalysis) 
     assert len(along.table.rows) > 5 * len(SIZES)
 
 
-def test_a_run_without_probes_has_no_section(analysis: RunAnalysis) -> None:
-    assert noise_scale_section(replace(analysis, noise_scale=None)) is None
+def test_a_run_without_probes_has_no_section(analysis: Run) -> None:
+    assert noise_scale_section(analysis.but(noise_scale=None)) is None

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import json
 
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.report import runs
 from tests.analysis.report.runs import EVIL
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from bcrit.analysis.report.answer import Plot, Rows
 from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.section import Plot, Rows
 from tests.analysis.report import runs
 
 
@@ -32,7 +30,7 @@ def test_numbers_of_single_lucky_runs_are_to_be_confirmed_first() -> None:
 
 def test_an_optimum_at_the_end_of_what_was_searched_is_told() -> None:
     analysis = runs.widened()
-    at_end = replace(analysis, boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
+    at_end = analysis.but(boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
     (text,) = closing_section(at_end, None).sentences
     assert "At 1 of 1 batch sizes the best lr lies at the end of what was searched: widen the search" in text
 

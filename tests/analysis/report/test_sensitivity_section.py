@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from bcrit.analysis.report.section import Plot, Rows, Section
+from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.sensitivity.sensitivity import sensitivity
 from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
@@ -14,10 +14,10 @@ from tests.analysis.report.runs import EVIL
 
 
 @cache
-def section() -> Section:
+def section() -> Answer:
     experiment = spec(PLANE, (4, 32, 256))
     trials = searched(experiment, bowl(lambda b: 0.1, 0.2), np.random.default_rng(0), noise=0.03)
-    found = sensitivity_section(runs.usual(), sensitivity(*tables(trials, experiment)))
+    found = sensitivity_section(runs.usual().but(sensitivity=sensitivity(*tables(trials, experiment))))
     assert found is not None
     return found
 

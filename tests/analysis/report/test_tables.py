@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bcrit.analysis.report import tables
-from bcrit.analysis.report.table import Table
+from bcrit.analysis.report.answer import Table
 from tests.analysis.report import runs
 
 

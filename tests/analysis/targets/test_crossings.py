@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bcrit.analysis.one_pass import Chunk
 from bcrit.analysis.targets.crossings import Crossings, crossings, in_order
 from bcrit.search_spaces.target import Direction, Target
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 
 VALUES = st.one_of(st.integers(0, 6).map(float), st.sampled_from([None, math.nan, math.inf, -math.inf]))
 CURVES = st.lists(st.lists(VALUES, min_size=1, max_size=12), min_size=1, max_size=5)
@@ -69,8 +69,8 @@ def test_targets_stand_in_order_of_strictness_without_repeats() -> None:
 
 def test_a_trial_may_straddle_parts_and_jump_over_several_targets(tmp_path: Path) -> None:
     runs = {
-        "a": Run(8, [(0, 5.0), (2, 4.0), (4, 0.5)]),
-        "b": Run(8, [(0, 0.1), (1, 9.0), (5, 2.5), (6, 1.5)]),
+        "a": Made(8, [(0, 5.0), (2, 4.0), (4, 0.5)]),
+        "b": Made(8, [(0, 0.1), (1, 9.0), (5, 2.5), (6, 1.5)]),
     }
     folder = write_run(tmp_path / "run", experiment([8]), runs, parts=3)
     trials = pd.DataFrame({"trial_id": ["a", "b"]})
@@ -86,13 +86,13 @@ def test_rows_that_come_in_the_wrong_order_make_no_difference(tmp_path: Path) ->
     curves = {f"t{n}": [(s, float(rng.random())) for s in range(1, 40)] for n in range(5)}
     trials = pd.DataFrame({"trial_id": list(curves)})
     wanted = targets(Direction.MINIMIZE, 0.5, 0.1, 0.02)
-    good = write_run(tmp_path / "good", experiment([8]), {name: Run(8, curve) for name, curve in curves.items()})
+    good = write_run(tmp_path / "good", experiment([8]), {name: Made(8, curve) for name, curve in curves.items()})
     spec = experiment([8])
-    bad = write_run(tmp_path / "bad", spec, {name: Run(8, curve[20:]) for name, curve in curves.items()})
+    bad = write_run(tmp_path / "bad", spec, {name: Made(8, curve[20:]) for name, curve in curves.items()})
     from bcrit.search_spaces.tables import MEASUREMENTS
     from tests.analysis.folders import measurement
 
-    rows = [measurement(n, Run(8, c), s, v, spec) | {"loss": v} for n, c in curves.items() for s, v in c[:20]]
+    rows = [measurement(n, Made(8, c), s, v, spec) | {"loss": v} for n, c in curves.items() for s, v in c[:20]]
     bad.append(MEASUREMENTS, rows, 1)
     one, two = crossings(good, trials, wanted), crossings(bad, trials, wanted)
     np.testing.assert_array_equal(one.steps, two.steps)
@@ -103,7 +103,7 @@ def test_rows_that_come_in_the_wrong_order_make_no_difference(tmp_path: Path) ->
 def test_a_metric_that_is_measured_more_rarely_than_another_is_bounded_by_its_own_evaluations(tmp_path: Path) -> None:
     """train_loss every 2 steps, loss every 20: the loss crosses at 220 after 200, not after 218."""
     spec = experiment([8])
-    folder = write_run(tmp_path / "run", spec, {"a": Run(8, [(1, 9.0)])})
+    folder = write_run(tmp_path / "run", spec, {"a": Made(8, [(1, 9.0)])})
     from bcrit.search_spaces.tables import MEASUREMENTS
 
     rows = [

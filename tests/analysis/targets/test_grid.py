@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import analyze
-from bcrit.analysis.curve_answers import targets_of_run
+from bcrit.analysis.questions.targets import at
+from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import TargetGrid
 from bcrit.search_spaces.experiment import Experiment
-from tests.analysis.folders import Run, experiment, write_run
+from tests.analysis.folders import Made, experiment, write_run
 
 SIZES = (8, 32, 128, 512)
 WHOLE = 4000  # steps
@@ -44,19 +44,22 @@ def cut(curve: list[tuple[int, float]], spec: Experiment, until: int = WHOLE) ->
     return found
 
 
-def grid(path: Path, spec: Experiment, runs: dict[str, Run], *given: str) -> TargetGrid:
-    return targets_of_run(write_run(path, spec, runs, parts=3), given)
+def grid(path: Path, spec: Experiment, runs: dict[str, Made], *given: str) -> TargetGrid:
+    run = Run(write_run(path, spec, runs, parts=3))
+    found = at(run, given) if given else run.targets
+    assert found is not None
+    return found
 
 
-def study(batch_size: int, stop: Callable[[list[tuple[int, float]]], list[tuple[int, float]]]) -> dict[str, Run]:
+def study(batch_size: int, stop: Callable[[list[tuple[int, float]]], list[tuple[int, float]]]) -> dict[str, Made]:
     """Trials whose curves cross: the one that is best early is not the one that is best late."""
     qualities = {"a": (1.0, 1.0), "b": (1.2, 0.8), "c": (1.1, 1.3), "d": (3.0, 1.0)}
     return {
-        f"b{batch_size}-{name}": Run(batch_size, stop(whole_curve(batch_size, *of))) for name, of in qualities.items()
+        f"b{batch_size}-{name}": Made(batch_size, stop(whole_curve(batch_size, *of))) for name, of in qualities.items()
     }
 
 
-def stopping(spec: Experiment) -> dict[str, Run]:
+def stopping(spec: Experiment) -> dict[str, Made]:
     """All studies, every trial stopped at the target."""
     return {name: run for b in SIZES for name, run in study(b, lambda curve: cut(curve, spec)).items()}
 
@@ -96,9 +99,9 @@ def test_a_run_that_stops_at_its_target_is_valid_at_looser_and_bounds_stricter_o
 
 def test_a_trial_that_was_pruned_behind_leaves_the_cell_in_the_fit_and_one_ahead_does_not(tmp_path: Path) -> None:
     spec = experiment([8], "loss < 0.1")
-    winner = Run(8, [(10, 3.0), (20, 2.0), (30, 0.9), (40, 0.05)])
-    behind = Run(8, [(10, 3.5)], "pruned")
-    ahead = Run(8, [(10, 2.9)], "pruned")
+    winner = Made(8, [(10, 3.0), (20, 2.0), (30, 0.9), (40, 0.05)])
+    behind = Made(8, [(10, 3.5)], "pruned")
+    ahead = Made(8, [(10, 2.9)], "pruned")
     for name, pruned, n_ahead in (("behind", behind, 0), ("ahead", ahead, 1)):
         cells = grid(tmp_path / name, spec, {"w": winner, "p": pruned}, "1", "0.1").cells
         own, other = (cells[cells["threshold"] == threshold].iloc[0] for threshold in (0.1, 1))
@@ -110,10 +113,10 @@ def test_seeds_make_the_number_where_their_point_is_near_optimal_at_every_batch_
     spec = experiment([8, 16], "loss < 1")
     runs = {}
     for b in (8, 16):
-        runs[f"b{b}-good"] = Run(b, [(10, 3.0), (20, 1.5), (30, 0.9)])
-        runs[f"b{b}-early"] = Run(b, [(5, 2.5), (20, 2.0), (40, 0.9)])
+        runs[f"b{b}-good"] = Made(b, [(10, 3.0), (20, 1.5), (30, 0.9)])
+        runs[f"b{b}-early"] = Made(b, [(5, 2.5), (20, 2.0), (40, 0.9)])
         for seed, shift in enumerate((0, 2, 4)):
-            runs[f"b{b}-seed-{seed}"] = Run(
+            runs[f"b{b}-seed-{seed}"] = Made(
                 b, [(10 + shift, 3.0), (22 + shift, 1.5), (32 + shift, 0.9)], repeats=f"b{b}-good"
             )
     cells = grid(tmp_path / "run", spec, runs, "3.5", "2.8", "1.8", "1").cells.set_index(["threshold", "batch_size"])
@@ -125,8 +128,10 @@ def test_seeds_make_the_number_where_their_point_is_near_optimal_at_every_batch_
 
 def test_seeds_that_stopped_at_the_own_target_do_not_claim_a_stricter_one(tmp_path: Path) -> None:
     spec = experiment([8], "loss < 1")
-    runs = {"s": Run(8, [(10, 2.0), (20, 0.4)])}
-    runs |= {f"r{n}": Run(8, [(10 + n, 2.0), (20 + n, value)], repeats="s") for n, value in enumerate((0.9, 0.8, 0.45))}
+    runs = {"s": Made(8, [(10, 2.0), (20, 0.4)])}
+    runs |= {
+        f"r{n}": Made(8, [(10 + n, 2.0), (20 + n, value)], repeats="s") for n, value in enumerate((0.9, 0.8, 0.45))
+    }
     own, strict = grid(tmp_path / "run", spec, runs, "0.5", "1").cells.to_dict("records")
     assert (own["steps"], own["source"], own["status"]) == (21, "confirm", "valid")
     assert (strict["steps"], strict["source"]) == (20, "search")
@@ -134,7 +139,7 @@ def test_seeds_that_stopped_at_the_own_target_do_not_claim_a_stricter_one(tmp_pa
 
 def test_an_imported_trial_that_diverged_reached_nothing(tmp_path: Path) -> None:
     curve = [(10, 0.5), (20, 99.0)]
-    runs = {"x": Run(8, curve, "diverged"), "y": Run(8, [(10, 3.0), (30, 0.4)])}
+    runs = {"x": Made(8, curve, "diverged"), "y": Made(8, [(10, 3.0), (30, 0.4)])}
     own = grid(tmp_path / "own", experiment([8], "loss < 0.1"), runs, "1").cells.iloc[0]
     imported = experiment([8], "loss < 0.1", imported={"format": "x", "source": "y"})
     other = grid(tmp_path / "imported", imported, runs, "1").cells.iloc[0]
@@ -143,14 +148,14 @@ def test_an_imported_trial_that_diverged_reached_nothing(tmp_path: Path) -> None
 
 def test_imported_steps_without_curves_stand_at_the_own_target(tmp_path: Path) -> None:
     spec = experiment([8], "loss < 1", imported={"format": "x", "source": "y"})
-    folder = write_run(tmp_path / "run", spec, {"a": Run(8, [(10, 2.0), (50, 0.5)]), "b": Run(8, [(40, 0.5)])})
+    folder = write_run(tmp_path / "run", spec, {"a": Made(8, [(10, 2.0), (50, 0.5)]), "b": Made(8, [(40, 0.5)])})
     for part in (tmp_path / "run/measurements").iterdir():
         part.unlink()
     from bcrit.search_spaces.tables import MEASUREMENTS
     from tests.analysis.folders import measurement
 
-    folder.append(MEASUREMENTS, [measurement("a", Run(8, []), s, v, spec) for s, v in ((10, 2.0), (50, 0.5))], 0)
-    cells = targets_of_run(folder, ["1"]).cells
+    folder.append(MEASUREMENTS, [measurement("a", Made(8, []), s, v, spec) for s, v in ((10, 2.0), (50, 0.5))], 0)
+    cells = at(Run(folder), ["1"]).cells
     assert cells["steps"].tolist() == [40]
 
 
@@ -158,7 +163,7 @@ def test_a_metric_to_be_maximised_works_but_has_no_power_law(tmp_path: Path) -> 
     spec = experiment(SIZES, "accuracy > 0.9")
     runs = {}
     for b in SIZES:
-        runs[f"b{b}"] = Run(b, cut([(s, 1 - v / 4) for s, v in whole_curve(b, 1.0)], spec))
+        runs[f"b{b}"] = Made(b, cut([(s, 1 - v / 4) for s, v in whole_curve(b, 1.0)], spec))
     found = grid(tmp_path / "run", spec, runs)
     assert [target.threshold for target in found.targets] == sorted(target.threshold for target in found.targets)
     assert found.power_law is None and "minimised" in (found.no_power_law or "")
@@ -172,10 +177,10 @@ def test_the_law_compares_targets_of_one_source(tmp_path: Path) -> None:
     runs = {}
     for b in SIZES:
         luck = 1.0 if b > 100 else 0.7
-        runs[f"b{b}-lucky"] = Run(b, cut(whole_curve(b, luck), spec))
-        runs[f"b{b}-early"] = Run(b, cut(whole_curve(b, 0.9 * luck, 0.9), spec, int(tempo(b) * luck)))
+        runs[f"b{b}-lucky"] = Made(b, cut(whole_curve(b, luck), spec))
+        runs[f"b{b}-early"] = Made(b, cut(whole_curve(b, 0.9 * luck, 0.9), spec, int(tempo(b) * luck)))
         for seed in range(3):
-            runs[f"b{b}-seed{seed}"] = Run(b, cut(whole_curve(b, 1.0), spec), repeats=f"b{b}-lucky")
+            runs[f"b{b}-seed{seed}"] = Made(b, cut(whole_curve(b, 1.0), spec), repeats=f"b{b}-lucky")
     found = grid(tmp_path / "run", spec, runs, "2.5", "2", "1.5", "1")
     own = found.curves[-1].fit
     assert found.own_by_search is not None and found.own_by_search.fit is not None and own is not None
@@ -199,7 +204,7 @@ def test_at_the_own_target_the_grid_and_the_analysis_give_one_fit(tmp_path: Path
     """Exact curves seen now and then: what the evaluations leave open is in both intervals."""
     spec = experiment(SIZES, "loss < 1")
     runs = {name: replace(run, curve=coarse(run)) for name, run in stopping(spec).items()}
-    found = analyze(write_run(tmp_path / "run", spec, runs))
+    found = Run(write_run(tmp_path / "run", spec, runs))
     assert found.fit is not None and found.targets is not None
     own = found.targets.curves[-1].fit
     assert own is not None and found.targets.curves[-1].target == spec.target
@@ -208,6 +213,6 @@ def test_at_the_own_target_the_grid_and_the_analysis_give_one_fit(tmp_path: Path
     assert own.b_crit_high > 1.01 * own.b_crit_low
 
 
-def coarse(run: Run) -> list[tuple[int, float]]:
+def coarse(run: Made) -> list[tuple[int, float]]:
     """Every fifth evaluation, and the last."""
     return [*run.curve[:-1][::5], run.curve[-1]]

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.analyze import analyze
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Target
-from tests.analysis.folders import Run, experiment, measurement, write_run
+from tests.analysis.folders import Made, experiment, measurement, write_run
 
 RUNS = {
-    "stops": Run(8, [(10, 3.0), (20, 1.5), (30, 0.9)]),
-    "pruned": Run(8, [(10, 1.9), (15, 1.95)], "pruned"),
-    "diverged": Run(8, [(12, 1.2), (14, 99.0)], "diverged"),
-    "slow": Run(8, [(10, 3.5), (90, 2.2)]),
-    "other": Run(16, [(10, 3.0), (16, 0.9)]),
+    "stops": Made(8, [(10, 3.0), (20, 1.5), (30, 0.9)]),
+    "pruned": Made(8, [(10, 1.9), (15, 1.95)], "pruned"),
+    "diverged": Made(8, [(12, 1.2), (14, 99.0)], "diverged"),
+    "slow": Made(8, [(10, 3.5), (90, 2.2)]),
+    "other": Made(16, [(10, 3.0), (16, 0.9)]),
 }
 
 
 def test_columns_of_the_target_are_rewritten(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", experiment([8, 16]), RUNS)
-    found = analyze(folder, Target.model_validate("loss < 2"))
+    found = Run(folder, Target.model_validate("loss < 2"))
     trials = found.trials.set_index("trial_id")
     assert trials["steps_to_target"].dropna().to_dict() == {"stops": 20, "pruned": 10, "diverged": 12, "other": 16}
     assert trials["steps_to_target_low"].dropna().to_dict() == {"stops": 10, "pruned": 0, "diverged": 0, "other": 10}
@@ -34,7 +34,7 @@ def test_columns_of_the_target_are_rewritten(tmp_path: Path) -> None:
 
 
 def test_of_a_stricter_target_the_notes_say_what_is_missing(tmp_path: Path) -> None:
-    found = analyze(write_run(tmp_path / "run", experiment([8, 16]), RUNS), Target.model_validate("loss < 0.5"))
+    found = Run(write_run(tmp_path / "run", experiment([8, 16]), RUNS), Target.model_validate("loss < 0.5"))
     assert found.fit is None
     assert found.trials.set_index("trial_id").loc["stops", "outcome"] == "exhausted"
     assert "No trial at batch size 8, 16 went on until loss < 0.5." in found.notes
@@ -42,7 +42,7 @@ def test_of_a_stricter_target_the_notes_say_what_is_missing(tmp_path: Path) -> N
 
 def test_the_own_target_again_is_the_plain_analysis(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", experiment([8, 16]), RUNS)
-    plain, again = analyze(folder), analyze(folder, Target.model_validate("loss < 1"))
+    plain, again = Run(folder), Run(folder, Target.model_validate("loss < 1"))
     assert plain.to_json()["studies"] == again.to_json()["studies"] and again.notes == ()
 
 
@@ -54,12 +54,12 @@ def test_another_metric_is_another_target(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="no finished trial has measurements of 'speed'; the run's metrics are loss, accuracy"
     ):
-        analyze(folder, Target.model_validate("speed > 1"))
+        _ = Run(folder, Target.model_validate("speed > 1")).trials
     with pytest.raises(InputError, match="no finished trial has measurements of 'accuracy'"):
-        analyze(folder, Target.model_validate("accuracy > 0.15"))  # measured, but in no finished trial
+        _ = Run(folder, Target.model_validate("accuracy > 0.15")).trials  # measured, but in no finished trial
 
 
 def test_whatever_becomes_of_an_imported_trial_that_diverged_is_infeasible(tmp_path: Path) -> None:
     spec = experiment([8, 16], imported={"format": "x", "source": "y"})
-    found = analyze(write_run(tmp_path / "run", spec, RUNS), Target.model_validate("loss < 2"))
+    found = Run(write_run(tmp_path / "run", spec, RUNS), Target.model_validate("loss < 2"))
     assert found.trials.set_index("trial_id").loc["diverged", "outcome"] == "diverged"

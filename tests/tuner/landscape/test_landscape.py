@@ -16,7 +16,7 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.tuner.landscape.landscape import landscape
 from bcrit.tuner.landscape.measure import Options
-from tests.analysis.folders import Run, write_run
+from tests.analysis.folders import Made, write_run
 from tests.analysis.folders import experiment as toy
 from tests.tuner.landscape.small import HERE, experiment, filled
 
@@ -116,7 +116,7 @@ def test_a_run_without_a_landscape_says_why(tmp_path: Path, more: dict[str, Any]
 
 
 def test_a_workload_that_is_gone_is_named(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", toy([4, 8]), {"t": Run(4, [(0, 2.0), (5, 0.5)])})
+    folder = write_run(tmp_path / "run", toy([4, 8]), {"t": Made(4, [(0, 2.0), (5, 0.5)])})
     with pytest.raises(InputError, match="there is no workload 'toy'"):
         landscape(folder, QUICK)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.batch_science import import_batch_science
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log, ReverseLog
 from bcrit.search_spaces.problems import InputError
@@ -130,7 +130,7 @@ def test_equal_steps_go_to_the_smaller_trial_number_not_to_the_smaller_word(tmp_
     for trial in ("10", "9", "00100"):
         tree.trial(8, trial, [(10, 0.001)], parameters={"learning_rate": float(trial), "momentum": 0.95})
     folder, _ = imported(tmp_path)
-    analysis = analyze(folder)
+    analysis = Run(folder)
     assert analysis.studies.iloc[0]["best_trial"] == "8/9"
     assert list(trials_of(folder).index) == ["8/9", "8/10", "8/00100"]
 
@@ -180,7 +180,7 @@ def test_scales_become_dimensions_and_names_become_ours(tmp_path: Path) -> None:
     }
     assert experiment.imported and experiment.imported.names == {"lr": "learning_rate", "steps_in_source": "steps"}
     assert list(trials_of(folder)["label_smoothing"]) == ["0", "0.1"]
-    assert set(analyze(folder).boundary["dimension"]) <= set(kinds)
+    assert set(Run(folder).boundary["dimension"]) <= set(kinds)
 
 
 def test_every_way_in_which_a_trial_can_be_broken_leaves_a_visible_row(tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_every_way_in_which_a_trial_can_be_broken_leaves_a_visible_row(tmp_path:
         "Empty folders",
     ):
         assert words in notes
-    analysis = analyze(folder)
+    analysis = Run(folder)
     assert analysis.studies.iloc[0]["steps"] == 10
 
 
@@ -229,7 +229,7 @@ def test_a_budget_of_time_counts_every_trial_that_did_not_diverge(tmp_path: Path
 def test_step_times_of_an_import_are_unknown_and_not_zero(tmp_path: Path) -> None:
     Tree(tmp_path / "tree").study(8).trial(8, 1, [(10, 0.001)])
     folder, census = imported(tmp_path)
-    assert analyze(folder).studies["step_seconds"].isna().all()
+    assert Run(folder).studies["step_seconds"].isna().all()
     assert any("time and cost are unknown" in note for note in census.notes)
 
 
@@ -325,5 +325,5 @@ def test_points_that_do_not_fit_the_space_do_not_stop_the_analysis(
     tree = Tree(tmp_path / "tree").study(8).trial(8, 1, [(10, 0.001)]).trial(8, 2, [(20, 0.001)], parameters=parameters)
     tree.trial(8, 3, [(30, 0.001)])
     folder, census = imported(tmp_path)
-    assert analyze(folder).studies.iloc[0]["steps"] == 10
+    assert Run(folder).studies.iloc[0]["steps"] == 10
     assert any(note in sentence for sentence in census.notes)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.tables import Mapped, import_table, read_mapping
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
@@ -49,7 +49,7 @@ def test_steps_to_target_are_taken_as_they_are(tmp_path: Path) -> None:
     assert list(trials["outcome"]) == ["reached", "reached", "diverged", "reached", "reached", "exhausted"]
     assert list(trials["steps_to_target"].fillna(-1)) == [900, 1000, -1, 500, 450, -1]
     assert trials["steps"].iloc[5] == 700 and list(trials["lr"].iloc[3:5]) == [0.1, 0.2]
-    studies = analyze(folder).studies.set_index("batch_size")
+    studies = Run(folder).studies.set_index("batch_size")
     assert studies.loc[8, "steps"] == 1000 and studies.loc[8, "source"] == "confirm" and studies.loc[8, "n_seeds"] == 3
     assert studies.loc[16, "steps"] == 450 and studies.loc[16, "source"] == "search"
     assert studies["steps"].isna().tolist() == [False, False, True] and studies.loc[32, "max_steps"] == 700
@@ -71,7 +71,7 @@ def test_rows_of_one_point_without_seeds_are_repeats_and_said_to_be(tmp_path: Pa
     text = "bs,steps_to_target\n" + "".join(f"{size},{n}\n" for size, several in steps.items() for n in several)
     trials, census, folder = imported(tmp_path, text)
     assert list(trials["seed"]) == [0, 1, 2] * 3 and set(trials["stage"]) == {"confirm"}
-    studies = analyze(folder).studies.set_index("batch_size")
+    studies = Run(folder).studies.set_index("batch_size")
     assert studies["steps"].to_dict() == {size: several[1] for size, several in steps.items()}
     (note,) = [note for note in census.notes if "no seed tells apart" in note]
     assert "--columns NAME=COLUMN" in note and "(3)" in note

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.analyze import analyze
 from bcrit.analysis.exchange.batch_science import import_batch_science
 from bcrit.analysis.exchange.exports import export_batch_science, export_tables, import_tables
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import write_run
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
@@ -188,7 +188,7 @@ def test_a_metric_to_be_maximised_and_an_imported_run_come_back_too(tmp_path: Pa
     write_run(read(str(tmp_path / "out")), back)
     assert [content(back, t) for t in (TRIALS, MEASUREMENTS)] == [content(folder, t) for t in (TRIALS, MEASUREMENTS)]
     assert back.read_experiment() == folder.read_experiment()
-    assert analyze(back).to_json()["studies"] == analyze(folder).to_json()["studies"]
+    assert Run(back).to_json()["studies"] == Run(folder).to_json()["studies"]
 
 
 def test_a_reader_that_knows_only_the_layout_reads_the_same_steps(tmp_path: Path) -> None:

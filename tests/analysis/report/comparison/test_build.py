@@ -6,21 +6,20 @@ import functools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.analyze import RunAnalysis
 from bcrit.analysis.comparison import Comparison, StepsTable, compare
 from bcrit.analysis.report.comparison import GENERATOR, build_comparison
+from bcrit.analysis.run import Run
 from tests.analysis.comparison.made_up import run, table
 from tests.analysis.report.runs import EVIL
 
 
-def sgd() -> RunAnalysis:
+def sgd() -> Run:
     return run("a", "sgd")
 
 
@@ -30,17 +29,17 @@ def missing() -> StepsTable:
     return made
 
 
-def hostile(seed: int) -> RunAnalysis:
+def hostile(seed: int) -> Run:
     texts: dict[str, Any] = {
         "workload": {"name": EVIL, "options": {"file": EVIL}},
         "unit": EVIL,
         "target": {"metric": EVIL, "threshold": 1, "direction": "minimize"},
         "text": EVIL,
     }
-    return replace(run("a", seed=seed, **texts), location=f"{EVIL}{seed}")
+    return run("a", seed=seed, **texts).but(location=f"{EVIL}{seed}")
 
 
-CASES: dict[str, Callable[[], list[RunAnalysis | StepsTable]]] = {
+CASES: dict[str, Callable[[], list[Run | StepsTable]]] = {
     "two runs": lambda: [sgd(), run("b", "momentum", s_min=80, b_crit=90, seed=1)],
     "a run and tables": lambda: [sgd(), missing(), table("scaling", 1, 1e6, noise=0.03, seed=3)],
     "hostile texts": lambda: [hostile(0), hostile(1), StepsTable(f"{EVIL}.csv", missing().table, EVIL)],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.analyze import analyze
+from bcrit.analysis.run import Run
 from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
@@ -141,7 +141,7 @@ def test_time_to_the_first_report_at_step_0_is_no_training(trials: dict[str, dic
 
 
 def test_the_analysis_works_on_what_is_left(folder: RunFolder) -> None:
-    found = analyze(folder).to_json()
+    found = Run(folder).to_json()
     reached = {BEHAVIOURS[s["batch_size"] - 1].__name__ for s in found["studies"] if s["steps"] is not None}
     assert reached == {name for name, (outcome, _) in EXPECTED.items() if outcome is Outcome.REACHED}
 

@@ -1,0 +1,58 @@
+"""What a question came to, with three faces: the terminal, `--json` and a section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.wording import value_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text."""
+
+    head: tuple[str, ...]  # names of the columns
+    rows: tuple[tuple[str, ...], ...]  # cells, as many as the head has names
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table with the columns of its first row; numbers are shown with three digits, None and NaN as a dash."""
+    return Table(
+        tuple(rows[0]) if rows else (), tuple(tuple(value_text(cell) for cell in row.values()) for row in rows)
+    )
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its caption."""
+
+    name: str  # unique in the page; letters, digits and '-'
+    figure: Figure  # texts from users went through `label`
+    caption: str  # what to see in it, in plain words; also the text for those who do not see it
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table with its heading."""
+
+    heading: str
+    table: Table
+    folded: bool = False  # in the page the reader unfolds it: for long tables
+    brief: bool = False  # the terminal shows it; the page shows all
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All text is unescaped; the page escapes it."""
+
+    name: str  # of the command, and the anchor in the page
+    title: str  # the section's heading
+    sentences: tuple[str, ...]  # the verdict first, each a paragraph
+    parts: tuple[Plot | Rows, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # the object of `--json`: plain, finite numbers or null
+    notes: tuple[str, ...] = ()  # what to know when reading it
+    yes: bool = True  # False: the question was asked and the answer is "no" (exit code 1)
+    on_page: bool = True  # False: too little for a section of the report

@@ -1,0 +1,295 @@
+"""A run, read lazily: what a question asks of a run folder is computed when it is first asked for, and kept.
+
+So `bcrit recommend` reads no curves, and the page, which asks everything, reads them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
+from bcrit.analysis.budgets.best_within import BestWithin
+from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
+from bcrit.analysis.diffusion.in_study import WeightMovement, weight_movement
+from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.json_values import plain
+from bcrit.analysis.landscape.result import Landscape, read_landscape
+from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
+from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
+from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
+from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
+from bcrit.analysis.probed import probed
+from bcrit.analysis.recommendation.recommend import Recommendation, recommend
+from bcrit.analysis.recommendation.step_time import trial_step_times
+from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
+from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
+from bcrit.analysis.targets.crossings import Crossings
+from bcrit.analysis.targets.grid import TargetGrid, target_grid
+from bcrit.analysis.targets.notes import other_target_notes
+from bcrit.analysis.targets.retarget import retargeted
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.target import Target
+
+_FEWEST_STUDIES = 2  # of the two parameters of the curve
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished or unfinished run at its own target or at another one; nothing is ever written.
+
+    What cannot be read (no run folder, tables that break their schema, no finished trial, no measurements of the other
+    target's metric) is an InputError where it is first asked for.
+    """
+
+    folder: RunFolder
+    target: Target | None = None  # read from the stored curves; None = the run's own
+    known: Mapping[str, Any] = field(default_factory=dict)  # parts that stand in place of what would be computed
+
+    def __post_init__(self) -> None:
+        self.__dict__.update(self.known)
+
+    def but(self, **parts: Any) -> Run:
+        """The same with other parts; what follows from them is computed from them, unless it was given too."""
+        return Run(self.folder, self.target, {**self.known, **parts})
+
+    @cached_property
+    def location(self) -> str:
+        """The folder's path or URI."""
+        return str(self.folder)
+
+    @cached_property
+    def declared(self) -> Experiment:
+        """The experiment that ran."""
+        return self.folder.read_experiment()
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The same with the target that is asked for."""
+        return self.declared if self.target is None else self.declared.model_copy(update={"target": self.target})
+
+    @cached_property
+    def environment(self) -> Sequence[Mapping[str, Any]]:
+        """Versions, host, devices of each session; empty if the folder has none."""
+        return self.folder.read_environment()
+
+    @cached_property
+    def recorded(self) -> pd.DataFrame:
+        """The trials table as it was recorded."""
+        _ = self.declared  # that a folder holds no run is told first
+        return finished_trials(self.folder)
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a finished trial (columns of `TRIALS`, then hyperparameters), judged at the target."""
+        if self.target is None:
+            return self.recorded
+        refuse_unmeasured(self.folder, self.crossings)
+        return retargeted(self.recorded, self.crossings, self.target, self.declared.imported is not None)
+
+    @cached_property
+    def studies(self) -> pd.DataFrame:
+        """One row a batch size (columns of `STEPS_TO_TARGET`, then the best point's hyperparameters)."""
+        return steps_to_target(self.trials, self.experiment)
+
+    @cached_property
+    def boundary(self) -> pd.DataFrame:
+        """One row a touched edge (columns of `BOUNDARY`)."""
+        return boundary_table(self.trials, self.experiment)
+
+    @cached_property
+    def _fit(self) -> tuple[HyperbolaFit | None, str | None]:
+        try:
+            return fit_hyperbola(self.studies, unit=self.experiment.unit), None
+        except InputError as error:
+            return None, _why_no_fit(self.studies, self.trials) or error.problems[0]
+
+    @cached_property
+    def fit(self) -> HyperbolaFit | None:
+        """The hyperbola; None where there is nothing to fit."""
+        return self._fit[0]
+
+    @cached_property
+    def no_fit(self) -> str | None:
+        """Why there is no fit, in a sentence; None where there is one."""
+        return self._fit[1]
+
+    @cached_property
+    def _measured(self) -> tuple[Crossings, BestWithin]:
+        """One pass over the measurements, for targets and budgets alike."""
+        target, own = self.experiment.target, self.target is None
+        return measured(self.folder, self.recorded, target, always=not own)
+
+    @property
+    def crossings(self) -> Crossings:
+        """Where each trial crossed each of a grid of targets."""
+        return self._measured[0]
+
+    @cached_property
+    def unmeasured(self) -> str | None:
+        """Why the metric of the target has no curves; None where it has some."""
+        return unmeasured(self.folder, self.crossings)
+
+    @cached_property
+    def targets(self) -> TargetGrid | None:
+        """Steps to other targets; None where the run has no measurements of the metric."""
+        if self.unmeasured is not None:
+            return None
+        return target_grid(self.folder, self.recorded, self.experiment, self.crossings, self.declared.target)
+
+    @cached_property
+    def budgets(self) -> BudgetTables | None:
+        """Best results within budgets; None likewise."""
+        if self.unmeasured is not None:
+            return None
+        return budget_tables(self.recorded, self.experiment, self._measured[1], self.declared.target)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of an analysis at another target than the run's own."""
+        if self.targets is None or self.target in (None, self.declared.target):
+            return ()
+        return other_target_notes(self.targets.cells, self.experiment.target, self.declared.target)
+
+    @cached_property
+    def _probed(self) -> pd.DataFrame | None:
+        return probed(self.folder, self.trials, self.studies, self.experiment)
+
+    @cached_property
+    def noise_scale(self) -> NoiseScales | None:
+        """Gradient noise along the confirming runs; None where it was not probed."""
+        return None if self._probed is None else noise_scales(self._probed, self.experiment, self.fit)
+
+    @cached_property
+    def weight_distance(self) -> WeightMovement | None:
+        """The weights' movement along them; None where it was not probed."""
+        return None if self._probed is None else weight_movement(self._probed, _rates(self.studies))
+
+    @cached_property
+    def landscape(self) -> Landscape | None:
+        """Around the winners' weights; None where it was not measured, or at another target."""
+        return read_landscape(self.folder) if self.target is None else None
+
+    @cached_property
+    def adaptive(self) -> Adaptive | None:
+        """Batch sizes that change along training; None where they were not trained, or at another target."""
+        return read_adaptive(self.folder) if self.target is None else None
+
+    @cached_property
+    def laws(self) -> OptimumLaws:
+        """How the best hyperparameters move, with the near-optimal sets."""
+        return self.laws_within()
+
+    def laws_within(self, within: float = 0.2) -> OptimumLaws:
+        """The same where near-optimal means another share of steps above the best."""
+        return optimum_laws(self.trials, self.studies, self.boundary, self.experiment, within)
+
+    @cached_property
+    def sensitivity(self) -> Sensitivity:
+        """How much of each space does nearly as well as the best, and which hyperparameters matter."""
+        return sensitivity_of(self.laws.sets, self.laws.noise, self.experiment.target, self.laws.within)
+
+    @cached_property
+    def recommendation(self) -> Recommendation | None:
+        """From the run's own step times, without limits; None where there is no curve."""
+        return self.recommend() if self.fit is not None else None
+
+    def recommend(self, step_times: Any = None, **limits: Any) -> Recommendation:
+        """The recommendation under limits, with step times or kinds of hardware other than those the run measured."""
+        assert self.fit is not None, "asked only where there is a curve"
+        return recommend(
+            self.fit,
+            trial_step_times(self.trials) if step_times is None else step_times,
+            hyperparameters=self.hyperparameters,
+            laws=self.laws,
+            target=str(self.experiment.target),
+            **limits,
+        )
+
+    @cached_property
+    def hyperparameters(self) -> dict[float, dict[str, Any]]:
+        """The best point of every study that has one, by batch size."""
+        found, whole = {}, whole_names(self.trials, self.experiment)
+        for row in self.studies.to_dict("records"):
+            if pd.notna(row["best_trial"]):
+                found[float(row["batch_size"])] = as_whole(_point(row, STEPS_TO_TARGET.names), whole)
+        return found
+
+    def last_edges(self, batch_size: int) -> pd.DataFrame:
+        """The boundary verdicts on a study's box as it was at the end."""
+        edges = self.boundary[self.boundary["batch_size"] == batch_size]
+        search = self.trials[(self.trials["batch_size"] == batch_size) & (self.trials["stage"] == "search")]
+        last: pd.DataFrame = edges[edges["round"] == search["round"].max()]
+        return last
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `bcrit analyze --json`."""
+        studies = []
+        for row in self.studies.to_dict("records"):
+            batch_size = int(row["batch_size"])
+            verdicts = [_edge(edge) for edge in self.last_edges(batch_size).to_dict("records")]
+            studies.append(
+                {
+                    **{name: row[name] for name in STEPS_TO_TARGET.names},
+                    "outcomes": outcome_counts(self.trials, batch_size),
+                    "best": _point(row, STEPS_TO_TARGET.names) if pd.notna(row["best_trial"]) else None,
+                    "boundary": [edge for edge in verdicts if edge["kind"] == "box"],
+                    "other_edges": [edge for edge in verdicts if edge["kind"] != "box"],
+                }
+            )
+        return {
+            "run": self.location,
+            "target": str(self.experiment.target),
+            "fit": None if self.fit is None else self.fit.to_json(),
+            "no_fit": self.no_fit,
+            "studies": plain(studies),
+            "targets": None if self.targets is None else self.targets.to_json(),
+            "budgets": None if self.budgets is None else self.budgets.to_json(),
+            "notes": list(self.notes),
+            "noise_scale": None if self.noise_scale is None else self.noise_scale.to_json(),
+            "weight_distance": None if self.weight_distance is None else self.weight_distance.to_json(),
+        }
+
+
+def finished_trials(folder: RunFolder) -> pd.DataFrame:
+    """The trials table; a run without a finished trial is an InputError."""
+    trials: pd.DataFrame = folder.read(TRIALS).to_pandas()
+    if trials.empty:
+        raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
+    return trials
+
+
+def _rates(studies: pd.DataFrame) -> dict[int, float]:
+    """The learning rate of each study's point, where there is one."""
+    known = studies[studies["lr"].notna()] if "lr" in studies else studies.head(0)
+    return {int(row["batch_size"]): float(row["lr"]) for row in known.to_dict("records")}
+
+
+def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
+    """What a run without a curve lacks, and what its trials say about it."""
+    reached = int(studies["steps"].notna().sum())
+    if reached >= _FEWEST_STUDIES:
+        return None
+    why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
+    failed = trials[trials["outcome"].isin([outcome for outcome in Outcome if not outcome.feasible])]
+    if len(failed):
+        why += f"; {len(failed)} of {len(trials)} trials diverged or failed"
+        for message, count in failed["message"].value_counts().head(1).items():
+            why += f", {count} of them with: {message}"
+    return why
+
+
+def _point(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:
+    return {str(name): value for name, value in row.items() if name not in not_these and not pd.isna(value)}
+
+
+def _edge(row: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(name): row[name] for name in ("dimension", "side", "kind", "low", "high", "optimum")}

@@ -1,0 +1,53 @@
+"""What is printed: sentences wrapped at words on a terminal, whole lines into files and pipes; tables; answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from bcrit.analysis.report.answer import Answer, Rows
+
+
+def wide_console(stderr: bool = False) -> Console:
+    """A console that does not squeeze tables into 80 columns where there is no terminal to tell its width."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=120)
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print text, which may hold anything, as it is: without markup or highlighting."""
+    console.print(escape(text), style=style, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON object to stdout."""
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def show(answer: Answer) -> None:
+    """The terminal's face of an answer: its brief tables, then what it says."""
+    from bcrit.analysis.report.answer import Rows
+
+    console = wide_console()
+    for part in answer.parts:
+        if isinstance(part, Rows) and part.brief:
+            console.print(table(part))
+    for sentence in (*answer.sentences, *(f"  note: {note}" for note in answer.notes)):
+        say(console, sentence)
+
+
+def table(rows: Rows) -> Table:
+    """Right-aligned under its heading; no cell is broken within a word."""
+    found = Table(title=escape(rows.heading), box=box.SIMPLE_HEAD)
+    for heading in rows.table.head:
+        found.add_column(escape(heading), justify="right", no_wrap=True)
+    for row in rows.table.rows:
+        found.add_row(*map(escape, row))
+    return found

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from bcrit.analysis.numbers.estimate import Estimate, Scale, t_quantile
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 12.7062), (4, 2.77645), (30, 2.04227)])
+def test_student_t_is_that_of_the_tables(freedom: int, quantile: float) -> None:
+    assert t_quantile(freedom) == pytest.approx(quantile, rel=1e-5)
+    assert t_quantile(0) == math.inf
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=3, max_size=9, unique=True))
+def test_the_jackknife_of_a_mean_is_the_t_interval_of_a_mean(values: list[float]) -> None:
+    x = np.array(values)
+    without = [float(np.delete(x, out).mean()) for out in range(len(x))]
+    found = Estimate.jackknife(float(x.mean()), without)
+    low, high = stats.t.interval(0.95, len(x) - 1, x.mean(), stats.sem(x))
+    assert found.low == pytest.approx(low, abs=1e-7) and found.high == pytest.approx(high, abs=1e-7)
+    assert found.n == len(x)
+
+
+@pytest.mark.parametrize("scale", Scale)
+def test_an_interval_is_symmetric_on_its_scale(scale: Scale) -> None:
+    found = Estimate.t(0.2, 0.1, 5, scale=scale)
+    assert found.low is not None and found.high is not None
+    assert scale.to(0.2) - scale.to(found.low) == pytest.approx(scale.to(found.high) - scale.to(0.2))
+
+
+def test_intervals_of_t_cover() -> None:
+    random = np.random.default_rng(0)
+    draws = random.normal(3, 1, (4000, 5))
+    errors = draws.std(axis=1, ddof=1) / math.sqrt(5)
+    inside = [Estimate.t(mean, error, 4).holds(3) for mean, error in zip(draws.mean(axis=1), errors, strict=True)]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (Estimate(89.5, 70.2, 114), "89.5 (70.2 to 114)"),
+        (Estimate(89.5, None, 114), "89.5 (below 114)"),
+        (Estimate(89.5, 70.2), "89.5 (above 70.2)"),
+        (Estimate(89.5), "89.5 (no interval)"),
+        (Estimate(None, 70.2), "above 70.2"),
+        (Estimate.at_limits(89.5, 0, math.inf), "89.5 (no interval)"),
+        (Estimate.t(89.5, 1.0, 0), "89.5 (no interval)"),
+        (Estimate(0.5, 0.25, 1).times(100), "50 (25 to 100)"),
+    ],
+)
+def test_it_says_what_is_known_and_what_is_open(number: Estimate, text: str) -> None:
+    assert str(number) == text
+
+
+def test_the_keys_of_json_are_flat() -> None:
+    assert Estimate(2.0, 1.0).flat("b_crit") == {"b_crit": 2.0, "b_crit_low": 1.0, "b_crit_high": None}

@@ -1,0 +1,97 @@
+"""What holds of every question: one contract over the list."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import get_args
+
+import plotly.graph_objects as go
+import pytest
+
+from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.report.answer import Answer, Plot, Rows
+from bcrit.analysis.run import Run
+from bcrit.analysis.run_folder import RunFolder
+from tests.analysis.folders import experiment, write_run
+from tests.analysis.report import runs
+from tests.analysis.targets.test_grid import SIZES, stopping
+from tests.bcrit.command import bcrit, refused
+
+every_question = pytest.mark.parametrize("name", QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose texts try to be markup."""
+    target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
+    spec = experiment(SIZES, target, unit=runs.EVIL)  # type: ignore[arg-type]
+    return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, stopping(spec)))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = experiment(SIZES, "loss < 1")
+    return Path(str(write_run(tmp_path_factory.mktemp("stored") / "run", spec, stopping(spec))))
+
+
+@every_question
+def test_its_options_say_what_they_are_for_and_its_docstring_is_the_line_of_the_list(name: str) -> None:
+    ask = question(name)
+    assert (inspect.getdoc(ask) or "").splitlines()[0] == QUESTIONS[name]
+    for option in list(inspect.signature(ask, eval_str=True).parameters.values())[1:]:
+        assert option.default is not option.empty and get_args(option.annotation)[1].endswith(".")
+
+
+@every_question
+def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, name: str) -> None:
+    answer = question(name)(run)
+    assert isinstance(answer, Answer), answer
+    json.dumps(answer.facts, allow_nan=False)
+    assert answer.name == name and answer.sentences
+    assert all(said.rstrip().endswith((".", ":")) for said in (*answer.sentences, *answer.notes))
+    plots = [part for part in answer.parts if isinstance(part, Plot)]
+    assert len({plot.name for plot in plots}) == len(plots)
+    for plot in plots:
+        assert plot.name.startswith(name) and plot.caption.endswith(".")
+        go.Figure(plot.figure)
+        assert "<script" not in str(plot.figure) and "<b>" not in str(plot.figure)
+    for rows in (part for part in answer.parts if isinstance(part, Rows)):
+        assert {len(row) for row in rows.table.rows} <= {len(rows.table.head)}
+
+
+@every_question
+def test_the_terminal_the_json_and_the_page_have_the_same_answer(stored: Path, name: str) -> None:
+    before = sorted(stored.rglob("*"))
+    answer = question(name)(Run(RunFolder.at(stored)))
+    assert isinstance(answer, Answer)
+    shown, told = bcrit(name, stored), bcrit(name, stored, "--json")
+    assert shown.returncode == told.returncode == (0 if answer.yes else 1), shown.stderr
+    assert json.loads(told.stdout) == json.loads(json.dumps(answer.facts))
+    assert all(sentence in shown.stdout for sentence in answer.sentences)
+    assert sorted(stored.rglob("*")) == before  # a question writes nothing
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("targets", "--target", "speed < 1"), "no finished trial has measurements of 'speed'"),
+        (("targets", "--target", "fast"), "a target is a number or reads"),
+        (("budgets", "--steps", "0"), "--steps: a budget is a positive number"),
+    ],
+)
+def test_bad_input_is_one_message(stored: Path, words: tuple[str, ...], message: str) -> None:
+    assert message in refused(bcrit(words[0], stored, *words[1:]))
+
+
+@every_question
+def test_a_place_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
+    assert "not a run folder" in refused(bcrit(name, tmp_path))
+
+
+@every_question
+def test_a_run_that_cannot_be_asked_says_why(name: str) -> None:
+    """Made up: it has no curves, and nothing was measured beside them."""
+    answer = question(name)(runs.usual())
+    assert isinstance(answer, Answer) or answer == "made up"

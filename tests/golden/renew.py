@@ -1,0 +1,44 @@
+"""Writes the answers again: all, or those whose names hold one of the given words.
+
+python -m tests.golden.renew [WORD...]
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import tests.conftest  # noqa: F401 (the number of threads, before torch is imported)
+from tests.golden.asked import ANSWERS, agreed, ask, refused
+from tests.golden.questions import QUESTIONS, REFUSED
+
+
+def main(words: list[str]) -> None:
+    old = {path: path.read_text() for path in ANSWERS.rglob("*.*")}
+    if not words:
+        shutil.rmtree(ANSWERS, ignore_errors=True)
+    for question in QUESTIONS:
+        if words and not any(word in question.name for word in words):
+            continue
+        begun = time.perf_counter()
+        with TemporaryDirectory() as place:
+            answers = ask(question, Path(place))
+        for face, text in answers.items():
+            path = ANSWERS / f"{question}.{face}"
+            if face != "txt" and path in old:  # a commit shows what moved, not last digits and the order of keys
+                same = agreed(json.loads(text), json.loads(old[path]), question.within)
+                text = json.dumps(same, indent=2) + "\n"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        print(f"{time.perf_counter() - begun:5.1f} s  {question}")
+    if not words or "refused" in words:
+        with TemporaryDirectory() as place:
+            (ANSWERS / "refused.txt").write_text(refused(REFUSED, Path(place)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

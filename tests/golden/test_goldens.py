@@ -1,0 +1,73 @@
+"""Numbers and words do not move: what commands answer on stored runs is what they answered before.
+
+`python -m tests.golden.renew` writes the answers again; the difference is then seen in the commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from difflib import unified_diff
+from pathlib import Path
+
+import pytest
+import typer
+
+from bcrit.cli import application
+from tests.golden.asked import ANSWERS, FACES, Question, agreed, ask, refused
+from tests.golden.questions import QUESTIONS, REFUSED, WITHOUT_ANSWER
+
+SHOWN = 40  # lines of a difference
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=str)
+def test_the_answer_is_the_stored_one(question: Question, tmp_path: Path) -> None:
+    answers = ask(question, tmp_path)
+    stored = {face: path.read_text() for face in FACES if (path := answer(question, face)).exists()}
+    assert answers.keys() == stored.keys(), f"there are other answers than stored: {list(answers)}, {list(stored)}"
+    for face, new in answers.items():
+        old = stored[face]
+        if face != "txt":
+            facts = json.loads(old)
+            same = agreed(json.loads(new), facts, question.within)
+            old, new = (json.dumps(each, indent=2) for each in (facts, same))
+        differ(f"{question}.{face}", old, new)
+
+
+def test_what_is_refused_is_refused_with_the_same_words(tmp_path: Path) -> None:
+    text = refused(REFUSED, tmp_path)
+    differ("refused.txt", (ANSWERS / "refused.txt").read_text(), text)
+    assert text.count("\nexit code 2\n") == len(REFUSED) and "Traceback" not in text
+
+
+def test_every_command_has_an_answer_that_is_held() -> None:
+    asked = {words for question in QUESTIONS for words in (question.words[:1], question.words[:2])}
+    without = {" ".join(words) for words in commands(typer.main.get_command(application(()))) if words not in asked}
+    assert without == set(WITHOUT_ANSWER), "add a question to tests/golden/questions.py, or say there why it has none"
+
+
+def test_every_stored_answer_is_asked_for() -> None:
+    asked = {ANSWERS / "refused.txt", *(answer(question, face) for question in QUESTIONS for face in FACES)}
+    assert set(ANSWERS.rglob("*.*")) <= asked
+
+
+def answer(question: Question, face: str) -> Path:
+    return ANSWERS / f"{question}.{face}"
+
+
+def differ(name: str, old: str, new: str) -> None:
+    """Fail with the first lines of the difference, if there is one."""
+    lines = list(unified_diff(old.splitlines(), new.splitlines(), f"stored {name}", f"new {name}", lineterm="", n=2))
+    more = [f"... and {len(lines) - SHOWN} lines more"] if len(lines) > SHOWN else []
+    if lines:
+        pytest.fail("\n".join([*lines[:SHOWN], *more]), pytrace=False)
+
+
+def commands(command: object, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command below a group of the command line."""
+    below: Mapping[str, object] | None = getattr(command, "commands", None)
+    if below is None:
+        yield words
+        return
+    for name, each in below.items():
+        yield from commands(each, (*words, name))
