@@ -30,10 +30,7 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from bcrit.search_spaces.target import Direction, Target
 
-Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
-Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
-
 # Rows of a part, of which a reader holds one at a time. Chosen, not studied.
 PART_ROWS = 1_000_000
 
@@ -47,7 +44,7 @@ class Census:
     source: str
     target: str  # what "reached" means in the run
     batch_sizes: tuple[int, ...]  # one study for each
-    trials: int  # rows of the trials table
+    trials: int
     measurements: int
     outcomes: Mapping[str, int]  # trials by how they ended
     reached_by_study: Mapping[int, int]  # by batch size
@@ -118,8 +115,9 @@ def _write(run: ImportedRun, folder: RunFolder) -> Census:
     else:
         summary, metrics, n_rows = _write_curves(run, folder)
         trials = complete(run.trials(), summary)
-        problems = _problems(trials, set(summary.trial_ids))
-        if len(set(summary.trial_ids)) < len(summary.trial_ids):
+        measured = set(summary["trial_id"].to_pylist())
+        problems = _problems(trials, measured)
+        if len(measured) < summary.num_rows:
             rule = "the measurements of a trial stand in several tables"
             problems.append(f"{rule}; an importer must hand over whole trials")
     metric = run.experiment.target.metric
@@ -170,22 +168,22 @@ def _problems(trials: pa.Table, measured: set[str]) -> list[str]:
     return problems
 
 
-def _write_curves(run: ImportedRun, folder: RunFolder) -> tuple[Summary, set[str], int]:
+def _write_curves(run: ImportedRun, folder: RunFolder) -> tuple[pa.Table, set[str], int]:
     """Write whole trials in order of step: what their curves say, the metrics, and the rows written."""
     target, notes = run.experiment.target, run.notes
-    summaries, metrics, n_rows = [], set[str](), 0
+    repeated = "Repeated steps of a trial: the row with the best value of the target's metric stays"
+    summaries, metrics, n_rows = [SUMMARY.empty_table()], set[str](), 0
     with PartWriter(folder, MEASUREMENTS) as writer:
         for part in run.measurements:
-            curves = in_order(part, target)
-            notes.add(
-                "Repeated steps of a trial: the row with the best value of the target's metric stays", curves.repeated
-            )
+            data, starts = in_order(part, target)
+            notes.add(repeated, part.num_rows - data.num_rows)
             metrics |= set(part.column_names) - set(MEASUREMENTS.names)
-            summaries.append(summarize(curves, target))
-            writer.write(curves.data)
-            n_rows += curves.data.num_rows
-    summary = joined(summaries)
-    notes.add("Trials beyond the target before any update: only later evaluations count", summary.beyond_at_start)
+            summaries.append(summarize(data, starts, target))
+            writer.write(data)
+            n_rows += data.num_rows
+    summary = pa.concat_tables(summaries)
+    beyond = pc.sum(summary["beyond"]).as_py() or 0
+    notes.add("Trials beyond the target before any update: only later evaluations count", beyond)
     return summary, metrics, n_rows
 
 
@@ -281,49 +279,26 @@ class PartWriter(AbstractContextManager["PartWriter"]):
             self._writer = None
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Measurements of whole trials, one trial after the other, in order of step."""
-
-    data: pa.Table
-    trial_ids: list[str]  # in order of appearance
-    starts: Ints  # index of each trial's first row
-    repeated: int  # rows left out because their trial was measured at that step before
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One entry a trial, in arrays of equal length."""
-
-    trial_ids: list[str]
-    last_step: Ints  # at which it was measured
-    steps: Ints  # first step after 0 whose value is strictly better than the threshold; 0 where there is none
-    steps_low: Ints  # the evaluation before that, 0 where there is none
-    best: Floats  # best finite value of the metric after step 0; NaN where there is none
-    broken: Flags  # whether the last value of the metric is NaN or infinite; an empty cell is no value
-    beyond_at_start: int  # trials whose value at step 0 is better than the threshold already
-
-
-def in_order(data: pa.Table, target: Target) -> Curves:
-    """Put the rows of every trial together and in order of step, one row a step; rows in order are not copied.
+def in_order(data: pa.Table, target: Target) -> tuple[pa.Table, Ints]:
+    """Put the rows of every trial together and in order of step, one row a step; with each trial's first row.
 
     Of rows with the same trial and step the one with the best value of the target's metric stays, the first of equal
     ones: it alone decides whether the threshold was crossed there, in the published rule too (Shallue et al. 2018 take
     the first row, in order of step, that is strictly better). A row with a value, be it NaN, goes before one without.
+    Trials stand in order of appearance; rows in order are not copied.
     """
     ids = data["trial_id"].combine_chunks()
     if not pa.types.is_dictionary(ids.type):
         ids = pc.dictionary_encode(ids)
     code = ids.indices.to_numpy(zero_copy_only=False)
     step = data["step"].to_numpy()
-    names = ids.dictionary.to_pylist()
     begins = np.flatnonzero(np.diff(code, prepend=-1) != 0)
     later = np.ones(len(step), dtype=bool)
     later[1:] = np.diff(step) > 0
     later[begins] = True
     if later.all() and len(begins) == len(np.unique(code[begins])):
-        return Curves(data, [names[c] for c in code[begins]], begins, 0)
-    place = np.full(len(names), len(names))
+        return data, begins
+    place = np.full(len(ids.dictionary), len(ids.dictionary))
     first = code[begins][::-1]
     place[first] = np.arange(len(first))[::-1]  # the last assignment wins: the first appearance
     badness = empty = np.zeros(len(step))
@@ -332,62 +307,49 @@ def in_order(data: pa.Table, target: Target) -> Curves:
         badness = value if target.direction is Direction.MINIMIZE else -value
     order = np.lexsort((empty, badness, step, place[code]))  # stable; NaN comes last
     same = (np.diff(code[order]) == 0) & (np.diff(step[order]) == 0)
-    kept = order[np.concatenate([[True], ~same])] if len(order) else order
-    curves = in_order(data.take(pa.array(kept)), target)
-    return Curves(curves.data, curves.trial_ids, curves.starts, len(order) - len(kept))
+    return in_order(data.take(pa.array(order[np.concatenate([[True], ~same])])), target)
 
 
-def summarize(curves: Curves, target: Target) -> Summary:
+# One row a trial. `steps` is the first step after 0 whose value is strictly better than the threshold, `steps_low` the
+# evaluation before that (0 where there is none), `best` the best finite value after step 0, `broken` whether the last
+# value is NaN or infinite (an empty cell is no value), `beyond` whether the value at step 0 is better already.
+SUMMARY = pa.schema(
+    [("trial_id", pa.string()), *((name, pa.int64()) for name in ("last_step", "steps", "steps_low"))]
+    + [("best", pa.float64()), ("broken", pa.bool_()), ("beyond", pa.bool_())]
+)
+
+
+def summarize(data: pa.Table, starts: Ints, target: Target) -> pa.Table:
     """Read every trial's first crossing and best value off its curve, as `Crossings` does for the analysis.
 
     There is no crossing and no best value where the metric is not among the columns.
     """
-    starts, data, n = curves.starts, curves.data, len(curves.starts)
-    step = data["step"].to_numpy()
-    last_step = step[np.append(starts[1:], len(step)) - 1] if n else step
-    found, broken, beyond = Crossings.of([target], n), np.zeros(n, dtype=bool), 0
-    if target.metric in data.column_names:
-        metric = data[target.metric]
-        rows = np.flatnonzero(metric.is_valid().to_numpy())
+    n, step = len(starts), data["step"].to_numpy()
+    found, broken, beyond = Crossings.of([target], n), np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+    metric = data[target.metric] if target.metric in data.column_names else pa.nulls(data.num_rows, pa.float64())
+    rows = np.flatnonzero(metric.is_valid().to_numpy(zero_copy_only=False))
+    if len(rows):
         trial = (np.searchsorted(starts, rows, side="right") - 1).astype(np.int64)
-        chunk = _chunk(trial, step[rows], metric.to_numpy()[rows].astype(float))
-        if chunk is not None:
-            found.take(chunk)
-            ends = np.append(chunk.starts[1:], len(rows)) - 1
-            broken[trial[ends]] = ~np.isfinite(chunk.value[ends])
-            at_start = chunk.value[chunk.starts][chunk.step[chunk.starts] == 0]
-            beyond = sum(target.reached(value) for value in at_start)
-    steps, low = (np.nan_to_num(of[:, 0]).astype(np.int64) for of in (found.steps, found.steps_low))
-    return Summary(curves.trial_ids, last_step, steps, low, found.best, broken, beyond)
+        begins = np.flatnonzero(np.diff(trial, prepend=-1))
+        before = np.concatenate([[0], step[rows][:-1]])
+        before[begins] = 0
+        value = metric.to_numpy()[rows].astype(float)
+        found.take(Chunk(trial, begins, step[rows], before, value, None))
+        ends = np.append(begins[1:], len(rows)) - 1
+        broken[trial[ends]] = ~np.isfinite(value[ends])
+        beyond[trial[begins]] = [target.reached(v) for v in value[begins]]
+        beyond[trial[begins]] &= step[rows][begins] == 0
+    columns = {
+        "trial_id": data["trial_id"].combine_chunks().take(pa.array(starts)).cast(pa.string()),
+        "last_step": step[np.append(starts[1:], len(step)) - 1] if n else step,
+        "steps": pa.array(found.steps[:, 0], from_pandas=True).cast(pa.int64()),
+        "steps_low": np.nan_to_num(found.steps_low[:, 0]).astype(np.int64),
+        "best": pa.array(found.best, from_pandas=True),
+    }
+    return pa.table({**columns, "broken": broken, "beyond": beyond}, schema=SUMMARY)
 
 
-def _chunk(trial: Ints, step: Ints, value: Floats) -> Chunk | None:
-    """Evaluations in order as a chunk of whole trials; None without any."""
-    if not len(trial):
-        return None
-    starts = np.flatnonzero(np.diff(trial, prepend=-1))
-    before = np.concatenate([[0], step[:-1]])
-    before[starts] = 0
-    return Chunk(trial, starts, step, before, value, None)
-
-
-def joined(summaries: list[Summary]) -> Summary:
-    """The summaries of several tables as one."""
-    if not summaries:
-        nothing = np.zeros(0, dtype=np.int64)
-        return Summary([], nothing, nothing, nothing, np.zeros(0), nothing > 0, 0)
-    return Summary(
-        trial_ids=[trial_id for s in summaries for trial_id in s.trial_ids],
-        last_step=np.concatenate([s.last_step for s in summaries]),
-        steps=np.concatenate([s.steps for s in summaries]),
-        steps_low=np.concatenate([s.steps_low for s in summaries]),
-        best=np.concatenate([s.best for s in summaries]),
-        broken=np.concatenate([s.broken for s in summaries]),
-        beyond_at_start=sum(s.beyond_at_start for s in summaries),
-    )
-
-
-def complete(trials: pa.Table, summary: Summary) -> pa.Table:
+def complete(trials: pa.Table, summary: pa.Table) -> pa.Table:
     """Fill in what follows from the curves and is missing in the rows of trials.
 
     A trial that ended in a way that says nothing against its numbers (`Outcome.feasible`) has reached the target when
@@ -395,33 +357,16 @@ def complete(trials: pa.Table, summary: Summary) -> pa.Table:
     INFEASIBLE trials). Where the source tells the steps to target itself, they stand. Where it does not tell how a
     trial ended, one that did not reach and whose last value is not finite has diverged.
     """
-    at = pc.index_in(trials["trial_id"], value_set=pa.array(summary.trial_ids, pa.string())).to_numpy()
-    measured = np.isfinite(at)
-    row = np.where(measured, at, 0).astype(np.int64)
-
-    def of(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-        found = values[row] if len(values) else np.zeros(len(row), dtype=values.dtype)
-        return pa.array(found, kind, mask=~measured)
-
+    # Empty cells where it was not measured.
+    found = summary.take(pc.index_in(trials["trial_id"], value_set=summary["trial_id"].combine_chunks()))
     infeasible = pa.array([outcome.value for outcome in Outcome if not outcome.feasible])
-    feasible = pc.invert(pc.is_in(trials["outcome"], value_set=infeasible))
-    crossing = of(summary.steps, pa.int64())
-    by_curve = pc.and_(feasible, pc.greater(pc.fill_null(crossing, 0), 0))
-    given = pc.is_valid(trials["steps_to_target"])
-    reads = pc.and_(by_curve, pc.invert(given))
-    nothing = pa.scalar(None, pa.int64())
-    steps_to_target = pc.if_else(reads, crossing, trials["steps_to_target"])
-    reached = pc.and_(feasible, pc.is_valid(steps_to_target))
-    low = pc.if_else(reads, of(summary.steps_low, pa.int64()), trials["steps_to_target_low"])
-    diverged = pc.and_(pc.is_null(trials["outcome"]), pc.fill_null(of(summary.broken, pa.bool_()), False))
-    diverged = pc.and_(diverged, pc.invert(reached))
-    ended = pc.fill_null(trials["outcome"], Outcome.EXHAUSTED.value)
-    ended = pc.if_else(diverged, Outcome.DIVERGED.value, ended)
-    best = of(np.where(np.isnan(summary.best), 0.0, summary.best), pa.float64())
-    unknown = of(np.isnan(summary.best), pa.bool_())
-    best = pc.if_else(pc.fill_null(unknown, True), pa.scalar(None, pa.float64()), best)
-    steps = pc.max_element_wise(trials["steps"], of(summary.last_step, pa.int64()), steps_to_target)
-    steps = pc.fill_null(steps, 0)
+    given, ended, nothing = trials["steps_to_target"], trials["outcome"], pa.scalar(None, pa.int64())
+    crossing = pc.coalesce(given, found["steps"])
+    low = pc.if_else(pc.is_valid(given), trials["steps_to_target_low"], found["steps_low"])
+    reached = pc.and_(pc.invert(pc.is_in(ended, value_set=infeasible)), pc.is_valid(crossing))
+    diverged = pc.and_(pc.is_null(ended), pc.and_not(pc.fill_null(found["broken"], False), reached))
+    ended = pc.if_else(diverged, Outcome.DIVERGED.value, pc.fill_null(ended, Outcome.EXHAUSTED.value))
+    steps = pc.fill_null(pc.max_element_wise(trials["steps"], found["last_step"], crossing), 0)
     nonfinite = pc.and_(diverged, pc.is_null(trials["message"]))
     changed = {
         "message": pc.if_else(nonfinite, "the last value of the target's metric was not finite", trials["message"]),
@@ -429,9 +374,9 @@ def complete(trials: pa.Table, summary: Summary) -> pa.Table:
         "steps": steps,
         "examples": pc.coalesce(trials["examples"], pc.multiply(trials["batch_size"], steps)),
         "max_steps": pc.max_element_wise(trials["max_steps"], steps),
-        "steps_to_target": pc.if_else(reached, steps_to_target, nothing),
+        "steps_to_target": pc.if_else(reached, crossing, nothing),
         "steps_to_target_low": pc.if_else(reached, low, nothing),
-        "best_value": pc.coalesce(trials["best_value"], best),
+        "best_value": pc.coalesce(trials["best_value"], found["best"]),
     }
     for name, values in changed.items():
         trials = trials.set_column(trials.column_names.index(name), trials.schema.field(name), values)
