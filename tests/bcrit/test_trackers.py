@@ -8,11 +8,11 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.analysis.exchange.mlperf.test_read import resnet
 from tests.analysis.exchange.planted import SIZES
-from tests.analysis.exchange.trackers.test_optuna_storage import GRID, sqlite, study_of
-from tests.analysis.exchange.trackers.test_ray_results import reported, trial
-from tests.analysis.exchange.trackers.test_wandb_export import logged, run_folder
+from tests.analysis.exchange.test_mlperf import resnet
+from tests.analysis.exchange.test_optuna_storage import GRID, sqlite, study_of
+from tests.analysis.exchange.test_ray_results import reported, trial
+from tests.analysis.exchange.test_wandb_export import logged, run_folder
 from tests.bcrit.command import bcrit, refused
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -17,13 +17,13 @@ from bcrit.analysis.exchange.wandb_export import import_wandb
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
-from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, written
+from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, evaluations, written
 
 
 def history(batch_size: int) -> pd.DataFrame:
     """What `run.history()` gives: training and validation are logged in different calls."""
     rows: list[dict[str, Any]] = []
-    for step, value in curve(batch_size):
+    for step, value in evaluations(batch_size):
         rows.append({"trainer/global_step": step - 1, "train_loss": value + 0.1})
         rows.append({"trainer/global_step": step, "val_loss": value})
     frame = pd.DataFrame(rows)
@@ -61,7 +61,7 @@ def test_the_documented_script_with_one_history_a_run(tmp_path: Path) -> None:
     _, analysis = written(run, tmp_path / "again")
     assert analysis.trials["trial_id"].tolist() == [f"run-{b}" for b in SIZES]
     # The crossing lies after the validation before, not after the training loss in between.
-    assert analysis.trials["steps_to_target_low"].tolist() == [curve(b)[-2][0] for b in SIZES]
+    assert analysis.trials["steps_to_target_low"].tolist() == [evaluations(b)[-2][0] for b in SIZES]
     assert set(analysis.trials["train_seconds"]) == {4.5} and set(analysis.trials["betas"]) == {"[0.9, 0.99]"}
     assert not {"_wandb/x", "x"} & set(analysis.trials.columns)
 
@@ -97,9 +97,9 @@ def test_the_table_of_the_project_page_and_a_chart(tmp_path: Path) -> None:
         }
     )
     page.to_csv(tmp_path / "wandb_export_2026.csv", index=False)
-    chart = pd.DataFrame({"trainer/global_step": sorted({step for b in SIZES for step, _ in curve(b)})})
+    chart = pd.DataFrame({"trainer/global_step": sorted({step for b in SIZES for step, _ in evaluations(b)})})
     for size in SIZES:
-        values = dict(curve(size))
+        values = dict(evaluations(size))
         chart[f"run-{size} - val_loss"] = [values.get(step) for step in chart["trainer/global_step"]]
         chart[f"run-{size} - val_loss__MIN"] = chart[f"run-{size} - val_loss"]
     chart.to_csv(tmp_path / "chart.csv", index=False)
@@ -150,7 +150,7 @@ def test_run_folders_of_the_client(tmp_path: Path) -> None:
     assert len(trials) == len(SIZES) + 3
     reached = trials[trials.index.str.startswith("offline")]
     assert dict(zip(reached["batch_size"], reached["steps_to_target"], strict=True)) == {
-        b: curve(b)[-1][0] for b in SIZES
+        b: evaluations(b)[-1][0] for b in SIZES
     }
     with pytest.raises(InputError, match="leave out --history"):
         import_wandb(root, READING, root)
@@ -160,7 +160,7 @@ def test_without_histories_only_the_end_of_a_run_is_known(tmp_path: Path) -> Non
     rows = [(f"run-{b}", config(b)) for b in SIZES]
     frame = pd.read_csv(project_csv(tmp_path / "p.csv", rows))
     frame["summary"] = [
-        str({"val_loss": 0.05, "global_step": curve(b)[-1][0], "html": {"_type": "html-file"}}) for b in SIZES
+        str({"val_loss": 0.05, "global_step": evaluations(b)[-1][0], "html": {"_type": "html-file"}}) for b in SIZES
     ]
     frame.to_csv(tmp_path / "p.csv", index=False)
     (run,) = import_wandb(tmp_path / "p.csv", READING).values()

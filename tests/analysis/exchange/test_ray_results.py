@@ -17,7 +17,7 @@ from bcrit.analysis.exchange.ray_results import import_ray
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
-from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, steps, written
+from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, evaluations, steps, written
 
 SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -116,7 +116,7 @@ def trial(
 def reported(batch_size: int, counter: str = "step") -> list[dict[str, Any]]:
     return [
         {counter: step, "val_loss": value, "training_iteration": i, "time_total_s": 2.0 * i, "timestamp": 100 + i}
-        for i, (step, value) in enumerate(curve(batch_size), start=1)
+        for i, (step, value) in enumerate(evaluations(batch_size), start=1)
     ]
 
 
@@ -141,7 +141,7 @@ def test_any_of_the_three_files_may_be_missing(tmp_path: Path) -> None:
 
 def test_an_iteration_counts_only_with_a_factor(tmp_path: Path) -> None:
     for size in SIZES:
-        rows = [{"val_loss": v, "training_iteration": i} for i, (_, v) in enumerate(curve(size), start=1)]
+        rows = [{"val_loss": v, "training_iteration": i} for i, (_, v) in enumerate(evaluations(size), start=1)]
         trial(tmp_path / "e", f"t{size}", {"batch_size": size, "lr": 0.1}, rows)
     with pytest.raises(InputError, match="'training_iteration' need not count optimizer updates; name the counter"):
         import_ray(tmp_path / "e", READING)

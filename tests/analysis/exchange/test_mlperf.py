@@ -13,9 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcrit.analysis.exchange import Counted
-from bcrit.analysis.exchange.mlperf import evaluation_interval, import_mlperf
+from bcrit.analysis.exchange.mlperf import (
+    BENCHMARKS,
+    Benchmark,
+    as_told,
+    benchmark_of,
+    evaluation_interval,
+    import_mlperf,
+    read_points,
+)
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.target import Target
+from bcrit.search_spaces.target import Direction, Target
 from tests.analysis.exchange.planted import EVIL, written
 
 
@@ -172,3 +180,93 @@ def test_the_interval_is_read_off_seeds_whatever_one_wrong_number_says(
     found = evaluation_interval([[*lengths, typo + 0.5]])
     assert found == interval
     assert evaluation_interval([lengths[:1] * 5]) is None
+
+
+GOOD = {"Benchmark": "bert", "BS": 256, "Hyperparams": {}, "Epochs to converge": [1, 2.5]}
+
+
+def test_both_spellings_of_the_list_are_read_and_the_folder_names_the_version(tmp_path: Path) -> None:
+    path = tmp_path / "training_5.0.0" / "rcps_x.json"
+    path.parent.mkdir()
+    samples = {k: v for k, v in GOOD.items() if k != "Epochs to converge"} | {"samples to converge": [256]}
+    path.write_text(json.dumps({"a": GOOD, "b": samples}))
+    first, second = read_points(path)
+    assert (first.version, first.lengths, first.counts_samples) == ("training_5.0.0", (1.0, 2.5), False)
+    assert (second.name, second.lengths, second.counts_samples) == ("b", (256.0,), True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the file is empty"),
+        ("{", "not readable as JSON"),
+        ("[1]", "a JSON object of objects"),
+        ("{}", "holds no reference point"),
+        (json.dumps({"a": {**GOOD, "BS": 0}}), "point 'a': the batch size must be a whole number"),
+        (json.dumps({"a": {**GOOD, "BS": "many"}}), "point 'a': could not convert"),
+        (json.dumps({"a": {**GOOD, "Epochs to converge": [1, -1]}}), "positive numbers only"),
+        (json.dumps({"a": {**GOOD, "Epochs to converge": [1, None]}}), "positive numbers only"),
+        (json.dumps({"a": {**GOOD, "Hyperparams": [1]}}), "must be a mapping"),
+        (json.dumps({"a": {"Benchmark": "bert"}}), "point 'a': it lacks 'epochs to converge'"),
+    ],
+)
+def test_a_broken_file_is_one_message(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "rcps.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_points(path)
+
+
+def test_a_table_without_the_columns_lists_those_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "flat.csv"
+    path.write_text("benchmark,bs\nbert,1\n")
+    with pytest.raises(InputError, match="columns batch_size, epochs_list are missing; the columns are benchmark, bs"):
+        read_points(path)
+    path.write_text('benchmark,batch_size,epochs_list\nbert,1,"[1, 2]"\nbert,x,[1]\nbert,2,[1\n')
+    with pytest.raises(InputError, match=r"2 problems(.|\n)*line 3(.|\n)*line 4"):
+        read_points(path)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: f"{b.name}-{'.'.join(map(str, b.since))}")
+def test_every_benchmark_has_a_readable_target_and_a_unit(benchmark: Benchmark) -> None:
+    target = Target.model_validate(benchmark.target)
+    lower_is_better = any(word in target.metric for word in ("loss", "perplexity", "error", "fid", "mae"))
+    assert (target.direction is Direction.MINIMIZE) == lower_is_better
+    assert (benchmark.examples is None) == (benchmark.counted is Counted.STEPS)
+    assert benchmark.counted is not Counted.EXAMPLES or benchmark.examples == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "target"),
+    [
+        # MLPerf Training 1.0 rules (training_rules.adoc, 25 March 2021), table of quality targets.
+        ("resnet", "1.0.0", "eval_accuracy > 0.759"),
+        ("ssd", "training_1.1.0", "eval_accuracy > 0.23"),
+        ("rnnt", "1.0.0", "word_error_rate < 0.058"),
+        ("dlrm", "1.0.0", "auc > 0.8025"),
+        # Compliance checker, closed_*.yaml of the version.
+        ("ssd", "training_3.0.0", "eval_accuracy > 0.34"),
+        ("gpt3", "training_3.0.0", "log_perplexity < 2.69"),
+        ("llama31_405b", "training_5.1.0", "log_perplexity < 5.6"),
+        ("llama2_70b_lora", "", "eval_loss < 0.925"),
+    ],
+)
+def test_targets_are_the_published_ones(name: str, version: str, target: str) -> None:
+    found = benchmark_of(name, version)
+    assert found is not None and found.target == target
+
+
+def test_a_version_that_is_not_known_is_taken_as_the_newest() -> None:
+    units = {v: found.counted for v in ("1.0.0", "3.0.0", "3.1.0", "4.0.0", "") if (found := benchmark_of("unet3d", v))}
+    assert [v for v, counted in units.items() if counted is Counted.EPOCHS] == ["1.0.0", "3.0.0"]
+    assert benchmark_of("nothing", "1.0.0") is None
+
+
+def test_what_the_user_says_goes_first() -> None:
+    facts, target = as_told("resnet", "4.0.0", Target.model_validate("top1 > 0.7"), None, 1000)
+    assert (facts.examples, str(target)) == (1000, "top1 > 0.7")
+    assert as_told("resnet", "4.0.0", None, Counted.STEPS, None)[0].examples is None
+    with pytest.raises(InputError, match="it must be a positive number, but it is -1"):
+        as_told("resnet", "4.0.0", None, None, -1)
+    with pytest.raises(InputError, match="divide the lists by it"):
+        as_told("resnet", "4.0.0", None, Counted.TOKENS, None)

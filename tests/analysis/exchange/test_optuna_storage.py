@@ -11,15 +11,17 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bcrit.analysis.exchange.optuna_storage import StudyChoice, import_optuna
+from bcrit.analysis.exchange.optuna_storage import StudyChoice, import_optuna, parameter_value, searched
+from bcrit.analysis.exchange.run import Notes
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
-from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, curve, written
+from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, evaluations, written
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -38,7 +40,7 @@ def objective(trial: optuna.Trial) -> float:
     slower = 1 if trial.suggest_float("lr", 1e-3, 10, log=True) == 0.1 else 2
     trial.suggest_int("layers", 1, 4)
     value = math.nan
-    for step, value in curve(size, slower):
+    for step, value in evaluations(size, slower):
         trial.report(value, step)
     return value
 
@@ -124,7 +126,7 @@ def test_one_study_a_batch_size_is_one_run(tmp_path: Path) -> None:
 
         def objective_of(trial: optuna.Trial, size: int = size) -> float:
             trial.suggest_float("lr", 0.1, 1)
-            for step, value in curve(size):
+            for step, value in evaluations(size):
                 trial.report(value, step)
             return value
 
@@ -261,3 +263,42 @@ def test_wrong_names_list_the_right_ones(tmp_path: Path) -> None:
     study.set_metric_names(["error"])
     with pytest.raises(InputError, match="names its objective 'error', but the target's metric is 'val_loss'"):
         import_optuna(place, READING, StudyChoice())
+
+
+@pytest.mark.parametrize(
+    ("distributions", "expected"),
+    [
+        ([FloatDistribution(0.1, 1)], {"scale": "linear", "low": 0.1, "high": 1}),
+        ([FloatDistribution(0.1, 1, log=True)], {"scale": "log", "low": 0.1, "high": 1}),
+        ([FloatDistribution(0, 1, step=0.25)], {"scale": "linear", "low": 0, "high": 1}),
+        ([IntDistribution(1, 8)], {"scale": "integer", "low": 1, "high": 8}),
+        ([IntDistribution(1, 8, log=True)], {"scale": "log", "low": 1, "high": 8}),
+        ([IntDistribution(1, 4), IntDistribution(3, 9)], {"scale": "integer", "low": 1, "high": 9}),
+        ([CategoricalDistribution([16, 64, 256])], {"scale": "log", "low": 16, "high": 256}),
+        ([CategoricalDistribution([0.0, 0.5])], {"scale": "linear", "low": 0, "high": 0.5}),
+        ([CategoricalDistribution([3])], {"scale": "fixed", "value": 3}),
+        ([CategoricalDistribution(["a", None])], {"scale": "choice", "options": {"a": {}, "none": {}}}),
+        ([CategoricalDistribution([True, False])], {"scale": "choice", "options": {"true": {}, "false": {}}}),
+        ([CategoricalDistribution([0.1, "auto"])], {"scale": "choice", "options": {"0.1": {}, "auto": {}}}),
+        (
+            [CategoricalDistribution(["a"]), CategoricalDistribution(["b"])],
+            {"scale": "choice", "options": {"a": {}, "b": {}}},
+        ),
+    ],
+)
+def test_a_distribution_is_a_dimension(distributions: list[BaseDistribution], expected: dict[str, object]) -> None:
+    found = searched([{"x": distribution} for distribution in distributions], Notes())["x"]
+    assert {k: v for k, v in found.model_dump().items() if v is not None} == expected
+
+
+def test_a_parameter_that_changed_its_kind_is_no_dimension() -> None:
+    notes = Notes()
+    kinds = [FloatDistribution(0.1, 1), FloatDistribution(0.1, 1, log=True), FloatDistribution(0.1, 1)]
+    assert searched([{"x": kind} for kind in kinds], notes) == {}
+    assert notes.sentences() == [
+        "Parameters whose distribution changed its kind are left out of the search space (1; x)"
+    ]
+
+
+def test_none_is_a_word() -> None:
+    assert parameter_value(None) == "none" and parameter_value(0) == 0

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bcrit.analysis.arrow_tables import arrow_schema
 from bcrit.analysis.exchange.batch_science import import_batch_science
-from bcrit.analysis.exchange.exports import export_batch_science, export_tables, import_tables
+from bcrit.analysis.exchange.exports import COLUMNS, export_batch_science, export_tables, import_tables, type_name
+from bcrit.analysis.exchange.files import TYPES
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.run import Run
@@ -26,6 +28,7 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from bcrit.search_spaces.target import Target
 from tests.analysis.exchange.trees import TARGET, Tree, slow_first_crossing
+from tests.analysis.probed_runs import probed_run
 
 SPACE: dict[str, Any] = {
     "lr": "log from 0.01 to 10",
@@ -280,3 +283,53 @@ def test_a_damaged_export_is_refused(tmp_path: Path, name: str, text: str | None
         file.write_text(text)
     with pytest.raises(InputError, match=message):
         import_tables(str(tmp_path / "out"), "csv")
+
+
+def there_and_back(kind: str, folder: RunFolder, place: Path) -> ImportedRun:
+    if kind == "batch_science":
+        export_batch_science(folder, str(place))
+        return next(iter(import_batch_science(str(place), None).values()))
+    export_tables(folder, str(place), kind)  # type: ignore[arg-type]
+    return import_tables(str(place), kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "batch_science"])
+def test_the_summary_of_a_run_that_comes_back_is_the_same(kind: str, tmp_path: Path) -> None:
+    folder = probed_run(tmp_path / "run")
+    back = RunFolder.at(tmp_path / "back")
+    write_run(there_and_back(kind, folder, tmp_path / "out"), back)
+    before, after = Run(folder).to_json(), Run(back).to_json()
+    assert before["noise_scale"] is not None
+    assert [after[name] for name in ("noise_scale", "weight_distance", "fit")] == [
+        before[name] for name in ("noise_scale", "weight_distance", "fit")
+    ]
+
+
+def test_exported_tables_say_what_the_columns_are(tmp_path: Path) -> None:
+    export_tables(probed_run(tmp_path / "run"), str(tmp_path / "out"), "csv")
+    described = json.loads((tmp_path / "out" / COLUMNS).read_text())[MEASUREMENTS.name]
+    (column,) = (entry for entry in described if entry["name"] == "tr_sigma")
+    assert (column["unit"], column["type"]) == ("loss^2 / weight^2", "double")
+
+
+def test_a_run_without_probes_exports_no_columns_for_them(tmp_path: Path) -> None:
+    export_tables(probed_run(tmp_path / "run", ()), str(tmp_path / "out"), "csv")
+    described = json.loads((tmp_path / "out" / COLUMNS).read_text())[MEASUREMENTS.name]
+    assert [entry["name"] for entry in described] == [*MEASUREMENTS.names, "loss"]
+
+
+def test_parts_are_joined_where_some_lack_the_columns(tmp_path: Path) -> None:
+    folder = probed_run(tmp_path / "run")
+    before = Run(folder).to_json()["noise_scale"]
+    folder.compact(MEASUREMENTS)
+    assert len(folder.parts(MEASUREMENTS)) == 1
+    assert before is not None and Run(folder).to_json()["noise_scale"] == before
+
+
+@pytest.mark.parametrize("table", [TRIALS, MEASUREMENTS], ids=lambda table: table.name)
+def test_types_of_a_table_out_and_back_are_the_same(table: Table) -> None:
+    assert all(TYPES[type_name(field.type)] == field.type for field in arrow_schema(table))
+
+
+def test_a_column_without_any_value_is_one_of_floats() -> None:
+    assert TYPES[type_name(pa.null())] == pa.float64()
