@@ -100,15 +100,6 @@ def paper_goal(workload: str) -> Target | None:
 
 
 @dataclass(frozen=True)
-class _Workload:
-    """A folder of studies."""
-
-    label: str  # `dataset/model/optimizer`, with the folders above it where the source has them
-    path: Path
-    studies: Sequence[Path]  # in order of batch size
-
-
-@dataclass(frozen=True)
 class _Study:
     """What a `study.json` says."""
 
@@ -143,12 +134,12 @@ def import_batch_science(
     """
     problems: list[str] = []
     found: dict[str, ImportedRun] = {}
-    for workload in _find_workloads(Path(source), pattern):
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", workload.label.replace("/", "-")).strip("-_")[-80:] or "workload"
+    for label, studies in _find_workloads(Path(source), pattern):
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", label.replace("/", "-")).strip("-_")[-80:] or "workload"
         while name in found:
             name += "-2"
         try:
-            found[name] = _import(workload, name, source, target, first)
+            found[name] = _import(label, studies, name, source, target, first)
         except InputError as error:
             problems += error.problems if str(error).startswith(source + ":") else [str(error).replace("\n", " ")]
     if problems:
@@ -156,11 +147,12 @@ def import_batch_science(
     return found
 
 
-def _find_workloads(source: Path, pattern: str | None) -> list[_Workload]:
-    """Every workload in a tree, or in any folder of it down to a study, in order of their labels.
+def _find_workloads(source: Path, pattern: str | None) -> list[tuple[str, list[Path]]]:
+    """Every workload in a tree or in any folder of it down to a study: its label, its studies by batch size.
 
     A study is a folder with `study.json`, or one whose folders hold trials; a workload is the folder of its studies.
-    Its label, or its last three parts, must fit the pattern.
+    Its label is `dataset/model/optimizer`, with the folders above it where the source has them; it, or its last three
+    parts, must fit the pattern.
     """
     if not source.is_dir():
         raise InputError(str(source), ["there is no such folder; give the root of the tree, or a workload's folder"])
@@ -176,7 +168,7 @@ def _find_workloads(source: Path, pattern: str | None) -> list[_Workload]:
     for folder in sorted(by_workload):
         label = "/".join(folder.parts[-max(_DEPTH, len(folder.parts) - depth) :]).lstrip("/")
         if pattern is None or fnmatchcase(label, pattern) or fnmatchcase("/".join(folder.parts[-_DEPTH:]), pattern):
-            found.append(_Workload(label, folder, by_workload[folder]))
+            found.append((label, by_workload[folder]))
     if not found:
         raise InputError(str(source), [f"no workload fits '{pattern}'; {len(by_workload)} are there, such as {label}"])
     return found
@@ -198,22 +190,24 @@ def _number_first(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _import(workload: _Workload, name: str, source: str, target: Target | None, first: int | None) -> ImportedRun:
+def _import(
+    label: str, folders: Sequence[Path], name: str, source: str, target: Target | None, first: int | None
+) -> ImportedRun:
     notes = Notes()
-    studies = [_read_study(folder, notes) for folder in workload.studies]
+    studies = [_read_study(folder, notes) for folder in folders]
     sizes = [study.batch_size for study in studies]
     if twice := sorted({size for size in sizes if sizes.count(size) > 1}):
-        raise InputError(source, [f"workload '{workload.label}' has several studies at batch size {twice[0]}"])
+        raise InputError(source, [f"workload '{label}' has several studies at batch size {twice[0]}"])
     trials = {study.batch_size: _first(_read_trials(study, notes), first, study.batch_size, notes) for study in studies}
     every = [trial for of_study in trials.values() for trial in of_study]
     if not every:
-        raise InputError(source, [f"workload '{workload.label}' has no trial"])
+        raise InputError(source, [f"workload '{label}' has no trial"])
     recorded = _recorded_run(studies, every, source, target, notes)
     if recorded is not None:
         return recorded
-    goal = target or paper_goal("/".join(workload.path.parts[-4:]))
+    goal = target or paper_goal("/".join(folders[0].absolute().parts[-5:-1]))
     if goal is None:
-        rule = f"the paper sets no goal for '{workload.label}'; say what counts, --target 'METRIC < NUMBER'"
+        rule = f"the paper sets no goal for '{label}'; say what counts, --target 'METRIC < NUMBER'"
         raise InputError(source, [rule])
     if target is None:
         notes.add(f"The target is the goal that the paper sets this workload: {goal}")
@@ -224,32 +218,27 @@ def _import(workload: _Workload, name: str, source: str, target: Target | None, 
     notes.add("Studies with a budget of time (train_steps 0)", sum(s.known and s.train_steps == 0 for s in studies))
     notes.add("Studies that stopped bad trials early by a rule of their own", sum(s.early_stopping for s in studies))
     curves = TrialCurves(every, {}, notes)
-    dataset_and_model, _, optimizer = workload.label.rpartition("/")
+    dataset_and_model, _, optimizer = label.rpartition("/")
     told = {study.optimizer for study in studies if study.optimizer}
-    longest = max(len(of_study) for of_study in trials.values())
-    return foreign_run(
-        FORMAT,
-        source,
-        notes,
-        lambda: curves.finish(uniform(rows)),
-        curves,
-        names,
-        spaces=spaces,
-        steps=[trial.row[key] for trial in every for key in ("steps", "max_steps")],
-        name=name,
-        workload=dataset_and_model or workload.label,
-        optimizer=told.pop() if len(told) == 1 else optimizer,
-        target=goal,
-        space=common_space([spaces[study.batch_size] for study in studies if study.configs]),
-        **{**RANDOM_SEARCH, "search": {**RANDOM_SEARCH["search"], "trials": longest}},
-    )
+    experiment: Row = {
+        "name": name,
+        "spaces": spaces,
+        "steps": [trial.row[key] for trial in every for key in ("steps", "max_steps")],
+        "workload": dataset_and_model or label,
+        "optimizer": told.pop() if len(told) == 1 else optimizer,
+        "target": goal,
+        "space": common_space([spaces[study.batch_size] for study in studies if study.configs]),
+        **RANDOM_SEARCH,
+        "search": {**RANDOM_SEARCH["search"], "trials": max(map(len, trials.values()))},
+    }
+    return foreign_run(FORMAT, source, notes, lambda: curves.finish(uniform(rows)), curves, names, **experiment)
 
 
 def _first(trials: list[_Trial], first: int | None, batch_size: int, notes: Notes) -> list[_Trial]:
     """The trials up to the last of the first complete ones that are wanted."""
+    complete = [place for place, trial in enumerate(trials) if trial.row["outcome"] is None]
     if first is None:
         return trials
-    complete = [place for place, trial in enumerate(trials) if trial.row["outcome"] is None]
     if len(complete) < first:
         notes.add("Studies with fewer complete trials than wanted", 1, f"batch size {batch_size}: {len(complete)}")
         return trials

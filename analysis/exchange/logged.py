@@ -156,27 +156,15 @@ def import_logged(
     notes.add(f"'{names.counter}' counts progress, one count being {reading.factor}")
     notes.add("Times are the tracker's, with evaluation in them", sum(row["train_seconds"] > 0 for row in rows))
     axes = {here[name]: axis for name, axis in (space or {}).items() if name in here}
-    whole, studies = _spaces(sizes, columns, axes, notes)
     optimizers = set(columns.get("optimizer", ())) - {None}
     called = experiment_name(name or source, format_name)
-    trials = uniform(rows)
-    return foreign_run(
-        format_name,
-        source,
-        notes,
-        lambda: trials,
-        measurements_of(rows, curves),
-        here,
-        # Where nothing finite was reported, no step is known: every run diverged or failed.
-        steps=[int(of["step"].max()) for of in curves if len(of)],
-        spaces=studies,
-        space=whole,
-        name=called,
-        workload=called,
-        optimizer=str(next(iter(optimizers))) if len(optimizers) == 1 else "not recorded",
-        target=reading.target,
-        unit=reading.unit,
-    )
+    experiment: Row = {"name": called, "workload": called, "target": reading.target, "unit": reading.unit}
+    experiment["optimizer"] = str(next(iter(optimizers))) if len(optimizers) == 1 else "not recorded"
+    experiment["space"], experiment["spaces"] = _spaces(sizes, columns, axes, notes)
+    # Where nothing finite was reported, no step is known: every run diverged or failed.
+    experiment["steps"] = [int(of["step"].max()) for of in curves if len(of)]
+    trials, measured = uniform(rows), measurements_of(rows, curves)
+    return foreign_run(format_name, source, notes, lambda: trials, measured, here, **experiment)
 
 
 def find_names(runs: Sequence[LoggedRun], reading: Reading, where: str) -> Names:

@@ -23,6 +23,7 @@ from bcrit.analysis.exchange.files import read_json, read_text
 from bcrit.analysis.exchange.run import (
     ImportedRun,
     Notes,
+    Row,
     experiment_name,
     foreign_run,
     numbered,
@@ -166,10 +167,9 @@ def read_points(path: Path) -> list[ReferencePoint]:
     benchmark, batch_size, epochs_list and perhaps version, ref, hyperparams (lists and mappings as JSON).
     """
     points, problems = [], []
-    rows = _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path)
-    for where, row in rows:
+    for where, read, row in _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
         try:
-            points.append(row())
+            points.append(read(row))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             problems.append(f"{where}: {what}")
@@ -180,34 +180,34 @@ def read_points(path: Path) -> list[ReferencePoint]:
     return points
 
 
-_Row = tuple[str, Callable[[], ReferencePoint]]
+_Raw = tuple[str, Callable[[Mapping[str, Any]], ReferencePoint], Mapping[str, Any]]
 
 
-def _json_rows(path: Path) -> Iterable[_Row]:
+def _json_rows(path: Path) -> Iterable[_Raw]:
     content = read_json(path)
     if not isinstance(content, Mapping) or not all(isinstance(point, Mapping) for point in content.values()):
         raise InputError(str(path), ["reference points are a JSON object of objects, one for each point"])
     version = path.parent.name if re.search(r"\d+\.\d+", path.parent.name) else ""
     for name, point in content.items():
-        yield f"point '{name}'", partial(_from_json, str(name), point, version)
+        yield f"point '{name}'", partial(_from_json, name, version), point
 
 
-def _from_json(name: str, point: Mapping[str, Any], version: str) -> ReferencePoint:
+def _csv_rows(path: Path) -> Iterable[_Raw]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    if missing := {"benchmark", "batch_size", "epochs_list"} - set(reader.fieldnames or ()):
+        have = ", ".join(reader.fieldnames or ()) or "none"
+        raise InputError(str(path), [f"columns {', '.join(sorted(missing))} are missing; the columns are {have}"])
+    for row in reader:
+        yield f"line {reader.line_num}", _from_csv, row
+
+
+def _from_json(name: str, version: str, point: Mapping[str, Any]) -> ReferencePoint:
     # "Epochs to converge" is the name whatever the unit; some newer files say "samples to converge" instead.
     lists = {key.lower(): value for key, value in point.items()}
     samples = "samples to converge" in lists
     lengths = lists["samples to converge" if samples else "epochs to converge"]
     settings = lists.get("hyperparams") or {}
     return _point(name, str(lists["benchmark"]), version, lists["bs"], lengths, settings, samples)
-
-
-def _csv_rows(path: Path) -> Iterable[_Row]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    if missing := {"benchmark", "batch_size", "epochs_list"} - set(reader.fieldnames or ()):
-        have = ", ".join(reader.fieldnames or ()) or "none"
-        raise InputError(str(path), [f"columns {', '.join(sorted(missing))} are missing; the columns are {have}"])
-    for row in reader:
-        yield f"line {reader.line_num}", partial(_from_csv, row)
 
 
 def _from_csv(row: Mapping[str, str]) -> ReferencePoint:
@@ -308,22 +308,12 @@ def _run(
     numbered(rows)
     _explain(notes, points, facts, target, columns)
     optimizers = sorted({str(value) for value in columns.get("optimizer", ()) if value is not None})
-    table = uniform(rows)
-    return foreign_run(
-        "mlperf",
-        source,
-        notes,
-        lambda: table,
-        [],
-        here,
-        steps=[row["steps"] for row in rows],
-        name=name,
-        workload=f"MLPerf {points[0].benchmark} {points[0].version}".strip(),
-        optimizer=optimizers[0] if len(optimizers) == 1 else "several" if optimizers else "not recorded",
-        batch_sizes=sorted({point.batch_size for point in points}),
-        target=target,
-        space={},
-    )
+    optimizer = optimizers[0] if len(optimizers) == 1 else "several" if optimizers else "not recorded"
+    workload = f"MLPerf {points[0].benchmark} {points[0].version}".strip()
+    experiment: Row = {"name": name, "workload": workload, "optimizer": optimizer, "target": target, "space": {}}
+    experiment["batch_sizes"] = sorted({point.batch_size for point in points})
+    experiment["steps"] = [row["steps"] for row in rows]
+    return foreign_run("mlperf", source, notes, lambda: uniform(rows), [], here, **experiment)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

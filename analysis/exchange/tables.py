@@ -180,23 +180,11 @@ def import_table(
     if "seconds" not in roles:
         notes.add("No column of seconds: they stand as 0, and time and cost are unknown")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(trials).stem).strip("-_")[:80] or "table"
-    return foreign_run(
-        "table",
-        trials,
-        notes,
-        lambda: uniform(rows),
-        curves,
-        names,
-        spaces=dict.fromkeys(sorted({row["batch_size"] for row in rows}), {}),
-        steps=[row["max_steps"] or row["steps"] for row in rows],
-        name=name,
-        workload=name,
-        optimizer="unknown",
-        target=target,
-        space={},
-        unit=unit,
-        **RANDOM_SEARCH,
-    )
+    experiment: Row = {"name": name, "workload": name, "optimizer": "unknown", "space": {}, **RANDOM_SEARCH}
+    experiment["spaces"] = dict.fromkeys(sorted({row["batch_size"] for row in rows}), {})
+    experiment["steps"] = [row["max_steps"] or row["steps"] for row in rows]
+    experiment |= {"target": target, "unit": unit}
+    return foreign_run("table", trials, notes, lambda: uniform(rows), curves, names, **experiment)
 
 
 def _read(path: str, mapped: Mapped) -> pa.Table:
