@@ -449,12 +449,10 @@ class TrialCurves:
     """
 
     def __init__(self, trials: Sequence[_Trial], types: Mapping[str, pa.DataType], notes: Notes) -> None:
-        """Prepare; nothing is read before the first table is asked for."""
         self._trials, self._types, self._notes = trials, types, notes
         self._unreadable: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """Read."""
         chunks = deque(self._trials[start : start + _FILES] for start in range(0, len(self._trials), _FILES))
         workers = os.cpu_count() or 1
         with ThreadPoolExecutor(workers) as pool:

@@ -136,7 +136,7 @@ def import_tables(source: str, kind: Format) -> ImportedRun:
 
 @dataclass(frozen=True)
 class _Pieces:
-    """The rows of a table that `export_tables` wrote; every iteration reads the file anew."""
+    """The rows of a table that `export_tables` wrote, at least one piece; every iteration reads the file anew."""
 
     place: Path
     table: Table
@@ -144,7 +144,6 @@ class _Pieces:
     source: str
 
     def __iter__(self) -> Iterator[pa.Table]:
-        """Read: at least one table, with all columns."""
         path = self.place / f"{self.table.name}.{self.kind}"
         convert = None if self.kind == "parquet" else self._convert()
         try:

@@ -87,7 +87,7 @@ def _logged(study: Study, trial: FrozenTrial, several: bool, target: Target, cho
     state = trial.state.name
     return LoggedRun(
         name=f"{study.study_name}/{trial.number}" if several else str(trial.number),
-        settings={name: parameter_value(value) for name, value in trial.params.items()},
+        settings={name: _parameter_value(value) for name, value in trial.params.items()},
         log=log,
         broken=broken,
         outcome=_OUTCOMES.get(state),
@@ -212,9 +212,9 @@ def _form(name: str, distribution: BaseDistribution) -> tuple[str, list[Any]]:
         return "log" if log else "integer" if whole else "linear", [low, high]
     if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
         return box_scale(name, choices), [min(choices), max(choices)]
-    return "choice", one_type([parameter_value(choice) for choice in choices])
+    return "choice", one_type([_parameter_value(choice) for choice in choices])
 
 
-def parameter_value(value: Any) -> Any:
+def _parameter_value(value: Any) -> Any:
     """A parameter's value as a setting: None, which is a choice like others, becomes a word."""
     return "none" if value is None else value

@@ -265,8 +265,7 @@ def _object(path: Path) -> dict[str, Any]:
 class _NotFinite(ast.NodeTransformer):
     """Python writes a NaN in a dictionary as the bare word nan, which is no literal."""
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        """Turn nan and inf into the numbers."""
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: D102
         return ast.copy_location(ast.Constant(float(node.id)), node) if node.id in ("nan", "inf") else node
 
 

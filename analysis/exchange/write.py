@@ -215,7 +215,6 @@ class Order:
     """Notices trials whose steps do not rise from row to row, over tables that are seen once, one after the other."""
 
     def __init__(self) -> None:
-        """Begin; nothing was seen yet."""
         self.last: dict[str, int] = {}
         self.broken: set[str] = set()
 
@@ -241,7 +240,6 @@ class PartWriter(AbstractContextManager["PartWriter"]):
     """
 
     def __init__(self, folder: RunFolder, table: Table) -> None:
-        """Prepare; nothing is written before the first rows."""
         self._folder, self._table = folder, table
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema | None = None
@@ -273,7 +271,6 @@ class PartWriter(AbstractContextManager["PartWriter"]):
         self._number += 1
 
     def __exit__(self, *_: object) -> None:
-        """Finish the part that is being written."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

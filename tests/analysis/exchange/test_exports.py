@@ -285,37 +285,24 @@ def test_a_damaged_export_is_refused(tmp_path: Path, name: str, text: str | None
         import_tables(str(tmp_path / "out"), "csv")
 
 
-def there_and_back(kind: str, folder: RunFolder, place: Path) -> ImportedRun:
-    if kind == "batch_science":
-        export_batch_science(folder, str(place))
-        return next(iter(import_batch_science(str(place), None).values()))
-    export_tables(folder, str(place), kind)  # type: ignore[arg-type]
-    return import_tables(str(place), kind)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet", "batch_science"])
-def test_the_summary_of_a_run_that_comes_back_is_the_same(kind: str, tmp_path: Path) -> None:
-    folder = probed_run(tmp_path / "run")
-    back = RunFolder.at(tmp_path / "back")
-    write_run(there_and_back(kind, folder, tmp_path / "out"), back)
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_summary_of_a_run_that_comes_back_is_the_same(tmp_path: Path, way: str) -> None:
+    folder, back = probed_run(tmp_path / "run"), RunFolder.at(tmp_path / "back")
+    export, read = WAYS[way]
+    export(folder, str(tmp_path / "out"))
+    write_run(read(str(tmp_path / "out")), back)
     before, after = Run(folder).to_json(), Run(back).to_json()
     assert before["noise_scale"] is not None
-    assert [after[name] for name in ("noise_scale", "weight_distance", "fit")] == [
-        before[name] for name in ("noise_scale", "weight_distance", "fit")
-    ]
+    assert all(after[name] == before[name] for name in ("noise_scale", "weight_distance", "fit"))
 
 
 def test_exported_tables_say_what_the_columns_are(tmp_path: Path) -> None:
-    export_tables(probed_run(tmp_path / "run"), str(tmp_path / "out"), "csv")
-    described = json.loads((tmp_path / "out" / COLUMNS).read_text())[MEASUREMENTS.name]
-    (column,) = (entry for entry in described if entry["name"] == "tr_sigma")
+    for name, run in {"probed": probed_run(tmp_path / "a"), "bare": probed_run(tmp_path / "b", ())}.items():
+        export_tables(run, str(tmp_path / name), "csv")
+    probed, bare = (json.loads((tmp_path / name / COLUMNS).read_text())["measurements"] for name in ("probed", "bare"))
+    (column,) = (entry for entry in probed if entry["name"] == "tr_sigma")
     assert (column["unit"], column["type"]) == ("loss^2 / weight^2", "double")
-
-
-def test_a_run_without_probes_exports_no_columns_for_them(tmp_path: Path) -> None:
-    export_tables(probed_run(tmp_path / "run", ()), str(tmp_path / "out"), "csv")
-    described = json.loads((tmp_path / "out" / COLUMNS).read_text())[MEASUREMENTS.name]
-    assert [entry["name"] for entry in described] == [*MEASUREMENTS.names, "loss"]
+    assert [entry["name"] for entry in bare] == [*MEASUREMENTS.names, "loss"]
 
 
 def test_parts_are_joined_where_some_lack_the_columns(tmp_path: Path) -> None:
