@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from bcrit.analysis.report.build import build_report
-from bcrit.analysis.report.curves_plot import drawn_runs
-from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import (
+from bcrit.analysis.records.run_folder import (
     BOUNDARY_FILE,
     BUDGET_CELLS_FILE,
     BUDGETS,
@@ -19,6 +16,9 @@ from bcrit.analysis.run_folder import (
     TARGETS,
     RunFolder,
 )
+from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.curves_plot import drawn_runs
+from bcrit.analysis.run import Run
 from bcrit.search_spaces.tables import MEASUREMENTS
 
 

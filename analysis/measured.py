@@ -9,8 +9,8 @@ import pandas as pd
 
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.resources import Budgets, Resource, default_budgets, that_count
-from bcrit.analysis.one_pass import curves, read_measurements
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.one_pass import curves, read_measurements
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.targets.crossings import Crossings
 from bcrit.analysis.targets.study_trials import stopped_at_target
 from bcrit.analysis.targets.thresholds import default_targets

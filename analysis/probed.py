@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, WEIGHT_DISTANCE
 

@@ -17,7 +17,6 @@ from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
 from bcrit.analysis.diffusion.in_study import WeightMovement, weight_movement
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.landscape.result import Landscape, read_landscape
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
@@ -26,7 +25,8 @@ from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
 from bcrit.analysis.probed import probed
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.recommendation.step_time import trial_step_times
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
 from bcrit.analysis.targets.crossings import Crossings

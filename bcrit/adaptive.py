@@ -57,7 +57,7 @@ def adaptive(
     """
     from bcrit.analysis.adaptive.result import write_adaptive
     from bcrit.analysis.adaptive.sentences import sentences
-    from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+    from bcrit.analysis.records.run_folder import ADAPTIVE, RunFolder
     from bcrit.measured import finish_and_print
     from bcrit.tuner.adaptive.adaptive import Options
     from bcrit.tuner.adaptive.adaptive import adaptive as train_and_measure

@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.runs import AsJson
 from bcrit.terminal import say, wide_console
 
@@ -26,8 +26,8 @@ def analyze(
 ) -> None:
     """Compute steps-to-target, boundary verdicts and the fit of a run again, and print them."""
     from bcrit.analysis.finish import write_analysis
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import RunFolder
     from bcrit.analysis.targets.thresholds import read_targets
     from bcrit.summary import print_summary
 
@@ -93,7 +93,7 @@ def fit(
 def report(run: RunPlace) -> None:
     """Write the report of a run again: one HTML page that needs nothing else."""
     from bcrit.analysis.finish import finish
-    from bcrit.analysis.run_folder import REPORT, RunFolder
+    from bcrit.analysis.records.run_folder import REPORT, RunFolder
 
     folder = RunFolder.at(run)
     finish(folder)

@@ -22,8 +22,8 @@ def command(name: str) -> Callable[..., None]:
     del options["run"]
 
     def run_it(run: str, as_json: bool, **given: Any) -> None:
+        from bcrit.analysis.records.run_folder import RunFolder
         from bcrit.analysis.run import Run
-        from bcrit.analysis.run_folder import RunFolder
         from bcrit.terminal import print_json, show
 
         folder = RunFolder.at(run)

@@ -17,8 +17,8 @@ from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.comparison import Comparison, StepsTable
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import RunFolder
 
 _HEAD = 4096  # bytes of a file in which a page of ours says what it is
 
@@ -69,8 +69,8 @@ def _sources(places: list[str], unit: str) -> list[Run | StepsTable]:
     """
     from bcrit.analysis import read_table
     from bcrit.analysis.comparison import StepsTable
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
 
     found: list[Run | StepsTable] = []
     problems = []
@@ -92,7 +92,7 @@ def _sources(places: list[str], unit: str) -> list[Run | StepsTable]:
 
 def _place(out: str) -> tuple[RunFolder, str]:
     """The folder of a file, local or of any URI, and the file's name in it."""
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     folder, slash, name = out.rpartition("/")
     return RunFolder.at(folder + slash if slash else "."), name

@@ -24,7 +24,7 @@ from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.write import Census
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
 imports = typer.Typer(
     name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
@@ -87,7 +87,7 @@ def land(runs: Runs, out: str | None, as_json: bool) -> None:
 
 
 def _place(name: str, out: str | None, single: bool) -> RunFolder:
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     if out is not None:
         return RunFolder.at(out) if single else RunFolder.at(RunFolder.at(out).address(name))
@@ -121,7 +121,7 @@ Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write
 def _export(kind: str, told: str) -> None:
     def command(run: Run, out: Place) -> None:
         from bcrit.analysis.exchange.exports import EXPORTS
-        from bcrit.analysis.run_folder import RunFolder
+        from bcrit.analysis.records.run_folder import RunFolder
 
         rows = EXPORTS[kind](RunFolder.at(run), out)
         counts = " and ".join(f"{count:,} {name}" for name, count in rows.items())

@@ -31,7 +31,7 @@ def finals(
     over all of the table.
     """
     from bcrit.analysis.comparison.finals import finals as finals_of
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     found = finals_of([RunFolder.at(run) for run in runs], metric)
     if as_json:

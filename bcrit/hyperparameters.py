@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.wording import readable
 from bcrit.answers import RunPlace
 from bcrit.runs import AsJson
@@ -35,8 +35,8 @@ def optimum(
     no study reached the target.
     """
     from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import RunFolder
 
     sizes = at or []
     _check(within, sizes)
@@ -61,8 +61,8 @@ def sensitivity(run: RunPlace, within: Within = 0.2, as_json: AsJson = False) ->
 
     Exit code 1 when no study reached the target.
     """
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import RunFolder
     from bcrit.analysis.sensitivity.sensitivity import sensitivity as measure
 
     _check(within, [])

@@ -58,7 +58,7 @@ def landscape(
     """
     from bcrit.analysis.landscape.result import write_landscape
     from bcrit.analysis.landscape.sentences import sentences
-    from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
+    from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
     from bcrit.measured import finish_and_print
     from bcrit.tuner.landscape.landscape import landscape as measure_landscape
     from bcrit.tuner.landscape.measure import Options

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from bcrit.analysis.finish import finish
-from bcrit.analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.records.run_folder import REPORT, RunFolder
 from bcrit.terminal import say, wide_console
 
 

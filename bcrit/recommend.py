@@ -109,8 +109,8 @@ def _advice(
     """
     from bcrit.analysis import fit_hyperbola, read_table
     from bcrit.analysis import recommend as recommend_batch_size
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
 
     folder = RunFolder.at(source)
     if not folder.has(EXPERIMENT):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.runs import AsJson
 from bcrit.terminal import say, wide_console
 
@@ -21,8 +21,8 @@ def repair(
     Needed where two processes ran one experiment with an older version, or a file was damaged. What is wrong is moved
     to RUN/repaired and said by name; nothing is deleted. Rows that a killed run left on this machine are delivered.
     """
-    from bcrit.analysis.repair import repair as repair_run
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.repair import repair as repair_run
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.tuner.lease import held
     from bcrit.tuner.ledger import Ledger
 

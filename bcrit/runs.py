@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.tuner.code import Code
 
 Address = Annotated[
@@ -64,7 +64,7 @@ def tune(
     What is trained may be built in (`bcrit workloads`), a class of yours, or a function `def train(config, report)`
     with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), str(experiment)), str(experiment))
     if plan:
@@ -97,7 +97,7 @@ def resume(
     It may be resumed from any folder of any machine that reaches the run folder: code of yours was copied into it when
     the run began. What is run again is set aside in RUN/repaired first.
     """
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.tuner.session import replace_code, use_code
 
     folder = RunFolder.at(run)
@@ -116,7 +116,7 @@ def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_si
     Raises:
         InputError: there is no such study.
     """
-    from bcrit.analysis.repair import set_trials_aside
+    from bcrit.analysis.records.repair import set_trials_aside
     from bcrit.tuner.lease import held
     from bcrit.tuner.ledger import Ledger
 
@@ -147,7 +147,7 @@ def _run(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    from bcrit.analysis.run_folder import REPORT
+    from bcrit.analysis.records.run_folder import REPORT
     from bcrit.display import Display
     from bcrit.supervise import STOPPED, cluster_failures
     from bcrit.tuner.session import run
@@ -160,7 +160,7 @@ def _run(
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(STOPPED)
     from bcrit.analysis.finish import finish
-    from bcrit.analysis.storage import patiently
+    from bcrit.analysis.records.storage import patiently
     from bcrit.summary import print_summary
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
@@ -193,7 +193,7 @@ def read_experiment_file(path: Path) -> str:
 
 def _free_folder(name: str) -> RunFolder:
     """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
-    from bcrit.analysis.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import RunFolder
 
     folder, number = RunFolder.at(f"runs/{name}"), 1
     while folder.occupied():

@@ -17,7 +17,7 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from bcrit.analysis.finish import finish
-from bcrit.analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.records.run_folder import REPORT, RunFolder
 from tests.browser.chromium import open_browser
 from tests.browser.large_run import write_large_run
 from tests.browser.pages import opened

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.tuner.cluster import SETTINGS
 from bcrit.tuner.session import run

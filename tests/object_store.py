@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 
 _REQUEST = re.compile(r'"[^A-Z]*([A-Z]+) (\S+) HTTP')
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from benchmarks import size
 
 

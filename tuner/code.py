@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bcrit.analysis.run_folder import CODE, RunFolder
-from bcrit.analysis.storage import user_cache
+from bcrit.analysis.records.run_folder import CODE, RunFolder
+from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 

@@ -43,7 +43,7 @@ from typing import TextIO
 
 from pyarrow import fs
 
-from bcrit.analysis.run_folder import LEASE, LOCK, RunFolder
+from bcrit.analysis.records.run_folder import LEASE, LOCK, RunFolder
 from bcrit.search_spaces.problems import InputError
 
 # Chosen: a driver that dies keeps other machines out for a minute, and one whose network falters for half a minute

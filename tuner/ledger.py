@@ -1,7 +1,7 @@
 """The ledger: our own record of trials and measurements, in memory for the protocol and on disk for good.
 
-A row counts when it is in the log on this machine's disk (`bcrit.analysis.run_log`), and a trial's row follows its
-measurements; so a kill at any moment leaves either a finished trial or one that is run again. A trial that is run
+A row counts when it is in the log on this machine's disk (`bcrit.analysis.records.run_log`), and a trial's row follows
+its measurements; so a kill at any moment leaves either a finished trial or one that is run again. A trial that is run
 again makes the same curve, and the part of it that is recorded already is not written twice. From the log the rows go
 to the run folder in the background (`bcrit.tuner.uploader`).
 """
@@ -17,8 +17,8 @@ from typing import Any, overload
 
 import pyarrow.compute as pc
 
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcrit.analysis.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
+from bcrit.analysis.records.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import code

@@ -19,11 +19,11 @@ from typing import BinaryIO, Final, Protocol, TypeVar
 
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import joined
-from bcrit.analysis.parted_tables import part_name
-from bcrit.analysis.run_folder import RunFolder
-from bcrit.analysis.run_log import Rows, begin_segment, number_of, read_log, record, segments
-from bcrit.analysis.storage import patiently
+from bcrit.analysis.records.arrow_tables import joined
+from bcrit.analysis.records.parted_tables import part_name
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_log import Rows, begin_segment, number_of, read_log, record, segments
+from bcrit.analysis.records.storage import patiently
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 T = TypeVar("T")
@@ -36,7 +36,8 @@ _DELIVER_ROWS = 200_000
 # How long a store may be away. Object stores come back from an outage of a zone or an expired token in minutes; a run
 # that trains for hours on what it may never be able to deliver helps nobody. Chosen.
 DELIVERY_PATIENCE = 15 * 60.0
-# Parts are joined when so many have come; fewer than `bcrit.analysis.parted_tables` joins at once would only be listed.
+# Parts are joined when so many have come; fewer than `bcrit.analysis.records.parted_tables` joins at once would only be
+# listed.
 _JOIN_EVERY = 8
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import ADAPTIVE, RunFolder
 from bcrit.analysis.stored import read_stored
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bcrit.analysis.budgets.resources import Budgets, Resource
-from bcrit.analysis.one_pass import Chunk, Floats, Integers
+from bcrit.analysis.records.one_pass import Chunk, Floats, Integers
 from bcrit.search_spaces.target import Direction
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.records.one_pass import Floats
 from bcrit.analysis.targets.validity import Flags
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError

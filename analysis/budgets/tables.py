@@ -13,8 +13,8 @@ import pandas as pd
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.resources import Resource, that_count
 from bcrit.analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.one_pass import Floats
 from bcrit.analysis.targets.study_trials import stopped_at_target
 from bcrit.analysis.targets.validity import Flags
 from bcrit.analysis.wording import duration, readable

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.budgets.winner import CLEAR, FEWEST_TRIALS, win_shares
-from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.records.one_pass import Floats
 from bcrit.search_spaces.target import Target
 
 

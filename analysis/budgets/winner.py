@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.records.one_pass import Floats
 
 CLEAR = 0.9
 """A study is the clear winner if it is best in this share of the resamples. Chosen, not studied."""

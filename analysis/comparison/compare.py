@@ -13,7 +13,7 @@ from bcrit.analysis.comparison.names import named
 from bcrit.analysis.comparison.ratios import Ratio, ratios
 from bcrit.analysis.comparison.sentences import sentences
 from bcrit.analysis.comparison.source import Side, StepsTable, run_of
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 

@@ -16,8 +16,8 @@ import pandas as pd
 
 from bcrit.analysis.comparison.welch import holm, welch
 from bcrit.analysis.diffusion.straight_line import Floats, t_quantile
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.studies.steps_to_target import steps_to_target
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces.outcome import Stage

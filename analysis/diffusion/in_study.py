@@ -13,7 +13,7 @@ import pandas as pd
 from bcrit.analysis.diffusion.movement import Law, Movement, fit_movement
 from bcrit.analysis.diffusion.slopes import SlopeLaw, fit_slopes
 from bcrit.analysis.diffusion.straight_line import straight_line
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.wording import enumeration, readable
 
 

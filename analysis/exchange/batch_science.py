@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bcrit.analysis.arrow_tables import arrow_schema
 from bcrit.analysis.exchange.files import STEP, TYPES, Found, read_curves
 from bcrit.analysis.exchange.run import (
     RANDOM_SEARCH,
@@ -40,6 +39,7 @@ from bcrit.analysis.exchange.run import (
     trial_row,
     uniform,
 )
+from bcrit.analysis.records.arrow_tables import arrow_schema
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome

@@ -24,11 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from bcrit.analysis.arrow_tables import decoded
 from bcrit.analysis.exchange.batch_science import EXAMPLES, KEY, MEASUREMENTS_CSV, METADATA, SECONDS, STUDY
 from bcrit.analysis.exchange.files import TYPES, open_batches
 from bcrit.analysis.exchange.run import ImportedRun, Notes, Row
-from bcrit.analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
+from bcrit.analysis.records.arrow_tables import decoded
+from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from bcrit.search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment, read_yaml

@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.tried_scale import tried_scale
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Linear, Value
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import STEPS_OF

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import column_violations, decoded, violations
 from bcrit.analysis.exchange.run import ImportedRun
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.one_pass import Chunk
-from bcrit.analysis.parted_tables import part_name
-from bcrit.analysis.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
+from bcrit.analysis.records.arrow_tables import column_violations, decoded, violations
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.one_pass import Chunk
+from bcrit.analysis.records.parted_tables import part_name
+from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
 from bcrit.analysis.targets.crossings import Crossings
 from bcrit.search_spaces.load import dump_experiment
 from bcrit.search_spaces.outcome import Outcome

@@ -10,7 +10,7 @@ import numpy as np
 
 from bcrit.analysis.fit.hyperbola import Hyperbola
 from bcrit.analysis.fit.p_norm import PNorm
-from bcrit.analysis.number_table import LARGEST
+from bcrit.analysis.records.number_table import LARGEST
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
 

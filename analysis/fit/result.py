@@ -21,7 +21,7 @@ from bcrit.analysis.fit.p_norm import PNorm
 from bcrit.analysis.fit.predictions import Prediction, predictions
 from bcrit.analysis.fit.regimes import Regimes, regimes
 from bcrit.analysis.fit.table import RowSetAside, Study
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.number_table import LARGEST, as_numbers, read_numbers
+from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 
 _REQUIRED = ("batch_size", "steps")
 _OPTIONAL = ("max_steps", "step_seconds")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.landscape.warm_start import WarmStarts, warm_starts_from
-from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
 from bcrit.analysis.stored import read_stored
 
 _FORMAT = 1

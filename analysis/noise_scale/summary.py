@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.fit.estimate import HyperbolaFit
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.noise_scale.pooled import PooledScale, over, pool
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 
 Ratio = tuple[float, float, float]

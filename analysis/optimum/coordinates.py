@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.tried_scale import Scale, tried_scale
+from bcrit.analysis.records.tried_scale import Scale, tried_scale
 from bcrit.search_spaces.dimensions import Box, Choice, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import OPTIMIZERS

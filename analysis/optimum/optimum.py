@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate
 from bcrit.analysis.optimum.law_fit import Estimate
 from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, Law
@@ -17,6 +16,7 @@ from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, Range, near
 from bcrit.analysis.optimum.points import SeedNoise
 from bcrit.analysis.optimum.sentences import law_sentence, set_sentence
 from bcrit.analysis.optimum.verdict import Fitted, LawVerdict, judge
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import DOMAINS
 

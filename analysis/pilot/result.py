@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.noise_scale.pooled import PooledScale
 from bcrit.analysis.noise_scale.summary import NoiseScales
 from bcrit.analysis.pilot.cost import Cost, Timing
 from bcrit.analysis.pilot.grid import Grid, Hint
 from bcrit.analysis.pilot.lr_box import LrBox
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Budget

@@ -8,9 +8,9 @@ from os import PathLike
 
 import pandas as pd
 
-from bcrit.analysis.number_table import LARGEST, read_numbers
 from bcrit.analysis.recommendation.hardware import Hardware, hardware_problems, title, value_problems
 from bcrit.analysis.recommendation.step_time import fit_step_times
+from bcrit.analysis.records.number_table import LARGEST, read_numbers
 from bcrit.search_spaces import InputError
 
 _TIMES = ("step_seconds", "examples_per_second", "throughput")

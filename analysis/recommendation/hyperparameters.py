@@ -171,7 +171,7 @@ def _between_sets(
     if len(sets) != 2 or sets[0] is None or sets[1] is None:
         return ends
     share = _share(batch_size, studies[0], studies[1])
-    for name in set(sets[0].ranges) & set(sets[1].ranges) - {EFFECTIVE}:
+    for name in (name for name in sets[0].ranges if name in sets[1].ranges and name != EFFECTIVE):
         for end, found in zip(("low", "high"), ends, strict=True):
             found[name] = _between(name, getattr(sets[0].ranges[name], end), getattr(sets[1].ranges[name], end), share)
     return ends

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.recommendation.break_even import BreakEven
 from bcrit.analysis.recommendation.certainty import Certainty
 from bcrit.analysis.recommendation.choices import LimitMissed
 from bcrit.analysis.recommendation.frontier import FrontierPoint
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt
+from bcrit.analysis.records.json_values import plain
 
 
 @dataclass(frozen=True)

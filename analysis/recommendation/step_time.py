@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special
 
-from bcrit.analysis.number_table import LARGEST, as_numbers, read_numbers
+from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
 
 Floats = npt.NDArray[np.float64]

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from bcrit.analysis.json_values import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.wording import value_text
 
 Figure = dict[str, Any]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, near_optimal_sets
 from bcrit.analysis.optimum.points import SeedNoise
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.sensitivity.importances import Importances, importances
 from bcrit.analysis.sensitivity.profiles import Profile, profile
 from bcrit.analysis.sensitivity.sentences import sentences

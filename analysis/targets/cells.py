@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bcrit.analysis.fit.table import censored_median
-from bcrit.analysis.one_pass import Floats, Integers
+from bcrit.analysis.records.one_pass import Floats, Integers
 from bcrit.analysis.studies.steps_to_target import median_interval
 from bcrit.analysis.targets.study_trials import Trials
 from bcrit.analysis.targets.validity import Flags, Status, Verdict, cut_before, judge

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.one_pass import Chunk, Floats, Integers, read_measurements
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.one_pass import Chunk, Floats, Integers, read_measurements
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.target import Direction, Target
 
 

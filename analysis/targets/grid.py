@@ -9,9 +9,9 @@ import pandas as pd
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.one_pass import Floats, curves
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.one_pass import Floats, curves
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.targets.cells import ahead_of, cell, seeds_stand_for, winners
 from bcrit.analysis.targets.crossings import Crossings
 from bcrit.analysis.targets.notes import grid_notes

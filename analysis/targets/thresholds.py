@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bcrit.analysis.one_pass import Floats, Integers
+from bcrit.analysis.records.one_pass import Floats, Integers
 from bcrit.analysis.targets.crossings import in_order
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction, Target

@@ -23,7 +23,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from bcrit.analysis.one_pass import Floats
+from bcrit.analysis.records.one_pass import Floats
 
 Flags = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.analysis.folders import Made, experiment, measurement, trial
 

@@ -11,8 +11,8 @@ import pytest
 from bcrit.analysis.finish import finish
 from bcrit.analysis.measured import measured
 from bcrit.analysis.optimum import optimum
+from bcrit.analysis.records.run_folder import RECOMMENDATION, REPORT, RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RECOMMENDATION, REPORT, RunFolder
 from bcrit.analysis.sensitivity import sensitivity
 from tests.bcrit.test_hyperparameters import written
 

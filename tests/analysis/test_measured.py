@@ -11,8 +11,8 @@ import pytest
 from bcrit.analysis.budgets.resources import Resource
 from bcrit.analysis.measured import measured
 from bcrit.analysis.questions.targets import at
+from bcrit.analysis.records.run_folder import BUDGETS, TARGETS, RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import BUDGETS, TARGETS, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import BUDGET_CELLS, TARGET_CELLS, TRIALS
 from bcrit.search_spaces.target import Target

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.stored import read_stored
 from bcrit.search_spaces.problems import InputError
 

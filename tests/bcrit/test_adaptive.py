@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.run_folder import ADAPTIVE, REPORT, RunFolder
+from bcrit.analysis.records.run_folder import ADAPTIVE, REPORT, RunFolder
 from tests.bcrit.command import bcrit
 from tests.tuner.landscape.small import experiment, filled
 

@@ -17,7 +17,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.bcrit.command import ROOT, bcrit, command, process

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.report import runs
 from tests.bcrit.command import bcrit, refused

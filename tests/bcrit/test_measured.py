@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from bcrit.analysis.run_folder import REPORT, RunFolder
+from bcrit.analysis.records.run_folder import REPORT, RunFolder
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.digits import DigitsMLP
 from tests.bcrit.command import bcrit

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import arrow_schema
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.arrow_tables import arrow_schema
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table

@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.tuner.cluster import ClusterError, _start

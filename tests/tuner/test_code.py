@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.run_folder import CODE, RunFolder
+from bcrit.analysis.records.run_folder import CODE, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import code
 from bcrit.tuner.code import pack, stored

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.processes import Process, below, kill, of_kind

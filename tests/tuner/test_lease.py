@@ -17,7 +17,7 @@ from typing import TextIO
 
 import pytest
 
-from bcrit.analysis.run_folder import LEASE, LOCK, RunFolder
+from bcrit.analysis.records.run_folder import LEASE, LOCK, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import lease as lease_module
 from bcrit.tuner.lease import Holder, Lease, LeaseLost, held
@@ -25,7 +25,7 @@ from tests.object_store import ObjectStore, object_store
 
 HOLD = """
 import sys, time
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.tuner.lease import held
 with held(RunFolder.at(sys.argv[1])):
     print("held", flush=True)

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.parted_tables import PartedTables
-from bcrit.analysis.run_folder import RunFolder
-from bcrit.analysis.run_log import segments
+from bcrit.analysis.records.parted_tables import PartedTables
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_log import segments
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage

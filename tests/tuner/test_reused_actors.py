@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.tuner.ledger import Ledger

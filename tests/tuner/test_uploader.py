@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.parted_tables import PartedTables
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.parted_tables import PartedTables
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from bcrit.tuner import uploader
@@ -31,7 +31,7 @@ N_TRIALS = 45
 # Imports once, and then is a new driver for every line that it reads.
 DRIVERS = """
 import os, sys, time
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from tests.tuner.test_ledger import EXPERIMENT, ending, measurements, proposal
 from bcrit.tuner import uploader
 from bcrit.tuner.lease import held

@@ -12,7 +12,7 @@ from bcrit.analysis.adaptive.frontier import Frontier
 from bcrit.analysis.adaptive.measure import fixed_frontier, measure
 from bcrit.analysis.adaptive.predicted import first_noise, noise_factor
 from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.adaptive.bench import Bench, Watch, prepare
 from bcrit.tuner.adaptive.tuned import Tuned

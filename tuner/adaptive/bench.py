@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from bcrit.analysis.adaptive.result import Trained
-from bcrit.analysis.run_folder import ADAPTIVE_RUNS, RunFolder
+from bcrit.analysis.records.run_folder import ADAPTIVE_RUNS, RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS

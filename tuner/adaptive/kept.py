@@ -8,8 +8,8 @@ import re
 import torch
 
 from bcrit.analysis.adaptive.result import Trained, trained_from
-from bcrit.analysis.json_values import plain
-from bcrit.analysis.run_folder import ADAPTIVE_RUNS, RunFolder
+from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records.run_folder import ADAPTIVE_RUNS, RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.tuner.landscape.checkpoint import facts_to_target, key_of

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcrit.analysis.run_folder import CHECKPOINTS, RunFolder
+from bcrit.analysis.records.run_folder import CHECKPOINTS, RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import AVERAGED
 from bcrit.tuner.landscape import checkpoint

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage

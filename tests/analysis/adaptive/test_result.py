@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bcrit.analysis.adaptive.result import read_adaptive, write_adaptive
-from bcrit.analysis.run_folder import ADAPTIVE, RunFolder
+from bcrit.analysis.records.run_folder import ADAPTIVE, RunFolder
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.adaptive.made_up import adaptive
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.resources import Resource
-from bcrit.analysis.one_pass import Chunk, read_measurements
+from bcrit.analysis.records.one_pass import Chunk, read_measurements
 from bcrit.search_spaces.target import Direction
 from tests.analysis.folders import SECONDS, Made, experiment, write_run
 

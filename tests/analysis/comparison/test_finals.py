@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bcrit.analysis.comparison.finals import finals
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.folders import Made, experiment, write_run
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from bcrit.analysis.exchange.logged import Reading
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.target import Target
 
 SIZES = (16, 32, 64, 128, 256)

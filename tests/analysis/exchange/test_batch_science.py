@@ -13,8 +13,8 @@ import pytest
 
 from bcrit.analysis.exchange.batch_science import import_batch_science
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log, ReverseLog
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.arrow_tables import arrow_schema
 from bcrit.analysis.exchange.batch_science import import_batch_science
 from bcrit.analysis.exchange.exports import COLUMNS, export_batch_science, export_tables, import_tables, type_name
 from bcrit.analysis.exchange.files import TYPES
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import write_run
+from bcrit.analysis.records.arrow_tables import arrow_schema
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.batch_science import axis_of
 from bcrit.analysis.exchange.exports import configs_of
 from bcrit.analysis.exchange.run import (
@@ -26,6 +25,7 @@ from bcrit.analysis.exchange.run import (
     trial_row,
     tried_space,
 )
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.dimensions import Fixed, Linear, Log
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.space import SearchSpace

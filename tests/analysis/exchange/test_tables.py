@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from bcrit.analysis.exchange.run import Notes, trial_row
 from bcrit.analysis.exchange.tables import Mapped, TableCurves, import_table, read_mapping, trial_names
 from bcrit.analysis.exchange.write import Census, write_run
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Target

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.exchange.run import ImportedRun, Notes, trial_row, uniform
 from bcrit.analysis.exchange.write import Order, complete, in_order, summarize, write_recorded, write_run, write_runs
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

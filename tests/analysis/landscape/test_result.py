@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bcrit.analysis.landscape.result import read_landscape, write_landscape
-from bcrit.analysis.run_folder import LANDSCAPE, RunFolder
+from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.landscape.made_up import landscape, warm_starts
 

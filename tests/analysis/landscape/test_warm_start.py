@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from bcrit.analysis.json_values import plain
 from bcrit.analysis.landscape.warm_start import warm_starts_from
+from bcrit.analysis.records.json_values import plain
 from tests.analysis.landscape.made_up import warm_starts
 
 

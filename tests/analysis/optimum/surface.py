@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.tables import TRIALS

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables

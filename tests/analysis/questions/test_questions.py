@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 import pytest
 
 from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from tests.analysis.folders import experiment, write_run
 from tests.analysis.report import runs
 from tests.analysis.targets.test_grid import SIZES, stopping

@@ -83,6 +83,16 @@ def test_without_a_law_that_passes_the_value_is_interpolated_with_the_neighbours
     assert hyperparameters_at(5000.0, best, none).source == "extrapolated"
 
 
+def test_intervals_stand_in_the_order_of_the_hyperparameters() -> None:
+    more = {**PLANE, "width": "log from 1 to 9", "depth": "log from 1 to 9", "decay": "linear from 0 to 1"}
+    experiment = spec(more, (16, 64))
+    trials = searched(experiment, bowl(lambda b: 0.5), np.random.default_rng(0))
+    laws = optimum_laws(*tables(trials, experiment))
+    best = {float(found.batch_size): dict(found.best) for found in laws.reached}
+    found = hyperparameters_at(32.0, best, laws)
+    assert list(found.low) == list(found.high) == list(more)  # whatever PYTHONHASHSEED is
+
+
 class Wide(OptimumLaws):
     """Laws as they are, but known to a factor of 20 only."""
 

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.arrow_tables import to_arrow
 from bcrit.analysis.recommendation.hardware import Hardware
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.recommendation.step_time import fit_step_times
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

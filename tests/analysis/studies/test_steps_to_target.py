@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.arrow_tables import to_arrow
+from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS

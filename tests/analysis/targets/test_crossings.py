@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.one_pass import Chunk
+from bcrit.analysis.records.one_pass import Chunk
 from bcrit.analysis.targets.crossings import Crossings, crossings, in_order
 from bcrit.search_spaces.target import Direction, Target
 from tests.analysis.folders import Made, experiment, write_run

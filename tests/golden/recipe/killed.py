@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from tests.bcrit.command import command
 from tests.processes import below

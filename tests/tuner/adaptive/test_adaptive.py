@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bcrit.analysis.adaptive.result import Adaptive, Trained
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.adaptive.adaptive import Options, adaptive

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.tuner.adaptive import kept
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
 from bcrit.tuner.training.settings import Settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from tests.tuner.landscape.small import experiment, filled
 
 

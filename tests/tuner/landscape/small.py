@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.tuner.dispatch import limits_of
 from bcrit.tuner.ledger import Ledger, trial_row

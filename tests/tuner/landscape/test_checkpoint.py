@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.tuner.landscape import checkpoint
 from bcrit.tuner.training.settings import Settings
 from tests.tuner.landscape.small import experiment

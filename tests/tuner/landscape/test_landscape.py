@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from bcrit.analysis.landscape.result import read_landscape, write_landscape
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.tuner.landscape.landscape import landscape

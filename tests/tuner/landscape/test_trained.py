@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.tuner.landscape import trained as module
 from bcrit.tuner.landscape.trained import Trained, difference, last_value, trained

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.landscape.wanted import Winners, winners
 from tests.tuner.landscape.small import experiment

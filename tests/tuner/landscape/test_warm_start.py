@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bcrit.analysis.landscape.warm_start import WarmStarts
-from bcrit.analysis.run_folder import CHECKPOINTS, RunFolder
+from bcrit.analysis.records.run_folder import CHECKPOINTS, RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.landscape.measure import Options, Rows, measure
 from bcrit.tuner.landscape.wanted import Wanted, winners

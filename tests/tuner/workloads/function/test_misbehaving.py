@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS

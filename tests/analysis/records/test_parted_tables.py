@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis import parted_tables
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.parted_tables import PartedTables, part_name
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records import parted_tables
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.parted_tables import PartedTables, part_name
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import TRIALS
 
 ROW: dict[str, Any] = {

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution
 from bcrit.analysis.exchange.optuna_storage import searched
 from bcrit.analysis.exchange.run import Notes, tried_space
 from bcrit.analysis.optimum.coordinates import study_axes
-from bcrit.analysis.tried_scale import tried_scale
+from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 

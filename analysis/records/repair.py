@@ -25,15 +25,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import arrow_schema, column_violations, joined
-from bcrit.analysis.parted_tables import REPLACES, PartFile, part_name
-from bcrit.analysis.run_folder import RunFolder
-from bcrit.analysis.storage import is_object_store
+from bcrit.analysis.records.arrow_tables import arrow_schema, column_violations, joined
+from bcrit.analysis.records.parted_tables import REPLACES, PartFile, part_name
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.storage import is_object_store
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 REPAIRED = "repaired"
-# What is left of a write to a local folder that was killed: see `bcrit.analysis.storage.put`.
+# What is left of a write to a local folder that was killed: see `bcrit.analysis.records.storage.put`.
 _HALF_WRITTEN = re.compile(r"^\..+\.parquet\.[0-9a-f]{32}$")
 # How these end is an evaluation, at the step that the trial's row names.
 _ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value}

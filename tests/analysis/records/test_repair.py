@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from bcrit.analysis.repair import Mended, repair, set_trials_aside
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.repair import Mended, repair, set_trials_aside
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from tests.object_store import ObjectStore, object_store

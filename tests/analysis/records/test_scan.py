@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bcrit.analysis import parted_tables
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.parted_tables import PartedTables
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records import parted_tables
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.parted_tables import PartedTables
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 

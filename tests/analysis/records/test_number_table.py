@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bcrit.analysis.number_table import as_numbers, read_numbers
+from bcrit.analysis.records.number_table import as_numbers, read_numbers
 from bcrit.search_spaces import InputError
 
 COLUMNS = ("batch_size", "steps")

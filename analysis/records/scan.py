@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bcrit.analysis.arrow_tables import arrow_schema
+from bcrit.analysis.records.arrow_tables import arrow_schema
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import Table
 

@@ -24,8 +24,8 @@ from urllib.parse import parse_qs, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import joined
-from bcrit.analysis.storage import user_cache
+from bcrit.analysis.records.arrow_tables import joined
+from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 Rows = Mapping[str, pa.Table]

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.object_store import ObjectStore, object_store

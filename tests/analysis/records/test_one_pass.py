@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis import scan
-from bcrit.analysis.one_pass import Chunk, Integers, curves, read_measurements
-from bcrit.analysis.run_folder import RunFolder
+from bcrit.analysis.records import scan
+from bcrit.analysis.records.one_pass import Chunk, Integers, curves, read_measurements
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 

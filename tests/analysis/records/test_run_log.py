@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.arrow_tables import to_arrow
-from bcrit.analysis.run_folder import EXPERIMENT, RunFolder
-from bcrit.analysis.run_log import begin_segment, read_log, record, segments
+from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+from bcrit.analysis.records.run_log import begin_segment, read_log, record, segments
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from tests.object_store import ObjectStore, object_store
 

@@ -1,7 +1,7 @@
 """The run folder: the one owner of its paths, and the only place where its files are written.
 
-Tables grow by *parts* (`bcrit.analysis.parted_tables`): files that are written once, under a temporary name, and moved
-into place.
+Tables grow by *parts* (`bcrit.analysis.records.parted_tables`): files that are written once, under a temporary name,
+and moved into place.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import column_violations, decoded, joined, to_arrow
-from bcrit.analysis.parted_tables import PartedTables, PartFile, part_name
-from bcrit.analysis.run_log import Rows, log_home, segments
-from bcrit.analysis.storage import opened, patiently, put
+from bcrit.analysis.records.arrow_tables import column_violations, decoded, joined, to_arrow
+from bcrit.analysis.records.parted_tables import PartedTables, PartFile, part_name
+from bcrit.analysis.records.run_log import Rows, log_home, segments
+from bcrit.analysis.records.storage import opened, patiently, put
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
@@ -288,7 +288,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """The log of this run on this machine: see `bcrit.analysis.run_log`."""
+        """The log of this run on this machine: see `bcrit.analysis.records.run_log`."""
         if self.is_local:
             return self.log_home
         written = self.filesystem.get_file_info(self.path(EXPERIMENT)).mtime

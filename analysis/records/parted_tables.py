@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.arrow_tables import arrow_schema, decoded, joined, violations
-from bcrit.analysis.run_log import Rows, read_log, segments
-from bcrit.analysis.scan import Part, scan_parts
+from bcrit.analysis.records.arrow_tables import arrow_schema, decoded, joined, violations
+from bcrit.analysis.records.run_log import Rows, read_log, segments
+from bcrit.analysis.records.scan import Part, scan_parts
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
@@ -212,7 +212,7 @@ class PartedTables:
             trial_ids: only the rows of these trials; None = all.
 
         Yields:
-            Record batches of at most `bcrit.analysis.scan.BATCH_ROWS` rows with exactly these columns.
+            Record batches of at most `bcrit.analysis.records.scan.BATCH_ROWS` rows with exactly these columns.
 
         Raises:
             InputError: a part is damaged, or breaks the schema in its columns' types or empty cells.

@@ -1,0 +1,1 @@
+"""The run folder: tables, parts, streams, crossings; and tables that people bring."""
