@@ -1,7 +1,9 @@
 """The sources of runs from elsewhere: a source is a function that yields runs, and its parameters are its options.
 
 `bcrit import NAME` is made from them: a parameter's `Ask` is its help, the docstring that of the command. Nothing heavy
-is loaded before a source is called. (Annotations are evaluated here, for the command line reads them.)
+is loaded before a source is called. (Annotations are evaluated here, for the command line reads them.) A new source is
+a reader that gives `run.ImportedRun`s (that of a tracker gives `logged.LoggedRun`s to `import_logged`), a function here
+and its entry in `SOURCES`.
 """
 
 from collections.abc import Callable, Mapping

@@ -236,9 +236,9 @@ def _import(
 
 def _first(trials: list[_Trial], first: int | None, batch_size: int, notes: Notes) -> list[_Trial]:
     """The trials up to the last of the first complete ones that are wanted."""
-    complete = [place for place, trial in enumerate(trials) if trial.row["outcome"] is None]
     if first is None:
         return trials
+    complete = [place for place, trial in enumerate(trials) if trial.row["outcome"] is None]
     if len(complete) < first:
         notes.add("Studies with fewer complete trials than wanted", 1, f"batch size {batch_size}: {len(complete)}")
         return trials

@@ -171,11 +171,11 @@ class Found:
 def read_curves(paths: Sequence[str], types: Mapping[str, pa.DataType]) -> Found:
     """Read many small CSV files with a header and a column `step`; `PATH.gz` is read where PATH is missing.
 
-    A parser's cost per file is larger than that of some hundred rows: 0.41 ms a file of 400 rows, and 0.12 ms when they
-    are joined (measured). So the rows of files with equal headers are joined, parsed at once with types that are known
-    beforehand, and told apart again by counting lines. Whatever that cannot read (ragged rows, words among the numbers)
-    is read once more, file by file, slowly and tolerantly. The rows come in the order of the files within each table;
-    `types` are those of columns that are not floats.
+    The cost of a file is larger than that of some hundred rows: 4,000 files of 400 rows (117 MB) are imported in 6.3 s
+    one by one, and in 1.4 s joined (measured; 260 MB of memory both ways). So the rows of files with equal headers are
+    joined, parsed at once with types that are known beforehand, and told apart again by counting lines. Whatever that
+    cannot read (ragged rows, words among the numbers) is read once more, file by file, slowly and tolerantly. The rows
+    come in the order of the files within each table; `types` are those of columns that are not floats.
     """
     found = Found()
     groups: dict[bytes, list[_Lines]] = {}
