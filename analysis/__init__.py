@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from bcrit.analysis.fit.p_norm import PNorm
     from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit
     from bcrit.analysis.fit.table import read_table
-    from bcrit.analysis.recommendation.frontier import FrontierPoint
-    from bcrit.analysis.recommendation.hardware import Hardware
-    from bcrit.analysis.recommendation.hardware_table import read_hardware
+    from bcrit.analysis.recommendation.hardware import (
+        Hardware,
+        StepTimes,
+        fit_step_times,
+        read_hardware,
+        read_step_times,
+    )
     from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-    from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times, read_step_times
+    from bcrit.analysis.recommendation.terms import FrontierPoint
 
 _MODULES = {
     "bcrit.analysis.fit.table": ("read_table",),
@@ -24,11 +28,11 @@ _MODULES = {
     "bcrit.analysis.fit.result": ("HyperbolaFit", "FittedStudy"),
     "bcrit.analysis.fit.hyperbola": ("Hyperbola",),
     "bcrit.analysis.fit.p_norm": ("PNorm",),
-    "bcrit.analysis.recommendation.step_time": ("read_step_times", "fit_step_times", "StepTimes"),
-    "bcrit.analysis.recommendation.hardware_table": ("read_hardware",),
-    "bcrit.analysis.recommendation.hardware": ("Hardware",),
+    "bcrit.analysis.recommendation.hardware": (
+        *("read_step_times", "fit_step_times", "StepTimes", "read_hardware", "Hardware"),
+    ),
     "bcrit.analysis.recommendation.recommend": ("recommend", "Recommendation"),
-    "bcrit.analysis.recommendation.frontier": ("FrontierPoint",),
+    "bcrit.analysis.recommendation.terms": ("FrontierPoint",),
 }
 
 __all__ = [

@@ -15,16 +15,15 @@ import pandas as pd
 from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
-from bcrit.analysis.diffusion.in_study import WeightMovement, weight_movement
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.landscape.result import Landscape, read_landscape
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
-from bcrit.analysis.noise_scale.summary import NoiseScales, noise_scales
+from bcrit.analysis.optimum.coordinates import as_whole, whole_names
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
-from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
-from bcrit.analysis.probed import probed
+from bcrit.analysis.questions import question
+from bcrit.analysis.recommendation.hardware import trial_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.step_time import trial_step_times
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
@@ -36,7 +35,7 @@ from bcrit.analysis.targets.retarget import retargeted
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, STEPS_TO_TARGET, TRIALS, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Target
 
 _FEWEST_STUDIES = 2  # of the two parameters of the curve
@@ -160,18 +159,25 @@ class Run:
         return other_target_notes(self.targets.cells, self.experiment.target, self.declared.target)
 
     @cached_property
-    def _probed(self) -> pd.DataFrame | None:
-        return probed(self.folder, self.trials, self.studies, self.experiment)
+    def probed(self) -> pd.DataFrame | None:
+        """What probes measured along the confirming runs of each study's point; None where nothing was probed.
 
-    @cached_property
-    def noise_scale(self) -> NoiseScales | None:
-        """Gradient noise along the confirming runs; None where it was not probed."""
-        return None if self._probed is None else noise_scales(self._probed, self.experiment, self.fit)
-
-    @cached_property
-    def weight_distance(self) -> WeightMovement | None:
-        """The weights' movement along them; None where it was not probed."""
-        return None if self._probed is None else weight_movement(self._probed, _rates(self.studies))
+        One row an evaluation: `trial_id`, `batch_size`, `step`, `crossing` (step; NaN where the run did not reach the
+        target), `value` (the target's metric) and the probes' columns, NaN where nothing was measured.
+        """
+        if not self.experiment.probes.measure:
+            return None
+        again = (self.trials["stage"] == "confirm") & self.trials["repeats"].isin(self.studies["best_trial"].dropna())
+        own, columns = self.trials[again], [column.name for column in (*NOISE_SCALE, *WEIGHT_DISTANCE)]
+        metric = self.experiment.target.metric
+        table = self.folder.select(MEASUREMENTS, ["trial_id", "step", metric, *columns], set(own["trial_id"]))
+        runs = own.set_index("trial_id")[["batch_size", "steps_to_target"]]
+        rows = table.to_pandas().join(runs, on="trial_id")
+        rows = rows.rename(columns={metric: "value", "steps_to_target": "crossing"})
+        rows = rows.sort_values(["batch_size", "trial_id", "step"], ignore_index=True)
+        numbers = [*columns, "value", "crossing"]
+        rows[numbers] = rows[numbers].astype(float)
+        return rows if rows[columns].notna().to_numpy().any() else None
 
     @cached_property
     def landscape(self) -> Landscape | None:
@@ -184,18 +190,24 @@ class Run:
         return read_adaptive(self.folder) if self.target is None else None
 
     @cached_property
-    def laws(self) -> OptimumLaws:
-        """How the best hyperparameters move, with the near-optimal sets."""
-        return self.laws_within()
+    def within(self) -> float:
+        """Near-optimal means at most this share more steps than the best, or the seed noise."""
+        return WITHIN
 
-    def laws_within(self, within: float = 0.2) -> OptimumLaws:
-        """The same where near-optimal means another share of steps above the best."""
-        return optimum_laws(self.trials, self.studies, self.boundary, self.experiment, within)
+    @cached_property
+    def sets(self) -> NearOptimalSets:
+        """The near-optimal points of every study."""
+        return near_optimal_sets(self.trials, self.studies, self.boundary, self.experiment, self.within)
+
+    @cached_property
+    def laws(self) -> OptimumLaws:
+        """How the best hyperparameters move."""
+        return optimum_laws(self.sets)
 
     @cached_property
     def sensitivity(self) -> Sensitivity:
         """How much of each space does nearly as well as the best, and which hyperparameters matter."""
-        return sensitivity_of(self.laws.sets, self.laws.noise, self.experiment.target, self.laws.within)
+        return sensitivity_of(self.sets, self.experiment.target)
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
@@ -254,9 +266,12 @@ class Run:
             "targets": None if self.targets is None else self.targets.to_json(),
             "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
-            "noise_scale": None if self.noise_scale is None else self.noise_scale.to_json(),
-            "weight_distance": None if self.weight_distance is None else self.weight_distance.to_json(),
+            **{name: self._facts(name) for name in ("noise_scale", "weight_distance")},
         }
+
+    def _facts(self, name: str) -> Mapping[str, Any] | None:
+        answer = question(name)(self)
+        return None if isinstance(answer, str) else answer.facts
 
 
 def finished_trials(folder: RunFolder) -> pd.DataFrame:
@@ -265,12 +280,6 @@ def finished_trials(folder: RunFolder) -> pd.DataFrame:
     if trials.empty:
         raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
     return trials
-
-
-def _rates(studies: pd.DataFrame) -> dict[int, float]:
-    """The learning rate of each study's point, where there is one."""
-    known = studies[studies["lr"].notna()] if "lr" in studies else studies.head(0)
-    return {int(row["batch_size"]): float(row["lr"]) for row in known.to_dict("records")}
 
 
 def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
@@ -19,16 +20,16 @@ def command(name: str) -> Callable[..., None]:
     """The command of a question, with the question's options and its docstring as help."""
     ask = question(name)
     options = dict(inspect.signature(ask, eval_str=True).parameters)
-    del options["run"]
+    of = options.pop(next(iter(options))).annotation
 
     def run_it(run: str, as_json: bool, **given: Any) -> None:
-        from bcrit.analysis.records.run_folder import RunFolder
+        from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
         from bcrit.analysis.run import Run
         from bcrit.terminal import print_json, show
 
         folder = RunFolder.at(run)
         asked = {key: options[key].default if value is None else value for key, value in given.items()}
-        answer = ask(Run(folder), **asked)
+        answer = ask(Run(folder) if of is Run or folder.has(EXPERIMENT) else Path(run), **asked)
         if isinstance(answer, str):
             raise InputError(run, [answer])
         if as_json:
@@ -40,7 +41,7 @@ def command(name: str) -> Callable[..., None]:
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        inspect.Parameter("run", keyword, annotation=RUN),
+        inspect.Parameter("run", keyword, annotation=_argument(of)),
         *(_option(option) for option in options.values()),
         inspect.Parameter("as_json", keyword, default=False, annotation=AS_JSON),
     ]
@@ -48,6 +49,14 @@ def command(name: str) -> Callable[..., None]:
     run_it.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run_it.__name__, run_it.__doc__ = name, inspect.getdoc(ask)
     return run_it
+
+
+def _argument(of: Any) -> Any:
+    """`Run`, or `Annotated[Run | Path, help, metavar]` where a table of steps-to-target can be asked too."""
+    if get_origin(of) is not Annotated:
+        return RUN
+    _, told, metavar = get_args(of)
+    return Annotated[str, typer.Argument(metavar=metavar, help=told)]
 
 
 def _option(of: inspect.Parameter) -> inspect.Parameter:

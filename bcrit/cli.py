@@ -17,10 +17,8 @@ from bcrit import (
     compare,
     exchange,
     finals,
-    hyperparameters,
     landscape,
     pilot,
-    recommend,
     repair,
     runs,
 )
@@ -49,11 +47,12 @@ def application(asked: Collection[str]) -> typer.Typer:
         epilog="Begin with:  bcrit tune examples/digits.yaml",
     )
     app.callback()(_options)
+    loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
-        *(recommend.recommend, compare.compare, finals.finals),
-        *(command_of(name) if name in asked else listed(name) for name in QUESTIONS),
-        *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
+        *(compare.compare, finals.finals),
+        *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
+        *(landscape.landscape, adaptive.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

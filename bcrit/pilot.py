@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from bcrit.runs import AsJson, checked_experiment, read_experiment_file
-from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.load import dump_data, read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import say, wide_console
+from bcrit.terminal import print_json, say, show, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.pilot.cost import Amount
-    from bcrit.analysis.pilot.result import Pilot, Proposal
+    from bcrit.analysis.questions.pilot.answer import Proposal
 
 
 def pilot(
@@ -46,7 +41,7 @@ def pilot(
 
     Nothing is written without --write. What is proposed is a place to begin; `bcrit tune` measures.
     """
-    from bcrit.analysis.pilot.sentences import sentences
+    from bcrit.analysis.questions.pilot.answer import answer as answer_of
     from bcrit.tuner.pilot.pilot import pilot as run_pilot
 
     errors, console = Console(stderr=True), wide_console(stderr=as_json)
@@ -61,14 +56,11 @@ def pilot(
         say(errors, f"note: {note}")
     with redirect_stdout(sys.stderr):  # what a user's code prints
         found = run_pilot(checked, data, where, batch_size, seeds, lambda line: say(errors, line))
-    said = sentences(found)
+    answer = answer_of(found)
     if as_json:
-        print(json.dumps({**found.to_json(), "sentences": list(said)}, indent=2, allow_nan=False))
+        print_json(answer.facts)
     else:
-        if found.proposal is not None:
-            console.print(_table(found, found.proposal))
-        for sentence in said:
-            say(console, sentence)
+        show(answer)
     if found.proposal is None:
         raise typer.Exit(1)
     if write is not None:
@@ -95,52 +87,12 @@ def _check_free(path: Path) -> None:
 
 
 def _write(path: Path, proposal: Proposal, where: str, batch_size: int) -> None:
-    from bcrit.analysis.pilot.proposed import as_text
-
     comments = (
-        f"Proposed by `bcrit pilot {where}`, run at batch size {batch_size}: batch_sizes, the box of lr,",
-        "centre and budget are the pilot's, the rest is the experiment's.",
+        f"# Proposed by `bcrit pilot {where}`, run at batch size {batch_size}: batch_sizes, the box of lr,\n"
+        "# centre and budget are the pilot's, the rest is the experiment's.\n"
     )
     try:
         with path.open("x", encoding="utf-8") as sink:
-            sink.write(as_text(proposal.data, comments))
+            sink.write(comments + dump_data(proposal.data))
     except OSError as error:
         raise InputError("--write", [f"'{path}' cannot be written: {error.strerror}"]) from error
-
-
-def _table(found: Pilot, proposal: Proposal) -> Table:
-    """One row a batch size."""
-    from bcrit.analysis.pilot.lr_box import lr_at
-    from bcrit.analysis.wording import duration, readable
-
-    measured, law = found.measured, proposal.box
-    table = Table(title=escape(f"a study to {measured.target}, as proposed"), box=box.SIMPLE_HEAD)
-    for heading in ("batch size", "steps", "budget", "lr about", "box of lr", "a step", "all trials' steps", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    timings = {timing.batch_size: timing.step_seconds for timing in proposal.timings}
-    for study in proposal.cost.studies:
-        b, seconds = study.batch_size, timings[study.batch_size]
-        rates: tuple[Any, ...] = ("-", "-")
-        if law is not None:
-            centre = lr_at(b, measured.lr, measured.batch_size, law.scale, law.alpha)
-            rates = readable(centre), " to ".join(f"{end:.2g}" for end in law.at(b))
-        table.add_row(
-            f"{b:,}",
-            _range(study.steps),
-            f"{study.budget_steps:,}",
-            *rates,
-            "-" if seconds is None else _short(seconds),
-            f"{float(f'{study.trial_steps.value:.2g}'):,.0f}",
-            "-" if study.trial_seconds is None else duration(study.trial_seconds.value / 3600),
-        )
-    return table
-
-
-def _range(amount: Amount) -> str:
-    value, low, high = (f"{float(f'{number:.2g}'):,.0f}" for number in (amount.value, amount.low, amount.high))
-    return f"{value} ({low} to {high})"
-
-
-def _short(seconds: float) -> str:
-    """A step's time: 0.35 ms, 1.2 s."""
-    return f"{1000 * seconds:.2g} ms" if seconds < 0.1 else f"{seconds:.2g} s"

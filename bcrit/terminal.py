@@ -32,22 +32,27 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 def show(answer: Answer) -> None:
-    """The terminal's face of an answer: its brief tables, then what it says."""
-    from bcrit.analysis.report.answer import Rows
+    """The terminal's face of an answer: its brief tables, then what it says, unless it has a face of its own."""
+    from bcrit.analysis.report.answer import Rows, Text
 
     console = wide_console()
-    for part in answer.parts:
-        if isinstance(part, Rows) and part.brief:
+    brief = (part for part in answer.parts if isinstance(part, Rows) and part.brief)
+    usual = (*brief, *answer.sentences, *(f"  note: {note}" for note in answer.notes))
+    for part in answer.terminal or usual:
+        if isinstance(part, Rows):
             console.print(table(part))
-    for sentence in (*answer.sentences, *(f"  note: {note}" for note in answer.notes)):
-        say(console, sentence)
+        elif isinstance(part, Text):
+            say(console, part.text, style="bold")
+        else:
+            say(console, part)
 
 
 def table(rows: Rows) -> Table:
-    """Right-aligned under its heading; no cell is broken within a word."""
-    found = Table(title=escape(rows.heading), box=box.SIMPLE_HEAD)
-    for heading in rows.table.head:
-        found.add_column(escape(heading), justify="right", no_wrap=True)
+    """Right-aligned under its heading; where there is too little room cells are broken, but never within a word."""
+    found = Table(title=escape(rows.heading) or None, box=box.SIMPLE_HEAD)
+    for place, heading in enumerate(rows.table.head):
+        words = " ".join((heading, *(row[place] for row in rows.table.rows))).split()
+        found.add_column(escape(heading), justify="right", min_width=max(map(len, words), default=1))
     for row in rows.table.rows:
         found.add_row(*map(escape, row))
     return found

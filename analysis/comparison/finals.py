@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.comparison.welch import holm, welch
-from bcrit.analysis.diffusion.straight_line import Floats, t_quantile
+from bcrit.analysis.numbers.estimate import t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.studies.steps_to_target import steps_to_target
@@ -169,7 +170,7 @@ def _final(run: str, study: pd.DataFrame) -> Final:
     return Final(run, batch_size, steps, batch_size * steps, n, len(study) - n, mean, low, high, tuple(values.tolist()))
 
 
-def _variance(values: Sequence[float] | Floats) -> float:
+def _variance(values: Sequence[float] | npt.NDArray[np.float64]) -> float:
     """Of the mean."""
     return float(np.var(values, ddof=1)) / len(values)
 

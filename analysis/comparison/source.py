@@ -13,7 +13,7 @@ import pandas as pd
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import median_interval
 from bcrit.search_spaces.problems import InputError

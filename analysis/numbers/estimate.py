@@ -32,7 +32,7 @@ class Scale(Enum):
     def back(self, value: float) -> float:
         """The number itself."""
         if self is Scale.LOG:
-            return math.exp(value)
+            return math.exp(min(value, 700.0))  # beyond that it is no float
         return float(special.expit(value)) if self is Scale.LOGIT else value
 
 
@@ -129,6 +129,10 @@ class Estimate:
 
     def __str__(self) -> str:
         return self.text()
+
+    def json(self) -> dict[str, float | None]:
+        """As an object of `--json`."""
+        return {"value": self.value, "low": self.low, "high": self.high}
 
     def flat(self, name: str) -> dict[str, float | None]:
         """The keys of `--json`: `b_crit`, `b_crit_low`, `b_crit_high`."""

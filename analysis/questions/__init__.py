@@ -14,16 +14,27 @@ if TYPE_CHECKING:
 
 Question: TypeAlias = "Callable[..., Answer | str]"
 """`ask(run, **options)`: a string says why this run cannot be asked: the report then has no section of it, and the
-command refuses. Every option is annotated with its help; the docstring is that of the command."""
+command refuses. Every option is annotated with its help; the docstring is that of the command. `run` may be a table of
+steps-to-target too, if it is annotated so: see `ask` in `recommend.py`."""
 
 QUESTIONS: Final[Mapping[str, str]] = {
+    "recommend": "Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.",
+    "recommend.hardware": "",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
+    "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
+    "matter.",
+    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
+    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
+    "recommend.decision": "",
 }
-"""Every question with what its command says in the list of commands, in the order of the report."""
+"""Every question with what its command says in the list of commands, in the order of the report; "" has no command.
+`file.function` is a further section of the report that a file answers."""
 
 
 def question(name: str) -> Question:
     """The function that answers; its module is loaded when it is asked for, so that `bcrit --help` is quick."""
-    found: Question = import_module(f"{__name__}.{name}").ask
+    module, _, function = name.partition(".")
+    found: Question = getattr(import_module(f"{__name__}.{module}"), function or "ask")
     return found

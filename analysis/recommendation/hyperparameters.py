@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bcrit.analysis.fit.identify import WIDEST
+from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
-from bcrit.analysis.optimum.law_fit import Estimate
 from bcrit.analysis.optimum.optimum import OptimumLaws
 from bcrit.search_spaces.presets import DOMAINS
 
@@ -20,27 +20,19 @@ _NEAR = 2.0  # factor within which a law must agree with its neighbours; chosen,
 
 @dataclass(frozen=True)
 class HyperparametersAt:
-    """Hyperparameters to train with.
+    """Hyperparameters to train with."""
 
-    Attributes:
-        batch_size: for which.
-        values: by name.
-        source: measured (the best point of the study at this batch size), law (the learning rate follows a law that
-            the studies support), interpolated (between the best points of the two neighbours), nearest (the best point
-            of the nearer neighbour, because the two chose different options), or extrapolated (outside of the studies,
-            by a law or from the nearest).
-        studies: the batch sizes of the studies that were used; with a law, the neighbours that gave the rest.
-        sources: by name, where values come from different sources.
-        low: lower ends by name, as far as they are known: of the near-optimal set where measured, of the law's 95 %
-            prediction interval, or between the neighbours' sets.
-        high: upper ends.
-    """
-
-    batch_size: float
-    values: Mapping[str, Any]
+    batch_size: float  # for which
+    values: Mapping[str, Any]  # by name
+    # measured (the best point of the study at this batch size), law (the learning rate follows a law that the studies
+    # support), interpolated (between the best points of the two neighbours), nearest (the best point of the nearer
+    # neighbour, because the two chose different options), or extrapolated (outside of the studies, by a law or from the
+    # nearest)
     source: Source
-    studies: tuple[float, ...]
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    studies: tuple[float, ...]  # batch sizes of the studies that were used; with a law, the neighbours gave the rest
+    sources: Mapping[str, Source] = field(default_factory=dict)  # by name, where values come from different sources
+    # Ends by name, as far as they are known: of the near-optimal set where measured, of the law's 95 % prediction
+    # interval, or between the neighbours' sets.
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
 
@@ -64,13 +56,7 @@ def hyperparameters_at(
     times those of that study's own point: a learning rate belongs to its schedule. A law whose interval spans more
     than a decade, or that lies more than a factor of 2 from what its neighbours found, is not used at all.
 
-    Args:
-        batch_size: inside or outside of the studies; outside, without a law, the nearest is taken.
-        best: batch size -> the best point's hyperparameters; not empty.
-        laws: of the same run; None reads between neighbours only and gives no intervals.
-
-    Returns:
-        The values, and where they come from.
+    Outside of the studies, without a law, the nearest is taken; without laws there are no intervals.
     """
     return _whole(_at(batch_size, best, laws), best)
 
@@ -96,10 +82,11 @@ def _at(
         values["momentum"] = by_law["momentum"].value
     if effective is not None and "lr" in values and "momentum" in values:
         rest = 1 - float(values["momentum"])
-        by_law["lr"] = Estimate(effective.value * rest, effective.low * rest, effective.high * rest)
+        by_law["lr"] = effective.times(rest)
     for name, law in by_law.items():
         values[name], sources[name] = law.value, "extrapolated" if outside else "law"
-        low[name], high[name] = law.low, law.high
+        if law.low is not None and law.high is not None:
+            low[name], high[name] = law.low, law.high
     source: Source = "extrapolated" if outside else "law" if by_law else base
     return replace(found, values=values, source=source, sources=sources, low=low, high=high)
 
@@ -107,21 +94,15 @@ def _at(
 def _trusted(
     by_law: Mapping[str, Estimate], effective: Estimate | None, found: Mapping[str, Any], outside: bool
 ) -> bool:
-    """Whether every law is known well enough, and does not contradict the studies on either side.
-
-    Args:
-        by_law: estimates by hyperparameter.
-        effective: of lr / (1 - momentum).
-        found: the values between the studies.
-        outside: whether there is a study on one side only, which contradicts nothing.
-    """
+    """Whether every law is known well enough, and does not contradict the studies on either side, if there are two."""
     pairs = [(law, found[name]) for name, law in by_law.items() if name != "momentum"]
     if effective is not None and {"lr", "momentum"} <= set(found):
         # What matters is lr / (1 - momentum): along it either may move far without harm, so neither is judged alone.
         pairs = [(law, value) for law, value in pairs if law is not by_law.get("lr")]
         pairs.append((effective, float(found["lr"]) / (1 - float(found["momentum"]))))
-    known = all(law.low > 0 and law.high <= WIDEST * law.low for law, _ in pairs)
-    return known and (outside or all(value / _NEAR <= law.value <= value * _NEAR for law, value in pairs))
+    known = all(law.low and law.high and 0 < law.high <= WIDEST * law.low for law, _ in pairs)
+    agree = (law.value is not None and value / _NEAR <= law.value <= value * _NEAR for law, value in pairs)
+    return known and (outside or all(agree))
 
 
 def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:

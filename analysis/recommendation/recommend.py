@@ -4,25 +4,93 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.optimum.optimum import OptimumLaws
-from bcrit.analysis.recommendation.break_even import BreakEven, break_even
-from bcrit.analysis.recommendation.caveats import caveats
-from bcrit.analysis.recommendation.certainty import certainty
-from bcrit.analysis.recommendation.choices import Place, balance, binding_limits, missed_limits, optimum, without
-from bcrit.analysis.recommendation.frontier import FrontierPoint, frontier, terms_at
-from bcrit.analysis.recommendation.hardware import Hardware, hardware_problems, value_problems
-from bcrit.analysis.recommendation.hyperparameters import hyperparameters_at
-from bcrit.analysis.recommendation.paragraph import is_open, paragraph
-from bcrit.analysis.recommendation.result import Recommendation
-from bcrit.analysis.recommendation.sentences import sentences
-from bcrit.analysis.recommendation.step_time import StepTimes
-from bcrit.analysis.recommendation.terms import Terms
+from bcrit.analysis.recommendation import words
+from bcrit.analysis.recommendation.choices import (
+    BreakEven,
+    Certainty,
+    LimitMissed,
+    Place,
+    balance,
+    binding_limits,
+    break_even,
+    certainty,
+    missed_limits,
+    optimum,
+    without,
+)
+from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, hardware_problems, value_problems
+from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
+from bcrit.analysis.recommendation.terms import FrontierPoint, Terms, frontier, terms_at
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Batch sizes to choose from, with what each takes; where several are given, on which kind of device.
+
+    All choices are whole numbers (where the measured batch sizes are) within the measured range. The first three know
+    no limits:
+
+    * `cheapest` has the least cost; without step times, the fewest examples.
+    * `fastest` has the fewest hours; without step times, the fewest steps. On a fixed number of devices cost is hours
+      times a constant, so with step times on one kind of hardware it is also the cheapest.
+    * `balanced`, on one kind of hardware or none, has the least product of steps and examples. On the hyperbola (S /
+      s_min) (E / e_min) = (1 + b_crit / B) (1 + B / b_crit) is least, 4, at B = b_crit: neither can be halved further.
+      It does not depend on the hardware. Where there are several kinds or numbers of devices, it has the least product
+      of hours and cost instead, the knee of their frontier: no other choice lowers one by a larger factor than it
+      raises the other.
+    * `best`, with limits: what is not limited is minimised. The cheapest under a limit of hours or steps; the fastest
+      where only cost or examples are limited.
+    * `safe`, with limits: the same where the upper ends of the intervals keep the limits too; left out where none does.
+    """
+
+    frontier: tuple[FrontierPoint, ...]  # by hardware, then by rising batch size; every choice is among them
+    choices: Mapping[str, FrontierPoint]  # by name; no `best` without limits or where none is feasible
+    # The choice that the sentences recommend: `best` with limits, else `balanced` where there are no step times or
+    # several kinds of hardware, else `cheapest`; None where the limits cannot be kept.
+    advised: str | None
+    # What the advised choice minimises, or would under the limits: cost, hours, examples, steps, or `balanced_by`.
+    objective: str
+    balanced_by: Literal["steps_x_examples", "hours_x_cost"]  # the product that `balanced` minimises
+    limits: Mapping[str, float]  # those that were given
+    # The limits that keep `best` from being better; several where only lifting them together would help, and empty
+    # where none does.
+    binding: tuple[str, ...]
+    unbound: FrontierPoint | None  # the best without those; None where none binds
+    feasible: bool  # whether a batch size keeps all limits; True without limits
+    infeasible: tuple[LimitMissed, ...]  # the limits that have to give, where not feasible
+    certainty: Mapping[str, Certainty]  # what the fit leaves open, by name of choice
+    break_even: tuple[BreakEven, ...]  # at which price another kind of device would be advised
+    hyperparameters: Mapping[str, HyperparametersAt]  # by name of choice; empty where none were given
+    cost_unit: Literal["device-hours", "currency"] | None  # currency where a price was given; None without step times
+    level: float  # confidence of all intervals
+    unit: str  # what batch sizes count
+    next_measurement: str | None = None  # as in "measure ... next"; None where the choice is clear
+    caveats: tuple[str, ...] = ()  # what was assumed and what is doubtful
+    sentences: tuple[str, ...] = ()  # the recommendation in two
+    paragraph: str = ""  # the whole decision in plain words, for a reader of nothing else
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several kinds or numbers of devices to choose from."""
+        return len({(point.device, point.devices) for point in self.frontier}) > 1
+
+    @property
+    def kinds(self) -> set[str | None]:
+        """The kinds of device to choose from."""
+        return {point.device for point in self.frontier}
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of `bcrit recommend --json`: finite numbers or null; limits that bind together are joined."""
+        found: dict[str, Any] = plain(self)
+        return {**found, "binding": " and ".join(self.binding) or None}
 
 
 def recommend(
@@ -84,8 +152,8 @@ def recommend(
     best, choices = hyperparameters or {}, found.choices
     at = {name: hyperparameters_at(point.batch_size, best, laws) for name, point in choices.items() if best}
     found = replace(found, hyperparameters=at, next_measurement=next_measurement or _next_measurement(found, offers))
-    found = replace(found, caveats=caveats(found, offers, hardware), sentences=sentences(found, fit))
-    return replace(found, paragraph=paragraph(found, offers, target))
+    said = words.Wording(found, offers, hardware, target)
+    return replace(found, caveats=said.caveats(), sentences=said.sentences(), paragraph=said.paragraph())
 
 
 def _given(**limits: float | None) -> dict[str, float]:
@@ -226,7 +294,7 @@ def _next_measurement(found: Recommendation, offers: Sequence[Terms]) -> str | N
         return None if best.measured else f"batch size {readable(best.batch_size)} itself"
     times = terms.hardware.step_times if terms.hardware else None
     suggested = terms.fit.next_batch_size(None if times is None or times.fixed else times.seconds)
-    if not suggested or not (is_open(found) or not terms.on_curve):
+    if not suggested or not (words.is_open(found) or not terms.on_curve):
         return None
     # The last is paid in seconds where they are known, else in examples: what money is spent on.
     sizes = sorted({entry.batch_size for entry in suggested} if not terms.on_curve else {suggested[-1].batch_size})
@@ -237,6 +305,3 @@ def _point(points: Sequence[FrontierPoint], place: Place) -> FrontierPoint:
     hardware = place.terms.hardware
     where = (hardware.device, hardware.devices) if hardware else (None, None)
     return next(p for p in points if (p.device, p.devices) == where and p.batch_size == place.batch_size)
-
-
-__all__ = ["Recommendation", "recommend"]

@@ -1,16 +1,19 @@
-"""What a training to the target takes at a batch size on one kind of hardware: steps, examples, hours, cost."""
+"""What a training to the target takes at each batch size on each kind of hardware: steps, examples, hours, cost."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
 Floats = npt.NDArray[np.float64]
 _ENDS = ("", "_low", "_high")
@@ -18,15 +21,10 @@ _ENDS = ("", "_low", "_high")
 
 @dataclass(frozen=True)
 class Terms:
-    """What a training is paid in, and where its numbers come from.
-
-    Attributes:
-        fit: steps to target by batch size.
-        hardware: what it runs on; None = step times are not known: no hours and no cost.
-    """
+    """What a training is paid in, and where its numbers come from."""
 
     fit: HyperbolaFit
-    hardware: Hardware | None
+    hardware: Hardware | None  # None = step times are not known: no hours and no cost
 
     @property
     def measured(self) -> dict[float, float]:
@@ -39,9 +37,9 @@ class Terms:
         return self.fit.identified["b_crit"]
 
     @property
-    def whole(self) -> bool:
-        """Whether batch sizes are whole numbers, as the measured ones are."""
-        return all(size == round(size) for size in self.measured)
+    def title(self) -> str:
+        """Of its hardware; empty without."""
+        return self.hardware.title if self.hardware else ""
 
     @property
     def price_per_hour(self) -> float:
@@ -68,7 +66,8 @@ class Terms:
 
     def rounded(self, batch_sizes: Floats) -> Floats:
         """Whole numbers where the measured ones are whole; rising, without repeats."""
-        return np.unique(np.rint(batch_sizes) if self.whole else batch_sizes)
+        whole = all(size == round(size) for size in self.measured)
+        return np.unique(np.rint(batch_sizes) if whole else batch_sizes)
 
 
 def quantities(terms: Terms, batch_sizes: Floats) -> pd.DataFrame:
@@ -77,13 +76,7 @@ def quantities(terms: Terms, batch_sizes: Floats) -> pd.DataFrame:
     The ends of hours and cost are those of steps and of the step time together, as independent errors in the logarithm:
     half a width is the root of the sum of both squares. Where step times have no repeats, their own error is not known
     and not in the ends. `steps_x_examples` and `hours_x_cost` are added, the products that balanced choices minimise.
-
-    Args:
-        terms: the fit and the hardware.
-        batch_sizes: (n,); measured ones only where `terms.on_curve` does not hold.
-
-    Returns:
-        One row a batch size, in the same order.
+    Without a curve only measured batch sizes may be asked for.
     """
     fit, hardware = terms.fit, terms.hardware
     nothing: Floats = np.full(batch_sizes.shape, math.nan)
@@ -113,4 +106,98 @@ def quantities(terms: Terms, batch_sizes: Floats) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-__all__ = ["Terms", "quantities"]
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One batch size on one kind and number of devices.
+
+    `_low` and `_high` are the ends of the interval of steps, times what a step takes; where step times have repeats,
+    hours and cost hold their scatter too (`quantities`). None where they are not known.
+    """
+
+    batch_size: float  # in the unit of the fit
+    steps: float  # to the target: the curve, or where b_crit is not identified the measured median
+    steps_low: float | None
+    steps_high: float | None
+    examples: float  # batch_size x steps
+    examples_low: float | None
+    examples_high: float | None
+    hours: float | None  # steps x step time / 3600; None without step times
+    hours_low: float | None
+    hours_high: float | None
+    cost: float | None  # hours x devices x price, or hours x devices without a price
+    cost_low: float | None
+    cost_high: float | None
+    step_seconds: float | None  # time of one step
+    step_time_source: Source | None
+    measured: bool  # whether a study reached the target at this batch size
+    device: str | None  # kind; None where it has no name or step times are not known
+    devices: int | None  # how many; None without step times
+    # e_min / examples, the share of the examples that a very small batch size would need too; None where b_crit is not
+    # identified. Its ends are from the interval of b_crit.
+    efficiency: float | None
+    efficiency_low: float | None
+    efficiency_high: float | None
+    # Whether no other point of the frontier is better in hours or in cost without being worse in the other (without
+    # step times: in steps or examples).
+    efficient: bool
+
+    @property
+    def hardware(self) -> str:
+        """What it runs on, as sentences and tables name it; empty where there is nothing to tell apart."""
+        return title(self.device, self.devices)
+
+    def estimate(self, quantity: str) -> Estimate:
+        """Steps, examples, hours, cost or efficiency with its interval."""
+        value, low, high = (getattr(self, quantity + end) for end in _ENDS)
+        return Estimate(value, low, high)
+
+
+def frontier(offers: Sequence[Terms], chosen: Mapping[int, Sequence[float]]) -> tuple[FrontierPoint, ...]:
+    """The frontier at the measured batch sizes, at powers of sqrt(2) between them, and at the chosen ones.
+
+    `chosen` has those of each offer, by its number. Points stand by offer, then by rising batch size, all within the
+    measured range.
+    """
+    found: list[FrontierPoint] = []
+    for number, terms in enumerate(offers):
+        measured = np.array(sorted(terms.measured))
+        # Half a power of two: a grid fine enough to read by eye, chosen, not studied.
+        count = round(2 * math.log2(measured[-1] / measured[0])) + 1
+        found += _points(terms, np.union1d(terms.sizes(count), chosen.get(number, [])))
+    good = _efficient(found)
+    return tuple(replace(point, efficient=is_good) for point, is_good in zip(found, good, strict=True))
+
+
+def _points(terms: Terms, batch_sizes: Floats) -> list[FrontierPoint]:
+    """Which of them are efficient is not judged yet."""
+    table, hardware = quantities(terms, batch_sizes), terms.hardware
+    names = [field.name for field in fields(FrontierPoint) if field.name in table.columns]
+    found = []
+    for row in table[names].to_dict("records"):
+        known: dict[str, Any] = {str(name): None if math.isnan(value) else value for name, value in row.items()}
+        found.append(
+            FrontierPoint(
+                **known,
+                step_time_source=hardware.step_times.source(known["batch_size"]) if hardware else None,
+                measured=known["batch_size"] in terms.measured,
+                device=hardware.device if hardware else None,
+                devices=hardware.devices if hardware else None,
+                efficient=False,
+            )
+        )
+    return found
+
+
+def terms_at(point: FrontierPoint, offers: Sequence[Terms]) -> Terms:
+    """The offer that a point belongs to."""
+    where = (point.device, point.devices)
+    return next(t for t in offers if t.hardware is None or (t.hardware.device, t.hardware.devices) == where)
+
+
+def _efficient(found: Sequence[FrontierPoint]) -> list[bool]:
+    """Pareto's rule: (n,) points against each other."""
+    timed = all(point.hours is not None for point in found)
+    taken = np.array([(p.hours, p.cost) if timed else (p.steps, p.examples) for p in found], dtype=float)  # (n, 2)
+    no_worse = np.all(taken[None] <= taken[:, None], axis=-1)  # [i, j]: j is no worse than i
+    better = np.any(taken[None] < taken[:, None], axis=-1)
+    return [not dominated for dominated in np.any(no_worse & better, axis=-1).tolist()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from bcrit.analysis.report.figure import Figure
 from bcrit.analysis.wording import value_text
@@ -29,6 +29,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
 class Plot:
     """A figure with its caption."""
 
+    kind: ClassVar[str] = "plot"
     name: str  # unique in the page; letters, digits and '-'
     figure: Figure  # texts from users went through `label`
     caption: str  # what to see in it, in plain words; also the text for those who do not see it
@@ -38,10 +39,33 @@ class Plot:
 class Rows:
     """A table with its heading."""
 
-    heading: str
+    kind: ClassVar[str] = "rows"
+    heading: str  # may be empty
     table: Table
     folded: bool = False  # in the page the reader unfolds it: for long tables
     brief: bool = False  # the terminal shows it; the page shows all
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence between figures and tables."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+    heading: str = ""
+    warning: bool = False  # set off in the page
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words, each with what it means."""
+
+    kind: ClassVar[str] = "words"
+    meanings: Mapping[str, str]
+    heading: str = ""  # with a heading they are a glossary, in two columns
+
+
+Part: TypeAlias = Plot | Rows | Text | Words
 
 
 @dataclass(frozen=True)
@@ -50,9 +74,12 @@ class Answer:
 
     name: str  # of the command, and the anchor in the page
     title: str  # the section's heading
-    sentences: tuple[str, ...]  # the verdict first, each a paragraph
-    parts: tuple[Plot | Rows, ...]
+    sentences: tuple[str, ...]  # the verdict first, each a paragraph; none where figures and tables say it
+    parts: tuple[Part, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)  # the object of `--json`: plain, finite numbers or null
     notes: tuple[str, ...] = ()  # what to know when reading it
     yes: bool = True  # False: the question was asked and the answer is "no" (exit code 1)
     on_page: bool = True  # False: too little for a section of the report
+    # What the terminal shows, where that is not the brief tables, the sentences and the notes: words that the page says
+    # elsewhere, at its top or its end. A Text stands out.
+    terminal: tuple[str | Rows | Text, ...] = ()

@@ -11,23 +11,16 @@ from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
 from bcrit.analysis.report.adaptive_section import adaptive_section
 from bcrit.analysis.report.answer import Answer, Plot
-from bcrit.analysis.report.choice_traces import CHOICES
 from bcrit.analysis.report.curves_plot import curves_plot
 from bcrit.analysis.report.examples_plot import examples_plot
 from bcrit.analysis.report.figure import VIRIDIS, Figure
 from bcrit.analysis.report.fit_section import fit_section
-from bcrit.analysis.report.frontier_plot import frontier_plot
 from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
 from bcrit.analysis.report.landscape_section import landscape_section
-from bcrit.analysis.report.noise_scale_section import noise_scale_section
-from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.recommendation_section import closing_section, hardware_section
-from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
-from bcrit.analysis.report.weight_distance_section import weight_distance_section
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.load import dump_experiment
 
@@ -71,7 +64,6 @@ def figures(
     found = {
         "steps": steps_plot(analysis),
         "examples": examples_plot(analysis, recommendation),
-        "frontier": frontier_plot(recommendation, analysis.experiment.unit) if recommendation else None,
         **{f"trials-{batch_size}": panel for batch_size, panel in trials.panels},
         "curves": curves_plot(analysis, measurements) if measurements is not None else None,
     }
@@ -80,20 +72,17 @@ def figures(
 
 def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
-    recommendation = analysis.recommendation
+    answers = {name: answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)}
     topics = (
-        hardware_section(recommendation),
         fit_section(analysis),
-        *(answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)),
-        optimum_section(analysis),
-        sensitivity_section(analysis),
+        *(answers[name] for name in ("recommend", "recommend.hardware", "targets", "budgets") if name in answers),
+        *(answers[name] for name in ("optimum", "sensitivity") if name in answers),
         landscape_section(analysis),
-        noise_scale_section(analysis),
-        weight_distance_section(analysis),
+        *(answers[name] for name in ("noise_scale", "weight_distance") if name in answers),
         adaptive_section(analysis),
-        closing_section(analysis, recommendation),
+        answers["recommend.decision"],
     )
-    return tuple(topic for topic in topics if topic is not None and topic.on_page)
+    return tuple(topic for topic in topics if isinstance(topic, Answer) and topic.on_page)
 
 
 def words(analysis: Run, recommendation: Recommendation | None) -> dict[str, Any]:
@@ -110,12 +99,6 @@ def words(analysis: Run, recommendation: Recommendation | None) -> dict[str, Any
         "key_numbers": key_numbers(fit, target) if fit else (),
         "lack_of_fit": fit is not None and fit.lack_of_fit,
         "caveats": caveats(analysis, recommendation),
-        "choices": tables.choice_table(recommendation, unit) if recommendation else None,
-        "advice": tables.advice_table(recommendation) if recommendation else None,
-        "choice_words": {n: w for n, w in CHOICES.items() if recommendation and n in recommendation.choices},
-        "frontier": tables.frontier_table(recommendation, unit) if recommendation else None,
-        "limits": tables.limit_table(recommendation) if recommendation and recommendation.infeasible else None,
-        "binding": " and ".join(recommendation.binding) if recommendation else None,
         "boundary": tables.boundary_table(analysis),
         "edges": {kind: text for kind, text in tables.EDGES.items() if (analysis.boundary["kind"] == kind).any()},
         "outcomes": tables.outcome_table(analysis),

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from bcrit.analysis.questions.recommend import choice_marks
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.report.choice_traces import choice_traces
 from bcrit.analysis.report.figure import (
     ACCENT,
     GREY,
@@ -79,7 +79,7 @@ def examples_plot(analysis: Run, recommendation: Recommendation | None) -> Figur
         }
     )
     if recommendation is not None:
-        data += choice_traces(recommendation, "steps", "examples")
+        data += choice_marks(recommendation, "steps", "examples")
     return figure(data, log_axis("steps to target", steps), log_axis(f"{unit} to target", examples), shapes=shapes)
 
 

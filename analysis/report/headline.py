@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bcrit.analysis.fit.result import HyperbolaFit
 from bcrit.analysis.recommendation.recommend import Recommendation
-from bcrit.analysis.recommendation.sentences import listed
+from bcrit.analysis.recommendation.words import listed
 from bcrit.analysis.run import Run
 from bcrit.analysis.wording import interval_text, readable
 

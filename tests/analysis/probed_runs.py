@@ -24,15 +24,13 @@ def steps_at(batch_size: int) -> int:
     return round(60 * (1 + B_CRIT / batch_size))
 
 
-def probed_run(
-    path: Path, measure: Sequence[str] = ("noise_scale", "weight_distance"), noise: float = 0.1
-) -> RunFolder:
+def probed_run(path: Path, measure: Sequence[str] = ("noise_scale", "weight_distance"), **more: Any) -> RunFolder:
     """Losses fall from 10 to the target 1 in `steps_at` steps.
 
     B_simple is 100 / loss and B_noise half of it, with errors of 10 % in tr(Sigma); lr_max is 4, and lr / (1 -
     momentum) is 1. The weights move by 3 log t.
     """
-    spec = experiment(SIZES, probes={"measure": list(measure)})
+    spec = experiment(SIZES, probes={"measure": list(measure)}, **more)
     folder, generator = RunFolder.at(path), np.random.default_rng(0)
     folder.write_experiment(spec)
     rows: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
 from bcrit.analysis.finish import finish
 from bcrit.analysis.records.run_folder import REPORT, RunFolder
-from bcrit.analysis.report import build_report
+from bcrit.analysis.report.build import build_report
 from tests.analysis.report import runs
 from tests.browser.large_run import write_large_run
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from bcrit.analysis.report import build, build_report
+from bcrit.analysis.report import build
 from bcrit.analysis.report.answer import Answer, Rows, Table
+from bcrit.analysis.report.build import build_report
 from tests.analysis.report import runs
 from tests.browser.pages import ALL_DRAWN, LOOK, PAGES, Opened, eventually, opened
 

@@ -8,12 +8,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from bcrit.analysis.pilot.cost import Clock, Curve, cost
-from bcrit.analysis.pilot.grid import Grid, Hint, grid, hint
-from bcrit.analysis.pilot.lr_box import lr_box, momentum_slack
-from bcrit.analysis.pilot.noise import run_noise
-from bcrit.analysis.pilot.proposed import proposed_data
-from bcrit.analysis.pilot.result import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.analysis.questions.pilot.answer import Measured, Pilot, Proposal, Spent, Tried
+from bcrit.analysis.questions.pilot.noise import run_noise
+from bcrit.analysis.questions.pilot.study import (
+    Clock,
+    Curve,
+    Grid,
+    Hint,
+    cost,
+    grid,
+    hint,
+    lr_box,
+    momentum_slack,
+    proposed_data,
+)
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bcrit.analysis.pilot.result import Tried
+from bcrit.analysis.questions.pilot.answer import Tried
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.training.evaluation import at_or_after

@@ -22,7 +22,7 @@ class Runs:
     """The runs on all seeds.
 
     Attributes:
-        rows: one a noise scale, as `bcrit.analysis.pilot.noise.run_noise` takes them.
+        rows: one a noise scale, as `bcrit.analysis.questions.pilot.noise.run_noise` takes them.
         endings: one a seed.
         evaluations: that they made in all.
     """

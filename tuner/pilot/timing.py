@@ -10,7 +10,7 @@ from typing import Final
 
 import torch
 
-from bcrit.analysis.pilot.cost import Timing
+from bcrit.analysis.questions.pilot.study import Timing
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Probes
 from bcrit.tuner.training.settings import Settings

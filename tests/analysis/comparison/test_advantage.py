@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcrit.analysis.comparison.advantage import advantages, curve_ratio, fastest
-from bcrit.analysis.recommendation.step_time import StepTimes
+from bcrit.analysis.recommendation.hardware import StepTimes
 from tests.analysis.comparison.made_up import fit, labelled, run, table
 
 # S = 100 + 6400 / B and 200 + 3200 / B: they meet at B = 32.

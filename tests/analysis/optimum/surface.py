@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
 from bcrit.search_spaces.experiment import Experiment
@@ -121,6 +122,13 @@ def _row(batch_size: int, row: dict[str, Any], point: Mapping[str, Any]) -> dict
     }
 
 
-def tables(trials: pd.DataFrame, experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Experiment]:
-    """(trials, studies, boundary, experiment): what the analysis starts from."""
-    return trials, steps_to_target(trials, experiment), boundary_table(trials, experiment), experiment
+def sets(trials: pd.DataFrame, experiment: Experiment, within: float = WITHIN) -> NearOptimalSets:
+    """The near-optimal sets, which every answer starts from."""
+    studies, boundary = steps_to_target(trials, experiment), boundary_table(trials, experiment)
+    return near_optimal_sets(trials, studies, boundary, experiment, within)
+
+
+def one(trials: pd.DataFrame, experiment: Experiment, within: float = WITHIN) -> NearOptimal:
+    """That of the only study."""
+    (found,) = sets(trials, experiment, within).studies
+    return found

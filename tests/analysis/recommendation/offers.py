@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.recommendation.hardware import Hardware
-from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
+from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, fit_step_times
 
 B = 2.0 ** np.arange(3, 13)
 S_MIN, B_CRIT = 500.0, 200.0

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.recommendation.recommend import recommend
-from bcrit.analysis.recommendation.step_time import StepTimes, fit_step_times
 from bcrit.search_spaces import InputError
 
 B = 2.0 ** np.arange(3, 13)

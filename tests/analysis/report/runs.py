@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.step_time import fit_step_times
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
@@ -96,6 +96,14 @@ def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mappi
         None,
         {**made, **nothing, "recorded": trials},
     )
+
+
+def written(place: Path, reached: bool, *, space: Mapping[str, Any] = PLANE, missed: int | None = None) -> Path:
+    """A run folder whose studies reached the target, but for the one that missed it."""
+    folder, spec = RunFolder.at(place), experiment(space)
+    folder.write_experiment(spec)
+    folder.append(TRIALS, [row for b in spec.batch_sizes for row in study(spec, b, reached and b != missed)], 0)
+    return place
 
 
 def usual(space: Mapping[str, Any] = PLANE, **more: Any) -> Run:

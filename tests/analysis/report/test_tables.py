@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from bcrit.analysis.report import tables
 from bcrit.analysis.report.answer import Table
 from tests.analysis.report import runs
@@ -36,30 +34,6 @@ def test_every_edge_is_a_row_with_a_sentence_for_its_kind() -> None:
     table = tables.boundary_table(analysis)
     assert len(table.rows) == len(analysis.boundary) > 0
     assert set(column(table, "kind")) <= set(tables.EDGES)
-
-
-@pytest.mark.parametrize("timed", [True, False])
-def test_choices_say_what_they_take_and_how_to_train(timed: bool) -> None:
-    recommendation = runs.recommended(runs.usual(), timed=timed, max_steps=50)
-    table = tables.choice_table(recommendation, "examples")
-    named = [name for cell in column(table, "choice") for name in cell.split(", ")]
-    assert sorted(named) == ["balanced", "best", "cheapest", "fastest", "safe"]
-    # Choices that agree share a row.
-    assert len(table.rows) == len(set(recommendation.choices.values())) == (2 if timed else 4)
-    assert all("%" in cell for cell in column(table, "sample efficiency"))
-    assert ("cost (device-hours)" in table.head) == timed
-    advice = tables.advice_table(recommendation)
-    assert column(advice, "choice") == column(table, "choice")
-    assert {"lr", "momentum", "where from"} < set(advice.head)
-    assert len(tables.frontier_table(recommendation, "examples").rows) == len(recommendation.frontier)
-
-
-def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
-    recommendation = runs.recommended_on_two(runs.usual(), max_hours=1e-9)
-    assert set(column(tables.frontier_table(recommendation, "examples"), "on")) == {"1 x big", "1 x small"}
-    assert column(tables.limit_table(recommendation), "on") == ["1 x big"]
-    (prices,) = tables.price_table(runs.recommended_on_two(runs.usual())).rows
-    assert prices[0] in ("big", "small")
 
 
 def test_nested_facts_of_the_environment_stand_on_one_line() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.pilot.grid import hint
-from bcrit.analysis.pilot.result import Pilot
+from bcrit.analysis.questions.pilot.answer import Pilot
+from bcrit.analysis.questions.pilot.study import hint
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.pilot.pilot import pilot

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bcrit.analysis.pilot.result import Tried
+from bcrit.analysis.questions.pilot.answer import Tried
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.pilot.race import race, winner
