@@ -31,7 +31,7 @@ ALLOWED = {
         *("numpy", "scipy", "pyarrow", "optuna", "ray", "torch", "pydantic"),
         *("bcrit.search_spaces", "bcrit.analysis", "bcrit.tuner"),
     },
-    "bcrit": {"bcrit", "typer", "rich"},
+    "bcrit": {"bcrit", "typer", "rich", "pandas"},
 }
 
 

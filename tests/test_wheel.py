@@ -15,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 USERS = ("analysis", "tuner", "search_spaces")
 TRAIN = """
-from bcrit.analysis import plot
-from bcrit.search_spaces import space
-from bcrit.tuner import tune
+from analysis import plot
+from search_spaces import space
+from tuner import tune
 
 def train(config, report):
     for step in range(1, config.max_steps + 1):
