@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcrit.analysis.fit.hyperbola import Hyperbola
-from bcrit.analysis.fit.p_norm import PNorm, fit_p_norm
-from bcrit.analysis.fit.profile import likelihood, minimise
+from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
+from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
 
 FEWEST = 3
 """Fixed batch sizes that a frontier needs: one more than the hyperbola has parameters."""
@@ -22,7 +21,7 @@ class Frontier:
 
     Attributes:
         hyperbola: through them, whose s_min and e_min gamma is measured by.
-        knee: the same with a knee as sharp as the data's (`bcrit.analysis.fit.p_norm`), where there are four of them or
+        knee: the same with a knee as sharp as the data's (`curve.other_curves`), where there are four of them or
             more. A knee that is sharper than a hyperbola's would pass for a gain of whatever is compared with it.
         smallest: of their batch sizes.
         largest: likewise.

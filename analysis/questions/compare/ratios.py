@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from bcrit.analysis.fit.estimate import grid_spread
-from bcrit.analysis.fit.interval import Squared
-from bcrit.analysis.fit.lack_of_fit import bend
-from bcrit.analysis.fit.profile import EXACT, REACH, likelihood
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit, grid_spread
+from bcrit.analysis.curve.interval import Squared, bend
+from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate
 from bcrit.analysis.numbers.welch import freedom, holm, tail, welch
 from bcrit.analysis.questions.compare.sides import NUMBERS, Side

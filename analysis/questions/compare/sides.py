@@ -11,9 +11,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit
-from bcrit.analysis.fit.table import read_table
+from bcrit.analysis.curve.fit import FittedStudy, HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.table import read_table
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.records.json_values import plain
@@ -31,7 +30,7 @@ class StepsTable:
     """A table of steps to target that belongs to no run."""
 
     location: str  # where it was read
-    table: pd.DataFrame  # as `bcrit.analysis.fit.table.read_table` gives it
+    table: pd.DataFrame  # as `bcrit.analysis.curve.table.read_table` gives it
     unit: str | None = None  # what its batch sizes count, where that is known
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.numbers.welch import freedom, holm, welch
 from bcrit.analysis.questions.compare.ratios import ALPHA, obstacle, unlogged

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from bcrit.analysis.fit.notes import SPAN
+from bcrit.analysis.curve.notes import SPAN
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.compare.ratios import Ratio
 from bcrit.analysis.questions.compare.sides import Side

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bcrit.analysis.adaptive.frontier import frontier
-from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.curve.other_curves import PNorm
 
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 

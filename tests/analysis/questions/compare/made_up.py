@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.questions.compare.sides import Side, StepsTable, side_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.numbers.welch import tail, welch
 from bcrit.analysis.questions.compare.ratios import Ratio, Verdict, b_crit_ratio, obstacle, p_value, ratios, squared
