@@ -12,11 +12,9 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.landscape.result import Landscape, read_landscape
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
@@ -177,16 +175,6 @@ class Run:
         numbers = [*columns, "value", "crossing"]
         rows[numbers] = rows[numbers].astype(float)
         return rows if rows[columns].notna().to_numpy().any() else None
-
-    @cached_property
-    def landscape(self) -> Landscape | None:
-        """Around the winners' weights; None where it was not measured, or at another target."""
-        return read_landscape(self.folder) if self.target is None else None
-
-    @cached_property
-    def adaptive(self) -> Adaptive | None:
-        """Batch sizes that change along training; None where they were not trained, or at another target."""
-        return read_adaptive(self.folder) if self.target is None else None
 
     @cached_property
     def laws(self) -> OptimumLaws:

@@ -12,13 +12,12 @@ import typer
 from rich.console import Console
 
 from bcrit import (
-    adaptive,
     answers,
     compare,
     exchange,
     finals,
     hyperparameters,
-    landscape,
+    measure,
     pilot,
     repair,
     runs,
@@ -54,7 +53,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
         *(compare.compare, finals.finals),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
-        *(hyperparameters.optimum, hyperparameters.sensitivity, landscape.landscape, adaptive.adaptive),
+        *(hyperparameters.optimum, hyperparameters.sensitivity, measure.landscape, measure.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

@@ -22,11 +22,14 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "recommend.hardware": "",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "landscape": "",
     "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
     "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
+    "adaptive": "",
     "recommend.decision": "",
 }
-"""Every question with what its command says in the list of commands, in the order of the report; "" has no command.
+"""Every question with what its command says in the list of commands, in the order of the report; "" has no command,
+or one that measures first.
 `file.function` is a further section of the report that a file answers."""
 
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation.recommend import Recommendation
 from bcrit.analysis.report import tables
-from bcrit.analysis.report.adaptive_section import adaptive_section
 from bcrit.analysis.report.answer import Answer, Plot
 from bcrit.analysis.report.curves_plot import curves_plot
 from bcrit.analysis.report.examples_plot import examples_plot
@@ -17,7 +16,6 @@ from bcrit.analysis.report.figure import VIRIDIS, Figure
 from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
-from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.optimum_section import optimum_section
 from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
@@ -80,9 +78,7 @@ def sections(analysis: Run) -> tuple[Answer, ...]:
         *(answers[name] for name in ("recommend", "recommend.hardware", "targets", "budgets") if name in answers),
         optimum_section(analysis),
         sensitivity_section(analysis),
-        landscape_section(analysis),
-        *(answers[name] for name in ("noise_scale", "weight_distance") if name in answers),
-        adaptive_section(analysis),
+        *(answers[name] for name in ("landscape", "noise_scale", "weight_distance", "adaptive") if name in answers),
         answers["recommend.decision"],
     )
     return tuple(topic for topic in topics if isinstance(topic, Answer) and topic.on_page)
