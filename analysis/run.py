@@ -247,7 +247,7 @@ class Run:
             "targets": None if self.targets is None else self.targets.to_json(),
             "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
-            **{name: self._facts(name) for name in ("noise_scale", "weight_distance")},
+            **{name: self._facts(name) for name in ("noise_scale", "weight_distance", "landscape", "adaptive")},
         }
 
     def _facts(self, name: str) -> Mapping[str, Any] | None:
