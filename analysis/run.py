@@ -16,8 +16,9 @@ from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
 from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
+from bcrit.analysis.optimum.coordinates import as_whole, whole_names
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
-from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
 from bcrit.analysis.questions import question
 from bcrit.analysis.recommendation.hardware import trial_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
@@ -177,18 +178,24 @@ class Run:
         return rows if rows[columns].notna().to_numpy().any() else None
 
     @cached_property
-    def laws(self) -> OptimumLaws:
-        """How the best hyperparameters move, with the near-optimal sets."""
-        return self.laws_within()
+    def within(self) -> float:
+        """Near-optimal means at most this share more steps than the best, or the seed noise."""
+        return WITHIN
 
-    def laws_within(self, within: float = 0.2) -> OptimumLaws:
-        """The same where near-optimal means another share of steps above the best."""
-        return optimum_laws(self.trials, self.studies, self.boundary, self.experiment, within)
+    @cached_property
+    def sets(self) -> NearOptimalSets:
+        """The near-optimal points of every study."""
+        return near_optimal_sets(self.trials, self.studies, self.boundary, self.experiment, self.within)
+
+    @cached_property
+    def laws(self) -> OptimumLaws:
+        """How the best hyperparameters move."""
+        return optimum_laws(self.sets)
 
     @cached_property
     def sensitivity(self) -> Sensitivity:
         """How much of each space does nearly as well as the best, and which hyperparameters matter."""
-        return sensitivity_of(self.laws.sets, self.laws.noise, self.experiment.target, self.laws.within)
+        return sensitivity_of(self.sets, self.experiment.target)
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
@@ -247,7 +254,8 @@ class Run:
             "targets": None if self.targets is None else self.targets.to_json(),
             "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
-            **{name: self._facts(name) for name in ("noise_scale", "weight_distance", "landscape", "adaptive")},
+            **{name: self._facts(name) for name in ("optimum", "sensitivity", "noise_scale", "weight_distance")},
+            **{name: self._facts(name) for name in ("landscape", "adaptive")},
         }
 
     def _facts(self, name: str) -> Mapping[str, Any] | None:

@@ -16,7 +16,6 @@ from bcrit import (
     compare,
     exchange,
     finals,
-    hyperparameters,
     measure,
     pilot,
     repair,
@@ -53,7 +52,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
         *(compare.compare, finals.finals),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
-        *(hyperparameters.optimum, hyperparameters.sensitivity, measure.landscape, measure.adaptive),
+        *(measure.landscape, measure.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

@@ -130,6 +130,10 @@ class Estimate:
     def __str__(self) -> str:
         return self.text()
 
+    def json(self) -> dict[str, float | None]:
+        """As an object of `--json`."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
     def flat(self, name: str) -> dict[str, float | None]:
         """The keys of `--json`: `b_crit`, `b_crit_low`, `b_crit_high`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.records.tried_scale import Scale, tried_scale
-from bcrit.search_spaces.dimensions import Box, Choice, Log, ReverseLog
+from bcrit.analysis.studies.steps_to_target import searched_spaces
+from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.presets import OPTIMIZERS
-from bcrit.search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF
+from bcrit.search_spaces.space import hyperparameter
 from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.tables import TRIALS
 
@@ -26,21 +27,13 @@ EFFECTIVE: Final = "effective_lr"
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One numeric hyperparameter, or one computed from two, in one study.
+    """One numeric hyperparameter, or one computed from two, in one study."""
 
-    Attributes:
-        name: the column, or `effective_lr`.
-        scale: of the coordinate in which equal distances matter equally.
-        low: lower end of the study's box, in the hyperparameter's unit.
-        high: upper end.
-        conditional: whether it exists under some options of a choice only.
-    """
-
-    name: str
-    scale: Scale
-    low: float
+    name: str  # the column, or `effective_lr`
+    scale: Scale  # of the coordinate in which equal distances matter equally
+    low: float  # ends of the study's box, in the hyperparameter's unit
     high: float
-    conditional: bool = False
+    conditional: bool = False  # it exists under some options of a choice only
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -65,28 +58,24 @@ class Coordinate:
 
     def unit(self, values: npt.ArrayLike) -> Floats:
         """The place in the box, from 0 to 1."""
-        low, high = self.ends
-        return (self.scaled(values) - low) / (high - low) if high > low else np.full(np.shape(values), 0.5)
+        return between(self.scaled(values), *self.ends)
+
+
+def between(scaled: Floats, low: float, high: float) -> Floats:
+    """The place from 0 at `low` to 1 at `high`; the middle where there is no room."""
+    return (scaled - low) / (high - low) if high > low else np.full(np.shape(scaled), 0.5)
 
 
 @dataclass(frozen=True)
 class StudyAxes:
-    """What was searched in one study.
+    """What was searched in one study."""
 
-    Attributes:
-        numeric: one for each numeric hyperparameter; one that exists under several options stands once, with the span
-            of its boxes.
-        choices: options by name of the hyperparameter.
-        parents: conditional hyperparameter -> (choice, options under which it exists).
-        declared: whether a search space was; else the range of the trials stands for it.
-        summed: whether lr / (1 - momentum) is what matters, by the optimizer.
-    """
-
+    # One that exists under several options stands once, with the span of its boxes.
     numeric: tuple[Coordinate, ...]
-    choices: Mapping[str, tuple[str, ...]]
-    parents: Mapping[str, tuple[str, tuple[str, ...]]]
-    declared: bool
-    summed: bool = True
+    choices: Mapping[str, tuple[str, ...]]  # options by name of the hyperparameter
+    parents: Mapping[str, tuple[str, tuple[str, ...]]]  # conditional one -> (choice, options under which it exists)
+    declared: bool  # whether a search space was; else the range of the trials stands for it
+    summed: bool = True  # whether lr / (1 - momentum) is what matters, by the optimizer
 
     @property
     def effective(self) -> Coordinate | None:
@@ -106,24 +95,15 @@ class StudyAxes:
     def decoupled(self) -> tuple[Coordinate, ...]:
         """The searched ones with the effective learning rate in the place of the learning rate."""
         effective = self.effective
-        if effective is None:
-            return self.numeric
-        return tuple(effective if coordinate.name == "lr" else coordinate for coordinate in self.numeric)
+        return tuple(effective if effective and coordinate.name == "lr" else coordinate for coordinate in self.numeric)
 
 
 def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, search: pd.DataFrame) -> StudyAxes:
-    """Read what was searched in a study: its declared space, widened as it was at the end.
+    """What was searched in a study: its declared space, widened as it was at the end.
 
-    Args:
-        experiment: the declared space.
-        boundary: the boundary verdicts, whose `widened_to` moved the box.
-        batch_size: the study.
-        search: its trials, whose range stands for the box where no space was declared (imports without one).
-
-    Returns:
-        The axes; none where nothing varied.
+    Where no space was declared (imports without one) the range of its trials, `search`, stands for the box.
     """
-    space = _last(experiment.space_at(batch_size), boundary[boundary["batch_size"] == batch_size])
+    space = searched_spaces(experiment, boundary, batch_size)[-1]
     # An import may not say what made the updates, or in words of its own: then its momentum is taken for SGD's.
     unknown = experiment.imported is not None and experiment.optimizer.lower() not in OPTIMIZERS
     summed = unknown or has_effective_lr(experiment.optimizer.lower())
@@ -151,13 +131,6 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
     return StudyAxes(tuple(numeric.values()), choices, parents, declared=True, summed=summed)
 
 
-def _last(space: SearchSpace, boundary: pd.DataFrame) -> SearchSpace:
-    for row in boundary[boundary["widened_to"].notna()].sort_values("round").to_dict("records"):
-        box = space.box(row["dimension"]).model_copy(update={row["side"]: row["widened_to"]})
-        space = space.replace(row["dimension"], box)
-    return space
-
-
 def _observed(search: pd.DataFrame, summed: bool) -> StudyAxes:
     """What varied among the trials, on the scale that its name or its range suggests."""
     numeric, choices = [], {}
@@ -174,17 +147,28 @@ def _observed(search: pd.DataFrame, summed: bool) -> StudyAxes:
 
 
 def values_of(frame: pd.DataFrame | Mapping[str, Any], name: str) -> Floats:
-    """A coordinate's values at trials or points, given as columns; NaN where it does not exist.
-
-    Args:
-        frame: hyperparameters by name.
-        name: a hyperparameter, or `effective_lr`.
-    """
+    """A coordinate's values at trials or points, given as columns; NaN where it does not exist."""
     if name == EFFECTIVE:
         lr, momentum = values_of(frame, "lr"), values_of(frame, "momentum")
-        rest = np.where(momentum < 1, 1 - momentum, np.nan)
-        return np.asarray(lr / rest)
+        return np.asarray(lr / np.where(momentum < 1, 1 - momentum, np.nan))
     return np.asarray(pd.to_numeric(pd.Series(np.atleast_1d(np.asarray(frame[name]))), errors="coerce"), dtype=float)
 
 
-__all__ = ["EFFECTIVE", "Coordinate", "Scale", "StudyAxes", "study_axes", "values_of"]
+def whole_names(trials: pd.DataFrame, experiment: Experiment) -> frozenset[str]:
+    """The hyperparameters that are whole numbers by what was declared or by how the trials recorded them.
+
+    A column of whole numbers in which one is missing (a study without a best point, a hyperparameter that exists under
+    some options only) becomes one of fractions in pandas, so that the values themselves do not tell. Lengths of
+    schedules in steps are whole without a declaration.
+    """
+    declared = {hyperparameter(name) for name, axis in experiment.space.axes.items() if isinstance(axis, Integer)}
+    recorded = {str(name) for name in trials.columns if pd.api.types.is_integer_dtype(trials[name])}
+    return frozenset(declared | recorded | set(STEPS_OF.values()))
+
+
+def as_whole(point: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """A point with these hyperparameters as whole numbers; nothing is rounded, a fraction stays one."""
+    return {
+        name: int(value) if name in names and isinstance(value, float) and value.is_integer() else value
+        for name, value in point.items()
+    }

@@ -11,74 +11,125 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.optimum.coordinates import Coordinate, StudyAxes, study_axes, values_of
-from bcrit.analysis.optimum.points import SeedNoise, StudyPoints, seed_noise, study_points
-from bcrit.analysis.optimum.whole_numbers import as_whole, whole_names
+from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.optimum.coordinates import Coordinate, StudyAxes, as_whole, study_axes, values_of, whole_names
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.outcome import Outcome, Stage
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 
 WITHIN: Final = 0.2
 """How much more than the fewest steps is still near-optimal. Chosen, not studied; the command line takes others."""
 
+_SILENT = [outcome for outcome in Outcome if outcome.broken]
+
+
+@dataclass(frozen=True)
+class StudyPoints:
+    """What one study tried, one row a point.
+
+    A point that was re-run has the median over its seeds, which the luck of the search does not flatter; any other has
+    its one search trial.
+    """
+
+    batch_size: int
+    rows: pd.DataFrame  # the trials that the points come from, with their hyperparameters; (n,)
+    steps: Floats  # to target; NaN where not reached; (n,)
+    longer_than: Floats  # the steps are known to be more than this; NaN where reached, infinite where diverged; (n,)
+    n_set_aside: int  # trials that failed or did not fit into memory: not among the points
+
+
+def study_points(trials: pd.DataFrame, batch_size: int) -> StudyPoints:
+    """A study's trials as points; those that were only re-run (imports) come last."""
+    study = trials[trials["batch_size"] == batch_size]
+    told = study[~study["outcome"].isin(_SILENT)]
+    search, confirm = (told[told["stage"] == stage] for stage in (Stage.SEARCH, Stage.CONFIRM))
+    steps = _steps(search)
+    diverged = (search["outcome"] == Outcome.DIVERGED).to_numpy()
+    longer = np.where(np.isnan(steps), np.where(diverged, math.inf, search["steps"].to_numpy(dtype=float)), math.nan)
+    places = {str(trial): place for place, trial in enumerate(search["trial_id"])}
+    more: list[tuple[int, float, float]] = []
+    for repeats, seeds in confirm.groupby("repeats", sort=True):
+        reached = np.nan_to_num(_steps(seeds), nan=math.inf)
+        median, bound = censored_median(reached, seeds["steps"].to_numpy(dtype=float))
+        number = (median, math.nan) if math.isfinite(median) else (math.nan, bound)
+        if (place := places.get(str(repeats))) is not None:
+            steps[place], longer[place] = number
+        else:
+            more.append((int(seeds.index[0]), *number))
+    if more:
+        search = pd.concat([search, study.loc[[label for label, _, _ in more]]])
+        steps = np.concatenate([steps, [number for _, number, _ in more]])
+        longer = np.concatenate([longer, [bound for _, _, bound in more]])
+    return StudyPoints(batch_size, search.reset_index(drop=True), steps, longer, len(study) - len(told))
+
+
+def _steps(trials: pd.DataFrame) -> Floats:
+    return trials["steps_to_target"].to_numpy(dtype=float, na_value=math.nan).copy()
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """How much the steps to target of one point differ between seeds."""
+
+    # Standard deviation of log(steps) over the seeds of a point, pooled over points; None where no point was re-run
+    # often enough.
+    log_sd: float | None
+    freedom: int  # degrees of freedom of that estimate
+    n_unreached: int  # seeds that did not reach and are left out, which makes it too small
+
+
+def seed_noise(trials: pd.DataFrame) -> SeedNoise:
+    """The spread over seeds of all points that were re-run, pooled over all studies."""
+    confirm = trials[trials["stage"] == Stage.CONFIRM]
+    reached = confirm[confirm["steps_to_target"].notna()]
+    unreached = int((confirm["steps_to_target"].isna() & ~confirm["outcome"].isin(_SILENT)).sum())
+    logs = np.log(_steps(reached))
+    groups = pd.Series(logs).groupby([reached["batch_size"].to_numpy(), reached["repeats"].to_numpy()])
+    counts = groups.count()
+    freedom = int((counts - 1).sum())
+    if freedom < 1:
+        return SeedNoise(None, 0, unreached)
+    squares = float((groups.var(ddof=0).fillna(0) * counts).sum())
+    return SeedNoise(math.sqrt(squares / freedom), freedom, unreached)
+
 
 @dataclass(frozen=True)
 class Range:
-    """What the near-optimal points say of one hyperparameter.
+    """What the near-optimal points say of one hyperparameter."""
 
-    Attributes:
-        best: its value at the study's best point.
-        low: lower end: half-way, in the scaled coordinate, between the lowest near-optimal value and the next lower
-            value of any other point; the end of the box where there is none.
-        high: likewise.
-        open_low: whether that next point is not known to be worse, or there is none: the true end may lie further out.
-        open_high: likewise.
-        centre: middle of the near-optimal values in the scaled coordinate. With 5 % seed noise it lies a tenth to a
-            third closer to the true optimum than the best point does (simulated on a bowl), without noise further off.
-        seen_low: lowest near-optimal value.
-        seen_high: highest near-optimal value.
-        spread: standard deviation of the near-optimal values in the scaled coordinate; 0 for one.
-        n: near-optimal points that have it.
-    """
-
-    best: float
+    best: float  # its value at the study's best point
+    # Half-way, in the scaled coordinate, between the lowest near-optimal value and the next lower value of any other
+    # point; the end of the box where there is none.
     low: float
-    high: float
-    open_low: bool
+    high: float  # likewise
+    open_low: bool  # that next point is not known to be worse, or there is none: the true end may lie further out
     open_high: bool
+    # Middle of the near-optimal values in the scaled coordinate. With 5 % seed noise it lies a tenth to a third closer
+    # to the true optimum than the best point does (simulated on a bowl), without noise further off.
     centre: float
-    seen_low: float
+    seen_low: float  # lowest near-optimal value
     seen_high: float
-    spread: float
-    n: int
+    spread: float  # standard deviation of the near-optimal values in the scaled coordinate; 0 for one
+    n: int  # near-optimal points that have it
 
 
 @dataclass(frozen=True)
 class NearOptimal:
-    """The points of one study sorted by whether they are near-optimal.
-
-    Attributes:
-        points: what was tried.
-        axes: in which coordinates.
-        best: hyperparameters of the study's best point; empty where nothing reached the target.
-        steps: its steps: the confirmed median where there is one.
-        limit: steps up to which a point is near-optimal; NaN where nothing reached.
-        inside: near-optimal points; (n,).
-        worse: points that are known to need more steps; (n,). The rest was cut off before `limit`: not known.
-        ranges: by coordinate, `effective_lr` among them.
-        options: by choice: option -> (near-optimal points, points that are known to be worse, points).
-    """
+    """The points of one study sorted by whether they are near-optimal."""
 
     points: StudyPoints
     axes: StudyAxes
-    best: Mapping[str, Any]
-    steps: float
-    limit: float
-    inside: Mask
-    worse: Mask
-    ranges: Mapping[str, Range]
+    best: Mapping[str, Any]  # hyperparameters of the study's best point; empty where nothing reached the target
+    steps: float  # its steps: the confirmed median where there is one
+    limit: float  # steps up to which a point is near-optimal; NaN where nothing reached
+    inside: Mask  # near-optimal points; (n,)
+    worse: Mask  # points that are known to need more steps; (n,). The rest was cut off before `limit`: not known.
+    ranges: Mapping[str, Range]  # by coordinate, `effective_lr` among them
+    # By choice: option -> (near-optimal points, points that are known to be worse, points).
     options: Mapping[str, Mapping[str, tuple[int, int, int]]]
 
     @property
@@ -92,19 +143,55 @@ class NearOptimal:
         return bool(self.inside.any())
 
     @property
-    def n_inside(self) -> int:
-        """Near-optimal points."""
-        return int(self.inside.sum())
+    def counts(self) -> tuple[int, int, int]:
+        """(near-optimal points, those known to be worse, those cut off while they could still be near-optimal)."""
+        inside, worse = int(self.inside.sum()), int(self.worse.sum())
+        return inside, worse, len(self.inside) - inside - worse
 
     @property
-    def n_worse(self) -> int:
-        """Points known to be worse."""
-        return int(self.worse.sum())
+    def box(self) -> str:
+        """What stands for the box, as JSON says it."""
+        return "declared" if self.axes.declared else "range of the trials"
+
+    def values(self, coordinate: Coordinate) -> Floats:
+        """The hyperparameter's value at every point; NaN where it has none; (n,)."""
+        return values_of(self.points.rows, coordinate.name)
+
+    def span(self, coordinate: Coordinate) -> tuple[float, float]:
+        """The ends of a coordinate's box; of a computed one, whose corners are empty, those of the points."""
+        scaled = coordinate.scaled(self.values(coordinate))
+        here = scaled[np.isfinite(scaled)]
+        if len(here) and coordinate.name not in {c.name for c in self.axes.numeric}:
+            return float(here.min()), float(here.max())
+        return coordinate.ends
+
+    def codes(self, choice: str) -> npt.NDArray[np.int64]:
+        """The place of every point's option among those of a choice; -1 where it is none of them; (n,)."""
+        place = {option: place for place, option in enumerate(self.axes.choices[choice])}
+        return np.array([place.get(option, -1) for option in self.points.rows[choice].astype(str)], dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class NearOptimalSets:
+    """The near-optimal sets of a run."""
+
+    within: float  # share of the fewest steps that counts as near-optimal
+    noise: SeedNoise
+    studies: tuple[NearOptimal, ...]  # by rising batch size
 
     @property
-    def n_unknown(self) -> int:
-        """Points that were cut off while they could still have been near-optimal."""
-        return len(self.inside) - self.n_inside - self.n_worse
+    def margin(self) -> float:
+        """The share that was used: larger where the seed noise is."""
+        return math.expm1(max(math.log1p(self.within), self.noise.log_sd or 0.0))
+
+    @property
+    def reached(self) -> tuple[NearOptimal, ...]:
+        """The studies that reached the target."""
+        return tuple(found for found in self.studies if found.reached)
+
+    def to_json(self) -> dict[str, Any]:
+        """What every answer from the sets says of them all."""
+        return {"within": self.within, "margin": self.margin, "seed_noise": plain(self.noise)}
 
 
 def near_optimal_sets(
@@ -113,31 +200,19 @@ def near_optimal_sets(
     boundary: pd.DataFrame,
     experiment: Experiment,
     within: float = WITHIN,
-) -> tuple[tuple[NearOptimal, ...], SeedNoise]:
-    """Find the near-optimal set of every study.
+) -> NearOptimalSets:
+    """Find the near-optimal set of every study, of tables as `steps_to_target` and `boundary_table` give them.
 
     A point is near-optimal if its steps are at most (1 + within) times those of the study's best point, or within one
     standard deviation of the seed noise of it, whichever is more: a set narrower than the noise would be luck.
-
-    Args:
-        trials: the trials table.
-        studies: one row a study, as `steps_to_target` gives them.
-        boundary: the boundary verdicts, for the boxes.
-        experiment: the declared space.
-        within: share of the fewest steps, above 0.
-
-    Returns:
-        The sets by rising batch size, and the seed noise of the run.
     """
-    noise = seed_noise(trials)
-    margin, whole = max(math.log1p(within), noise.log_sd or 0.0), whole_names(trials, experiment)
-    found = []
+    noise, whole, found = seed_noise(trials), whole_names(trials, experiment), []
     for row in studies.sort_values("batch_size").to_dict("records"):
         points = study_points(trials, int(row["batch_size"]))
         study = points.rows[points.rows["stage"] == Stage.SEARCH]
         axes = study_axes(experiment, boundary, points.batch_size, study if len(study) else points.rows)
-        found.append(_near_optimal(points, axes, row, margin, whole))
-    return tuple(found), noise
+        found.append(_near_optimal(points, axes, row, max(math.log1p(within), noise.log_sd or 0.0), whole))
+    return NearOptimalSets(within, noise, tuple(found))
 
 
 def _near_optimal(
@@ -212,4 +287,6 @@ def _counts(column: pd.Series[Any], option: str, inside: Mask, worse: Mask) -> t
     return int((mine & inside).sum()), int((mine & worse).sum()), int(mine.sum())
 
 
-__all__ = ["WITHIN", "NearOptimal", "Range", "near_optimal_sets"]
+def evenly(places: Places, most: int) -> Places:
+    """At most so many of the places, every second, third ... of them."""
+    return places[:: max(1, -(-len(places) // most))]

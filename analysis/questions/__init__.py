@@ -22,6 +22,9 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "recommend.hardware": "",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
+    "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
+    "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
+    "matter.",
     "landscape": "",
     "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
     "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from bcrit.analysis.fit.identify import WIDEST
+from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
-from bcrit.analysis.optimum.law_fit import Estimate
 from bcrit.analysis.optimum.optimum import OptimumLaws
 from bcrit.search_spaces.presets import DOMAINS
 
@@ -82,10 +82,11 @@ def _at(
         values["momentum"] = by_law["momentum"].value
     if effective is not None and "lr" in values and "momentum" in values:
         rest = 1 - float(values["momentum"])
-        by_law["lr"] = Estimate(effective.value * rest, effective.low * rest, effective.high * rest)
+        by_law["lr"] = effective.times(rest)
     for name, law in by_law.items():
         values[name], sources[name] = law.value, "extrapolated" if outside else "law"
-        low[name], high[name] = law.low, law.high
+        if law.low is not None and law.high is not None:
+            low[name], high[name] = law.low, law.high
     source: Source = "extrapolated" if outside else "law" if by_law else base
     return replace(found, values=values, source=source, sources=sources, low=low, high=high)
 
@@ -99,8 +100,9 @@ def _trusted(
         # What matters is lr / (1 - momentum): along it either may move far without harm, so neither is judged alone.
         pairs = [(law, value) for law, value in pairs if law is not by_law.get("lr")]
         pairs.append((effective, float(found["lr"]) / (1 - float(found["momentum"]))))
-    known = all(law.low > 0 and law.high <= WIDEST * law.low for law, _ in pairs)
-    return known and (outside or all(value / _NEAR <= law.value <= value * _NEAR for law, value in pairs))
+    known = all(law.low and law.high and 0 < law.high <= WIDEST * law.low for law, _ in pairs)
+    agree = (law.value is not None and value / _NEAR <= law.value <= value * _NEAR for law, value in pairs)
+    return known and (outside or all(agree))
 
 
 def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:

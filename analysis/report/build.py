@@ -16,8 +16,6 @@ from bcrit.analysis.report.figure import VIRIDIS, Figure
 from bcrit.analysis.report.fit_section import fit_section
 from bcrit.analysis.report.glossary import glossary
 from bcrit.analysis.report.headline import answer, caveats, key_numbers
-from bcrit.analysis.report.optimum_section import optimum_section
-from bcrit.analysis.report.sensitivity_section import sensitivity_section
 from bcrit.analysis.report.steps_plot import steps_plot
 from bcrit.analysis.report.template import render
 from bcrit.analysis.report.trials_plot import MARKS, TrialPanels, color_ticks, trials_plot
@@ -72,15 +70,7 @@ def figures(
 
 def sections(analysis: Run) -> tuple[Answer, ...]:
     """The topics beyond the main answer that this run has something to say on, in the order of the page."""
-    answers = {name: answer for name in QUESTIONS if isinstance(answer := question(name)(analysis), Answer)}
-    topics = (
-        fit_section(analysis),
-        *(answers[name] for name in ("recommend", "recommend.hardware", "targets", "budgets") if name in answers),
-        optimum_section(analysis),
-        sensitivity_section(analysis),
-        *(answers[name] for name in ("landscape", "noise_scale", "weight_distance", "adaptive") if name in answers),
-        answers["recommend.decision"],
-    )
+    topics = (fit_section(analysis), *(question(name)(analysis) for name in QUESTIONS))
     return tuple(topic for topic in topics if isinstance(topic, Answer) and topic.on_page)
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.run import Run
 from bcrit.search_spaces.dimensions import Box, Log, ReverseLog
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
@@ -65,20 +64,6 @@ def _own(address: str, box: Box, log: bool = False) -> Coordinate:
     return Coordinate(name, isinstance(box, Log), lambda at: at[name], (address,))
 
 
-def boxes(analysis: Run, batch_size: int) -> list[SearchSpace]:
-    """The search space of a study as it was declared, and after each round that widened it."""
-    space = analysis.experiment.space_at(batch_size)
-    found = [space]
-    edges = analysis.boundary
-    widened = edges[(edges["batch_size"] == batch_size) & edges["widened_to"].notna()]
-    for _, rows in widened.groupby("round", sort=True):
-        for row in rows.to_dict("records"):
-            box = space.box(row["dimension"]).model_copy(update={row["side"]: row["widened_to"]})
-            space = space.replace(row["dimension"], box)
-        found.append(space)
-    return found
-
-
 def outline(space: SearchSpace, plane: tuple[Coordinate, ...]) -> list[Any]:
     """The corners and edges of a box in the plane: one array for each coordinate; a span of two ends on a line."""
     addresses = list(dict.fromkeys(address for coordinate in plane for address in coordinate.addresses))
@@ -97,4 +82,4 @@ def columns(trials: pd.DataFrame, plane: tuple[Coordinate, ...]) -> list[pd.Seri
     return [coordinate.of(trials).astype(float) for coordinate in plane]
 
 
-__all__ = ["Coordinate", "boxes", "columns", "coordinates", "outline"]
+__all__ = ["Coordinate", "columns", "coordinates", "outline"]

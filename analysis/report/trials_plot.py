@@ -28,8 +28,9 @@ from bcrit.analysis.report.figure import (
     tick_text,
 )
 from bcrit.analysis.report.shown_trials import shown_trials
-from bcrit.analysis.report.trial_axes import Coordinate, boxes, columns, coordinates, outline
+from bcrit.analysis.report.trial_axes import Coordinate, columns, coordinates, outline
 from bcrit.analysis.run import Run
+from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.analysis.wording import value_text
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.tables import TRIALS
@@ -78,8 +79,9 @@ def trials_plot(analysis: Run) -> TrialPanels:
     best = search.groupby("batch_size")["steps_to_target"].transform("min")
     slowest = max(1.5, float((search["steps_to_target"] / best).max(skipna=True)) if best.notna().any() else 1.5)
     places, ceiling = _places(search, plane)
-    spaces = {int(b): boxes(analysis, int(b)) for b in analysis.studies["batch_size"]}
-    outlines = {b: [outline(space, plane) for space in found] if plane else [] for b, found in spaces.items()}
+    edges, sizes = analysis.boundary, [int(b) for b in analysis.studies["batch_size"]]
+    spaces = {b: searched_spaces(analysis.experiment, edges, b) if plane else [] for b in sizes}
+    outlines = {b: [outline(space, plane) for space in found] for b, found in spaces.items()}
     axes = [
         _axis(
             coordinate, [*places[number].dropna(), *(v for o in outlines.values() for line in o for v in line[number])]

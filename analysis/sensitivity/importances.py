@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
-from bcrit.analysis.optimum.coordinates import Coordinate, values_of
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.optimum.coordinates import between
 from bcrit.analysis.optimum.near_optimal import NearOptimal
 from bcrit.search_spaces.target import Target
 
@@ -39,52 +39,24 @@ _GROUPS = 4  # of the jackknife
 
 
 @dataclass(frozen=True)
-class Importance:
-    """The share of the variance of log steps that one hyperparameter explains on its own.
-
-    Attributes:
-        value: in [0, 1]; all of a study sum to 1.
-        low: lower end of its 95 % interval (jackknife over trials).
-        high: upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Importances:
-    """Importances of one study.
+    """The share of the variance of log steps that each hyperparameter of a study explains on its own."""
 
-    Attributes:
-        by_name: of the hyperparameters that every point has, the largest first; empty where not given. With momentum
-            searched, `effective_lr` stands in the place of `lr`: near the optimum steps depend on it, and on the two
-            apart only through it.
-        n: points used.
-        left_out: hyperparameters that exist under some options only.
-        why_not: why none are given, in a sentence; None where they are.
-    """
-
-    by_name: dict[str, Importance]
-    n: int
-    left_out: tuple[str, ...]
-    why_not: str | None
+    # Of the hyperparameters that every point has, the largest first; in [0, 1], they sum to 1, with 95 % intervals (a
+    # jackknife over trials); empty where not given. With momentum searched, `effective_lr` stands in the place of `lr`:
+    # near the optimum steps depend on it, and on the two apart only through it.
+    by_name: dict[str, Estimate]
+    n: int  # points used
+    left_out: tuple[str, ...]  # hyperparameters that exist under some options only
+    why_not: str | None  # why none are given, in a sentence; None where they are
 
 
 def importances(found: NearOptimal, target: Target, seed: int = 0) -> Importances:
     """Estimate the importances in one study.
 
     A point's value is log(steps / best), at most log 4. Points that did not reach the target rank above all that did,
-    over a further factor of 2: those whose metric came nearer to the threshold first, diverged ones last.
-
-    Args:
-        found: the study.
-        target: for how near a point came.
-        seed: of the forest.
-
-    Returns:
-        The importances; none with fewer than 30 points, 5 of them reached, or fewer than two hyperparameters.
+    over a further factor of 2: those whose metric came nearer to the threshold first, diverged ones last. None are
+    given with fewer than 30 points, 5 of them reached, or fewer than two hyperparameters.
     """
     columns, distributions, left_out = _columns(found)
     reached = int(np.isfinite(found.points.steps).sum())
@@ -104,36 +76,30 @@ def importances(found: NearOptimal, target: Target, seed: int = 0) -> Importance
     with _quiet():
         whole = _fanova(columns, distributions, values, places, seed)
         parts = [_fanova(columns, distributions, values, places[groups != g], seed) for g in range(_GROUPS)]
-    by_name = {name: _interval(whole[name], [part[name] for part in parts]) for name in whole}
+    by_name = {name: _within_1(Estimate.jackknife(whole[name], [part[name] for part in parts])) for name in whole}
     return Importances(by_name, len(places), left_out, None)
+
+
+def _within_1(found: Estimate) -> Estimate:
+    assert found.low is not None and found.high is not None, "four groups have a spread"
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _columns(found: NearOptimal) -> tuple[dict[str, list[Any]], dict[str, Any], tuple[str, ...]]:
     """Coordinates in [0, 1] and options by name, their Optuna distributions, and the conditional ones left out."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    rows = found.points.rows
     columns: dict[str, list[Any]] = {}
     distributions: dict[str, Any] = {}
-    for coordinate in found.axes.decoupled:
-        if not coordinate.conditional:
-            unit = _unit(coordinate, values_of(rows, coordinate.name), found)
-            columns[coordinate.name] = unit.tolist()
-            distributions[coordinate.name] = FloatDistribution(0.0, 1.0)
+    for coordinate in (c for c in found.axes.decoupled if not c.conditional):
+        unit = between(coordinate.scaled(found.values(coordinate)), *found.span(coordinate))
+        columns[coordinate.name] = np.clip(unit, 0, 1).tolist()
+        distributions[coordinate.name] = FloatDistribution(0.0, 1.0)
     for name, options in found.axes.choices.items():
-        if len(options) > 1:
-            columns[name] = [str(v) if str(v) in options else None for v in rows[name]]
-            distributions[name] = CategoricalDistribution(options)
+        columns[name] = [options[code] if code >= 0 else None for code in found.codes(name)]
+        distributions[name] = CategoricalDistribution(options)
     left_out = tuple(c.name for c in found.axes.numeric if c.conditional)
     return columns, distributions, left_out
-
-
-def _unit(coordinate: Coordinate, values: Floats, found: NearOptimal) -> Floats:
-    if coordinate.name in {c.name for c in found.axes.numeric}:
-        return np.clip(coordinate.unit(values), 0, 1)
-    scaled = coordinate.scaled(values)  # a computed one: its corners are empty, so the points' range is its box
-    width = np.nanmax(scaled) - np.nanmin(scaled)
-    return np.asarray((scaled - np.nanmin(scaled)) / width if width > 0 else np.full(len(scaled), 0.5))
 
 
 def _values(found: NearOptimal, target: Target) -> Floats:
@@ -177,14 +143,6 @@ def _fanova(
     return {name: float(value) for name, value in found.items()}
 
 
-def _interval(whole: float, parts: list[float]) -> Importance:
-    """Whole and t times the standard error of a delete-a-group jackknife, within [0, 1]."""
-    g, spread = len(parts), np.array(parts)
-    error = math.sqrt((g - 1) / g * float(((spread - spread.mean()) ** 2).sum()))
-    reach = float(special.stdtrit(g - 1, 0.975)) * error
-    return Importance(whole, max(0.0, whole - reach), min(1.0, whole + reach))
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Optuna announces every study that it creates, and warns of zero variance; neither is news here."""
@@ -200,6 +158,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(before)
-
-
-__all__ = ["FEWEST", "FEWEST_REACHED", "MOST", "Importance", "Importances", "importances"]

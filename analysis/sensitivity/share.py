@@ -17,18 +17,17 @@ interval holds both and the surface's 95 % interval (a jackknife), and covered t
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy.stats import qmc
 
-from bcrit.analysis.optimum.near_optimal import NearOptimal
-from bcrit.analysis.sensitivity.embedding import Embedded, embed
+from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.optimum.coordinates import StudyAxes
+from bcrit.analysis.optimum.near_optimal import NearOptimal, evenly
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
 
 FEWEST = 8
 """Points of known place below which no share is given; chosen."""
@@ -39,56 +38,28 @@ _SMOOTHING = 0.03  # of the surface; 0.01 to 0.1 differ by less than 0.01 in the
 _NEIGHBOURS = 40  # points that a place's value is interpolated from; all 45 of a default study hardly differ
 _GROUPS = 8  # of the jackknife
 _MOST = 2000  # points used; more are thinned evenly: 14,000 on a bowl still gave its share to 0.01
-_LEVEL = 0.95
+_ABSENT = 0.5  # a hyperparameter that an option does not have stands in the middle, so that it separates nothing
+_APART = 2**-0.5  # one-hot columns of this size put two options as far apart as the two ends of a box
 
 
-@dataclass(frozen=True)
-class Share:
-    """The near-optimal share of a study's search space.
+def near_optimal_share(found: NearOptimal) -> Estimate:
+    """The near-optimal share of one study's space, in [0, 1]; no value, and 0 to 1, where too little is known.
 
-    Attributes:
-        value: the estimate, in [0, 1]; None with too few points of known place.
-        low: lower end of its 95 % interval, points of unknown place counted as worse.
-        high: upper end, those points left out, so that what is known around them decides.
-        n_inside: near-optimal points.
-        n_worse: points known to be worse.
-        n_unknown: points that were cut off while they could still have been near-optimal.
+    Points that were cut off count as worse at its low end; at its high end they are left out, so that what is known
+    around them decides.
     """
-
-    value: float | None
-    low: float
-    high: float
-    n_inside: int
-    n_worse: int
-    n_unknown: int
-
-    @property
-    def known(self) -> bool:
-        """Whether the interval says anything worth a sentence: narrower than half of the space. Chosen."""
-        return self.value is not None and self.high - self.low < 0.5
-
-
-def near_optimal_share(found: NearOptimal) -> Share:
-    """Estimate the share of one study.
-
-    Args:
-        found: the study's points, sorted.
-
-    Returns:
-        The share; no value, and 0 to 1 as its interval, where too little is known.
-    """
-    counts = (found.n_inside, found.n_worse, found.n_unknown)
-    nothing = Share(None, 0.0, 1.0, *counts)
-    if not found.reached or found.n_inside + found.n_worse < FEWEST:
+    known = found.inside | found.worse
+    nothing = Estimate(None, 0.0, 1.0)
+    if not found.reached or known.sum() < FEWEST:
         return nothing
-    cube = embed(found, _DRAWS)
-    if not cube.points.shape[1]:
+    points, draws = embed(found, _DRAWS)
+    if not points.shape[1]:
         return nothing
-    keep = cube.usable & np.isfinite(cube.points).all(-1)
-    height, known = _heights(found), found.inside | found.worse
-    cut = _estimate(cube, height, found.inside, _thinned(keep))
-    left_out = cut if known[keep].all() else _estimate(cube, height, found.inside, _thinned(keep & known))
-    return Share((cut[0] + left_out[0]) / 2, min(cut[1], left_out[1]), max(cut[2], left_out[2]), *counts)
+    keep = np.asarray(np.isfinite(points).all(-1))
+    heights = _heights(found)
+    cut = _estimate(points, draws, heights, found.inside, keep)
+    left_out = cut if known[keep].all() else _estimate(points, draws, heights, found.inside, keep & known)
+    return Estimate((cut[0] + left_out[0]) / 2, min(cut[1], left_out[1]), max(cut[2], left_out[2]))
 
 
 def _heights(found: NearOptimal) -> Floats:
@@ -100,24 +71,17 @@ def _heights(found: NearOptimal) -> Floats:
     return np.clip(height, *_CLIP)
 
 
-def _thinned(keep: Mask) -> npt.NDArray[np.intp]:
-    places = np.flatnonzero(keep)
-    return places[:: max(1, -(-len(places) // _MOST))]
-
-
-def _estimate(cube: Embedded, height: Floats, inside: Mask, use: npt.NDArray[np.intp]) -> tuple[float, float, float]:
+def _estimate(points: Floats, draws: Floats, heights: Floats, inside: Mask, keep: Mask) -> tuple[float, float, float]:
     """(mean of both estimates, low, high) from some of the points."""
-    points, heights = cube.points[use], height[use]
-    surface, cells = _surface(points, heights, cube.draws), _cells(points, inside[use], cube.draws)
+    use = evenly(np.flatnonzero(keep), _MOST)
+    points, heights = points[use], heights[use]
+    surface, cells = _surface(points, heights, draws), _cells(points, inside[use], draws)
     group = np.arange(len(use)) % min(_GROUPS, len(use))  # points stand in the order in which they were drawn
-    parts = _logit(
-        np.array([_surface(points[group != g], heights[group != g], cube.draws) for g in range(group.max() + 1)])
-    )
-    g = len(parts)
-    error = math.sqrt((g - 1) / g * float(((parts - parts.mean()) ** 2).sum()))
-    reach = float(special.stdtrit(g - 1, (1 + _LEVEL) / 2)) * error
-    middle = float(_logit(np.array(surface)))
-    low, high = float(special.expit(middle - reach)), float(special.expit(middle + reach))
+    parts = [_surface(points[group != g], heights[group != g], draws) for g in range(group.max() + 1)]
+    # Log odds are finite at least half a draw away from none and from all.
+    whole, *without = np.clip([surface, *parts], 0.5 / _DRAWS, 1 - 0.5 / _DRAWS).tolist()
+    found = Estimate.jackknife(whole, without, scale=Scale.LOGIT)
+    low, high = 0.0 if found.low is None else found.low, 1.0 if found.high is None else found.high
     return (surface + cells) / 2, min(low, surface, cells), max(high, surface, cells)
 
 
@@ -140,10 +104,35 @@ def _surface(points: Floats, heights: Floats, draws: Floats) -> float:
     return float((surface(draws) <= 0).mean())
 
 
-def _logit(share: Floats) -> Floats:
-    """Log odds, at least half a draw away from none and from all."""
-    clipped = np.clip(share, 0.5 / _DRAWS, 1 - 0.5 / _DRAWS)
-    return np.log(clipped / (1 - clipped))
+def embed(found: NearOptimal, n_draws: int, seed: int = 0) -> tuple[Floats, Floats]:
+    """A study's points (n, d) and scrambled Sobol draws of its space (m, d) in the same columns of one cube.
+
+    Draws are uniform in the scaled coordinates, every option of a choice equally often; m is a power of 2. A point one
+    of whose active hyperparameters is not known has NaN there. There are no columns where nothing was searched.
+    """
+    axes, n, numeric = found.axes, len(found.points.rows), len(found.axes.numeric)
+    uniform = qmc.Sobol(max(1, numeric + len(axes.choices)), rng=np.random.default_rng(seed)).random(n_draws)
+    codes = {name: found.codes(name) for name in axes.choices}
+    drawn = {
+        name: (uniform[:, place] * len(options)).astype(np.int64)
+        for place, (name, options) in enumerate(axes.choices.items(), numeric)
+    }
+    columns, draws = [np.empty((n, 0))], [np.empty((n_draws, 0))]
+    for place, coordinate in enumerate(axes.numeric):
+        unit, even = coordinate.unit(found.values(coordinate)), uniform[:, place]
+        if coordinate.conditional:
+            unit = np.where(_active(axes, coordinate.name, codes, n), unit, _ABSENT)
+            even = np.where(_active(axes, coordinate.name, drawn, n_draws), even, _ABSENT)
+        columns.append(unit[:, None])
+        draws.append(even[:, None])
+    for name, options in axes.choices.items():
+        places = np.arange(len(options))
+        columns.append(_APART * (codes[name][:, None] == places))
+        draws.append(_APART * (drawn[name][:, None] == places))
+    return np.hstack(columns), np.hstack(draws)
 
 
-__all__ = ["FEWEST", "Share", "near_optimal_share"]
+def _active(axes: StudyAxes, name: str, codes: dict[str, Codes], n: int) -> Mask:
+    choice, under = axes.parents[name]
+    places = [place for place, option in enumerate(axes.choices.get(choice, ())) if option in under]
+    return np.isin(codes[choice], places) if choice in codes else np.ones(n, dtype=bool)

@@ -18,7 +18,7 @@ from bcrit.analysis.studies.searched import SearchedTrials
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
-from bcrit.search_spaces.space import Point
+from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
@@ -205,6 +205,19 @@ def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame
                 }
             )
     return pd.DataFrame(rows, columns=BOUNDARY.names)
+
+
+def searched_spaces(experiment: Experiment, boundary: pd.DataFrame, batch_size: int) -> list[SearchSpace]:
+    """The search space of a study as it was declared, and after each round that widened it."""
+    space = experiment.space_at(batch_size)
+    found = [space]
+    widened = boundary[(boundary["batch_size"] == batch_size) & boundary["widened_to"].notna()]
+    for _, rows in widened.groupby("round", sort=True):
+        for row in rows.to_dict("records"):
+            box = space.box(row["dimension"]).model_copy(update={row["side"]: row["widened_to"]})
+            space = space.replace(row["dimension"], box)
+        found.append(space)
+    return found
 
 
 def _search_trial(row: dict[Any, Any], names: list[str]) -> _SearchTrial:

@@ -10,11 +10,10 @@ import pytest
 
 from bcrit.analysis.finish import finish
 from bcrit.analysis.measured import measured
-from bcrit.analysis.optimum import optimum
+from bcrit.analysis.optimum.near_optimal import near_optimal_sets
 from bcrit.analysis.records.run_folder import RECOMMENDATION, REPORT, RunFolder
 from bcrit.analysis.run import Run
-from bcrit.analysis.sensitivity import sensitivity
-from tests.bcrit.test_hyperparameters import written
+from tests.analysis.report.runs import written
 
 
 def counting(calls: list[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,8 +28,7 @@ def test_the_near_optimal_sets_and_the_curves_are_read_once_for_all_that_needs_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    for module in (optimum, sensitivity):
-        monkeypatch.setattr(module, "near_optimal_sets", counting(calls, "sets", module.near_optimal_sets))
+    monkeypatch.setattr("bcrit.analysis.run.near_optimal_sets", counting(calls, "sets", near_optimal_sets))
     monkeypatch.setattr("bcrit.analysis.run.measured", counting(calls, "curves", measured))
     folder = RunFolder.at(written(tmp_path / "run", reached=True))
     found = finish(folder)

@@ -66,7 +66,6 @@ COMMANDS = {
         "recommend": "recommend imported_table --max-hours 0.0001",
         "targets": "targets imported_table --target 'val_error < 0.2'",
         "budgets": "budgets imported_table",
-        "sensitivity": "sensitivity imported_table",
         "report_page": "report imported_table",
     },
     "imported_batch_science": {
@@ -127,7 +126,6 @@ ONE_FACE = {
     "full/landscape": "json",  # takes seconds; its words are in the report
     "full/recommend": "txt",
     "unfinished/recommend": "txt",
-    "imported_table/sensitivity": "json",
     "full/analyze": "json",
     "full/optimum": "json",
     "digits/repair": "json",
@@ -135,6 +133,9 @@ ONE_FACE = {
     "digits/recommend_infeasible": "txt",
     "before/pilot": "json",  # the table's columns are as wide as this machine's times
     "full/sensitivity": "txt",
+    "digits/sensitivity": "txt",  # its JSON, and that of the next two, is in that of analyze
+    "unfinished/optimum": "txt",
+    "imported_batch_science/optimum": "txt",
     "digits/analyze_target": "txt",
     "digits/recommend_steps": "json",
     "digits/recommend_hours": "json",

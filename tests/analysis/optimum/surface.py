@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.tables import TRIALS
+from tests.analysis.report import runs
 
 Steps = Callable[[int, Mapping[str, Any]], float]
 """(batch size, point) -> expected steps to target; infinite where it diverges."""
@@ -121,6 +124,25 @@ def _row(batch_size: int, row: dict[str, Any], point: Mapping[str, Any]) -> dict
     }
 
 
-def tables(trials: pd.DataFrame, experiment: Experiment) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Experiment]:
-    """(trials, studies, boundary, experiment): what the analysis starts from."""
-    return trials, steps_to_target(trials, experiment), boundary_table(trials, experiment), experiment
+def sets(trials: pd.DataFrame, experiment: Experiment, within: float = WITHIN) -> NearOptimalSets:
+    """The near-optimal sets, which every answer starts from."""
+    studies, boundary = steps_to_target(trials, experiment), boundary_table(trials, experiment)
+    return near_optimal_sets(trials, studies, boundary, experiment, within)
+
+
+def one(trials: pd.DataFrame, experiment: Experiment, within: float = WITHIN) -> NearOptimal:
+    """That of the only study."""
+    (found,) = sets(trials, experiment, within).studies
+    return found
+
+
+def large_study(seed: int, steps: Callable[[pd.DataFrame], Any], n: int = 14_000) -> Run:
+    """One study of so many evenly drawn trials, all of which reached the target."""
+    run, rng = runs.usual(batch_sizes=(8,)), np.random.default_rng(seed)
+    trials = run.trials.iloc[[-1] * n].reset_index(drop=True)
+    trials["stage"], trials["repeats"], trials["number"] = "search", None, np.arange(n)
+    trials["trial_id"] = [f"t{i}" for i in range(n)]
+    trials["lr"], trials["momentum"] = 10 ** rng.uniform(-2, 1, n), 1 - 10 ** rng.uniform(-2, 0, n)
+    trials["steps_to_target"] = steps(trials)
+    best = f"t{np.argmin(trials['steps_to_target'])}"
+    return run.but(trials=trials, studies=run.studies.assign(steps=100.0, best_trial=best), boundary=run.boundary)

@@ -31,8 +31,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose texts try to be markup."""
     target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
     folder = probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL)
-    write_stored(folder, LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL))
-    write_stored(folder, ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL))
+    write_stored(folder, LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL, notes=("One.",)))
+    write_stored(folder, ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL, notes=("One.",)))
     return Run(folder)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.optimum.law_fit import Estimate
+from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.recommendation.hyperparameters import hyperparameters_at
-from tests.analysis.optimum.surface import PLANE, bowl, searched, spec, tables
+from tests.analysis.optimum.surface import PLANE, bowl, searched, sets, spec
 
 BEST = {
     16.0: {"lr": 0.1, "momentum": 0.9, "schedule": "linear", "end_factor": 0.0, "warmup": 10},
@@ -42,8 +42,8 @@ def test_where_neighbours_differ_or_are_missing_the_nearest_study_is_taken_whole
 def measured() -> tuple[dict[float, dict[str, Any]], OptimumLaws]:
     experiment = spec(PLANE)
     trials = searched(experiment, bowl(lambda b: 0.5 / (1 + 64 / b), 0.3), np.random.default_rng(0), noise=0.03)
-    laws = optimum_laws(*tables(trials, experiment))
-    return {float(found.batch_size): dict(found.best) for found in laws.reached}, laws
+    laws = optimum_laws(sets(trials, experiment))
+    return {float(found.batch_size): dict(found.best) for found in laws.sets.reached}, laws
 
 
 def test_a_measured_point_has_the_intervals_of_its_near_optimal_set() -> None:
@@ -87,8 +87,8 @@ def test_intervals_stand_in_the_order_of_the_hyperparameters() -> None:
     more = {**PLANE, "width": "log from 1 to 9", "depth": "log from 1 to 9", "decay": "linear from 0 to 1"}
     experiment = spec(more, (16, 64))
     trials = searched(experiment, bowl(lambda b: 0.5), np.random.default_rng(0))
-    laws = optimum_laws(*tables(trials, experiment))
-    best = {float(found.batch_size): dict(found.best) for found in laws.reached}
+    laws = optimum_laws(sets(trials, experiment))
+    best = {float(found.batch_size): dict(found.best) for found in laws.sets.reached}
     found = hyperparameters_at(32.0, best, laws)
     assert list(found.low) == list(found.high) == list(more)  # whatever PYTHONHASHSEED is
 
@@ -98,7 +98,7 @@ class Wide(OptimumLaws):
 
     def by_law(self, coordinate: str, batch_size: float) -> Estimate | None:
         law = super().by_law(coordinate, batch_size)
-        return law and Estimate(law.value, law.value / 5, law.value * 4)
+        return None if law is None or law.value is None else Estimate(law.value, law.value / 5, law.value * 4)
 
 
 def test_a_law_that_contradicts_both_neighbours_is_not_used() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -95,6 +96,14 @@ def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mappi
         None,
         {**made, **nothing, "recorded": trials},
     )
+
+
+def written(place: Path, reached: bool, *, space: Mapping[str, Any] = PLANE, missed: int | None = None) -> Path:
+    """A run folder whose studies reached the target, but for the one that missed it."""
+    folder, spec = RunFolder.at(place), experiment(space)
+    folder.write_experiment(spec)
+    folder.append(TRIALS, [row for b in spec.batch_sizes for row in study(spec, b, reached and b != missed)], 0)
+    return place
 
 
 def usual(space: Mapping[str, Any] = PLANE, **more: Any) -> Run:

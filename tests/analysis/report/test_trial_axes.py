@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.report.trial_axes import boxes, coordinates, outline
+from bcrit.analysis.report.trial_axes import coordinates, outline
+from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.search_spaces.space import SearchSpace
 from tests.analysis.report import runs
 
@@ -48,7 +49,7 @@ def test_a_box_of_one_coordinate_is_a_span() -> None:
 
 def test_widened_boxes_follow_the_table_of_edges() -> None:
     analysis = runs.widened()
-    first, second = (space.box("lr") for space in boxes(analysis, 8))
+    first, second = (space.box("lr") for space in searched_spaces(analysis.experiment, analysis.boundary, 8))
     assert (first.low, first.high) == (0.01, 10.0)
     assert second.low == first.low
     assert second.high == analysis.boundary["widened_to"].iloc[0]

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from bcrit.analysis.optimum.near_optimal import NearOptimal, near_optimal_sets
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.optimum.near_optimal import NearOptimal
 from bcrit.analysis.sensitivity import importances as module
 from bcrit.analysis.sensitivity.importances import FEWEST, Importances, importances
 from bcrit.search_spaces.target import Target
-from tests.analysis.optimum.surface import LR, PLANE, bowl, searched, spec, tables
+from tests.analysis.optimum.surface import LR, PLANE, bowl, one, searched, spec
 
 TARGET = Target.model_validate("loss < 1")
 
@@ -23,31 +24,35 @@ def study(
     table = searched(
         experiment, bowl(lambda b: 0.1, others), rng, noise=0.03, adaptive=early, early=early, trials=trials
     )
-    return near_optimal_sets(*tables(table, experiment))[0][0]
+    return one(table, experiment)
 
 
 def total(found: Importances) -> float:
-    return sum(importance.value for importance in found.by_name.values())
+    return sum(map(share, found.by_name.values()))
+
+
+def share(found: Estimate) -> float:
+    assert found.value is not None and found.holds(found.value)
+    return found.value
 
 
 def test_the_only_hyperparameter_that_matters_has_nearly_all_importance() -> None:
     space: dict[str, object] = {**LR, "other": "linear from 0 to 1", "flavour": "choice of a, b"}
     found = [importances(study(space, seed=seed), TARGET) for seed in range(3)]
-    assert np.mean([one.by_name["lr"].value for one in found]) > 0.95
-    for one in found:
-        assert next(iter(one.by_name)) == "lr" and one.by_name["lr"].value > 0.85 and total(one) == pytest.approx(1)
-        assert all(i.low <= i.value <= i.high for i in one.by_name.values())
+    assert np.mean([share(each.by_name["lr"]) for each in found]) > 0.95
+    for each in found:
+        assert next(iter(each.by_name)) == "lr" and share(each.by_name["lr"]) > 0.85 and total(each) == pytest.approx(1)
 
 
 def test_with_momentum_the_effective_learning_rate_stands_for_the_learning_rate() -> None:
     found = importances(study(PLANE), TARGET)
     assert list(found.by_name) == ["effective_lr", "momentum"]
-    assert found.by_name["effective_lr"].value > 0.8
+    assert share(found.by_name["effective_lr"]) > 0.8
 
 
 def test_points_that_did_not_reach_are_ranked_and_count() -> None:
     found = importances(study({**LR, "other": "linear from 0 to 1"}, early=True), TARGET)
-    assert found.n == 60 and found.by_name["lr"].value > 0.5
+    assert found.n == 60 and share(found.by_name["lr"]) > 0.5
 
 
 def test_conditional_hyperparameters_are_left_out_and_named() -> None:
@@ -59,8 +64,8 @@ def test_conditional_hyperparameters_are_left_out_and_named() -> None:
 def test_too_few_points_or_one_hyperparameter_give_none_and_say_why() -> None:
     few = importances(study(PLANE, trials=FEWEST - 1), TARGET)
     assert few.by_name == {} and few.why_not is not None and "30 points" in few.why_not
-    one = importances(study(LR), TARGET)
-    assert one.by_name == {} and one.why_not is not None and "fewer than two" in one.why_not
+    single = importances(study(LR), TARGET)
+    assert single.by_name == {} and single.why_not is not None and "fewer than two" in single.why_not
 
 
 def test_optuna_is_left_as_talkative_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +84,7 @@ def test_the_small_forest_agrees_with_optunas_own_at_a_fifteenth_of_its_time(mon
     trials = searched(
         experiment, lambda b, p: near(b, p) * (1 + p["other"]), rng, noise=0.15, adaptive=False, early=False, trials=400
     )
-    found = near_optimal_sets(*tables(trials, experiment))[0][0]
+    found = one(trials, experiment)
     columns, distributions, _ = module._columns(found)
     values = module._values(found, TARGET)
     given = (columns, distributions, values, module._chosen(np.arange(len(values)), values), 0)

@@ -1,0 +1,206 @@
+"""How much of each search space does nearly as well as the best, and which hyperparameters matter?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, values_of
+from bcrit.analysis.optimum.near_optimal import WITHIN, evenly
+from bcrit.analysis.optimum.optimum import words
+from bcrit.analysis.questions.optimum import Within, near
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report.figure import (
+    GREY,
+    INK,
+    Figure,
+    Trace,
+    figure,
+    horizontal,
+    in_turn,
+    label,
+    line,
+    linear_axis,
+    log_axis,
+    points,
+)
+from bcrit.analysis.run import Run
+from bcrit.analysis.sensitivity.sensitivity import Profile, Sensitivity
+from bcrit.analysis.wording import value_text
+
+_MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
+_MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen
+
+
+def ask(run: Run, within: Within = WITHIN) -> Answer | str:
+    """Say how much of each search space does nearly as well as the best, and which hyperparameters matter.
+
+    Exit code 1 when no study reached the target.
+    """
+    run = near(run, within)
+    found, title = run.sensitivity, "How precisely must it be tuned?"
+    facts = {"run": run.location, **found.to_json()}
+    if not found.reached:
+        return Answer("sensitivity", title, found.sentences, (), facts, yes=False, on_page=False)
+    parts: list[Plot | Rows] = []
+    if any(study.share.value for study in found.reached):
+        caption = (
+            f"Share of each study's search space that costs at most {100 * found.sets.margin:.0f} % more steps than "
+            "its best point, with 95 % intervals. Trials that were cut off early may be near-optimal and widen them; "
+            "hollow where the interval spans half of the space or more."
+        )
+        parts.append(Plot("sensitivity-share", _share_plot(found, label(run.experiment.unit)), caption))
+    for number, name in enumerate([p.name for p in found.reached[0].profiles][:_MOST_PROFILES]):
+        caption = (
+            f"Fewest steps that any trial needed with {words(name)} in each tenth of its range, relative to the best "
+            "of its study, one line a batch size. Dotted: the limit of near-optimal. Gaps: no trial there reached the "
+            "target."
+        )
+        parts.append(Plot(f"sensitivity-profile-{number}", _profile_plot(found, name), caption))
+    if any(study.found.axes.effective for study in found.reached):
+        caption = (
+            "The near-optimal points of all studies in the plane of lr / (1 - momentum) and 1 - momentum, coloured by "
+            "batch size: where the good region lies and how it moves (Shallue et al. 2018, figure 9)."
+        )
+        parts.append(Plot("sensitivity-plane", _plane_plot(found), caption))
+    parts.append(Rows("Does it matter? Over all studies", _verdict_table(found)))
+    parts.append(Rows("Share of the search space that is near-optimal", _share_table(found), folded=True, brief=True))
+    parts.append(Rows("Importances: share of the variation in steps", _importance_table(found), folded=True))
+    some = bool(found.verdicts)
+    return Answer("sensitivity", title, found.sentences, tuple(parts), facts, on_page=some)
+
+
+def _share_plot(found: Sensitivity, unit: str) -> Figure:
+    studies = [study for study in found.reached if study.share.value]
+    sizes = [float(study.batch_size) for study in studies]
+    shares = [study.share.times(100) for study in studies]
+    y = [share.value or 0.0 for share in shares]
+    hovers = [
+        {
+            "batch size": study.batch_size,
+            "near-optimal share": f"{value_text(share.value)} % ({share.interval(value_text)} %)",
+            "near-optimal, worse, not known": ", ".join(map(str, study.found.counts)),
+        }
+        for study, share in zip(studies, shares, strict=True)
+    ]
+    # On a logarithmic axis a bar cannot reach down to 0.
+    low = [max(share.low or 0.0, at / 50) for share, at in zip(shares, y, strict=True)]
+    marks = points(sizes, y, hovers, low=low, high=[share.high or 0.0 for share in shares])
+    colors = [INK if study.known else "#ffffff" for study in studies]
+    marks["marker"] = {"size": 9, "color": colors, "line": {"color": INK, "width": 2}}
+    y_axis = log_axis("near-optimal share of the space (%)", [min(y) / 3, 100.0], pad=1.1)
+    return figure([marks], log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5), y_axis, height=380)
+
+
+def _colors(found: Sensitivity) -> dict[int, str]:
+    return in_turn(study.batch_size for study in found.reached)
+
+
+def _profile_plot(found: Sensitivity, name: str) -> Figure:
+    colors, data, seen, ratios = _colors(found), list[Trace](), list[float](), [1.0]
+    coordinate = [c for study in found.reached for c in study.found.axes.coordinates if c.name == name][-1]
+    for study in found.reached:
+        mine = next((p for p in study.profiles if p.name == name), None)
+        if mine is None or not np.isfinite(mine.ratio).any():
+            continue
+        x, y = _middles(mine, coordinate), mine.ratio.tolist()
+        bins = zip(mine.low, mine.high, y, mine.n, mine.n_reached, strict=True)
+        hovers = [
+            {
+                "batch size": study.batch_size,
+                name: f"{value_text(float(low))} to {value_text(float(high))}",
+                "fewest steps": f"{value_text(ratio)} × the best",
+                "trials": f"{reached} of {n} reached the target",
+            }
+            for low, high, ratio, n, reached in bins
+        ]
+        more = {"name": f"{study.batch_size:,}", "mode": "lines+markers"}
+        data.append(line(x, y, hovers, color=colors[study.batch_size], width=1.8) | more)
+        seen += x
+        ratios += [ratio for ratio in y if np.isfinite(ratio)]
+    shown = label(f"1 − {name}" if coordinate.scale == "reverse_log" else words(name))
+    title = "lr / (1 − momentum)" if name == EFFECTIVE else shown
+    axis = linear_axis(title) if coordinate.scale == "linear" else log_axis(title, seen, pad=1.4)
+    limit = horizontal(1 + found.sets.margin, color=GREY, width=1.2, dash="dot")
+    return figure(data, axis, log_axis("fewest steps / best", ratios, pad=1.15), shapes=[limit], height=360)
+
+
+def _middles(mine: Profile, coordinate: Coordinate) -> list[float]:
+    if coordinate.scale == "linear":
+        return list((mine.low + mine.high) / 2)
+    low, high = (1 - mine.low, 1 - mine.high) if coordinate.scale == "reverse_log" else (mine.low, mine.high)
+    return list(np.sqrt(low * high))
+
+
+def _plane_plot(found: Sensitivity) -> Figure:
+    data, across, up = list[Trace](), list[float](), list[float]()
+    for size, color in _colors(found).items():
+        study = next(study.found for study in found.reached if study.batch_size == size)
+        inside = evenly(np.flatnonzero(study.inside), _MOST_MARKS)
+        rows, steps = study.points.rows.iloc[inside], study.points.steps[inside].tolist()
+        x, y = values_of(rows, EFFECTIVE).tolist(), (1 - values_of(rows, "momentum")).tolist()
+        hovers = [
+            {"batch size": size, "lr / (1 - momentum)": a, "1 - momentum": b, "steps": s}
+            for a, b, s in zip(x, y, steps, strict=True)
+        ]
+        marks = points(x, y, hovers, name=f"{size:,}")
+        marks["marker"] = {"size": 9, "color": color, "line": {"width": 1, "color": "#ffffff"}}
+        data.append(marks)
+        across, up = across + x, up + y
+    return figure(
+        data, log_axis("lr / (1 − momentum)", across, pad=1.5), log_axis("1 − momentum", up, pad=1.5), height=400
+    )
+
+
+def _verdict_table(found: Sensitivity) -> Table:
+    rows = []
+    for name, verdict in found.verdicts.items():
+        kinds = [study.verdicts[name].kind for study in found.reached if name in study.verdicts]
+        rows.append(
+            {
+                "hyperparameter": name,
+                "over all studies": verdict.kind,
+                "p": verdict.p_value,
+                "near-optimal points": verdict.n,
+                "share of the box they span (median)": f"{100 * verdict.span:.0f} %",
+                **{f"studies: {kind}": kinds.count(kind) for kind in ("sensitive", "insensitive", "not known")},
+            }
+        )
+    return table_of(rows)
+
+
+def _share_table(found: Sensitivity) -> Table:
+    rows: list[dict[str, Any]] = []
+    for study in found.reached:
+        share = study.share
+        rows.append(
+            {
+                "batch size": study.batch_size,
+                "share": None if share.value is None else _percent(share.value),
+                "95 % interval": share.interval(_percent),
+                **dict(zip(("near-optimal", "worse", "not known"), study.found.counts, strict=True)),
+                "set aside": study.found.points.n_set_aside,
+            }
+        )
+    return table_of(rows)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _importance_table(found: Sensitivity) -> Table:
+    names = list(dict.fromkeys(name for study in found.reached for name in study.importances.by_name))
+    rows: list[dict[str, Any]] = []
+    for study in found.reached:
+        own = study.importances
+        cells = {name: _two_digits(own.by_name[name]) if name in own.by_name else None for name in names}
+        note = f"left out, as not every trial has them: {', '.join(own.left_out)}" if own.left_out else None
+        rows.append({"batch size": study.batch_size, **cells, "points": own.n, "note": own.why_not or note})
+    return table_of(rows)
+
+
+def _two_digits(importance: Estimate) -> str:
+    return importance.text("{:.2f}".format)
