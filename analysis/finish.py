@@ -17,9 +17,7 @@ from bcrit.analysis.records.run_folder import (
     RunFolder,
 )
 from bcrit.analysis.report.build import build_report
-from bcrit.analysis.report.curves_plot import drawn_runs
 from bcrit.analysis.run import Run
-from bcrit.search_spaces.tables import MEASUREMENTS
 
 
 def finish(folder: RunFolder) -> Run:
@@ -28,9 +26,7 @@ def finish(folder: RunFolder) -> Run:
     write_analysis(run)
     if run.recommendation is not None:
         folder.write_json(RECOMMENDATION, run.recommendation.to_json())
-    columns = [*MEASUREMENTS.names, run.experiment.target.metric]
-    curves = folder.select(MEASUREMENTS, columns, drawn_runs(run))
-    folder.write_bytes(REPORT, build_report(run, curves).encode())
+    folder.write_bytes(REPORT, build_report(run).encode())
     return run
 
 

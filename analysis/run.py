@@ -5,12 +5,13 @@ So `bcrit recommend` reads no curves, and the page, which asks everything, reads
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
@@ -129,6 +130,10 @@ class Run:
     def crossings(self) -> Crossings:
         """Where each trial crossed each of a grid of targets."""
         return self._measured[0]
+
+    def measurements(self, trials: Collection[str]) -> pa.Table:
+        """The measurements table of some trials, with the target's metric alone."""
+        return self.folder.select(MEASUREMENTS, [*MEASUREMENTS.names, self.experiment.target.metric], trials)
 
     @cached_property
     def unmeasured(self) -> str | None:

@@ -49,7 +49,7 @@ def application(asked: Collection[str]) -> typer.Typer:
     app.callback()(_options)
     loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
-        *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze, answers.fit),
+        *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze),
         *(compare.compare, finals.finals),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
         *(measure.landscape, measure.adaptive),

@@ -20,7 +20,7 @@ from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import say, wide_console
+from bcrit.terminal import say, show, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.records.run_folder import RunFolder
@@ -160,13 +160,13 @@ def _run(
         say(errors, f"stopped; go on with:  bcrit resume {folder}")
         raise typer.Exit(STOPPED)
     from bcrit.analysis.finish import finish
+    from bcrit.analysis.questions.steps import ask
     from bcrit.analysis.records.storage import patiently
-    from bcrit.summary import print_summary
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     # The store may be away also now, when nothing but the answer is still to be written.
     analysis = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
-    print_summary(console, analysis)
+    show(ask(analysis), console)
     if not result.n_trials:
         say(console, "\nthe run was complete; nothing was run")
     else:

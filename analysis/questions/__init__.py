@@ -18,8 +18,13 @@ command refuses. Every option is annotated with its help; the docstring is that 
 steps-to-target too, if it is annotated so: see `ask` in `recommend.py`."""
 
 QUESTIONS: Final[Mapping[str, str]] = {
+    "steps": "",
+    "steps.examples": "",
     "recommend": "Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.",
+    "search": "",
+    "studies": "",
     "recommend.hardware": "",
+    "fit": "Fit the curve S = s_min (1 + b_crit / B) to a table of steps-to-target from anywhere.",
     "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
     "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
     "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
@@ -29,6 +34,8 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
     "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
     "adaptive": "",
+    "curves": "",
+    "about": "",
     "recommend.decision": "",
 }
 """Every question with what its command says in the list of commands, in the order of the report; "" has no command,

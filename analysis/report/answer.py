@@ -49,6 +49,8 @@ class Rows:
     table: Table
     folded: bool = False  # in the page the reader unfolds it: for long tables
     brief: bool = False  # the terminal shows it; the page shows all
+    # Columns by place with their names: the terminal leaves out the last of them that do not fit.
+    spare: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Text:
     text: str
     heading: str = ""
     warning: bool = False  # set off in the page
+    verbatim: bool = False  # as it is, line by line; the reader unfolds it
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,28 @@ class Words:
     heading: str = ""  # with a heading they are a glossary, in two columns
 
 
-Part: TypeAlias = Plot | Rows | Text | Words
+@dataclass(frozen=True)
+class Key:
+    """A mark of a legend."""
+
+    mark: str  # plotly's symbol, `line` or `line-dash`
+    color: str
+    text: str
+    ends: tuple[str, ...] = ()  # what the ends of the colour scale are, where marks are coloured by a number
+
+
+@dataclass(frozen=True)
+class Panels:
+    """Figures of one kind side by side; where they are many, one place with a list to choose from."""
+
+    kind: ClassVar[str] = "panels"
+    name: str  # of what they show; with a key, of a figure
+    of: str  # what the keys are
+    figures: Mapping[int, Figure]
+    legend: tuple[Key, ...]
+
+
+Part: TypeAlias = Plot | Rows | Text | Words | Panels
 
 
 @dataclass(frozen=True)

@@ -133,13 +133,13 @@ def _built(make: Callable[[], str]) -> Callable[[Path], Path]:
 
 
 def _whole(analysis: Any, **limits: Any) -> str:
-    return build_report(analysis.but(recommendation=runs.recommended(analysis, **limits)), runs.curves(analysis))
+    return build_report(runs.with_curves(analysis).but(recommendation=runs.recommended(analysis, **limits)))
 
 
 PAGES: dict[str, Callable[[Path], Path]] = {
     "every outcome": _built(lambda: _whole(runs.usual(), max_steps=50)),
     "hostile texts": _built(lambda: _whole(runs.hostile())),
-    "no fit": _built(lambda: build_report(runs.partly(()), runs.curves(runs.partly(())))),
+    "no fit": _built(lambda: build_report(runs.with_curves(runs.partly(())))),
     "many studies": _built(lambda: _whole(runs.usual(batch_sizes=tuple(2**k for k in range(14))))),
     "10 x 200 trials": _made(imported=False),
     "10 x 200 trials, imported": _made(imported=True),

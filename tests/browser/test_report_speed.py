@@ -7,8 +7,8 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from bcrit.analysis.finish import finish
+from bcrit.analysis.questions.search import MOST_MARKS
 from bcrit.analysis.records.run_folder import REPORT, RunFolder
-from bcrit.analysis.report.shown_trials import MOST_MARKS
 from tests.browser.large_run import write_large_run
 from tests.browser.pages import opened
 from tests.browser.speed import LIMIT, opening

@@ -12,7 +12,7 @@ from bcrit.analysis.comparison import StepsTable
 from bcrit.analysis.comparison.source import run_of
 from bcrit.analysis.fit.estimate import fit_hyperbola
 from bcrit.analysis.fit.result import WIDEST
-from bcrit.analysis.report.headline import key_numbers
+from bcrit.analysis.questions.fit import key_numbers
 from bcrit.analysis.wording import readable
 
 SIZES = 8 * 2.0 ** np.arange(8)

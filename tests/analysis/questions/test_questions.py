@@ -21,7 +21,7 @@ from tests.analysis.questions.landscape.made_up import landscape
 from tests.analysis.report import runs
 from tests.bcrit.command import bcrit, refused
 
-WITHOUT = ("made up", "nothing to recommend", "there is one kind")
+WITHOUT = ("made up", "nothing to recommend", "there is one kind", "the run has no search")
 every_question = pytest.mark.parametrize("name", QUESTIONS)
 every_command = pytest.mark.parametrize("name", [name for name, line in QUESTIONS.items() if line])
 

@@ -12,32 +12,29 @@ from html.parser import HTMLParser
 from typing import Any
 
 import plotly.graph_objects as go
-import pyarrow as pa
 import pytest
 
-from bcrit.analysis.report.build import MOST_PANELS, build_report
+from bcrit.analysis.report.build import MOST_PANELS, answer, build_report, caveats
 from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 
-Given = tuple[Run, pa.Table | None]
+
+def complete(analysis: Run, **limits: Any) -> Run:
+    return runs.with_curves(analysis).but(recommendation=runs.recommended(analysis, **limits))
 
 
-def complete(analysis: Run, **limits: Any) -> Given:
-    return analysis.but(recommendation=runs.recommended(analysis, **limits)), runs.curves(analysis)
-
-
-CASES: dict[str, Callable[[], Given]] = {
+CASES: dict[str, Callable[[], Run]] = {
     "everything": lambda: complete(runs.usual(), max_steps=50),
     "hostile texts": lambda: complete(runs.hostile()),
     "no batch size keeps the limits": lambda: complete(runs.usual(), max_steps=1),
     "no step times": lambda: complete(runs.usual(), timed=False),
-    "no recommendation": lambda: (runs.usual(), None),
+    "no recommendation": runs.usual,
     "some studies not reached": lambda: complete(runs.partly((32, 64, 128))),
     "two studies reached": lambda: complete(runs.partly((32, 64))),
-    "one study reached": lambda: (runs.partly((32,)), None),
-    "nothing reached": lambda: (runs.partly(()), runs.curves(runs.partly(()))),
+    "one study reached": lambda: runs.partly((32,)),
+    "nothing reached": lambda: runs.with_curves(runs.partly(())),
     "nothing confirmed": lambda: complete(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)),
-    "one study": lambda: (runs.widened(), None),
+    "one study": runs.widened,
     "lack of fit": lambda: complete(runs.bent()),
     "no momentum": lambda: complete(runs.usual({"lr": "log from 0.01 to 10"})),
     "fixed learning rate": lambda: complete(runs.usual({"lr": 0.1})),
@@ -51,13 +48,13 @@ every_case = pytest.mark.parametrize("case", CASES)
 
 
 @functools.cache
-def given(case: str) -> Given:
+def given(case: str) -> Run:
     return CASES[case]()
 
 
 @functools.cache
 def text_of(case: str) -> str:
-    return build_report(*given(case))
+    return build_report(given(case))
 
 
 class Page(HTMLParser):
@@ -93,7 +90,7 @@ class Page(HTMLParser):
 def test_every_run_has_a_page_whose_places_for_figures_are_filled(case: str) -> None:
     page = Page(text_of(case))
     places = [value for name, value in page.attributes if name == "data-figure"]
-    many = len(given(case)[0].studies) > MOST_PANELS
+    many = len(given(case).studies) > MOST_PANELS
     drawn = (
         {"trials-1"} | {name for name in page.figures if not name.startswith("trials")} if many else set(page.figures)
     )
@@ -169,7 +166,7 @@ def test_the_json_of_the_figures_cannot_end_its_script() -> None:
 
 
 def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
-    text, recommendation = Page(text_of("everything")).words, given("everything")[0].recommendation
+    text, recommendation = Page(text_of("everything")).words, given("everything").recommendation
     assert recommendation is not None
     places = [
         text.index(word) for word in (recommendation.sentences[0], "What to keep in mind", "Learning curves", "Words")
@@ -190,7 +187,7 @@ def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
 
 
 def test_the_same_run_has_the_same_page() -> None:
-    assert text_of("everything") == build_report(*given("everything"))
+    assert text_of("everything") == build_report(given("everything"))
 
 
 def test_importing_the_report_loads_neither_plotly_nor_jinja() -> None:
@@ -205,3 +202,53 @@ def test_a_run_without_a_search_shows_none() -> None:
     page = build_report(usual.but(trials=repeats))
     assert 'id="search"' in build_report(usual) and 'id="search"' not in page
     assert "How the search trials ended" not in page
+
+
+def test_the_recommendation_is_the_answer_with_its_hyperparameters() -> None:
+    analysis = runs.usual()
+    recommendation = runs.recommended(analysis)
+    sentences = answer(analysis.but(recommendation=recommendation))
+    assert sentences[:2] == recommendation.sentences
+    assert sentences[2].startswith("Hyperparameters there (interpolated): lr = ")
+
+
+def test_limits_that_cannot_be_kept_name_no_hyperparameters() -> None:
+    analysis = runs.usual()
+    recommendation = runs.recommended(analysis, max_steps=1)
+    assert answer(analysis.but(recommendation=recommendation)) == recommendation.sentences
+
+
+def test_a_fit_without_a_recommendation_says_so() -> None:
+    assert "No recommendation was computed" in answer(runs.usual())[0]
+
+
+@pytest.mark.parametrize(
+    ("analysis", "sentence"),
+    [
+        (runs.partly((32, 64, 128)), "The target was not reached at batch size (in steps): 8 (90), 16 (50), 256 (12)."),
+        (runs.partly((8, 16), confirm=False), "At batch size 8, 16 the number is that of the search's best trial"),
+    ],
+    ids=["not reached", "not confirmed"],
+)
+def test_what_the_studies_lack_is_said(analysis: Run, sentence: str) -> None:
+    assert any(found.startswith(sentence) for found in caveats(analysis))
+
+
+def test_seeds_that_missed_the_target_are_counted() -> None:
+    analysis = runs.usual()
+    studies = analysis.studies.assign(n_reached=2)
+    assert any("8 (2 of 3)" in found for found in caveats(analysis.but(studies=studies)))
+
+
+def test_an_optimum_at_the_end_of_a_box_that_was_not_widened_is_a_caveat() -> None:
+    analysis = runs.widened()
+    at_end = analysis.but(boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
+    assert any("the best lr lies at the high end of its box" in found for found in caveats(at_end))
+
+
+def test_every_caveat_is_said_once() -> None:
+    analysis = runs.bent()
+    found = caveats(analysis.but(recommendation=runs.recommended(analysis)))
+    assert len(found) == len(set(found))
+    assert analysis.fit is not None
+    assert set(analysis.fit.notes) <= set(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.analysis.report.curves_plot import curves_plot, drawn_runs
+from bcrit.analysis.questions.curves import curves_plot, drawn_runs
 from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 
