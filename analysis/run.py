@@ -6,9 +6,10 @@ So `bcrit recommend` reads no curves, and the page, which asks everything, reads
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -37,10 +38,13 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, STEPS_TO_TARGET, TRIALS, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Target
 
+if TYPE_CHECKING:
+    from bcrit.analysis.report.answer import Answer
+
 _FEWEST_STUDIES = 2  # of the two parameters of the curve
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Run:
     """A finished or unfinished run at its own target or at another one; nothing is ever written.
 
@@ -49,15 +53,38 @@ class Run:
     """
 
     folder: RunFolder
-    target: Target | None = None  # read from the stored curves; None = the run's own
-    known: Mapping[str, Any] = field(default_factory=dict)  # parts that stand in place of what would be computed
+    target: Target | None
+    known: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        self.__dict__.update(self.known)
+    def __init__(
+        self,
+        folder: RunFolder | str | Path,
+        target: Target | None = None,
+        known: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Nothing is read yet.
+
+        Args:
+            folder: the run folder, or its path or URI.
+            target: another target than the run's own, read from the stored curves.
+            known: parts that stand in place of what would be computed.
+        """
+        parts = known or {}
+        own = folder if isinstance(folder, RunFolder) else RunFolder.at(folder)
+        self.__dict__.update({"folder": own, "target": target, "known": parts, **parts})
 
     def but(self, **parts: Any) -> Run:
         """The same with other parts; what follows from them is computed from them, unless it was given too."""
         return Run(self.folder, self.target, {**self.known, **parts})
+
+    def ask(self, name: str, **options: Any) -> Answer:
+        """The answer to a question (`bcrit.analysis.questions`); one that this run cannot be asked is an InputError."""
+        from bcrit.analysis.questions import question  # they import this file
+
+        answer = question(name)(self, **options)
+        if isinstance(answer, str):
+            raise InputError(self.location, [answer])
+        return answer
 
     @cached_property
     def location(self) -> str:

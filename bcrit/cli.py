@@ -20,7 +20,6 @@ from bcrit import (
     pilot,
     repair,
     runs,
-    trackers,
 )
 from bcrit.analysis.questions import QUESTIONS
 from bcrit.ask import command as command_of
@@ -68,12 +67,6 @@ def _options(
     ] = False,
 ) -> None:
     """Which batch size, with which learning rate, momentum and schedule, and what will it cost?"""
-
-
-exchange.imports.command("mlperf")(trackers.import_mlperf)
-exchange.imports.command("optuna")(trackers.import_optuna)
-exchange.imports.command("ray")(trackers.import_ray)
-exchange.imports.command("wandb")(trackers.import_wandb)
 
 
 def main() -> None:

@@ -1,29 +1,29 @@
 """`bcrit import` and `bcrit export`: runs from elsewhere as run folders, and run folders for elsewhere.
 
-Every format is a command of its own with its own options: `bcrit import batch_science SOURCE`. A format gives
+Every source is a command of its own with its own options: `bcrit import batch_science SOURCE`. A source gives
 `ImportedRun`s; `land` writes them and prints what was found.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from bcrit.analysis.exchange import SOURCES, Ask, Runs
 from bcrit.runs import AsJson
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.target import Target
 from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.exchange.imported_run import ImportedRun
-    from bcrit.analysis.exchange.write_run import Census
+    from bcrit.analysis.exchange.write import Census
     from bcrit.analysis.records.run_folder import RunFolder
 
 imports = typer.Typer(
@@ -34,88 +34,46 @@ exports = typer.Typer(name="export", no_args_is_help=True, help="Write a run fol
 Out = Annotated[
     str | None, typer.Option(help="Run folder to write: a path or a URI. Default: runs/NAME. Several runs: OUT/NAME.")
 ]
-Exported = Annotated[str, typer.Argument(metavar="SOURCE", help="Folder that the export wrote.")]
-TargetSentence = Annotated[
-    str | None, typer.Option("--target", help="What 'reached' means: 'METRIC < NUMBER' or 'METRIC > NUMBER'.")
-]
 
 
-@imports.command("batch_science")
-def import_batch_science(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Root of the tree, or a folder in it.")],
-    target: TargetSentence = None,
-    workload: Annotated[
-        str | None, typer.Option(help="Only workloads that fit this pattern of dataset/model/optimizer: 'mnist/*/sgd'.")
-    ] = None,
-    first: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N complete trials of each study (the paper: 100 or 50).")
-    ] = None,
-    out: Out = None,
-    as_json: AsJson = False,
-) -> None:
-    """Import a tree of the layout of Shallue et al. 2018: dataset/model/optimizer/batch_size/trial.
+def command_of(source: Callable[..., Runs]) -> Callable[..., None]:
+    """The command of a source: what its parameters ask, then where to write and how to tell."""
+    signature = inspect.signature(source)
 
-    Every dataset/model/optimizer becomes a run folder. Without --target the goals of the paper are taken.
-    """
-    from bcrit.analysis.exchange.batch_science import read as batch_science
+    def command(out: str | None, as_json: bool, **given: Any) -> None:
+        if isinstance(sentence := given.get("target"), str):
+            given["target"] = read_target(sentence, "--target")
+        land(source(**given), out, as_json)
 
-    land(batch_science.import_batch_science(source, _target(target), workload, first), out, as_json)
+    own = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Out)]
+    own += [inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)]
+    asked = [p.replace(annotation=_option(p), kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
+    command.__signature__ = inspect.Signature([*asked, *own])  # type: ignore[attr-defined]
+    command.__annotations__ = {}
+    command.__doc__ = source.__doc__
+    return command
 
 
-@imports.command("table")
-def import_table(
-    trials: Annotated[Path, typer.Option(help="CSV or Parquet file, one row a trial.")],
-    target: Annotated[str, typer.Option(help="What 'reached' means: 'METRIC < NUMBER' or 'METRIC > NUMBER'.")],
-    measurements: Annotated[
-        Path | None, typer.Option(help="CSV or Parquet file, one row an evaluation: trial_id, step, metrics.")
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="'batch_size=bs,lr=learning_rate,...', or a YAML file. Default: by usual names.")
-    ] = None,
-    unit: Annotated[str, typer.Option(help="What a batch counts.")] = "examples",
-    out: Out = None,
-    as_json: AsJson = False,
-) -> None:
-    """Import your own tables: trials with their steps to target, or trials and their measurements.
-
-    Needed: batch_size, and steps_to_target (empty = not reached) or the second table. Further columns: trial_id, seed,
-    outcome, max_steps, seconds. Any other NAME=COLUMN is a hyperparameter.
-    """
-    from bcrit.analysis.exchange.tables import read as table_import
-    from bcrit.analysis.exchange.tables.mapping import read_mapping
-
-    curves = None if measurements is None else str(measurements)
-    run = table_import.import_table(str(trials), curves, read_target(target, "--target"), read_mapping(columns), unit)
-    land({run.experiment.name: run}, out, as_json)
+def _option(parameter: inspect.Parameter) -> Any:
+    kind, ask = get_args(parameter.annotation)
+    assert isinstance(ask, Ask)
+    if Target in (kind, *get_args(kind)):
+        kind = str if kind is Target else str | None
+    if ask.metavar is not None:
+        return Annotated[kind, typer.Argument(metavar=ask.metavar, help=ask.help)]
+    return Annotated[kind, typer.Option(help=ask.help, min=ask.least)]
 
 
-@imports.command("csv")
-def import_csv(source: Exported, out: Out = None, as_json: AsJson = False) -> None:
-    """Import what `bcrit export csv` wrote: the same run again."""
-    from bcrit.analysis.exchange.tables.run_tables import import_tables
-
-    run = import_tables(source, "csv")
-    land({run.experiment.name: run}, out, as_json)
+for _name, _source in SOURCES.items():
+    imports.command(_name)(command_of(_source))
 
 
-@imports.command("parquet")
-def import_parquet(source: Exported, out: Out = None, as_json: AsJson = False) -> None:
-    """Import what `bcrit export parquet` wrote: the same run again."""
-    from bcrit.analysis.exchange.tables.run_tables import import_tables
-
-    run = import_tables(source, "parquet")
-    land({run.experiment.name: run}, out, as_json)
-
-
-def land(runs: Mapping[str, ImportedRun], out: str | None, as_json: bool) -> None:
+def land(runs: Runs, out: str | None, as_json: bool) -> None:
     """Write imported runs and print their census.
 
-    Args:
-        runs: by the name of their folder.
-        out: a run folder for one run, the folder of the run folders for several; None = `runs`.
-        as_json: print one JSON object instead of sentences.
+    `out` is a run folder for one run, the folder of the run folders for several; None = `runs`.
     """
-    from bcrit.analysis.exchange.write_run import refuse_occupied, write_runs
+    from bcrit.analysis.exchange.write import refuse_occupied, write_runs
 
     folders = {name: _place(name, out, single=len(runs) == 1) for name in runs}
     for folder in folders.values():
@@ -128,17 +86,11 @@ def land(runs: Mapping[str, ImportedRun], out: str | None, as_json: bool) -> Non
         _print_census(census)
 
 
-def _target(sentence: str | None) -> Target | None:
-    return None if sentence is None else read_target(sentence, "--target")
-
-
 def _place(name: str, out: str | None, single: bool) -> RunFolder:
     from bcrit.analysis.records.run_folder import RunFolder
 
-    if out is not None and single:
-        return RunFolder.at(out)
     if out is not None:
-        return RunFolder.at(RunFolder.at(out).address(name))
+        return RunFolder.at(out) if single else RunFolder.at(RunFolder.at(out).address(name))
     folder, number = RunFolder.at(f"runs/{name}"), 1
     while folder.occupied():
         number += 1
@@ -166,34 +118,18 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a
 Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write; nothing may lie there.")]
 
 
-@exports.command("csv")
-def export_csv(run: Run, out: Place) -> None:
-    """Write trials.csv and measurements.csv; `bcrit import csv` gives the same run back."""
-    from bcrit.analysis.exchange.tables.run_tables import export_tables
-    from bcrit.analysis.records.run_folder import RunFolder
+def _export(kind: str, told: str) -> None:
+    def command(run: Run, out: Place) -> None:
+        from bcrit.analysis.exchange.exports import EXPORTS
+        from bcrit.analysis.records.run_folder import RunFolder
 
-    _print_export(run, out, "csv", export_tables(RunFolder.at(run), out, "csv"))
+        rows = EXPORTS[kind](RunFolder.at(run), out)
+        counts = " and ".join(f"{count:,} {name}" for name, count in rows.items())
+        say(wide_console(), f"{run}: {counts} written to {out}; back:  bcrit import {kind} {out}")
 
-
-@exports.command("parquet")
-def export_parquet(run: Run, out: Place) -> None:
-    """Write trials.parquet and measurements.parquet; `bcrit import parquet` gives the same run back."""
-    from bcrit.analysis.exchange.tables.run_tables import export_tables
-    from bcrit.analysis.records.run_folder import RunFolder
-
-    _print_export(run, out, "parquet", export_tables(RunFolder.at(run), out, "parquet"))
+    exports.command(kind, help=f"{told}; `bcrit import {kind}` gives the same run back.")(command)
 
 
-@exports.command("batch_science")
-def export_batch_science(run: Run, out: Place) -> None:
-    """Write the layout of Shallue et al. 2018; `bcrit import batch_science` gives the same run back."""
-    from bcrit.analysis.exchange.batch_science import export as batch_science_export
-    from bcrit.analysis.records.run_folder import RunFolder
-
-    written = batch_science_export.export_batch_science(RunFolder.at(run), out)
-    _print_export(run, out, "batch_science", written)
-
-
-def _print_export(run: str, out: str, kind: str, rows: Mapping[str, int]) -> None:
-    counts = " and ".join(f"{count:,} {name}" for name, count in rows.items())
-    say(wide_console(), f"{run}: {counts} written to {out}; back:  bcrit import {kind} {out}")
+_export("csv", "Write trials.csv and measurements.csv")
+_export("parquet", "Write trials.parquet and measurements.parquet")
+_export("batch_science", "Write the layout of Shallue et al. 2018")

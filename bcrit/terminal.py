@@ -41,7 +41,7 @@ def show(answer: Answer, console: Console | None = None) -> None:
 
     console = console or wide_console()
     brief = (part for part in answer.parts if isinstance(part, Rows) and part.brief)
-    usual: tuple[str | Rows | Text, ...] = (*brief, *answer.sentences, *(f"  note: {note}" for note in answer.notes))
+    usual: tuple[Rows | Text | str, ...] = (*brief, *answer.sentences, *(f"  note: {note}" for note in answer.notes))
     for part in answer.terminal or usual:
         if isinstance(part, Rows):
             console.print(table(part, console))

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.exchange.batch_science.read import import_batch_science
-from bcrit.analysis.exchange.write_run import write_run
+from bcrit.analysis.exchange.batch_science import import_batch_science
+from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target

@@ -5,7 +5,7 @@ from sklearn.datasets import make_friedman1
 from torch import Tensor, nn
 
 from bcrit.search_spaces import Direction
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 

@@ -105,7 +105,7 @@ EXTRAPOLATED: Final = {f"extrap_{base}": base for base in ("sgd", "momentum", "a
 
 EXTRAPOLATIONS: Final = {"past": 1, "fresh": 2, "gaussian": 1, "velocity": 1}
 """Whereto a gradient is extrapolated, and how many gradients of each example one update then takes;
-`bcrit.tuner.training.extrapolation` has the formulas."""
+`bcrit.tuner.training.stepper` has the formulas."""
 
 OPTIMIZERS: Final = _PLAIN | {
     name: Parameters(

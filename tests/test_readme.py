@@ -67,6 +67,16 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_what_the_other_pages_name_is_there(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    named = [code for code in re.findall(r"`([\w./]+)`", prose) if "/" in code and not code.startswith(".")]
+    assert len(named) > 5 and [path for path in named if not (ROOT / path).exists()] == []
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", prose) if "://" not in link]
+    assert [link for link in links if not (ROOT / page).parent.joinpath(link).is_file()] == []
+
+
 @pytest.mark.parametrize("line", full_commands())
 def test_a_command_is_understood(line: str) -> None:
     name, *arguments = shlex.split(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 USERS = ("analysis", "tuner", "search_spaces")
 TRAIN = """
-from bcrit.analysis import plot
-from bcrit.search_spaces import space
-from bcrit.tuner import tune
+from analysis import plot
+from search_spaces import space
+from tuner import tune
 
 def train(config, report):
     for step in range(1, config.max_steps + 1):
@@ -36,7 +37,9 @@ confirm: {points: 1, seeds: 1}
 
 
 def ran(*words: object, cwd: Path) -> str:
-    done = subprocess.run([str(w) for w in words], cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    given = [str(word) for word in words]
+    done = subprocess.run(given, cwd=cwd, env=alone, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -83,4 +86,6 @@ def test_a_users_own_packages_of_our_folders_names_are_theirs(wheel: Path, tmp_p
     where = ran(python, "-c", "import bcrit.tuner; print(bcrit.tuner.__file__)", cwd=user)
     assert where.startswith(str(site))
     assert "b_crit" in ran(python, "-m", "bcrit", "fit", "steps.csv", cwd=user)
-    assert "report:" in ran(python, "-m", "bcrit", "tune", "mine.yaml", "--out", "run", cwd=user)
+    tune = "import bcrit; run = bcrit.tune('mine.yaml', 'run'); print(sorted(set(run.trials['outcome'])), run.location)"
+    assert "['reached'] run" in ran(python, "-c", tune, cwd=user)
+    assert (user / "run" / "report.html").exists()

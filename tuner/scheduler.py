@@ -257,6 +257,8 @@ class WorkerScheduler(FIFOScheduler):
                 self._put_aside(name, f"trials fail there that train elsewhere: {ending.message}")
 
     def _put_aside(self, name: str, problem: str) -> None:
+        if self.nodes[name].problem is not None:
+            return  # several trials had failed there: it is said once
         self.nodes[name].problem = problem
         self.notes.append(f"{self.nodes[name].host} (node {name[:8]}) is not used any more: {problem}")
         if set(self._there()) <= set(self.set_aside):

@@ -23,12 +23,11 @@ from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.dispatch import limits_of
 from bcrit.tuner.protocol.proposal import Proposal, Rung
-from bcrit.tuner.training.gpu import prepare_gpu
-from bcrit.tuner.training.reported import Reported
-from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.trial import Limits, Trial, as_row
+from bcrit.tuner.training.device import prepare_gpu
+from bcrit.tuner.training.settings import Run, Settings
+from bcrit.tuner.training.trial import Limits, Reported, Trial, as_row
 from bcrit.tuner.workloads.function.workload import TrainingFunction, start
-from bcrit.tuner.workloads.protocol import Run, Workload
+from bcrit.tuner.workloads.protocol import Workload
 from bcrit.tuner.workloads.registry import load_workload
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, values_of
 from bcrit.analysis.optimum.near_optimal import WITHIN, evenly
 from bcrit.analysis.optimum.optimum import words
@@ -94,12 +93,9 @@ def _share_plot(found: Sensitivity, unit: str) -> Figure:
     return figure([marks], log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5), y_axis, height=380)
 
 
-def _colors(found: Sensitivity) -> dict[int, str]:
-    return in_turn(study.batch_size for study in found.reached)
-
-
 def _profile_plot(found: Sensitivity, name: str) -> Figure:
-    colors, data, seen, ratios = _colors(found), list[Trace](), list[float](), [1.0]
+    colors = in_turn(study.batch_size for study in found.reached)
+    data, seen, ratios = list[Trace](), list[float](), [1.0]
     coordinate = [c for study in found.reached for c in study.found.axes.coordinates if c.name == name][-1]
     for study in found.reached:
         mine = next((p for p in study.profiles if p.name == name), None)
@@ -128,18 +124,16 @@ def _profile_plot(found: Sensitivity, name: str) -> Figure:
 
 
 def _middles(mine: Profile, coordinate: Coordinate) -> list[float]:
-    if coordinate.scale == "linear":
-        return list((mine.low + mine.high) / 2)
-    low, high = (1 - mine.low, 1 - mine.high) if coordinate.scale == "reverse_log" else (mine.low, mine.high)
-    return list(np.sqrt(low * high))
+    scaled = (coordinate.scaled(mine.low) + coordinate.scaled(mine.high)) / 2
+    values = [coordinate.unscaled(middle) for middle in scaled]
+    return [1 - value for value in values] if coordinate.scale == "reverse_log" else values
 
 
 def _plane_plot(found: Sensitivity) -> Figure:
     data, across, up = list[Trace](), list[float](), list[float]()
-    for size, color in _colors(found).items():
-        study = next(study.found for study in found.reached if study.batch_size == size)
-        inside = evenly(np.flatnonzero(study.inside), _MOST_MARKS)
-        rows, steps = study.points.rows.iloc[inside], study.points.steps[inside].tolist()
+    for (size, color), study in zip(in_turn(s.batch_size for s in found.reached).items(), found.reached, strict=True):
+        inside = evenly(np.flatnonzero(study.found.inside), _MOST_MARKS)
+        rows, steps = study.found.points.rows.iloc[inside], study.found.points.steps[inside].tolist()
         x, y = values_of(rows, EFFECTIVE).tolist(), (1 - values_of(rows, "momentum")).tolist()
         hovers = [
             {"batch size": size, "lr / (1 - momentum)": a, "1 - momentum": b, "steps": s}
@@ -196,11 +190,7 @@ def _importance_table(found: Sensitivity) -> Table:
     rows: list[dict[str, Any]] = []
     for study in found.reached:
         own = study.importances
-        cells = {name: _two_digits(own.by_name[name]) if name in own.by_name else None for name in names}
+        cells = {name: own.by_name[name].text("{:.2f}".format) if name in own.by_name else None for name in names}
         note = f"left out, as not every trial has them: {', '.join(own.left_out)}" if own.left_out else None
         rows.append({"batch size": study.batch_size, **cells, "points": own.n, "note": own.why_not or note})
     return table_of(rows)
-
-
-def _two_digits(importance: Estimate) -> str:
-    return importance.text("{:.2f}".format)

@@ -58,10 +58,10 @@ def importances(found: NearOptimal, target: Target, seed: int = 0) -> Importance
     over a further factor of 2: those whose metric came nearer to the threshold first, diverged ones last. None are
     given with fewer than 30 points, 5 of them reached, or fewer than two hyperparameters.
     """
-    columns, distributions, left_out = _columns(found)
+    columns, distributions = _columns(found)
+    left_out = tuple(c.name for c in found.axes.numeric if c.conditional)
     reached = int(np.isfinite(found.points.steps).sum())
-    usable = np.all([[not pd.isna(v) for v in column] for column in columns.values()], axis=0) if columns else []
-    places = np.flatnonzero(usable)
+    places = np.flatnonzero(columns.notna().all(axis=1))
     why = None
     if len(distributions) < 2:
         why = "fewer than two hyperparameters were searched in every trial"
@@ -72,10 +72,10 @@ def importances(found: NearOptimal, target: Target, seed: int = 0) -> Importance
         return Importances({}, len(places), left_out, why)
     values = _values(found, target)
     places = _chosen(places, values)
-    groups = np.arange(len(places)) % _GROUPS
+    columns, values, groups = columns.iloc[places], values[places], np.arange(len(places)) % _GROUPS
     with _quiet():
-        whole = _fanova(columns, distributions, values, places, seed)
-        parts = [_fanova(columns, distributions, values, places[groups != g], seed) for g in range(_GROUPS)]
+        whole = _fanova(columns, distributions, values, seed)
+        parts = [_fanova(columns[groups != g], distributions, values[groups != g], seed) for g in range(_GROUPS)]
     by_name = {name: _within_1(Estimate.jackknife(whole[name], [part[name] for part in parts])) for name in whole}
     return Importances(by_name, len(places), left_out, None)
 
@@ -85,21 +85,18 @@ def _within_1(found: Estimate) -> Estimate:
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
-def _columns(found: NearOptimal) -> tuple[dict[str, list[Any]], dict[str, Any], tuple[str, ...]]:
-    """Coordinates in [0, 1] and options by name, their Optuna distributions, and the conditional ones left out."""
+def _columns(found: NearOptimal) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Coordinates in [0, 1] and options by name, and their Optuna distributions; conditional ones are left out."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    columns: dict[str, list[Any]] = {}
-    distributions: dict[str, Any] = {}
+    columns, distributions = dict[str, Any](), dict[str, Any]()
     for coordinate in (c for c in found.axes.decoupled if not c.conditional):
         unit = between(coordinate.scaled(found.values(coordinate)), *found.span(coordinate))
-        columns[coordinate.name] = np.clip(unit, 0, 1).tolist()
-        distributions[coordinate.name] = FloatDistribution(0.0, 1.0)
+        columns[coordinate.name], distributions[coordinate.name] = np.clip(unit, 0, 1), FloatDistribution(0.0, 1.0)
     for name, options in found.axes.choices.items():
         columns[name] = [options[code] if code >= 0 else None for code in found.codes(name)]
         distributions[name] = CategoricalDistribution(options)
-    left_out = tuple(c.name for c in found.axes.numeric if c.conditional)
-    return columns, distributions, left_out
+    return pd.DataFrame(columns), distributions
 
 
 def _values(found: NearOptimal, target: Target) -> Floats:
@@ -123,23 +120,16 @@ def _chosen(places: npt.NDArray[np.intp], values: Floats) -> npt.NDArray[np.intp
     return np.sort(np.concatenate([fast, even]))
 
 
-def _fanova(
-    columns: dict[str, list[Any]],
-    distributions: dict[str, Any],
-    values: Floats,
-    places: npt.NDArray[np.intp],
-    seed: int,
-) -> dict[str, float]:
-    import optuna
+def _fanova(columns: pd.DataFrame, distributions: dict[str, Any], values: Floats, seed: int) -> dict[str, float]:
+    from optuna import create_study, create_trial
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    study = optuna.create_study()
-    for place in places:
-        params = {name: column[place] for name, column in columns.items()}
-        value = float(values[place])
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
+    study = create_study()
+    for params, value in zip(columns.to_dict("records"), values.tolist(), strict=True):
+        named = {str(name): each for name, each in params.items()}
+        study.add_trial(create_trial(params=named, distributions=distributions, value=value))
     evaluator = FanovaImportanceEvaluator(n_trees=_TREES, max_depth=_DEPTH, seed=seed)
-    found = get_param_importances(study, evaluator=evaluator, params=list(columns))
+    found = get_param_importances(study, evaluator=evaluator, params=list(distributions))
     return {name: float(value) for name, value in found.items()}
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.check import check_experiment
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.tuner.workloads.files import write_idx, write_text

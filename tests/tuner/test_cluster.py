@@ -1,13 +1,19 @@
-"""Several machines: the whole chain on raylets that share no file system, with nodes that are broken, die and join."""
+"""Several machines: the whole chain on raylets that share no file system, with nodes that are broken, die and join.
+
+One cluster serves all tests of this file, in their order: starting one takes as long as a whole experiment.
+"""
 
 from __future__ import annotations
 
+import getpass
 import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +23,15 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.tuner import lease
 from bcrit.tuner.cluster import ClusterError, _start
 from tests.machines import Machines, machines, need_machines
+from tests.object_store import ObjectStore, object_store
+from tests.processes import below, kill, of_kind
+from tests.tuner.landscape.small import filled
 
 ROOT = Path(__file__).parents[2]
 # A workload of the user's: the scripted hyperbola, which reads a file of data and takes its time.
@@ -75,8 +86,12 @@ class Place:
         return self.root / "user"
 
     @property
-    def run(self) -> Path:
-        return self.root / "run"
+    def run(self) -> RunFolder:
+        return RunFolder.at(self.root / "run")
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
 
     def write(self, pause: float = 0.3, options: str = "") -> None:
         self.user.mkdir()
@@ -86,40 +101,55 @@ class Place:
         (self.user / "mine.py").write_text(OWN)
         (self.user / "mine.yaml").write_text(EXPERIMENT.format(options=options))
 
-    def start(self, cluster: Machines | None, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
-        where = [] if cluster is None else ["--address", cluster.address]
-        command = [sys.executable, "-m", "bcrit", *map(str, arguments), *where]
+    def tune(self, cluster: Machines, out: RunFolder | None = None) -> subprocess.Popen[str]:
+        return self._start(cluster, self.user, "tune", "mine.yaml", "--out", str(out or self.run))
+
+    def resume(self, cluster: Machines, cwd: Path, out: RunFolder | None = None) -> subprocess.Popen[str]:
+        return self._start(cluster, cwd, "resume", str(out or self.run))
+
+    def _start(self, cluster: Machines, cwd: Path, *words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "bcrit", *words, "--json", "--address", cluster.address]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
-        environment["XDG_CACHE_HOME"] = str(self.root / "cache")
+        environment["XDG_CACHE_HOME"] = str(self.cache)
         return subprocess.Popen(
-            command, cwd=cwd or self.user, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-
-    def tune(self, cluster: Machines | None, *arguments: object) -> subprocess.Popen[str]:
-        return self.start(cluster, "tune", "mine.yaml", "--out", self.run, "--json", *arguments)
-
-    def resume(self, cluster: Machines | None, cwd: Path) -> subprocess.Popen[str]:
-        return self.start(cluster, "resume", self.run, "--json", cwd=cwd)
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The tables of the same experiment on this machine alone, where nothing happens to it."""
-    alone = Place(tmp_path_factory.mktemp("alone"))
-    alone.write(pause=0.0)
-    ended(alone.tune(None))
-    return tables(alone.run)
+def root() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def cluster(root: Path) -> Iterator[Machines]:
+    with machines(hidden=[root], a=2, b=2) as running:
+        yield running
 
 
 @pytest.fixture
-def cluster(place: Place) -> Iterator[Machines]:
-    with machines(hidden=[place.root], a=2, b=2) as running:
-        yield running
+def place(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Place:
+    found = Place(root / request.node.name)
+    found.root.mkdir()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(found.cache))  # this process looks on as if on the driver's machine
+    return found
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    with object_store() as found:
+        yield found
+
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """The tables of the same experiment, its trials one after the other in one process."""
+    text = EXPERIMENT.format(options="").replace("mine:Mine", "tests.scripted:ExactHyperbola")
+    return tables(filled(tmp_path_factory.mktemp("alone") / "run", parse_experiment(read_yaml(text, "mine"), "mine")))
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
@@ -135,78 +165,34 @@ def until(happened: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def n_finished(place: Place) -> int:
-    run = RunFolder.at(place.run)
-    return run.read(TRIALS).num_rows if run.has("trials") else 0
+def n_finished(run: RunFolder) -> int:
+    return run.read(TRIALS).num_rows if run.has("experiment.yaml") else 0
 
 
-def tables(folder: Path | str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    run = RunFolder.at(folder)
+def tables(run: RunFolder) -> Tables:
     trials = run.read(TRIALS).to_pandas().drop(columns=TIMES).sort_values("trial_id", ignore_index=True)
     curves = run.read(MEASUREMENTS).to_pandas().drop(columns="train_seconds")
     return trials, curves.sort_values(["trial_id", "step"], ignore_index=True)
 
 
-def assert_same(place: Place, undisturbed: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    for ours, expected in zip(tables(place.run), undisturbed, strict=True):
-        pd.testing.assert_frame_equal(ours, expected)
+def assert_same(run: RunFolder, undisturbed: Tables) -> None:
+    for expected, ours in zip(undisturbed, tables(run), strict=True):
+        pd.testing.assert_frame_equal(ours[expected.columns], expected)
 
 
-def nodes_used(place: Place) -> set[str]:
-    return set(RunFolder.at(place.run).read(TRIALS)["node"].to_pylist())
+def nodes_used(run: RunFolder) -> set[str]:
+    return set(run.read(TRIALS)["node"].to_pylist())
 
 
 def test_machines_that_share_no_file_system_give_what_one_machine_gives(
-    place: Place, cluster: Machines, undisturbed: tuple[pd.DataFrame, pd.DataFrame]
+    place: Place, cluster: Machines, undisturbed: Tables
 ) -> None:
     place.write()
     ended(place.tune(cluster))
-    assert_same(place, undisturbed)
-    assert len(nodes_used(place)) == 2
-    session = RunFolder.at(place.run).read_environment()[0]
-    assert len(session["code_sha256"]) == 64 and (place.run / "code.zip").exists()
-
-
-@pytest.mark.parametrize(
-    ("option", "problem"),
-    [
-        ("data", "the workload cannot be loaded there: FileNotFoundError"),
-        ("late", "trials fail there that train elsewhere: FileNotFoundError"),
-    ],
-)
-def test_a_node_that_lacks_a_file_is_set_aside_and_no_trial_fails(
-    option: str,
-    problem: str,
-    place: Place,
-    undisturbed: tuple[pd.DataFrame, pd.DataFrame],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    file = tmp_path_factory.mktemp("data") / "data.txt"
-    file.write_text("x" * 100)
-    place.write(options=f', {option}: "{file}"')
-    with machines(hidden=[place.root], a=2, b=2) as cluster:
-        cluster.add("bad", cpus=2, hidden=[file.parent])
-        cluster.wait_for_cpus(6)
-        _, err = ended(place.tune(cluster))
-    assert f"is not used any more: {problem}" in err
-    assert len(nodes_used(place)) == 2
-    assert_same(place, undisturbed)
-
-
-def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
-    place: Place, undisturbed: tuple[pd.DataFrame, pd.DataFrame]
-) -> None:
-    place.write(pause=2.0)
-    torch = importlib.util.find_spec("torch")
-    assert torch is not None and torch.submodule_search_locations is not None
-    with machines(hidden=[place.root], a=2, b=2) as cluster:
-        cluster.add("bad", cpus=2, hidden=[Path(torch.submodule_search_locations[0])])
-        cluster.wait_for_cpus(6)
-        _, err = ended(place.tune(cluster))
-    assert err.count("is not used any more") == 1
-    assert "is not used any more: workers cannot be started there: " in err
-    assert len(nodes_used(place)) == 2
-    assert_same(place, undisturbed)
+    assert_same(place.run, undisturbed)
+    assert len(nodes_used(place.run)) == 2
+    session = place.run.read_environment()[0]
+    assert len(session["code_sha256"]) == 64 and place.run.has("code.zip")
 
 
 def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Place, cluster: Machines) -> None:
@@ -215,27 +201,123 @@ def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Pl
     place.write(options=f', data: "{data}"')
     _, err = ended(place.tune(cluster), code=3)
     assert "no node can run the experiment" in err and "FileNotFoundError" in err and "bcrit resume" in err
-    assert n_finished(place) == 0
+    assert n_finished(place.run) == 0
+
+
+def test_nodes_that_lack_a_file_are_set_aside_and_no_trial_fails(
+    place: Place, cluster: Machines, undisturbed: Tables, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data, late = (tmp_path_factory.mktemp(name) / "data.txt" for name in ("data", "late"))
+    for name, file in (("data", data), ("late", late)):
+        file.write_text("x" * 100)
+        cluster.add(name, cpus=1, hidden=[file.parent])
+    cluster.wait_for_cpus(6)
+    place.write(options=f', data: "{data}", late: "{late}"')
+    _, err = ended(place.tune(cluster))
+    for why in ("the workload cannot be loaded there", "trials fail there that train elsewhere"):
+        assert err.count(f"is not used any more: {why}: FileNotFoundError") == 1, err
+    assert len(nodes_used(place.run)) == 2
+    assert_same(place.run, undisturbed)
+    cluster.kill("data")
+    cluster.kill("late")
+    cluster.wait_for_cpus(4)
+
+
+def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
+    place: Place, cluster: Machines, undisturbed: Tables
+) -> None:
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None and torch.submodule_search_locations is not None
+    cluster.add("bad", cpus=2, hidden=[Path(torch.submodule_search_locations[0])])
+    cluster.wait_for_cpus(6)
+    place.write(pause=2.0)
+    _, err = ended(place.tune(cluster))
+    assert err.count("is not used any more") == 1
+    assert "is not used any more: workers cannot be started there: " in err
+    assert len(nodes_used(place.run)) == 2
+    assert_same(place.run, undisturbed)
+    cluster.kill("bad")
+    cluster.wait_for_cpus(4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [
+        ("silent", 8),
+        pytest.param("silent", 60, marks=pytest.mark.long),
+        pytest.param("refuses", 60, marks=pytest.mark.long),
+    ],
+)
+def test_a_store_that_is_away_for_a_while_is_not_noticed(
+    kind: str, seconds: int, place: Place, cluster: Machines, store: ObjectStore, undisturbed: Tables
+) -> None:
+    place.write(pause=0.6)
+    run = store.folder(f"outage-{kind}-{seconds}")
+    driver = place.tune(cluster, out=run)
+    until(lambda: n_finished(run) >= 3)
+    with store.outage(kind):
+        time.sleep(seconds)
+    ended(driver)
+    assert_same(run, undisturbed)
+    assert not run.has_log()
+
+
+@pytest.mark.long
+def test_a_second_driver_is_refused_and_when_the_first_ones_machine_is_lost_another_goes_on(
+    place: Place, cluster: Machines, store: ObjectStore, undisturbed: Tables, tmp_path: Path
+) -> None:
+    place.write(pause=0.6)
+    run = store.folder("two-drivers")
+    resume = [sys.executable, "-m", "bcrit", "resume", str(run), "--json"]
+    other_machine = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(place.cache)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
+    first = place.tune(cluster, out=run)
+    until(lambda: n_finished(run) >= 3)
+    workers = [worker for node in cluster.nodes.values() for worker in of_kind("worker", node.pid)]
+    for worker in workers:
+        kill(worker, signal.SIGSTOP)  # so that the run does not end meanwhile
+    second = subprocess.run(
+        [*other_machine, *resume, "--address", cluster.address],
+        cwd=tmp_path,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    for worker in workers:
+        kill(worker, signal.SIGCONT)
+    assert second.returncode == 2 and second.stdout == "", second.stderr
+    assert f"running this experiment: {getpass.getuser()} on {socket.gethostname()}" in second.stderr
+    assert first.poll() is None
+    for process in below(first.pid):
+        kill(process, signal.SIGKILL)
+    first.communicate()
+    shutil.rmtree(place.cache)
+    place.cache.mkdir()
+    shutil.rmtree(place.user)
+    begun = time.monotonic()
+    ended(place.resume(cluster, cwd=tmp_path, out=run))
+    assert time.monotonic() - begun > lease._STALE / 2
+    assert_same(run, undisturbed)
+    assert len(run.read_environment()) == 2
 
 
 def test_nothing_is_lost_when_a_node_dies_another_joins_and_the_driver_is_killed(
-    place: Place, cluster: Machines, undisturbed: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+    place: Place, cluster: Machines, undisturbed: Tables, tmp_path: Path
 ) -> None:
     place.write(pause=0.6)
     first = place.tune(cluster)
-    until(lambda: n_finished(place) >= 3)
+    until(lambda: n_finished(place.run) >= 3)
     cluster.kill("a")
     cluster.add("c", cpus=2)
-    before = n_finished(place)
-    until(lambda: n_finished(place) >= before + 6)
+    before = n_finished(place.run)
+    until(lambda: n_finished(place.run) >= before + 6)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    assert 0 < n_finished(place) < len(undisturbed[0])
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    assert 0 < n_finished(place.run) < len(undisturbed[0])
     shutil.rmtree(place.user)  # the run has its own copy of the code
-    ended(place.resume(cluster, cwd=elsewhere))
-    assert_same(place, undisturbed)
+    ended(place.resume(cluster, cwd=tmp_path))
+    assert_same(place.run, undisturbed)
 
 
 @pytest.mark.parametrize("failures", [1, 2])

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from bcrit.analysis.questions.landscape.result import Rise
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
 from bcrit.tuner.training.landscape.sharpness import EPS, ITERATIONS
-from bcrit.tuner.training.placement import Examples
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 CHUNK = 512

@@ -17,7 +17,7 @@ from bcrit.search_spaces.space import Point
 from bcrit.tuner.check_execution import our_loop
 from bcrit.tuner.check_probes import why_no_scale
 from bcrit.tuner.pilot.point import hyperparameters, pilot_point
-from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.registry import load_training
 from bcrit.tuner.workloads.supervised import SupervisedWorkload

@@ -14,8 +14,8 @@ from bcrit.analysis.questions.pilot.answer import Tried
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.training.evaluation import at_or_after
+from bcrit.tuner.training.settings import Run
 from bcrit.tuner.training.trial import Ending, Limits, Trial
-from bcrit.tuner.workloads.protocol import Run
 
 _FIRST_RUNG: Final = 1 / 32  # of the horizon; chosen: ten rates then take about one horizon in all
 _STAY: Final = 2  # at least; chosen, not studied

@@ -1,7 +1,5 @@
 """Averaging the weights along a run: an exponential moving average that is evaluated beside the last iterate."""
 
-from __future__ import annotations
-
 import copy
 
 import torch
@@ -28,18 +26,9 @@ class Averaged:
     such layers the validation loss was within 2 % of that with recomputed statistics, and 12 to 22 % below the last
     iterate's. Other buffers are the last iterate's. (`torch.optim.swa_utils.AveragedModel` with `use_buffers=True` does
     the same to buffers, but has no such denominator and takes 51 us an update of a 64-128-10 network; this takes 6.)
-
-    Attributes:
-        model: the copy, in evaluation mode.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        """Begin at the model's weights as they are.
-
-        Args:
-            model: what is trained.
-            decay: of one update, in [0, 1).
-        """
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self._decay, self._updates = decay, 0
         pairs = [
@@ -61,15 +50,7 @@ class Averaged:
 
 
 def build_average(model: nn.Module, settings: Settings) -> Averaged | None:
-    """The average that the settings ask for.
-
-    Args:
-        model: what is trained.
-        settings: `ema_decay` or `ema_examples` ask for one.
-
-    Returns:
-        The average, or None where neither is there.
-    """
+    """The average that `ema_decay` or `ema_examples` asks for; None where neither is there."""
     if "ema_decay" in settings.hyperparameters:
         return Averaged(model, settings.number("ema_decay"))
     if "ema_examples" in settings.hyperparameters:

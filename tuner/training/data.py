@@ -1,12 +1,14 @@
-"""The order of the data: sampling without replacement, the same order at every batch size."""
-
-from __future__ import annotations
+"""The data of a run: the order in which they are drawn, and where they live, on the device or on the host."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
+
+Examples = tuple[Tensor, Tensor]
+"""Inputs and targets, with the examples along the first axis of both."""
 
 
 def batches(n_examples: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
@@ -14,17 +16,8 @@ def batches(n_examples: int, batch_size: int, seed: int, device: torch.device) -
 
     An epoch's order depends on the seed and the epoch alone, so runs with one seed read the same order at every batch
     size. Each cuts it into pieces of `batch_size`; a shorter piece at the end is left out, for its gradient would be
-    noisier than the batch size says. At batch_size = n_examples every update uses all examples.
-
-    Args:
-        n_examples: size of the training set.
-        batch_size: examples in a batch.
-        seed: of the order.
-        device: where the indices are used.
-
-    Returns:
-        An iterator over index tensors, shape (batch_size,), integer, on `device`. A batch that would be larger than the
-        training set, or empty, is a ValueError.
+    noisier than the batch size says. At batch_size = n_examples every update uses all examples; a larger batch, or an
+    empty one, is a ValueError. Batches are index tensors of shape (batch_size,) on `device`.
     """
     _check(batch_size, n_examples)
     return _without_end(n_examples, batch_size, seed, device)
@@ -54,26 +47,12 @@ class VaryingBatches:
     """
 
     def __init__(self, n_examples: int, seed: int, device: torch.device) -> None:
-        """Stand before the first epoch.
-
-        Args:
-            n_examples: size of the training set.
-            seed: of the order.
-            device: where the indices are used.
-        """
         self._n_examples, self._seed, self._device = n_examples, seed, device
         self._epoch = self._used = 0
         self._indices = _order(n_examples, 0, seed, device)
 
     def take(self, batch_size: int) -> torch.Tensor:
-        """The next batch.
-
-        Args:
-            batch_size: examples in it.
-
-        Returns:
-            Indices, shape (batch_size,); a ValueError as in `batches`.
-        """
+        """The next batch, as indices; a ValueError as in `batches`."""
         _check(batch_size, self._n_examples)
         if self._used + batch_size > self._n_examples:
             self._epoch, self._used = self._epoch + 1, 0
@@ -88,3 +67,38 @@ def _check(batch_size: int, n_examples: int) -> None:
             f"1 <= batch_size <= n_examples must hold, but batch_size={batch_size} and n_examples={n_examples}; "
             "choose a smaller batch size, because examples are drawn without replacement"
         )
+
+
+_SHARE = 2  # data may take 1/2 of what is free; the rest is for the model and its activations. Chosen, not studied.
+
+
+def placed(data: Examples, device: torch.device, room: Callable[[], int]) -> Examples:
+    """Data where they are used from: copied to the device if they take at most half of the room there.
+
+    Otherwise they stay what and where they are: a memory map is read a batch at a time and never copied as a whole.
+    `room` tells the bytes that are free on the device; it is not asked for the CPU.
+    """
+    needed = sum(part.numel() * part.element_size() for part in data)
+    if device.type == "cpu" or needed > room() // _SHARE:
+        return data
+    inputs, targets = data
+    return inputs.to(device), targets.to(device)
+
+
+def picker(data: Examples, device: torch.device) -> Callable[[Tensor], Examples]:
+    """A function from the indices of a batch to the batch on the device; indices are on the data's own device."""
+    inputs, targets = data
+    if inputs.device == device:
+        return lambda rows: (inputs.index_select(0, rows), targets.index_select(0, rows))
+    return lambda rows: (fetched(inputs, rows, device), fetched(targets, rows, device))
+
+
+def fetched(part: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Rows of a tensor on the host, on another device.
+
+    They are gathered in page-locked memory, from which a GPU copies while the host goes on. PyTorch does not reuse such
+    a block before the copy is done.
+    """
+    gathered = torch.empty((len(rows), *part.shape[1:]), dtype=part.dtype, pin_memory=device.type == "cuda")
+    torch.index_select(part, 0, rows, out=gathered)
+    return gathered.to(device, non_blocking=True)

@@ -1,7 +1,5 @@
 """The gradient of a batch in as many pieces as memory asks for: the batch size is apart from it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Final
@@ -9,7 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.batch_schedule import RunningNoise
+from bcrit.tuner.training.device import is_out_of_memory, release
+from bcrit.tuner.training.noise_scale import NoiseScale
 
 _WHOLE_BATCH: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _WHY_NOT: Final = (
@@ -19,7 +19,7 @@ _WHY_NOT: Final = (
 
 
 class MicroBatches:
-    """Takes gradients (`bcrit.tuner.training.gradient`) in pieces of at most `rows` examples, fewer if memory ends.
+    """Takes gradients (`bcrit.tuner.training.stepper`) in pieces of at most `rows` examples, fewer if memory ends.
 
     The loss is a mean over examples. With the pieces b_1 ... b_K of a batch of n examples, in its order,
 
@@ -35,34 +35,18 @@ class MicroBatches:
     starts as large as its settings say, whatever ran before. Memory that gives out elsewhere (the optimizer's own) ends
     the run. Where nothing happens, this costs a copy of the buffers each time (1 us a buffer on the CPU), and of the
     random state (2 us) for a model that drew anything in its first gradient; others are taken never to draw.
-
-    Attributes:
-        rows: examples in a piece, now.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        loss: Callable[[Tensor], Tensor],
-        device: torch.device,
-        n_examples: int,
-        micro_batch: int | None,
-        divisible: bool = True,
+        loss: Callable[[Tensor], Tensor],  # the mean loss over the examples at these indices, a scalar
+        device: torch.device,  # of the model
+        n_examples: int,  # that a gradient is taken over, at most
+        micro_batch: int | None,  # examples in a piece; None = all
+        divisible: bool = True,  # whether the loss is a mean over examples, so that pieces add up
     ) -> None:
-        """Take nothing yet.
-
-        Args:
-            model: its parameters get the gradient.
-            loss: the mean loss over the examples at these indices, a scalar.
-            device: where the model is.
-            n_examples: in what a gradient is taken over, at most.
-            micro_batch: examples in a piece; None = all.
-            divisible: whether the loss is a mean over examples, so that pieces add up.
-
-        Raises:
-            ValueError: the model cannot be computed in pieces of this size.
-        """
-        self.rows = min(n_examples, micro_batch or n_examples)
+        self.rows = min(n_examples, micro_batch or n_examples)  # examples in a piece, now
         if problem := division_problem(model, n_examples, self.rows, divisible):
             raise ValueError(problem)
         self._n_examples = n_examples
@@ -81,10 +65,7 @@ class MicroBatches:
         return self.rows if self.rows < self._n_examples else None
 
     def __call__(self, examples: Tensor) -> None:
-        """Leave the mean gradient over these examples in `.grad`.
-
-        Args:
-            examples: indices, shape (n,).
+        """Leave the mean gradient over the examples at these indices in `.grad`.
 
         Raises:
             MemoryError: not even the smallest piece fits.
@@ -159,17 +140,7 @@ def smallest_piece(model: nn.Module) -> int | None:
 
 
 def division_problem(model: nn.Module, n_examples: int, rows: int, divisible: bool = True) -> str | None:
-    """Why a model's gradient cannot be computed in pieces; None where it can, or need not.
-
-    Args:
-        model: freshly made.
-        n_examples: in the batch.
-        rows: in a piece.
-        divisible: whether the loss is a mean over examples.
-
-    Returns:
-        A sentence with its remedy.
-    """
+    """Why the gradient over so many examples cannot be computed `rows` at a time; None where it can, or need not."""
     if rows >= n_examples:
         return None
     cannot = f"a batch of {n_examples} rows cannot be computed {rows} at a time"
@@ -181,3 +152,58 @@ def division_problem(model: nn.Module, n_examples: int, rows: int, divisible: bo
     if rows % least:
         return f"{cannot}, because ghost batches of {least} must stay whole; choose a 'micro_batch' that is a multiple"
     return None
+
+
+MOST_PIECES = 16
+"""Micro-batches of an update: with K of them the variance of |G|^2 is K / (K - 1) times what all examples one by one
+would give, so that more than 16 buy little."""
+
+
+class Accumulation:
+    """Takes gradients as sums over micro-batches, and measures the noise scale between them.
+
+    The gradient is the whole batch's up to rounding. A batch is divided into pieces of `rows` examples or, where that
+    makes more than `MOST_PIECES`, of a multiple. One that has not two pieces is computed whole and not measured. Memory
+    that gives out ends the run: pieces are small already.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor], Tensor],  # as in `MicroBatches`, and so is `divisible`
+        rows: int,  # examples in a micro-batch
+        n_examples: int,  # of the training set
+        largest: int | None = None,  # examples in a piece at most; None = no limit
+        divisible: bool = True,
+    ) -> None:
+        if problem := division_problem(model, 2 * rows, rows, divisible):
+            raise ValueError(problem)
+        self.noise = RunningNoise()  # in rows
+        self._loss, self._rows, self._largest = loss, rows, largest or n_examples
+        self._parameters = list(model.parameters())
+        self._scale = NoiseScale(self._parameters, n_examples=n_examples, window=1)
+
+    @property
+    def micro_batch(self) -> int | None:
+        """Examples in a micro-batch."""
+        return self._rows
+
+    def __call__(self, examples: Tensor) -> None:
+        """Leave the mean gradient over these examples in `.grad`."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        pieces = torch.split(examples, self._piece(len(examples)))
+        for piece in pieces:
+            (self._loss(piece) * (len(piece) / len(examples))).backward()  # type: ignore[no-untyped-call]
+            if len(pieces) > 1:
+                self._scale.micro_batch(len(piece))
+        if len(pieces) > 1:
+            self._scale.step()
+            tr_sigma, g_sq = self._scale.series()[-1]
+            self.noise.take(float(tr_sigma), float(g_sq))
+
+    def _piece(self, n: int) -> int:
+        """Examples in a piece: a multiple of the micro-batch, so that ghost batches stay whole."""
+        count = -(-n // (self._rows * MOST_PIECES))
+        fits = max(1, self._largest // self._rows)
+        return n if n < 2 * self._rows else self._rows * min(count, fits)

@@ -3,8 +3,6 @@
 They read the weights and draw from streams of their own, so the run trains as it would without, bit for bit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 
@@ -14,11 +12,10 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.presets import EXTRAPOLATED
 from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
-from bcrit.tuner.training.landscape.weight_distance import WeightDistance
-from bcrit.tuner.training.memory import is_out_of_memory, release
+from bcrit.tuner.training.data import Examples, picker
+from bcrit.tuner.training.device import is_out_of_memory, release
 from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
-from bcrit.tuner.training.noise_scale.examples import CHUNK
-from bcrit.tuner.training.placement import Examples, picker
+from bcrit.tuner.training.noise_scale.per_example import CHUNK
 from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
 
@@ -36,21 +33,12 @@ class RunProbes:
 
     def __init__(
         self,
-        settings: Settings,
-        model: nn.Module,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        settings: Settings,  # `batch_size` in rows of the training set
+        model: nn.Module,  # on the device, before the first update
+        loss: Callable[[Tensor, Tensor], Tensor],  # of a batch's (outputs, targets), the mean over examples
         train: Examples,
-        items_per_row: float,
+        items_per_row: float,  # what a batch counts (tokens, say) in a row, the unit of the noise scale
     ) -> None:
-        """Remember where the weights start.
-
-        Args:
-            settings: of the run, `batch_size` in rows of the training set; `probes` says what is measured.
-            model: on the device, before the first update.
-            loss: of a batch's (outputs, targets), the mean over examples.
-            train: the training set.
-            items_per_row: what a batch counts (tokens, say) in a row of it, the unit of the noise scale.
-        """
         self._settings, self._model, self._loss = settings, model, loss
         self._device = next(model.parameters()).device
         self._pick, self._n_rows, self._data_device = picker(train, self._device), len(train[0]), train[0].device
@@ -62,14 +50,9 @@ class RunProbes:
         self._chunk = CHUNK
 
     def measure(self, step: int, last: bool) -> Mapping[str, float | None]:
-        """What is measured at an evaluation.
+        """What is measured at an evaluation: columns of `NOISE_SCALE` and `WEIGHT_DISTANCE`.
 
-        Args:
-            step: optimizer updates made.
-            last: whether the noise scale is wanted here in any case: at the target, or at the end.
-
-        Returns:
-            Columns of `NOISE_SCALE` and `WEIGHT_DISTANCE`; those that are not measured here are not there.
+        `last` asks for the noise scale in any case: at the target, or at the end.
         """
         found: dict[str, float | None] = {}
         if self._distance is not None:
@@ -111,13 +94,7 @@ class RunProbes:
 def is_due(step: int, last: int | None, per_decade: int) -> bool:
     """Whether an evaluation is the first one at or after a point of the grid 0, 1, 10^(1/k), 10^(2/k), ...
 
-    Args:
-        step: of the evaluation.
-        last: of the evaluation before; None where there was none.
-        per_decade: k.
-
-    Returns:
-        A function of the steps alone, so that runs with one evaluation grid are measured at the same steps.
+    It depends on the steps alone, so runs with one evaluation grid are measured at the same steps.
     """
     return last is None or _points(step, per_decade) > _points(last, per_decade)
 
@@ -137,12 +114,7 @@ def effective_lr(settings: Settings, step: int) -> float | None:
 
 
 def columns_of(scale: CurvedScale, items_per_row: float) -> dict[str, float | None]:
-    """A noise scale as columns of the measurements table; a row of several items is that many items of noise each.
-
-    Args:
-        scale: in rows.
-        items_per_row: examples, tokens or the like in a row.
-    """
+    """A noise scale as columns of the measurements table; a row of several items is that many items of noise each."""
     simple, noise = scale.simple, scale.noise
     in_items = {
         "b_simple": simple.value,
@@ -160,3 +132,19 @@ def columns_of(scale: CurvedScale, items_per_row: float) -> dict[str, float | No
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
+
+
+class WeightDistance:
+    """|w_t - w_0|: how far the weights that train have moved from where they began (Hoffer, Hubara and Soudry 2017)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._now = [p.detach() for p in model.parameters() if p.requires_grad]
+        self._start = [p.clone() for p in self._now]
+
+    @torch.no_grad()
+    def now(self) -> float:
+        """The distance of all weights together; waits for the device."""
+        moved = torch._foreach_sub(self._now, self._start)
+        # In float32 at least: the squares of a large bfloat16 tensor do not sum up in bfloat16.
+        wide = [m if m.element_size() >= 4 else m.float() for m in moved]
+        return float(torch.stack(torch._foreach_norm(wide)).double().norm())

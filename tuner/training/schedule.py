@@ -1,7 +1,5 @@
 """The learning rate at a step: the one owner of the schedules' formulas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -66,14 +64,6 @@ def learning_rate(hyperparameters: Parameters, step: int) -> float:
     with f from `DECAYS`, which is 1 at 0 and stays where it is at decay_steps; `constant` never falls. A warm-up is
     thus `warmup_steps` updates below lr, the first of which already moves the weights (Goyal et al. 2017 begin above 0
     too), and a decay takes its full length after it.
-
-    Args:
-        hyperparameters: `lr`; `warmup_steps` (none where missing); `schedule` (constant where missing), and unless that
-            is constant `decay_steps` and its own parameters. Steps are optimizer updates.
-        step: optimizer updates made before this one.
-
-    Returns:
-        The learning rate.
 
     Raises:
         ValueError: there is no such schedule.

@@ -1,7 +1,5 @@
 """One run of supervised training: model, loss, optimizer, schedule and data order brought together."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,15 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from bcrit.search_spaces.options import Execution
 from bcrit.search_spaces.presets import AVERAGED
 from bcrit.tuner.training.averaging import build_average
-from bcrit.tuner.training.batch_schedule import Accumulation, Progress, RunningNoise, planned_updates
-from bcrit.tuner.training.data import batches
-from bcrit.tuner.training.forward import build_forward
-from bcrit.tuner.training.memory import is_out_of_memory, release
-from bcrit.tuner.training.micro_batches import MicroBatches
-from bcrit.tuner.training.placement import Examples as Examples
-from bcrit.tuner.training.placement import device_for, picker
+from bcrit.tuner.training.batch_schedule import Progress, RunningNoise, planned_updates
+from bcrit.tuner.training.data import Examples, batches, picker
+from bcrit.tuner.training.device import device_for, is_out_of_memory, release
+from bcrit.tuner.training.micro_batches import Accumulation, MicroBatches
 from bcrit.tuner.training.probes import RunProbes
 from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
@@ -40,26 +36,14 @@ class SupervisedRun:
     def __init__(
         self,
         settings: Settings,
-        build_model: Callable[[Settings], nn.Module],
-        loss: Callable[[Tensor, Tensor], Tensor],
-        score: Callable[[Tensor, Tensor], Mapping[str, float]],
-        train: Examples,
-        validation: Examples,
-        divisible: bool = True,
-        items_per_row: float = 1.0,
+        build_model: Callable[[Settings], nn.Module],  # on the CPU, so that its numbers are those of every device
+        loss: Callable[[Tensor, Tensor], Tensor],  # of a batch's (outputs, targets): the mean over examples, a scalar
+        score: Callable[[Tensor, Tensor], Mapping[str, float]],  # the metrics of all validation (outputs, targets)
+        train: Examples,  # on the device to train on or on the host
+        validation: Examples,  # likewise
+        divisible: bool = True,  # whether loss and model treat every example by itself: a batch may be divided
+        items_per_row: float = 1.0,  # what a batch counts (tokens, say) in one row of the training set
     ) -> None:
-        """Initialise the model and stand before the first update.
-
-        Args:
-            settings: all that decides the run.
-            build_model: makes the model, on the CPU so that its numbers are the same for every device.
-            loss: of a batch's (outputs, targets): the mean over examples, a scalar.
-            score: of the validation set's (outputs, targets): the metrics.
-            train: the training set, on the device to train on or on the host.
-            validation: the validation set, likewise.
-            divisible: whether loss and model treat every example by itself, so that a batch may be computed in pieces.
-            items_per_row: what a batch counts (tokens, say) in one row of the training set: the unit of probes.
-        """
         self._settings = settings
         self._score = score
         self._device = device = device_for(settings.gpus)
@@ -159,13 +143,10 @@ class SupervisedRun:
         return metrics
 
     def probe(self, last: bool) -> Mapping[str, float | None]:
-        """What the probes find at these weights; training goes on as if they had not been asked.
+        """What the probes find at these weights, for the measurements table; nothing where the settings have none.
 
-        Args:
-            last: whether this is where the target is reached, or the end of the run.
-
-        Returns:
-            Columns of the measurements table beside the metrics; nothing where the settings have no probes.
+        `last` says that this is where the target is reached, or the end of the run. Training goes on as if it had not
+        been asked.
         """
         return {} if self._probes is None else self._probes.measure(self._step, last)
 
@@ -237,3 +218,28 @@ class _Randomness:
         """Go back to where the stream was when it was put in place."""
         for place, state in zip(self._places, self._states, strict=True):
             place.set_state(state)
+
+
+def build_forward(model: nn.Module, execution: Execution, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What training calls for a batch's outputs: the model itself where neither precision nor compilation is asked for.
+
+    With `precision: bfloat16`, layers that gain by it compute in bfloat16 (PyTorch's autocast decides which) and the
+    outputs are float32 again, so that the loss is. Gradients need no scaling, since bfloat16 has float32's range.
+    With `compile`, each size of batch is compiled once, and not for shapes in general, which is slower. Evaluation
+    uses neither: it measures the same function at every precision, in the shapes of the validation set.
+    """
+    forward: Callable[[Tensor], Tensor] = model
+    if execution.compile:
+        # What another run left compiled in this process counts against PyTorch's limit of variants, beyond which it
+        # silently stops compiling: the curve would depend on what ran before. Code on disk is still reused.
+        torch.compiler.reset()
+        forward = torch.compile(model, dynamic=False)
+    if execution.precision == "float32":
+        return forward
+
+    def in_bfloat16(inputs: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            outputs = forward(inputs)
+        return outputs.float()
+
+    return in_bfloat16

@@ -1,116 +1,175 @@
 """One trial: train to the next evaluation, look, decide whether to go on. Neither Ray nor files."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Crossing, Direction, Target
+from bcrit.tuner.training.device import is_out_of_memory
 from bcrit.tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
-from bcrit.tuner.training.memory import is_out_of_memory
-from bcrit.tuner.training.reported import Ended, Reported
+from bcrit.tuner.training.settings import Run
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.protocol import Run
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
 _DIVERGED_FACTOR = 10.0
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """One evaluation: step in optimizer updates, seconds in updates by then, the workload's metrics.
+class Ended(Exception):
+    """The training ended before its trial could; an outcome with its message."""
 
-    `examples` is what a training function counted itself; None = step x batch_size. `probes` are columns beside the
-    metrics, which decide nothing.
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome, self.message = outcome, message
+
+
+class Returned(Exception):
+    """The training function returned."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A measurement of a training loop that is not ours and decides itself when it evaluates."""
+
+    step: int  # optimizer updates made
+    examples: int | None  # training items used by then; None = step x batch_size
+    train_seconds: float  # in training by then
+    evaluate_seconds: float  # in evaluation by then, as far as it is known
+    metrics: Mapping[str, float]
+
+
+class Reports(Protocol):
+    """Where reports come from. The training stands still from a report until the next one is asked for."""
+
+    def next(self, seconds: float) -> Report | None:
+        """Let the training go on to its next report; None where none came within this time, so ask again.
+
+        `Returned` and `Ended` are raised instead where the training is over.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop the training, however far it is."""
+        ...
+
+
+class Reported:
+    """Reports that make one curve: steps rise, the target's metric is always there, and nothing counts after the end.
+
+    A report beyond the horizon is left out: of where the target was crossed it says only that it was not before the
+    report that came last, which is what the curve without it says too. A function that returns is at its horizon if
+    another of its own intervals would pass it; otherwise it has failed, because nobody knows what it would have done.
     """
 
-    step: int
-    train_seconds: float
+    def __init__(self, reports: Reports, metric: str, max_steps: int, at_horizon: Outcome) -> None:
+        self._reports, self._metric = reports, metric
+        self._max_steps, self._at_horizon = max_steps, at_horizon
+        self._last: int | None = None
+        self._interval = 0
+
+    def next(self, seconds: float) -> Report | None:
+        """The next report, checked, if one comes within this time; else None.
+
+        Raises:
+            Ended: the function returned, raised, died, fell silent, passed its horizon or made a report that cannot be.
+        """
+        try:
+            report = self._reports.next(seconds)
+        except Returned:
+            raise self._returned() from None
+        if report is None:
+            return None
+        if self._last is not None and report.step <= self._last:
+            problem = f"steps must rise, but step {report.step} was reported after step {self._last}"
+            raise Ended(Outcome.FAILED, f"{problem}; report each step once, counted in optimizer updates")
+        if report.step > self._max_steps:
+            late = f"the report at step {report.step} came after max_steps = {self._max_steps} and does not count"
+            raise Ended(self._at_horizon, late)
+        if self._metric not in report.metrics:
+            names = ", ".join(sorted(report.metrics)) or "no metric at all"
+            lacking = f"the report at step {report.step} lacks the target's metric '{self._metric}': it has {names}"
+            raise Ended(Outcome.FAILED, lacking)
+        self._interval = report.step - (self._last or 0)
+        self._last = report.step
+        return report
+
+    def close(self) -> None:
+        """Stop the training."""
+        self._reports.close()
+
+    def _returned(self) -> Ended:
+        if self._last is None:
+            return Ended(Outcome.FAILED, "the function returned without a single report")
+        message = f"the function returned after its report at step {self._last} of {self._max_steps}"
+        if self._last + self._interval > self._max_steps:
+            return Ended(self._at_horizon, message)
+        return Ended(Outcome.FAILED, f"{message}; it must train and report until it is stopped, or up to max_steps")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One evaluation."""
+
+    step: int  # optimizer updates
+    train_seconds: float  # in updates by then
     metrics: Mapping[str, float]
-    examples: int | None = None
-    probes: Mapping[str, float | None] = field(default_factory=dict)
+    examples: int | None = None  # what a training function counted itself; None = step x batch_size
+    probes: Mapping[str, float | None] = field(default_factory=dict)  # columns beside the metrics; they decide nothing
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a trial may go.
+    """How far a trial may go."""
 
-    Attributes:
-        max_steps: horizon in optimizer updates.
-        capped: whether the horizon is the incumbent's: then passing it is `capped` and not `exhausted`.
-        rungs: (step, cutoff) pairs in order; not being at least as good as the cutoff by then is `pruned`.
-        resolution: of the evaluation grid.
-        stop_at_target: whether reaching the target ends the trial; otherwise it goes on to its horizon, and has reached
-            the target however that ends.
-        coarse: whether the coarse grid will do until the metric is near the target; not for runs that report, which
-            choose their steps themselves.
-    """
-
-    max_steps: int
-    capped: bool
+    max_steps: int  # horizon in optimizer updates
+    capped: bool  # whether the horizon is the incumbent's: then passing it is `capped` and not `exhausted`
+    # (step, cutoff) pairs in order; not being at least as good as the cutoff by then is `pruned`
     rungs: tuple[tuple[int, float], ...]
-    resolution: float
+    resolution: float  # of the evaluation grid
+    # whether reaching the target ends the trial; else it goes on to its horizon and has reached it however that ends
     stop_at_target: bool = True
+    # whether the coarse grid will do until the metric is near the target; runs that report choose their steps
+    # themselves
     coarse: bool = False
 
     @property
     def at_horizon(self) -> Outcome:
-        """What it is called to come to the horizon."""
+        """The outcome of a trial that reaches its horizon."""
         return Outcome.CAPPED if self.capped else Outcome.EXHAUSTED
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a trial ended.
-
-    Attributes:
-        outcome: what happened.
-        message: why, where the outcome alone does not say it.
-        steps: optimizer updates made.
-        crossing: where the target was crossed, if it was.
-        best_value: best value of the target's metric; None if there is none.
-        train_seconds: time in optimizer updates.
-        evaluate_seconds: time in evaluation.
-        started_at: seconds since 1970.
-        ended_at: seconds since 1970.
-        gradients_per_example: gradients of each example that an update takes; None where the run does not say.
-        micro_batch: rows computed at a time where a batch was divided; None where it was whole or the run does not say.
-        probe_seconds: time in probes, which is in neither of the others; None where nothing was probed.
-    """
+    """How a trial ended."""
 
     outcome: Outcome
-    message: str | None
-    steps: int
-    crossing: Crossing | None
-    best_value: float | None
-    train_seconds: float
+    message: str | None  # why, where the outcome alone does not say it
+    steps: int  # optimizer updates
+    crossing: Crossing | None  # where the target was crossed, if it was
+    best_value: float | None  # of the target's metric; None if there is none
+    train_seconds: float  # in optimizer updates
     evaluate_seconds: float
-    started_at: float
-    ended_at: float
+    started_at: float  # seconds since 1970
+    ended_at: float  # seconds since 1970
+    # gradients of each example that an update takes; None where the run does not say
     gradients_per_example: int | None = None
+    # rows computed at a time where a batch was divided; None where it was whole or the run does not say
     micro_batch: int | None = None
+    # time in probes, which is in neither of the others; None where nothing was probed
     probe_seconds: float | None = None
 
 
 @dataclass
 class Trial:
-    """A trial in progress; `advance` moves it on and returns what it measured.
+    """A trial in progress; `advance` moves it on and returns what it measured."""
 
-    Attributes:
-        begin: starts the training run, ours or one that reports (its errors are outcomes too).
-        target: what it should reach.
-        limits: how far it may go.
-        ending: how it ended; None while it goes on.
-    """
-
+    # starts the training run, ours or one that reports (its errors are outcomes too)
     begin: Callable[[], Run | Reported]
     target: Target
     limits: Limits
-    ending: Ending | None = None
+    ending: Ending | None = None  # how it ended; None while it goes on
     _run: Run | Reported | None = None
     _step: int = 0
     _last_step: int = 0
@@ -125,11 +184,7 @@ class Trial:
     def advance(self, seconds: float) -> list[Measurement]:
         """Go on for at least this long, at least one evaluation (of a run that does not report), or to the end.
 
-        Args:
-            seconds: wall-clock time after which to return.
-
-        Returns:
-            The evaluations made, in order of steps. Errors of the training code become the ending.
+        Returns the evaluations made, in order of steps. Errors of the training code become the ending.
 
         Raises:
             KeyboardInterrupt: not an error of the training code; so is SystemExit.

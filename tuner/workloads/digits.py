@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 

@@ -29,7 +29,7 @@ def make_environments(name: str, options: Mapping[str, Any], n: int) -> VectorEn
         n: how many.
 
     Returns:
-        The environments, which reset themselves as `bcrit.tuner.training.policy_gradient.environments` says.
+        The environments, which reset themselves as `bcrit.tuner.training.policy_gradient` says.
 
     Raises:
         ValueError: they cannot be made, or reset themselves otherwise.

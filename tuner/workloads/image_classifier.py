@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.data.choice import ImageChoice
 from bcrit.tuner.workloads.data.images import ImageSet, load_images

@@ -10,11 +10,8 @@ from torch import nn
 
 from bcrit.search_spaces.presets import FROM_ZERO, SHARE, Domain
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.placement import device_for
-from bcrit.tuner.training.policy_gradient.episodes import Episodes
-from bcrit.tuner.training.policy_gradient.loss import Coefficients
-from bcrit.tuner.training.policy_gradient.rollouts import Rollouts
-from bcrit.tuner.training.policy_gradient.run import METRIC, PolicyGradientRun
+from bcrit.tuner.training.device import device_for
+from bcrit.tuner.training.policy_gradient import METRIC, Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.environments import make_environments, shapes
 from bcrit.tuner.workloads.models.actor_critic import read_actor_critic

@@ -6,20 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.settings import Settings
-
-
-@runtime_checkable
-class Run(Protocol):
-    """One training run in progress. Everything is derived from its `Settings`; nothing outlives it."""
-
-    def train(self, steps: int) -> None:
-        """Make this many optimizer updates, and return when they are done: the time taken is their time."""
-        ...
-
-    def evaluate(self) -> Mapping[str, float]:
-        """The workload's metrics at the current step, without changing what training does next."""
-        ...
+from bcrit.tuner.training.settings import Run, Settings
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.placement import Examples, device_for, free_memory, placed
+from bcrit.tuner.training.data import Examples, placed
+from bcrit.tuner.training.device import device_for, free_memory
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import plotly.graph_objects as go
 import pytest
@@ -19,7 +20,7 @@ from tests.analysis.probed_runs import probed_run
 from tests.analysis.questions.adaptive.made_up import adaptive
 from tests.analysis.questions.landscape.made_up import landscape
 from tests.analysis.report import runs
-from tests.bcrit.command import bcrit, refused
+from tests.bcrit.command import ROOT, bcrit, refused
 
 WITHOUT = ("made up", "nothing to recommend", "there is one kind", "the run has no search")
 every_question = pytest.mark.parametrize("name", QUESTIONS)
@@ -105,3 +106,14 @@ def test_a_run_that_cannot_be_asked_says_why(name: str) -> None:
     """Made up: it has no curves, and nothing was measured beside them."""
     answer = question(name)(runs.usual())
     assert isinstance(answer, Answer) or "was measured" in answer or answer.startswith(WITHOUT)
+
+
+def test_the_question_that_contributing_shows_is_one(stored: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    made: dict[str, Any] = {}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), made)
+    answer = made["ask"](Run(RunFolder.at(stored)))
+    assert isinstance(answer, Answer) and "trials most ended as" in answer.sentences[0]
+    json.dumps(answer.facts, allow_nan=False)
+    assert made["ask"](Run(RunFolder.at(stored)), stage="none") == "the run has no finished trial of the stage 'none'"

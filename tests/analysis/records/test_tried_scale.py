@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution
 
-from bcrit.analysis.exchange.imported_run import Notes
-from bcrit.analysis.exchange.trackers.optuna_space import searched
-from bcrit.analysis.exchange.tried_space import tried_space
+from bcrit.analysis.exchange.optuna_storage import searched
+from bcrit.analysis.exchange.run import Notes, tried_space
 from bcrit.analysis.optimum.coordinates import study_axes
 from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box

@@ -85,9 +85,10 @@ def test_the_small_forest_agrees_with_optunas_own_at_a_fifteenth_of_its_time(mon
         experiment, lambda b, p: near(b, p) * (1 + p["other"]), rng, noise=0.15, adaptive=False, early=False, trials=400
     )
     found = one(trials, experiment)
-    columns, distributions, _ = module._columns(found)
+    columns, distributions = module._columns(found)
     values = module._values(found, TARGET)
-    given = (columns, distributions, values, module._chosen(np.arange(len(values)), values), 0)
+    chosen = module._chosen(np.arange(len(values)), values)
+    given = (columns.iloc[chosen], distributions, values[chosen], 0)
     module._fanova(*given)  # the first call loads Optuna's forest
 
     def timed() -> tuple[dict[str, float], float]:

@@ -14,7 +14,7 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.tuner.dispatch import limits_of
 from bcrit.tuner.ledger import Ledger, trial_row
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Trial, as_row
 from bcrit.tuner.workloads.registry import load_workload

@@ -1,7 +1,5 @@
 """The coarse grid of search trials: points of the fine one, and nothing that a recorded curve would not show."""
 
-from __future__ import annotations
-
 import random
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence

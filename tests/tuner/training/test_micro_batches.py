@@ -1,17 +1,15 @@
 """A gradient in pieces is the whole one, for every model; where memory gives out, nothing but the pieces changes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.micro_batches import MicroBatches, division_problem, smallest_piece
+from bcrit.tuner.training.micro_batches import MOST_PIECES, Accumulation, MicroBatches, division_problem, smallest_piece
 from bcrit.tuner.workloads.losses import cross_entropy
 from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
 from bcrit.tuner.workloads.models.classifiers import read_classifier
@@ -22,14 +20,6 @@ from bcrit.tuner.workloads.models.standardise import Standardise
 
 CPU = torch.device("cpu")
 N = 24
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def classifier(name: Any, size: int, ghost: int | None = 4) -> nn.Module:
@@ -323,3 +313,91 @@ def test_a_trial_that_runs_out_of_real_memory_goes_on_in_pieces() -> None:
 def test_a_trial_whose_single_row_does_not_fit_ends_as_out_of_memory() -> None:
     free, tight = real(2, 10_000_000, 60)  # a row takes 80 MB
     assert free[0] == "exhausted" and tight[0] == "out_of_memory"
+
+
+MANY = 2000
+INPUTS = torch.randn(MANY, 3, generator=torch.Generator().manual_seed(0))
+TARGETS = INPUTS.sum(1) + torch.randn(MANY, generator=torch.Generator().manual_seed(1))
+
+
+def line() -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Linear(3, 1)
+    return model, lambda rows: ((model(INPUTS[rows])[:, 0] - TARGETS[rows]) ** 2).mean()
+
+
+def heard(loss: Callable[[Tensor], Tensor], sizes: list[int]) -> Callable[[Tensor], Tensor]:
+    """The loss, which writes down over how many examples it was taken."""
+
+    def listening(rows: Tensor) -> Tensor:
+        sizes.append(len(rows))
+        return loss(rows)
+
+    return listening
+
+
+def gradient(model: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("n", [1, 7, 8, 9, 200, 1000])
+def test_the_gradient_is_that_of_the_whole_batch(n: int) -> None:
+    model, loss = line()
+    rows = torch.arange(n)
+    loss(rows).backward()  # type: ignore[no-untyped-call]
+    whole = gradient(model).clone()
+    Accumulation(model, loss, 4, MANY)(rows)
+    assert torch.allclose(gradient(model), whole, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n", "largest", "pieces"), [(7, None, 1), (8, None, 2), (64, None, 16), (1000, None, 16)])
+def test_a_batch_has_between_two_and_sixteen_pieces_or_one(n: int, largest: int | None, pieces: int) -> None:
+    model, loss = line()
+    sizes: list[int] = []
+    Accumulation(model, heard(loss, sizes), 4, MANY, largest)(torch.arange(n))
+    assert len(sizes) == pieces <= MOST_PIECES and sum(sizes) == n
+    assert pieces == 1 or all(size % 4 == 0 for size in sizes[:-1])
+
+
+def test_no_piece_is_larger_than_what_the_experiment_allows() -> None:
+    model, loss = line()
+    sizes: list[int] = []
+    Accumulation(model, heard(loss, sizes), 4, MANY, 10)(torch.arange(1000))
+    assert max(sizes) == 8
+
+
+def test_the_noise_scale_is_that_of_the_data() -> None:
+    model, loss = line()
+    with torch.no_grad():
+        miss = model(INPUTS) - TARGETS[:, None]
+    table = (
+        2 * miss * torch.cat([INPUTS, torch.ones(MANY, 1)], dim=1)
+    ).double()  # of (model - target)^2, each example's
+    mean = table.mean(0)
+    truth = float((table - mean).square().sum() / (MANY - 1) / mean.square().sum())
+    accumulation = Accumulation(model, loss, 4, MANY)
+    stream = torch.Generator().manual_seed(2)
+    for _ in range(300):
+        accumulation(torch.randperm(MANY, generator=stream)[:64])
+    assert accumulation.noise.value == pytest.approx(truth, rel=0.15)
+
+
+def test_a_batch_in_one_piece_is_not_measured() -> None:
+    model, loss = line()
+    accumulation = Accumulation(model, loss, 4, MANY)
+    accumulation(torch.arange(7))
+    assert accumulation.noise.value is None and accumulation.micro_batch == 4
+
+
+@pytest.mark.parametrize(
+    ("layer", "divisible", "message"),
+    [
+        (nn.BatchNorm1d(3), True, "batch normalisation takes statistics"),
+        (GhostBatchNorm(3, ghost_size=8), True, "ghost batches of 8 must stay whole"),
+        (nn.Identity(), False, "mixes examples"),
+    ],
+    ids=["batch norm", "ghosts cut", "a loss across examples"],
+)
+def test_examples_that_influence_each_other_are_refused(layer: nn.Module, divisible: bool, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Accumulation(nn.Sequential(layer, nn.Linear(3, 1)), line()[1], 4, MANY, None, divisible)

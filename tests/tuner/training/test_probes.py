@@ -1,7 +1,5 @@
 """Probes measure on the side: training does not notice, and what they say is what the libraries say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +12,14 @@ from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.training import probes
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
-from bcrit.tuner.training.placement import Examples
-from bcrit.tuner.training.probes import RunProbes, effective_lr, is_due
+from bcrit.tuner.training.probes import RunProbes, WeightDistance, effective_lr, is_due
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial, as_row
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network
 
 BOTH = Probes(measure=("noise_scale", "weight_distance"), examples=40, per_decade=1)
 SETTINGS = Settings(16, 3, "momentum", {"lr": 0.05, "momentum": 0.5})
@@ -206,3 +205,33 @@ def test_the_effective_rate_is_that_of_the_schedule_and_the_heavy_ball(
     optimizer: str, given: Mapping[str, Any], rate: float | None
 ) -> None:
     assert effective_lr(Settings(16, 0, optimizer, given), step=10) == (None if rate is None else pytest.approx(rate))
+
+
+def test_the_distance_is_that_of_what_trains_from_copies_that_were_kept_by_hand() -> None:
+    model = network()
+    assert isinstance(model, nn.Sequential)
+    model[0].requires_grad_(False)
+    start, distance = [p.detach().clone() for p in model.parameters()], WeightDistance(model)
+    assert distance.now() == 0.0
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    trained = list(zip(model.parameters(), start, strict=True))[2:]
+    assert distance.now() == pytest.approx(
+        math.sqrt(sum((p.detach() - s).norm().item() ** 2 for p, s in trained)), rel=1e-6
+    )
+
+
+def test_half_precision_weights_are_measured_in_single_precision() -> None:
+    model = nn.Linear(300, 300, bias=False, dtype=torch.bfloat16)
+    distance = WeightDistance(model)
+    with torch.no_grad():
+        model.weight.copy_(model.weight + 1)
+    assert distance.now() == pytest.approx(300, rel=1e-3)
+
+
+def test_measuring_leaves_the_model_untouched_to_the_bit() -> None:
+    model = network(normalised=True).train()
+    nn.functional.cross_entropy(model(examples()[0]), examples()[1]).backward()  # type: ignore[no-untyped-call]
+    distance = WeightDistance(model)
+    assert_untouched(model, lambda: distance.now())

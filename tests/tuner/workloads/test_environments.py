@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bcrit.tuner.training.policy_gradient.rollouts import Rollout, Rollouts
+from bcrit.tuner.training.policy_gradient import Rollout, Rollouts
 from bcrit.tuner.workloads.environments import make_environments, shapes
-from tests.tuner.training.policy_gradient.made_up import Linear
+from tests.tuner.training.made_up_environments import Linear
 
 pytest.importorskip("gymnasium", reason="the extra 'rl' is not installed")
 import gymnasium  # noqa: E402

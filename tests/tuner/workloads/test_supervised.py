@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.options import Execution
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.placement import Examples
+from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 

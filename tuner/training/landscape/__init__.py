@@ -1,11 +1,8 @@
-"""The landscape around trained weights: sharpness, curvature, paths between networks, distance from the start."""
+"""The landscape around trained weights: sharpness, curvature, paths between networks."""
 
-from bcrit.tuner.training.landscape.curvature import Eigenvalues, Trace, eigenvalues, trace
-from bcrit.tuner.training.landscape.directions import coordinates, random_directions
 from bcrit.tuner.training.landscape.path import Path, PathPoint, interpolate
-from bcrit.tuner.training.landscape.sharpness import Search, Sharpness, sharpness
-from bcrit.tuner.training.landscape.surface import LossSurface
-from bcrit.tuner.training.landscape.weight_distance import WeightDistance, WeightDistances, log_spaced
+from bcrit.tuner.training.landscape.sharpness import Search, Sharpness, coordinates, random_directions, sharpness
+from bcrit.tuner.training.landscape.surface import Eigenvalues, LossSurface, Trace, eigenvalues, trace
 
 __all__ = [
     # the loss as a function of the weights
@@ -25,8 +22,4 @@ __all__ = [
     "Path",
     "PathPoint",
     "interpolate",
-    # along a run (Hoffer et al. 2017)
-    "WeightDistance",
-    "WeightDistances",
-    "log_spaced",
 ]

@@ -1,7 +1,5 @@
 """The loss along a line or a curve between two trained networks (the parametric plots of Keskar et al. 2016)."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,42 +9,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.batch_statistics import has_batch_statistics, recompute_batch_statistics
-
 Kind = Literal["line", "curve"]
 
 ALPHAS = tuple(-1 + i / 8 for i in range(25))
 """From -1 to 2 in 25 points, the paper's; 0 and 1, the two networks themselves, are among them."""
 
+_CHUNK = 512  # examples normalised together; chosen, not studied: close to all of them, and bounded in memory
+
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One point of a path.
+    """One point of a path."""
 
-    Attributes:
-        alpha: 0 at the first network, 1 at the second.
-        metrics: what `evaluate` returned there; a loss far out may be infinite.
-    """
-
-    alpha: float
-    metrics: Mapping[str, float]
+    alpha: float  # 0 at the first network, 1 at the second
+    metrics: Mapping[str, float]  # what `evaluate` returned there; a loss far out may be infinite
 
 
 @dataclass(frozen=True)
 class Path:
-    """A path between two networks.
+    """A path between two networks."""
 
-    Attributes:
-        kind: `line`: (1 - alpha) x_0 + alpha x_1. `curve`: cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D).
-        points: in the order of the alphas.
-        distance: |x_1 - x_0| over all weights.
-        batch_statistics: whether the model has running statistics, which were then computed anew at every point.
-    """
-
-    kind: Kind
-    points: tuple[PathPoint, ...]
-    distance: float
-    batch_statistics: bool
+    kind: Kind  # `line`: (1 - alpha) x_0 + alpha x_1. `curve`: cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D)
+    points: tuple[PathPoint, ...]  # in the order of the alphas
+    distance: float  # |x_1 - x_0| over all weights
+    batch_statistics: bool  # whether the model has running statistics, which were then computed anew at every point
 
 
 def interpolate(
@@ -121,4 +107,44 @@ def _stand_at(
         weight.copy_(shares[0] * first[name].double() + shares[1] * second[name].double())
 
 
-__all__ = ["ALPHAS", "Kind", "Path", "PathPoint", "interpolate"]
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Whether a layer of the model has running statistics of its inputs."""
+    return bool(_layers(model))
+
+
+@torch.no_grad()
+def recompute_batch_statistics(model: nn.Module, inputs: Tensor, chunk: int = _CHUNK) -> None:
+    """Replace running means and variances by those that batch norm would have if the weights had stood still.
+
+    They are averages over the training set (`inputs`), in one pass; the model's mode is not changed. Each chunk is
+    normalised with its own statistics, as in training, and the running ones become the mean over chunks (Izmailov et
+    al. 2018, section 3.2). The rest of the model, dropout among it, stays in evaluation mode. Layers of ghost batch
+    norm get chunks of one ghost batch. Incomplete chunks are left out, unless there is no other.
+    """
+    layers: list[Any] = _layers(model)
+    chunk = min([chunk, *(layer.ghost_size for layer in layers if hasattr(layer, "ghost_size"))])
+    before = [(layer.training, layer.momentum) for layer in layers]
+    sums = [[torch.zeros_like(s, dtype=torch.float64) for s in _statistics(layer)] for layer in layers]
+    whole = len(inputs) // chunk * chunk or len(inputs)
+    parts = torch.split(inputs[:whole], chunk)
+    for layer in layers:
+        layer.train()
+        layer.momentum = 1.0  # the running statistics are then the last chunk's
+    for part in parts:
+        model(part)
+        for layer, totals in zip(layers, sums, strict=True):
+            for total, statistic in zip(totals, _statistics(layer), strict=True):
+                total += statistic
+    for layer, totals, (training, momentum) in zip(layers, sums, before, strict=True):
+        layer.train(training)
+        layer.momentum = momentum
+        for total, statistic in zip(totals, _statistics(layer), strict=True):
+            statistic.copy_(total / len(parts))
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(getattr(module, "running_mean", None), Tensor)]
+
+
+def _statistics(layer: Any) -> tuple[Tensor, Tensor]:
+    return layer.running_mean, layer.running_var

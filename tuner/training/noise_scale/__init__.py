@@ -17,39 +17,38 @@ rate of plain SGD. b_simple = tr(Sigma) / |G|^2 and b_noise = tr(H Sigma) / (G'H
 2.8). Both are in the unit of the rows counted: examples, or tokens where a row is one.
 """
 
-from bcrit.tuner.training.noise_scale.curvature import CurvedScale, measure_b_noise
-from bcrit.tuner.training.noise_scale.exact import ExactScale, of_quadratic
-from bcrit.tuner.training.noise_scale.examples import example_loss, mixing_layer, parameters_of
-from bcrit.tuner.training.noise_scale.line_fit import LineFit, fit_line_search
-from bcrit.tuner.training.noise_scale.line_search import LineSearch, line_search
 from bcrit.tuner.training.noise_scale.monitor import NoiseScale
-from bcrit.tuner.training.noise_scale.pair import two_batches, unbiased_pair
-from bcrit.tuner.training.noise_scale.per_example import measure_b_simple
-from bcrit.tuner.training.noise_scale.ratio import Ratio, SimpleScale
-from bcrit.tuner.training.noise_scale.temperature import optimal_lr, temperature
+from bcrit.tuner.training.noise_scale.per_example import (
+    CurvedScale,
+    example_loss,
+    measure_b_noise,
+    measure_b_simple,
+    mixing_layer,
+    parameters_of,
+)
+from bcrit.tuner.training.noise_scale.ratio import (
+    ExactScale,
+    Ratio,
+    SimpleScale,
+    of_quadratic,
+    unbiased_pair,
+)
 
 __all__ = [
     # along training, from the micro-batches or ranks of each step
     "NoiseScale",
-    # at one checkpoint: from single examples, and from one-step line searches
+    # at one checkpoint: from single examples
     "example_loss",
     "mixing_layer",
     "parameters_of",
     "measure_b_simple",
     "measure_b_noise",
-    "line_search",
-    "fit_line_search",
     # what they return
     "Ratio",
     "SimpleScale",
     "CurvedScale",
-    "LineSearch",
-    "LineFit",
     # formulas
-    "two_batches",
     "unbiased_pair",
-    "optimal_lr",
-    "temperature",
     "ExactScale",
     "of_quadratic",
 ]

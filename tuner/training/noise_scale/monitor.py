@@ -1,19 +1,14 @@
 """The noise scale along training, from the gradients that training computes anyway."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable, Sequence
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.distributed import ProcessGroup
 
-from bcrit.tuner.training.noise_scale.blocks import Series, b_simple, moving_average
-from bcrit.tuner.training.noise_scale.increments import Differences, Hooks, Increments, norms
-from bcrit.tuner.training.noise_scale.pair import unbiased_pair
-from bcrit.tuner.training.noise_scale.ranks import Shares
-from bcrit.tuner.training.noise_scale.ratio import SimpleScale
+from bcrit.tuner.training.noise_scale.ratio import Series, SimpleScale, b_simple, unbiased_pair
 
 _WINDOW = 1000  # steps; chosen, not studied: long enough for 20 blocks, short enough to follow a scale that grows
 
@@ -41,7 +36,7 @@ class NoiseScale:
     - Examples are independent given the weights. With batch norm in training mode, or a loss across examples, the
       scale is that of the micro-batch as the unit of noise: with ghost batch norm micro-batches of whole ghost batches
       are right, with plain batch norm nothing is, because the gradient's mean depends on the micro-batch's size.
-    - The learning rate is tuned, or the scale says little (see `temperature`).
+    - The learning rate is tuned, or the scale says little (see `CurvedScale.temperature`).
 
     In a data-parallel step every rank has a `NoiseScale` with the `process_group` that gradients are averaged over, for
     example `torch.distributed.group.WORLD` under DistributedDataParallel. A hook on every parameter sees what the rank
@@ -52,7 +47,7 @@ class NoiseScale:
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter] | Mapping[str, Iterable[nn.Parameter]],
+        parameters: Iterable[nn.Parameter],
         *,
         n_examples: int | None = None,
         window: int = _WINDOW,
@@ -61,33 +56,28 @@ class NoiseScale:
         """See no step yet.
 
         Args:
-            parameters: what is trained, or named groups of it that get estimates of their own, such as `{name:
-                child.parameters() for name, child in model.named_children()}`; what needs no gradient is left out.
+            parameters: what is trained; what needs no gradient is left out.
             n_examples: rows of the data set, if steps draw from it without replacement and G is to be that of the data
-                set; None: G of the population (see `pair`).
+                set; None: G of the population (see `unbiased_pair`).
             window: steps that an estimate looks back at most.
             process_group: of the ranks whose gradients are averaged.
 
         Raises:
-            ValueError: there is nothing to train, a parameter is in two groups, or the window is empty.
+            ValueError: there is nothing to train, a parameter is there twice, or the window is empty.
         """
-        named = parameters if isinstance(parameters, Mapping) else {"all": parameters}
-        members = {name: [p for p in group if p.requires_grad] for name, group in named.items()}
-        self._parameters = [p for group in members.values() for p in group]
+        self._parameters = [p for p in parameters if p.requires_grad]
         if not self._parameters:
             raise ValueError(
                 "no parameter needs a gradient; a generator, such as model.parameters(), is used up by one loop"
             )
         if len({id(p) for p in self._parameters}) < len(self._parameters):
-            raise ValueError("a parameter is in two groups; a tied weight belongs to one of them")
+            raise ValueError("a parameter is there twice; give a tied weight once")
         if window < 1:
             raise ValueError(f"window >= 1 must hold, but window={window}; 1000 steps, say")
-        ends = torch.tensor([0, *(len(group) for group in members.values())]).cumsum(0).tolist()
-        self._groups = {name: slice(*ends[k : k + 2]) for k, name in enumerate(members)}
         self._n_examples, self._window = n_examples, window
         self._shares = Shares(process_group)
         self._hooks = None if process_group is None else Hooks(self._parameters)
-        self._increments: Increments = Differences(self._parameters) if self._hooks is None else self._hooks
+        self._increments = self._hooks or Differences(self._parameters)
         self.forget()
 
     def forget(self) -> None:
@@ -127,9 +117,9 @@ class NoiseScale:
         """
         self._increments.end()
         local = torch.stack(self._norms).view(len(self._rows), -1).square() if self._rows else None
-        shares = self._shares.of(tuple(self._rows), local)
+        weighted, rows, n_batches = self._shares.of(tuple(self._rows), local)
         whole = torch.stack(self._norms_now()).square()
-        pair = unbiased_pair(shares.weighted, whole, shares.rows, shares.n_batches, self._n_examples)
+        pair = unbiased_pair(weighted, whole, rows, n_batches, self._n_examples)
         if self._pairs is None:
             self._pairs = whole.new_empty((self._window, 2, len(whole)))
         torch.stack(pair, out=self._pairs[self._n_steps % self._window])
@@ -142,19 +132,16 @@ class NoiseScale:
         found = iter(norms([p.grad for p in self._parameters if p.grad is not None]))
         return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
 
-    def series(self) -> dict[str, Series]:
-        """The pair of every step in the window, in order, of each group and of `total`; waits for the device.
+    def series(self) -> Series:
+        """The pair of every step in the window, in order; waits for the device.
 
         Ranks that differed in their rows or micro-batches are a ValueError.
         """
         self._shares.check()
         kept = min(self._n_steps, self._window)
         if self._pairs is None:
-            table = torch.empty((0, 2, len(self._parameters)), dtype=torch.float64)
-        else:
-            table = torch.roll(self._pairs[:kept], -(self._n_steps % kept), 0).double().cpu()
-        named = {name: table[:, :, part].sum(2).numpy() for name, part in self._groups.items()}
-        return {**named, "total": table.sum(2).numpy()}
+            return np.empty((0, 2))
+        return np.asarray(torch.roll(self._pairs[:kept], -(self._n_steps % kept), 0).double().cpu().sum(2).numpy())
 
     def estimate(self, level: float = 0.95) -> SimpleScale:
         """b_simple over the window: mean tr(Sigma) over mean |G|^2, with an interval; waits for the device.
@@ -163,31 +150,185 @@ class NoiseScale:
             level: of confidence.
         """
         series = self.series()
-        total = series.pop("total")
-        groups = {name: b_simple(values, level) for name, values in series.items()}
-        return SimpleScale(b_simple(total, level), groups, len(total), self._shares.last_rows)
-
-    def smoothed(self, decay: float = 0.99) -> Series:
-        """The moving averages of tr(Sigma) and |G|^2 after every step in the window: see `moving_average`.
-
-        Args:
-            decay: of one step.
-        """
-        return moving_average(self.series()["total"], decay)
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """For backward passes that are not training's, which hooks (`process_group`) would hear."""
-        if self._hooks is None:
-            yield
-            return
-        self._hooks.listening = False
-        try:
-            yield
-        finally:
-            self._hooks.listening = True
+        return SimpleScale(b_simple(series, level), len(series), self._shares.last_rows)
 
     def close(self) -> None:
         """Take the hooks away, where there are any; what was seen can still be estimated."""
         if self._hooks is not None:
             self._hooks.remove()
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def norms(gradients: Sequence[Tensor]) -> list[Tensor]:
+    """The Euclidean norm of each tensor; in single precision where the gradient has half.
+
+    Norms and not their squares, because a norm does not overflow where a loss is scaled up.
+    """
+    if any(g.dtype in _HALF for g in gradients):
+        return [torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]
+    return list(torch._foreach_norm(list(gradients)))
+
+
+class Differences:
+    """The norms of what each micro-batch adds to `.grad`: `.grad` minus a copy from before.
+
+    It takes three passes over all gradients at once and the memory of one gradient, and autograd is left alone.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._before: list[Tensor] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A new step: `.grad` is 0 or None."""
+        self._first = True
+
+    @torch.no_grad()
+    def take(self) -> list[Tensor]:
+        """The norms of what came since the last call, one for each parameter.
+
+        Raises:
+            ValueError: no parameter has a gradient.
+        """
+        if not self._before:
+            self._before = [torch.zeros_like(p) for p in self._parameters]
+        pairs = [(b, p.grad) for b, p in zip(self._before, self._parameters, strict=True) if p.grad is not None]
+        if not pairs:
+            raise ValueError("no parameter has a gradient; call micro_batch after each backward pass, and then step")
+        if self._first and len(pairs) < len(self._before):
+            torch._foreach_zero_(self._before)  # of a parameter whose first gradient comes in a later micro-batch
+        before, now = [b for b, _ in pairs], [g for _, g in pairs]
+        if not self._first:
+            torch._foreach_sub_(before, now)
+        found = iter(norms(now if self._first else before))
+        torch._foreach_copy_(before, now)
+        self._first = False
+        return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
+
+    def end(self) -> None:
+        """The step is complete."""
+
+
+class Hooks:
+    """What `Differences` tells, by a hook on every parameter: norms on the way into `.grad`, without a copy.
+
+    Hooks see what a rank computes before it is averaged with the others', for which there is no other way, but each of
+    them interrupts the backward pass: with 50 small tensors on a busy CPU they took 5 ms of a step where differences
+    took 3.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        self._parameters = parameters
+        self._handles = [p.register_hook(self._hook(i)) for i, p in enumerate(parameters)]  # type: ignore[no-untyped-call]
+        self.begin()
+
+    def _hook(self, i: int) -> Callable[[Tensor], None]:
+        def seen(gradient: Tensor) -> None:
+            self._twice |= self._seen[i] is not None
+            # Now, before it is added to .grad; afterwards it is gone.
+            self._seen[i] = norms([gradient.detach()])[0]
+
+        return seen
+
+    def begin(self) -> None:
+        """As in `Differences`."""
+        self._seen: list[Tensor | None] = [None] * len(self._parameters)
+        self._twice = False
+
+    def take(self) -> list[Tensor]:
+        """As in `Differences`.
+
+        Raises:
+            ValueError: there was not exactly one backward pass.
+        """
+        if self._twice or all(norm is None for norm in self._seen):
+            raise ValueError(
+                f"{'a second' if self._twice else 'no'} gradient came since the last micro-batch; call micro_batch "
+                "after each backward pass, and make passes that are not training's on a copy of the model"
+            )
+        nothing = self._parameters[0].new_zeros(())
+        found = [nothing if norm is None else norm for norm in self._seen]
+        self.begin()
+        return found
+
+    def end(self) -> None:
+        """As in `Differences`.
+
+        Raises:
+            ValueError: there was a backward pass since `take`.
+        """
+        if any(norm is not None for norm in self._seen):
+            raise ValueError("there was a backward pass after the last micro_batch; call it after each")
+
+    def remove(self) -> None:
+        """Take the hooks away."""
+        for handle in self._handles:
+            handle.remove()
+
+
+class Shares:
+    """Adds up the norms of what a step's micro-batches added to `.grad`, over the ranks of a data-parallel step.
+
+    Micro-batch k adds d_k = (b_k / B_r) g_k to the gradient of its rank r with B_r rows, and the mean over R ranks of
+    B_r rows each takes d_k / R, which is the share b_k / B of B = R B_r rows. So
+
+        sum_k b_k |g_k|^2 = sum_k b_k |B d_k / (R b_k)|^2 = B^2 / R^2 sum_k |d_k|^2 / b_k = B_r^2 sum_k |d_k|^2 / b_k.
+
+    Ranks must have as many rows and as many micro-batches as each other, for a mean over ranks is else not the mean
+    over rows. That is checked when the estimate is read, for a check at every step would wait for the device.
+    """
+
+    def __init__(self, group: ProcessGroup | None) -> None:
+        self._group = group
+        self._n_ranks = 1 if group is None else dist.get_world_size(group)
+        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._unequal: Tensor | None = None
+        self.last_rows = 0
+
+    def of(self, rows: tuple[int, ...], squares: Tensor | None) -> tuple[Tensor, int, int]:
+        """Of all ranks sum_k b_k |g_k|^2 of each parameter tensor, B and K, from b_k and |d_k|^2 of this one's.
+
+        `squares` has shape (n_micro_batches, n_parameters).
+
+        Raises:
+            ValueError: there was no micro-batch.
+        """
+        if squares is None:
+            raise ValueError("a step has no micro-batch; call micro_batch after each backward pass, and then step")
+        local = sum(rows)
+        weights = self._known.get(rows)
+        if weights is None:  # Sizes come again and again, and a tensor made from numbers would wait for the device.
+            weights = torch.tensor([local**2 / b for b in rows], dtype=squares.dtype, device=squares.device)
+            self._known[rows] = weights
+        weighted = weights @ squares
+        if self._group is not None:
+            weighted = self._added_up(weighted, local, len(rows))
+        self.last_rows = self._n_ranks * local
+        return weighted, self.last_rows, self._n_ranks * len(rows)
+
+    def _added_up(self, weighted: Tensor, rows: int, n_batches: int) -> Tensor:
+        # Squares beside the numbers: R sum x^2 = (sum x)^2 exactly if x is the same on all ranks.
+        numbers = [weighted.new_full((1,), float(x)) for x in (rows, rows**2, n_batches, n_batches**2)]
+        message = torch.cat([weighted, *numbers])
+        dist.all_reduce(message, op=dist.ReduceOp.SUM, group=self._group)
+        rows_sum, rows_sq, batches_sum, batches_sq = message[-4:]
+        n = self._n_ranks
+        # Relative, and more than rounding to single precision makes it: a variance of (1 part in 300)^2.
+        unequal = torch.maximum(n * rows_sq / rows_sum**2, n * batches_sq / batches_sum**2) > 1.0 + 1e-5
+        self._unequal = unequal if self._unequal is None else self._unequal | unequal
+        return message[:-4]
+
+    def check(self) -> None:
+        """Refuse what no mean over ranks can be right for; waits for the device.
+
+        Raises:
+            ValueError: ranks differed in their rows or in the number of their micro-batches.
+        """
+        if self._unequal is not None and bool(self._unequal):
+            raise ValueError(
+                "every rank must have as many rows and micro-batches as the others, because their gradients are "
+                "averaged with equal weight; drop the incomplete batch at the end of an epoch (drop_last=True)"
+            )

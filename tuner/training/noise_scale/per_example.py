@@ -1,18 +1,101 @@
-"""The simple noise scale at one checkpoint, from the gradients of single examples."""
+"""Both noise scales at one checkpoint, from the gradients and Hessian-vector products of single examples."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.func import grad, vmap
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bcrit.tuner.training.noise_scale.examples import CHUNK, ExampleLoss, Parameters, blocks_of, chunks_of, measuring
-from bcrit.tuner.training.noise_scale.pair import unbiased_pair
-from bcrit.tuner.training.noise_scale.ratio import Ratio, SimpleScale, fieller
+from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS, Ratio, SimpleScale, fieller, unbiased_pair
+
+Parameters = dict[str, Tensor]
+"""Tensors by the names of `named_parameters`."""
+
+ExampleLoss = Callable[..., Tensor]
+"""The loss, a scalar, of (parameters, one example's input, its target, ...), none of which has a batch axis."""
+
+CHUNK = 32  # examples; chosen, not studied: so many gradients are in memory at once
+
+
+def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> ExampleLoss:
+    """The loss of one example of an ordinary model, as a function of its parameters.
+
+    Args:
+        model: of a batch of inputs, in the mode (`train` or `eval`) to be measured in.
+        loss: of a batch's (outputs, targets), the mean over examples.
+
+    Raises:
+        ValueError: a layer mixes examples, so that one example has no gradient of its own.
+    """
+    if layer := mixing_layer(model):
+        raise ValueError(
+            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own and "
+            "estimators for independent examples do not hold; call model.eval() to measure with running statistics, or "
+            "replace it by ghost batch norm and measure from micro-batches (NoiseScale) of whole ghost batches"
+        )
+    buffers = {name: buffer.detach() for name, buffer in model.named_buffers()}
+
+    def of(parameters: Parameters, inputs: Tensor, target: Tensor) -> Tensor:
+        outputs = functional_call(model, {**parameters, **buffers}, (inputs[None],))
+        return loss(outputs, target[None])
+
+    return of
+
+
+def mixing_layer(model: nn.Module) -> str | None:
+    """The first layer that mixes examples in the model's present mode, in words; None where there is none."""
+    for name, module in model.named_modules():
+        if _mixes(module):
+            return f"layer {name!r} ({type(module).__name__})"
+    return None
+
+
+def _mixes(module: nn.Module) -> bool:
+    if isinstance(getattr(module, "ghost_size", None), int):  # as in `MicroBatches`: consecutive examples are mixed
+        return module.training
+    # Without running statistics a layer uses the batch's in evaluation too.
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
+
+
+def parameters_of(model: nn.Module) -> Parameters:
+    """The parameters that are trained, by name, as tensors without history."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+
+
+def blocks_of(examples: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Up to 20 blocks of nearly equal size, of two examples at least.
+
+    Raises:
+        ValueError: there are too few examples, or not equally many of everything.
+    """
+    sizes = {len(part) for part in examples}
+    n = min(sizes, default=0)
+    if len(sizes) != 1 or n < 2 * MIN_BLOCKS:
+        raise ValueError(
+            f"inputs and targets must be equally many, and {2 * MIN_BLOCKS} at least, but there are {sorted(sizes)}; "
+            "draw more examples"
+        )
+    columns = [torch.tensor_split(part, min(MAX_BLOCKS, n // 2)) for part in examples]
+    return list(zip(*columns, strict=True))
+
+
+def chunks_of(examples: Sequence[Tensor], chunk: int) -> Iterator[tuple[Tensor, ...]]:
+    """Pieces of at most `chunk` examples."""
+    return zip(*(torch.split(part, chunk) for part in examples), strict=True)
+
+
+@contextmanager
+def measuring(seed: int, parameters: Parameters) -> Iterator[None]:
+    """A stream of random numbers of its own, and attention in a form that can be differentiated twice."""
+    device = next(iter(parameters.values())).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
+        torch.manual_seed(seed)
+        yield
 
 
 def measure_b_simple(
@@ -20,7 +103,6 @@ def measure_b_simple(
     parameters: Parameters,
     examples: Sequence[Tensor],
     *,
-    groups: Mapping[str, Sequence[str]] | None = None,
     n_examples: int | None = None,
     chunk: int = CHUNK,
     level: float = 0.95,
@@ -35,43 +117,23 @@ def measure_b_simple(
         loss: of one example, as from `example_loss`.
         parameters: where, as from `parameters_of`.
         examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
-        groups: names of parameters by the name of a group, for estimates of its own.
         n_examples: size of the data set that the sample is from, without replacement, for the scale of the data set
-            itself; its errors shrink to 0 as the sample becomes all of it. None: the population (see `pair`).
+            itself; its errors shrink to 0 as the sample becomes all of it. None: the population (see `unbiased_pair`).
         chunk: examples whose gradients are in memory at once, beside up to 20 sums over blocks.
         level: of confidence.
         seed: of dropout and the like; PyTorch's own stream is left as it was.
     """
     blocks = blocks_of(examples)
     with measuring(seed, parameters):
-        sums = [BlockSums(loss, parameters, block, chunk) for block in blocks]
+        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
     sizes = np.array([len(block[0]) for block in blocks])
-    facts = block_products(sums)
-    total = simple_ratio(sum(facts.values(), np.zeros((3, len(sizes)))), sizes, n_examples, level)
-    estimates = {
-        name: simple_ratio(np.sum([facts[member] for member in members], axis=0), sizes, n_examples, level)
-        for name, members in (groups or {}).items()
-    }
-    return SimpleScale(total, estimates, int(sizes.sum()), int(sizes.sum()))
+    return SimpleScale(_simple_ratio(sums, sizes, n_examples, level), int(sizes.sum()), int(sizes.sum()))
 
 
-class BlockSums:
-    """What is kept of a block of examples.
-
-    Attributes:
-        gradient: sum of the examples' gradients, by parameter.
-        squares: sum of their squared norms, by parameter.
-    """
+class _BlockSums:
+    """Sums over a block of examples, by parameter: of their gradients, and of the gradients' squared norms."""
 
     def __init__(self, loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> None:
-        """Compute the gradients, `chunk` at a time.
-
-        Args:
-            loss: of one example.
-            parameters: where.
-            block: its examples.
-            chunk: as in `measure_b_simple`.
-        """
         self.gradient = {name: torch.zeros_like(p) for name, p in parameters.items()}
         self.squares = {name: p.new_zeros(()) for name, p in parameters.items()}
         gradients = vmap(grad(loss), in_dims=(None, *(0 for _ in block)), randomness="different")
@@ -81,33 +143,19 @@ class BlockSums:
                 self.squares[name] += each.square().sum()
 
 
-def block_products(sums: Sequence[BlockSums]) -> dict[str, NDArray[np.float64]]:
-    """All that the jackknife needs, by parameter; it adds up over parameters.
-
-    Returns:
-        Of shape (3, n_blocks): sum of |g_i|^2 in block j, s_j's with s = sum_k s_k, and |s_j|^2, with s_j the sum of
-        the block's gradients.
-    """
-    products = {}
-    for name in sums[0].gradient:
-        own = [block.gradient[name].flatten() for block in sums]
-        whole = torch.stack(own).sum(0)
-        rows = [[block.squares[name] for block in sums], [s @ whole for s in own], [s @ s for s in own]]
-        products[name] = np.array([[float(value) for value in row] for row in rows])
-    return products
-
-
-def simple_ratio(products: NDArray[np.float64], sizes: NDArray[np.int_], n_examples: int | None, level: float) -> Ratio:
+def _simple_ratio(sums: Sequence[_BlockSums], sizes: NDArray[np.int_], n_examples: int | None, level: float) -> Ratio:
     """The estimate and the jackknife over blocks.
 
-    Without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's + |s_j|^2.
-
-    Args:
-        products: of `block_products`, shape (3, n_blocks).
-        sizes: examples in each block.
-        n_examples: as in `measure_b_simple`.
-        level: of confidence.
+    With s_j the sum of block j's gradients and s that of all, it takes the sum of |g_i|^2 in block j, s_j's and
+    |s_j|^2, which add up over parameters: without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's +
+    |s_j|^2.
     """
+    products = np.zeros((3, len(sizes)))
+    for name in sums[0].gradient:
+        own = [block.gradient[name].flatten() for block in sums]
+        whole_sum = torch.stack(own).sum(0)
+        rows = [[block.squares[name] for block in sums], [s @ whole_sum for s in own], [s @ s for s in own]]
+        products += np.array([[float(value) for value in row] for row in rows])
     squares, with_all, with_itself = products
     n, whole = int(sizes.sum()), with_all.sum()
     point = _pair(squares.sum(), whole, n, n_examples)
@@ -118,21 +166,177 @@ def simple_ratio(products: NDArray[np.float64], sizes: NDArray[np.int_], n_examp
         ]
     )
     pseudo = point + (len(sizes) - 1) * (point - others)
-    return fieller(point, mean_covariance(pseudo, n, n_examples), len(sizes), level, "|G|^2")
+    return fieller(point, _mean_covariance(pseudo, n, n_examples), len(sizes), level, "|G|^2")
 
 
 def _pair(squares: float, whole: float, n: int, n_examples: int | None) -> NDArray[np.float64]:
     return np.array(unbiased_pair(float(squares), float(whole) / n**2, n, n, n_examples))
 
 
-def mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None) -> NDArray[np.float64]:
-    """Covariance of the mean of block values, of which a sample of all N examples has none.
-
-    Args:
-        values: shape (n_blocks, 2).
-        n: examples in the sample.
-        n_examples: N; None: without end.
-    """
+def _mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None) -> NDArray[np.float64]:
+    """Covariance of the mean of block values, of which a sample of all N examples has none."""
     left = 1.0 if n_examples is None else 1.0 - n / n_examples
     covariance: NDArray[np.float64] = np.cov(values, rowvar=False) / len(values) * left
     return covariance
+
+
+@dataclass(frozen=True)
+class CurvedScale:
+    """Both noise scales of one checkpoint, and the step that they belong to."""
+
+    # tr(H Sigma) and G'HG, with b_noise their ratio; not resolved where the loss does not curve up along G
+    noise: Ratio
+    simple: Ratio  # tr(Sigma) and |G|^2 from the same examples
+    n_examples: int  # of the sample
+
+    @property
+    def b_noise(self) -> float | None:
+        """tr(H Sigma) / (G'HG), None where it is not resolved."""
+        return self.noise.value
+
+    @property
+    def b_simple(self) -> float | None:
+        """tr(Sigma) / |G|^2, None where it is not resolved."""
+        return self.simple.value
+
+    @property
+    def lr_max(self) -> float | None:
+        """|G|^2 / (G'HG), the best learning rate of one SGD step without noise; None where either is not resolved."""
+        known = self.noise.resolved and self.simple.resolved
+        return self.simple.denominator / self.noise.denominator if known else None
+
+    def temperature(self, lr: float, batch_size: float) -> float | None:
+        """How hot a run is: its learning rate over the best one, T = lr (1 + b_noise / batch_size) / lr_max (eq. 2.6).
+
+        A run that stays at one temperature settles where the noise scale is about proportional to 1/T: halving the
+        learning rate about doubles what is measured (McCandlish et al. 2018, app. C). So a noise scale says something
+        about a task only at a tuned learning rate, and two are compared only at one temperature. With a heavy ball's
+        or Nesterov's momentum the long steps are those of lr / (1 - momentum). None without `lr_max`.
+        """
+        if self.lr_max is None or self.b_noise is None:
+            return None
+        return lr / (self.lr_max / (1.0 + max(self.b_noise, 0.0) / batch_size))
+
+    def __str__(self) -> str:
+        return f"b_noise = {self.noise}; b_simple = {self.simple}"
+
+
+def measure_b_noise(
+    loss: ExampleLoss,
+    parameters: Parameters,
+    examples: Sequence[Tensor],
+    *,
+    n_examples: int | None = None,
+    chunk: int = CHUNK,
+    level: float = 0.95,
+    seed: int = 0,
+) -> CurvedScale:
+    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters; the model is not touched.
+
+    With gradients g_i and Hessians H_i of n independent examples, in J blocks:
+
+        q = mean of g_i' H_k g_i over examples i, each with another one k,          E q = tr(H Sigma) + G'HG
+        p = mean over blocks b of a_b' H_b a_b,                                     E p = c tr(H Sigma) + G'HG
+
+    with H_b the mean Hessian of block b, a_b the mean gradient of all the other examples, and c the mean of one over
+    their number. A gradient never meets the Hessian of its own example, because the two are dependent: that is what
+    makes both expectations exact. They are solved for
+
+        tr(H Sigma) = (q - p) / (1 - c),    G'HG = (p - c q) / (1 - c),
+
+    which are unbiased, as in `unbiased_pair` where H = I. The error of a block's data is that of their linear part: of
+    b it is p's own term and 2 g_b'v_b, with g_b the block's mean gradient and v_b the mean of H_d a_d over the other
+    blocks d. Where noise dominates the quadratic part this is too large rather than too small.
+
+    The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
+    every operation has that has a double backward; forward mode has fewer) and costs 2 to 3 gradients: 6 to 8 gradients
+    in all.
+
+    Args:
+        loss: of one example, as from `example_loss`.
+        parameters: where, as from `parameters_of`.
+        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
+        n_examples: as in `measure_b_simple`; G'HG then is that of the data set, larger by tr(H Sigma) / N, up to terms
+            1/N times the covariance of gradients and Hessians.
+        chunk: as in `measure_b_simple`; a Hessian-vector product takes about three times a gradient's memory.
+        level: of confidence.
+        seed: of dropout and the like; PyTorch's own stream is left as it was.
+    """
+    blocks = blocks_of(examples)
+    sizes = np.array([len(block[0]) for block in blocks])
+    with measuring(seed, parameters):
+        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
+        q = np.array([_own_products(loss, parameters, block, chunk) for block in blocks])
+        p, linear = _mean_products(loss, parameters, blocks, sums, chunk)
+    n = int(sizes.sum())
+    c = float(np.mean(1.0 / (n - sizes)))
+    # Both numbers are linear in (q, p), and so is what each block's data add to them.
+    solve = np.array([[1.0, -1.0], [-c, 1.0]]) / (1.0 - c)
+    if n_examples is not None:
+        solve[1] += solve[0] / n_examples
+    point = solve @ np.array([sizes @ q / n, p.mean()])
+    values = np.stack([q, p + linear - linear.mean()], axis=1) @ solve.T
+    # Which gradient meets which Hessian is chance even where the sample is all of a data set: errors are not shrunk.
+    noise = fieller(point, _mean_covariance(values, n, None), len(blocks), level, "G'HG")
+    simple = _simple_ratio(sums, sizes, n_examples, level)
+    return CurvedScale(noise, simple, n)
+
+
+def _own_products(loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> float:
+    """The mean of g_i' H_k g_i over a block, with k the example before i, and the last before the first."""
+
+    def product(at: Parameters, *both: Tensor) -> Tensor:
+        own, other = both[: len(block)], both[len(block) :]
+        g = grad(loss)(at, *own)
+        h_g = vjp(lambda x: grad(loss)(x, *other), at)[1](g)[0]
+        return _inner(g, h_g)
+
+    pairs = [*block, *(part.roll(1, 0) for part in block)]
+    products = vmap(product, in_dims=(None, *(0 for _ in pairs)), randomness="different")
+    total = sum(float(products(parameters, *part).sum()) for part in chunks_of(pairs, chunk))
+    return total / len(block[0])
+
+
+def _mean_products(
+    loss: ExampleLoss,
+    parameters: Parameters,
+    blocks: Sequence[Sequence[Tensor]],
+    sums: Sequence[_BlockSums],
+    chunk: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """a_b' H_b a_b and 2 g_b' v_b, each of shape (n_blocks,)."""
+    sizes = [len(block[0]) for block in blocks]
+    whole = {name: torch.stack([s.gradient[name] for s in sums]).sum(0) for name in parameters}
+    means = [{name: s.gradient[name] / n for name in parameters} for s, n in zip(sums, sizes, strict=True)]
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    p, own = [], []
+    for block, part, mean, size in zip(blocks, sums, means, sizes, strict=True):
+        others = {name: (whole[name] - part.gradient[name]) / (sum(sizes) - size) for name in parameters}
+        curved = _hessian_times(loss, parameters, block, others, chunk)
+        p.append(float(_inner(others, curved)))
+        own.append(float(_inner(mean, curved)))
+        for name in total:
+            total[name] += curved[name]
+    everything = np.array([float(_inner(mean, total)) for mean in means])
+    return np.array(p), 2.0 * (everything - np.array(own)) / (len(blocks) - 1)
+
+
+def _hessian_times(
+    loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], direction: Parameters, chunk: int
+) -> Parameters:
+    """The mean Hessian of a block times a direction."""
+    result = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    losses = vmap(loss, in_dims=(None, *(0 for _ in block)), randomness="different")
+    for part in chunks_of(block, chunk):
+
+        def total(at: Parameters, part: tuple[Tensor, ...] = part) -> Tensor:
+            return losses(at, *part).sum()
+
+        curved = vjp(grad(total), parameters)[1](direction)[0]
+        for name in result:
+            result[name] += curved[name] / len(block[0])
+    return result
+
+
+def _inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()

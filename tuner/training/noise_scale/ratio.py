@@ -1,14 +1,13 @@
-"""A noise scale as a ratio of two averages, with Fieller's interval, or a reason why there is none."""
-
-from __future__ import annotations
+"""A noise scale as a ratio of two averages: the unbiased pair, and Fieller's interval or why there is none."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 MIN_BLOCKS = 10  # chosen: the simulated coverage of the interval was not checked with fewer
 MAX_BLOCKS = 20  # Schmeiser 1982: 10 to 30 batch means are enough, and the longer they are the less they correlate
@@ -16,33 +15,19 @@ MAX_BLOCKS = 20  # Schmeiser 1982: 10 to 30 batch means are enough, and the long
 
 @dataclass(frozen=True)
 class Ratio:
-    """A noise scale.
+    """A noise scale."""
 
-    Attributes:
-        numerator: tr(Sigma), or tr(H Sigma).
-        denominator: |G|^2, or G'HG.
-        numerator_error: standard error.
-        denominator_error: standard error.
-        value: numerator / denominator; None where it is not resolved.
-        low: of the interval; where the value is not resolved, a one-sided lower bound of the same level; at least 0.
-        high: of the interval; None where the value is not resolved: any number above `low` is then possible.
-        level: of confidence.
-        n_blocks: independent blocks of steps or examples behind the errors.
-        n_set_aside: steps left out because a gradient was not finite.
-        reason: why it is not resolved; empty where it is.
-    """
-
-    numerator: float
-    denominator: float
-    numerator_error: float
+    numerator: float  # tr(Sigma), or tr(H Sigma)
+    denominator: float  # |G|^2, or G'HG
+    numerator_error: float  # a standard error
     denominator_error: float
-    value: float | None
-    low: float
-    high: float | None
-    level: float
-    n_blocks: int
-    n_set_aside: int
-    reason: str
+    value: float | None  # numerator / denominator; None where it is not resolved
+    low: float  # at least 0; where the value is not resolved, a one-sided lower bound of the same level
+    high: float | None  # None where the value is not resolved: any number above `low` is then possible
+    level: float  # of confidence
+    n_blocks: int  # independent blocks of steps or examples behind the errors
+    n_set_aside: int  # steps left out because a gradient was not finite
+    reason: str  # why it is not resolved; empty where it is
 
     @property
     def resolved(self) -> bool:
@@ -58,19 +43,11 @@ class Ratio:
 
 @dataclass(frozen=True)
 class SimpleScale:
-    """b_simple of all parameters together and of each named group.
-
-    Attributes:
-        total: of all parameters.
-        groups: of each group by its name; their numerators and denominators add up to the total's.
-        n_steps: optimizer updates, or examples at one checkpoint, that were averaged.
-        rows: rows an update at the end of them; at one checkpoint the number of examples.
-    """
+    """b_simple of all parameters together."""
 
     total: Ratio
-    groups: Mapping[str, Ratio]
-    n_steps: int
-    rows: int
+    n_steps: int  # optimizer updates, or examples at one checkpoint, that were averaged
+    rows: int  # rows an update at the end of them; at one checkpoint the number of examples
 
     @property
     def b_simple(self) -> float | None:
@@ -81,15 +58,109 @@ class SimpleScale:
         return f"b_simple = {self.total}"
 
 
+Number = TypeVar("Number", float, NDArray[np.float64], Tensor)
+"""Squared norms: one, or one for each parameter tensor, or for each step."""
+
+
+def unbiased_pair(
+    weighted: Number, whole: Number, rows: int, n_batches: int, n_examples: int | None = None
+) -> tuple[Number, Number]:
+    """tr(Sigma) and |G|^2 from squared norms of gradients over different numbers of examples.
+
+    A batch of b independent examples has the mean gradient g with E|g|^2 = |G|^2 + tr(Sigma) / b (McCandlish et al.
+    2018, eq. A.1). Let K disjoint batches of b_k examples have the mean gradients g_k, and let g = sum_k b_k g_k / B
+    with B = sum_k b_k be the mean over all. Then
+
+        E sum_k b_k |g_k|^2 = B |G|^2 + K tr(Sigma)    and    E B |g|^2 = B |G|^2 + tr(Sigma),
+
+    so that the following are unbiased, whatever the sizes b_k:
+
+        tr_sigma = (sum_k b_k |g_k|^2 - B |g|^2) / (K - 1) = sum_k b_k |g_k - g|^2 / (K - 1)
+        g_sq     = |g|^2 - tr_sigma / B.
+
+    At equal sizes these are the U-statistics b/2 |g_j - g_k|^2 and g_j'g_k averaged over all pairs j != k, which have
+    the least variance of all unbiased estimators that hold for every distribution (Halmos 1946). At unequal sizes the
+    weights b_k are those of least squares, best for gradients that are Gaussian. The two norms of eq. A.2 are the case
+    where all that is known of the |g_k|^2 is their mean.
+
+    **A finite data set, drawn without replacement.** Take G and Sigma (divisor N - 1) of the N examples themselves. Two
+    different draws have covariance -Sigma / N, so every 1/b above becomes 1/b - 1/N: tr_sigma stays unbiased, and g_sq
+    is too small by tr(Sigma) / N. With `n_examples` that is added back, and G is that of the data set, whose loss is
+    being trained. Without it G is that of the population which the data are a sample of, for weights that have not seen
+    them. The two scales differ by 1/b_simple(data set) = 1/b_simple(population) + 1/N. The batches of an epoch are
+    negatively correlated with each other, which changes the variance of an average over steps, but not its mean. (The
+    weights also remember the examples used so far in the epoch: a step's batch is then not quite a random one for its
+    weights. This is of the order of what one epoch changes in a gradient, and is not corrected.)
+
+    Either number can be negative: average them over steps, each for itself, and divide last.
+
+    Args:
+        weighted: sum_k b_k |g_k|^2.
+        whole: |g|^2, of the mean over all rows.
+        rows: B, their number.
+        n_batches: K.
+        n_examples: N, the size of the data set that rows are drawn from without replacement; None: a stream.
+
+    Raises:
+        ValueError: there are no two batches to tell noise from signal.
+    """
+    if n_batches < 2:
+        raise ValueError(
+            f"a step must have at least 2 micro-batches or ranks, but it has {n_batches}; "
+            "split its batch, or measure from single examples with measure_b_simple"
+        )
+    tr_sigma = (weighted - rows * whole) / (n_batches - 1)
+    return tr_sigma, whole - tr_sigma * inverse_batch(rows, n_examples)
+
+
+def inverse_batch(rows: float, n_examples: int | None) -> float:
+    """What multiplies tr(Sigma) in E|g|^2: 1/B, or 1/B - 1/N where a data set of N is drawn from without replacement.
+
+    Raises:
+        ValueError: more rows than the data set has.
+    """
+    if n_examples is None:
+        return 1.0 / rows
+    if rows > n_examples:
+        raise ValueError(
+            f"a batch must not be larger than the data set, but it has {rows} rows and n_examples={n_examples}; "
+            "count rows and data set in one unit, or leave n_examples out for a stream"
+        )
+    return 1.0 / rows - 1.0 / n_examples
+
+
+Series = NDArray[np.float64]
+"""One row a step: tr_sigma and g_sq, shape (n_steps, 2)."""
+
+
+def b_simple(series: Series, level: float = 0.95) -> Ratio:
+    """Mean tr_sigma over mean g_sq, with an interval.
+
+    Errors are those of the means of up to 20 consecutive blocks of steps. Steps may correlate (the weights remember
+    earlier noise), so blocks should be longer than the memory: then their means are nearly independent. Where the noise
+    scale itself changes along the steps the ratio is its mean weighted with |G|^2, and the drift widens the interval.
+    Steps with a number that is not finite are set aside and counted.
+    """
+    finite = series[np.isfinite(series).all(axis=1)]
+    blocks = min(MAX_BLOCKS, len(finite))
+    set_aside = len(series) - len(finite)
+    if blocks < 2:
+        mean = finite.mean(axis=0) if blocks else np.full(2, np.nan)
+        return fieller(mean, np.full((2, 2), np.nan), blocks, level, "|G|^2", set_aside)
+    means = np.array([block.mean(axis=0) for block in np.array_split(finite, blocks)])
+    covariance = np.cov(means, rowvar=False) / blocks
+    return fieller(finite.mean(axis=0), covariance, blocks, level, "|G|^2", set_aside)
+
+
 def fieller(
-    point: NDArray[np.float64],
-    covariance: NDArray[np.float64],
-    n_blocks: int,
-    level: float,
-    name: str,
+    point: NDArray[np.float64],  # averages of numerator and denominator, shape (2,)
+    covariance: NDArray[np.float64],  # of these averages, shape (2, 2)
+    n_blocks: int,  # independent blocks it was estimated from
+    level: float,  # of confidence, in (0, 1)
+    name: str,  # of the denominator, for the reason
     n_set_aside: int = 0,
 ) -> Ratio:
-    """The ratio with its interval (Fieller 1954).
+    """The ratio with its interval (Fieller 1954), if that is bounded and there are `MIN_BLOCKS` blocks.
 
     A ratio r is in the interval when numerator - r denominator is no further from 0 than t of its own standard errors,
 
@@ -97,18 +168,9 @@ def fieller(
 
     Unlike value +- t errors this is exact for Gaussian averages, also where the denominator is poorly known, and it
     tells by itself when the ratio is not identified: it is bounded exactly if d > t sqrt(var d).
-
-    Args:
-        point: averages of numerator and denominator, shape (2,).
-        covariance: of these averages, shape (2, 2).
-        n_blocks: independent blocks it was estimated from.
-        level: of confidence, in (0, 1).
-        name: of the denominator, for the reason.
-        n_set_aside: passed on.
-
-    Returns:
-        With a value if the interval is bounded and there are `MIN_BLOCKS` blocks.
     """
+    from scipy.special import stdtrit  # it takes 0.2 s to import, which a worker that measures nothing need not spend
+
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     s, d = float(point[0]), float(point[1])
     facts = (s, d, float(errors[0]), float(errors[1]))
@@ -117,11 +179,11 @@ def fieller(
             f"{n_blocks} blocks are too few for an interval, which needs {MIN_BLOCKS}; measure more steps or examples"
         )
         return Ratio(*facts, None, 0.0, None, level, n_blocks, n_set_aside, reason)
-    t = student((1.0 + level) / 2.0, n_blocks - 1)
+    t = float(stdtrit(n_blocks - 1, (1.0 + level) / 2.0))
     if d > t * errors[1]:
         low, high = _roots(s, d, covariance, t)
         return Ratio(*facts, s / d, max(0.0, low), high, level, n_blocks, n_set_aside, "")
-    t = student(level, n_blocks - 1)
+    t = float(stdtrit(n_blocks - 1, level))
     roots = _roots(s, d, covariance, t)
     # At r = 0 the numerator is significantly above r times the denominator; the first root is where that ends.
     low = min((r for r in roots if r > 0), default=0.0) if s > t * errors[0] else 0.0
@@ -145,16 +207,48 @@ def _roots(s: float, d: float, covariance: NDArray[np.float64], t: float) -> tup
     return first, second
 
 
-def student(probability: float, freedom: int) -> float:
-    """Quantile of Student's t (Abramowitz and Stegun 1964, eq. 26.7.5): to 0.001 from 5 degrees of freedom at 0.975.
+@dataclass(frozen=True)
+class ExactScale:
+    """Noise scales that are known exactly, which the estimators should find."""
 
-    Their series in 1/freedom, so that a training loop need not have SciPy.
+    g_sq: float  # |G|^2
+    tr_sigma: float  # tr(Sigma)
+    g_h_g: float  # G'HG
+    tr_h_sigma: float  # tr(H Sigma)
+
+    @property
+    def b_simple(self) -> float:
+        """tr(Sigma) / |G|^2 (McCandlish et al. 2018, eq. 2.9)."""
+        return self.tr_sigma / self.g_sq
+
+    @property
+    def b_noise(self) -> float:
+        """tr(H Sigma) / (G'HG) (McCandlish et al. 2018, eq. 2.8)."""
+        return self.tr_h_sigma / self.g_h_g
+
+    @property
+    def lr_max(self) -> float:
+        """The best learning rate of one step without noise, |G|^2 / (G'HG) (McCandlish et al. 2018, eq. 2.5)."""
+        return self.g_sq / self.g_h_g
+
+
+def of_quadratic(
+    spectrum: Sequence[float] | NDArray[np.float64],  # h_i
+    noise: Sequence[float] | NDArray[np.float64],  # c_i of one example
+    second_moments: Sequence[float] | NDArray[np.float64],  # x_i^2, or E x_i^2 along runs: |G|^2, G'HG are expectations
+) -> ExactScale:
+    """The scales of 1/2 sum_i h_i x_i^2, where an example's gradient is h_i x_i + xi_i with variances c_i.
+
+    G_i = h_i x_i, H = diag(h) and Sigma = diag(c), so that |G|^2 = sum h_i^2 x_i^2 and G'HG = sum h_i^3 x_i^2.
+
+    Example:
+        >>> of_quadratic([1.0, 0.5], [1.0, 0.5], [1.0, 1.0]).b_simple  # 1.5 / 1.25
+        1.2
     """
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4.0,
-        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
-        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
-        (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
+    h, c, m = (np.asarray(values, dtype=np.float64) for values in (spectrum, noise, second_moments))
+    return ExactScale(
+        g_sq=float(np.sum(h**2 * m)),
+        tr_sigma=float(np.sum(c)),
+        g_h_g=float(np.sum(h**3 * m)),
+        tr_h_sigma=float(np.sum(h * c)),
     )
-    return z + math.fsum(term / float(freedom ** (k + 1)) for k, term in enumerate(terms))

@@ -28,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from bcrit.tuner.training.gpu import prepare_gpu
+from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.trial import blame
 from bcrit.tuner.workloads.function.config import Config
 

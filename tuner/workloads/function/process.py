@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.tuner.training.reported import Ended, Report, Returned
+from bcrit.tuner.training.trial import Ended, Report, Returned
 from bcrit.tuner.workloads.function import child, preload
 from bcrit.tuner.workloads.function.reading import read_report
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS
-from bcrit.tuner.training.reported import Ended, Report
+from bcrit.tuner.training.trial import Ended, Report
 
 _TOO_MANY: Final = 2**63  # for the tables' 64 bits
 

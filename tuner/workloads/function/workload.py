@@ -9,9 +9,8 @@ from typing import Any, Final
 
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.reported import Reported
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.trial import Limits
+from bcrit.tuner.training.trial import Limits, Reported
 
 OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps")
 """Settings that every trial has, whatever the space and the options are."""

@@ -1,13 +1,12 @@
 """Exact quadratics as models, and small networks, for the tests of the landscape."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.surface import Examples, Floats, LossSurface
+from bcrit.tuner.training.data import Examples
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 
 class Quadratic(nn.Module):

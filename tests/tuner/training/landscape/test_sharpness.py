@@ -1,14 +1,12 @@
-from __future__ import annotations
-
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape.directions import Matrix, coordinates, random_directions
-from bcrit.tuner.training.landscape.sharpness import Sharpness, sharpness
+from bcrit.tuner.training.landscape.sharpness import Matrix, Sharpness, coordinates, random_directions, sharpness
 from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
 
@@ -177,3 +175,37 @@ def test_a_loss_that_overflows_in_the_box_is_an_error_and_no_number() -> None:
     f = LossSurface(Cliff(), lambda outputs, targets: outputs.mean(), examples())
     with pytest.raises(ValueError, match="finite in the whole box, but it is inf"):
         sharpness(f)
+
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.standard_normal(30)
+A = RANDOM.standard_normal((30, 6))
+CASES = {
+    "full rank": A,
+    "orthonormal": np.linalg.qr(A)[0],
+    "a column twice": np.column_stack([A, A[:, 2]]),
+    "a column that is a sum": np.column_stack([A, A @ np.arange(6)]),
+    "a column of zeros": np.column_stack([A, np.zeros(30)]),
+    "nearly dependent, but not": np.column_stack([A, A[:, 0] + 1e-8 * X]),
+    "more columns than rows": RANDOM.standard_normal((30, 45)),
+    "more columns, deficient": A @ RANDOM.standard_normal((6, 45)),
+    "columns of very different lengths": A * 10.0 ** np.arange(-3, 3),
+    "nothing": np.zeros((30, 4)),
+}
+
+
+@pytest.mark.parametrize("block", [4, 7, 1000])
+@pytest.mark.parametrize("matrix", CASES.values(), ids=CASES.keys())
+def test_coordinates_are_those_of_the_pseudo_inverse(
+    matrix: Floats, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[coordinates.__module__], "_ROWS", block)
+    expected = np.linalg.pinv(matrix) @ X
+    np.testing.assert_allclose(coordinates(matrix, X), expected, rtol=1e-6, atol=1e-9 * (1 + np.abs(expected).max()))
+
+
+def test_random_directions_depend_on_their_seed_alone() -> None:
+    first, again, other = (random_directions(2000, 10, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape == (2000, 10) and first.dtype == np.float32 and (first != other).all()
+    assert abs(first.mean()) < 0.03 and abs(first.std() - 1) < 0.03  # 4 standard errors

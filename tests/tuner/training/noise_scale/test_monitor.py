@@ -1,9 +1,10 @@
 """The noise scale in a training loop: against naive twins, closed forms, and the same loop without it."""
 
-from __future__ import annotations
-
 import copy
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
+from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
 from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
@@ -55,7 +57,7 @@ def test_a_step_is_the_pair_of_its_micro_batches_gradients(sizes: list[int], sca
     model = network()
     noise = NoiseScale(model.parameters())
     one_step(model, noise, sizes, scale=scale)
-    np.testing.assert_allclose(noise.series()["total"][0], naive(model, sizes), rtol=1e-9)
+    np.testing.assert_allclose(noise.series()[0], naive(model, sizes), rtol=1e-9)
     assert noise.estimate().rows == sum(sizes)
 
 
@@ -76,30 +78,9 @@ def test_training_computes_the_same_bits_with_and_without(set_to_none: bool) -> 
             optimizer.step()
             optimizer.zero_grad(set_to_none)
         if noise is not None:
-            assert np.isfinite(noise.series()["total"]).all()
+            assert np.isfinite(noise.series()).all()
         weights.append([p.detach().clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-
-
-def test_groups_have_estimates_of_their_own_that_add_up_to_the_total() -> None:
-    model = network()
-    noise = NoiseScale({name: child.parameters() for name, child in model.named_children()})
-    alone = NoiseScale(model[2].parameters())
-    for step in range(12):
-        model.zero_grad()
-        for part in torch.split(torch.arange(16 * step, 16 * step + 16), 8):
-            backward(model, part, 0.5)
-            noise.micro_batch(8)
-            alone.micro_batch(8)
-        noise.step()
-        alone.step()
-    found = noise.estimate()
-    assert list(found.groups) == ["0", "1", "2"]
-    for side in ("numerator", "denominator"):
-        parts = [getattr(group, side) for group in found.groups.values()]
-        assert sum(parts) == pytest.approx(getattr(found.total, side), rel=1e-12)
-    assert found.groups["2"] == alone.estimate().total
-    assert not found.groups["1"].resolved  # a layer without parameters
 
 
 def test_linear_regression_has_the_closed_form() -> None:
@@ -141,7 +122,7 @@ def test_along_a_run_on_the_noisy_quadratic_it_is_the_scale_of_the_exact_moments
                 noise.micro_batch(4)
             noise.step()
             optimizer.step()
-        pairs.append(noise.series()["total"])
+        pairs.append(noise.series())
     means, errors = np.mean(pairs, axis=0), np.std(pairs, axis=0) / n_runs**0.5  # (steps, 2)
     m = workload.start.copy()
     for t in range(steps):
@@ -174,10 +155,9 @@ def test_the_window_keeps_the_last_steps_in_order() -> None:
         model.zero_grad()
         one_step(model, noise, [4, 4], first=8 * step)
     expected = [naive(model, [4, 4], first=8 * step) for step in range(3, 8)]
-    np.testing.assert_allclose(noise.series()["total"], expected, rtol=1e-9)
-    assert noise.smoothed(0.5)[0] == pytest.approx(expected[0])
+    np.testing.assert_allclose(noise.series(), expected, rtol=1e-9)
     noise.forget()
-    assert noise.series()["total"].shape == (0, 2)
+    assert noise.series().shape == (0, 2)
     assert "0 blocks are too few" in str(noise.estimate())
 
 
@@ -197,10 +177,9 @@ def test_a_parameter_that_had_no_gradient_adds_nothing_and_tied_weights_are_seen
     tied = nn.Sequential(nn.Linear(4, 4, bias=False, dtype=torch.float64), nn.Tanh(), model[0], model[2])
     tied.append(nn.Linear(2, 2, bias=False, dtype=torch.float64)).append(nn.Linear(2, 2, bias=False))
     tied[5].weight = tied[4].weight
-    noise = NoiseScale({"used": tied.parameters(), "unused": [unused]})
+    noise = NoiseScale([*tied.parameters(), unused])
     one_step(tied, noise, [5, 7])
-    np.testing.assert_allclose(noise.series()["used"][0], naive(tied, [5, 7]), rtol=1e-9)
-    assert (noise.series()["unused"] == 0).all()
+    np.testing.assert_allclose(noise.series()[0], naive(tied, [5, 7]), rtol=1e-9)
 
 
 def test_half_precision_gradients_have_norms_in_single_precision() -> None:
@@ -239,7 +218,7 @@ def test_one_micro_batch_a_step_is_an_error() -> None:
     ("build", "message"),
     [
         (lambda m: NoiseScale([]), "no parameter needs a gradient"),
-        (lambda m: NoiseScale({"a": m.parameters(), "b": m[0].parameters()}), "a parameter is in two groups"),
+        (lambda m: NoiseScale([*m.parameters(), *m[0].parameters()]), "a parameter is there twice"),
         (lambda m: NoiseScale(m.parameters(), window=0), "window >= 1 must hold, but window=0"),
         (lambda m: NoiseScale(m.parameters()).micro_batch(0), "rows >= 1 must hold, but rows=0"),
     ],
@@ -248,3 +227,158 @@ def test_one_micro_batch_a_step_is_an_error() -> None:
 def test_impossible_arguments_are_refused(build, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         build(network())
+
+
+ways = pytest.mark.parametrize("way", [Differences, Hooks])
+
+
+def of_batch(model: nn.Module, k: int) -> None:
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(k), dtype=torch.float64)
+    model(x).square().mean().backward()
+
+
+def alone(k: int) -> list[Tensor]:
+    model = network()
+    of_batch(model, k)
+    return norms([p.grad for p in model.parameters() if p.grad is not None])
+
+
+@ways
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_each_micro_batch_has_the_norms_of_its_own_gradient(
+    way: type[Differences] | type[Hooks], set_to_none: bool
+) -> None:
+    model = network()
+    increments = way(list(model.parameters()))
+    for step in range(2):
+        model.zero_grad(set_to_none)
+        increments.begin()
+        for k in range(3):
+            of_batch(model, 3 * step + k)
+            torch.testing.assert_close(increments.take(), alone(3 * step + k))
+        increments.end()
+
+
+@ways
+def test_a_parameter_without_a_gradient_has_norm_0_until_it_has_one(way: type[Differences] | type[Hooks]) -> None:
+    used, late = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2))
+    increments = way([used, late])
+    for _ in range(2):
+        used.grad = late.grad = None
+        increments.begin()
+        (2 * used).sum().backward()  # type: ignore[no-untyped-call]
+        assert [float(norm) for norm in increments.take()] == pytest.approx([2 * 3**0.5, 0.0])
+        (used.sum() + 3 * late.sum()).backward()  # type: ignore[no-untyped-call]
+        assert [float(norm) for norm in increments.take()] == pytest.approx([3**0.5, 3 * 2**0.5])
+
+
+def test_hooks_keep_no_gradient_and_autograd_still_hands_over_its_own() -> None:
+    model, handed = network(), []
+    hooks = Hooks(list(model.parameters()))
+    for p in model.parameters():
+        p.register_hook(lambda g: handed.append(g.data_ptr()))  # type: ignore[no-untyped-call]
+    of_batch(model, 0)
+    taken = {p.grad.data_ptr() for p in model.parameters() if p.grad is not None}
+    assert len(taken & set(handed)) >= 2  # both matrices; a bias's gradient may be copied, with and without hooks
+    assert all(norm.ndim == 0 for norm in hooks.take())
+
+
+def test_hooks_hear_nothing_after_they_are_removed() -> None:
+    model = network()
+    hooks = Hooks(list(model.parameters()))
+    hooks.remove()
+    of_batch(model, 0)
+    hooks.end()
+
+
+def test_a_micro_batch_without_any_gradient_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no parameter has a gradient"):
+        Differences(list(network().parameters())).take()
+
+
+def test_hooks_refuse_passes_that_were_not_declared() -> None:
+    model = network()
+    hooks = Hooks(list(model.parameters()))
+    with pytest.raises(ValueError, match="no gradient came since the last micro-batch"):
+        hooks.take()
+    of_batch(model, 0)
+    with pytest.raises(ValueError, match="a backward pass after the last micro_batch"):
+        hooks.end()
+    of_batch(model, 1)
+    with pytest.raises(ValueError, match="a second gradient came since the last micro-batch"):
+        hooks.take()
+
+
+def test_half_precision_has_norms_in_single_precision() -> None:
+    assert norms([torch.full((4,), 3e4, dtype=torch.float16)]) == [torch.tensor(6e4).half().float()]
+
+
+ROOT = Path(__file__).parents[4]
+
+# Two ranks, two micro-batches each, gradients averaged by DistributedDataParallel in the last one's backward pass.
+RANK = """
+import sys, torch, numpy as np
+from torch import distributed as dist, nn
+from bcrit.tuner.training.noise_scale import NoiseScale
+rank, folder, uneven = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "uneven"
+torch.set_num_threads(1)
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+torch.manual_seed(0)
+model = nn.Linear(5, 3, dtype=torch.float64)
+noise = NoiseScale(model.parameters(), process_group=dist.group.WORLD)
+ranks = nn.parallel.DistributedDataParallel(model)
+x, y = torch.randn(12, 24, 5, dtype=torch.float64), torch.randn(12, 24, 3, dtype=torch.float64)
+for step in range(12):
+    model.zero_grad()
+    rows = torch.arange(24).chunk(2)[rank].split([6, 6] if not uneven or rank else [5, 5, 2])
+    if uneven and rank:
+        rows = rows[:1]
+    for k, part in enumerate(rows):
+        ranks.require_backward_grad_sync = k == len(rows) - 1
+        loss = nn.functional.mse_loss(ranks(x[step][part]), y[step][part])
+        (loss * len(part) / sum(map(len, rows))).backward()
+        noise.micro_batch(len(part))
+    noise.step()
+try:
+    np.save(f"{folder}/{rank}.npy", noise.series())
+except ValueError as error:
+    print(error)
+dist.destroy_process_group()
+"""
+
+
+def run(folder: Path, kind: str) -> list[str]:
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(rank), str(folder), kind],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    done = [rank.communicate(timeout=120) for rank in ranks]
+    assert all(rank.returncode == 0 for rank in ranks), done
+    return [out for out, _ in done]
+
+
+def test_two_ranks_of_two_micro_batches_are_four_micro_batches(tmp_path: Path) -> None:
+    run(tmp_path, "even")
+    torch.manual_seed(0)
+    model = nn.Linear(5, 3, dtype=torch.float64)
+    noise = NoiseScale(model.parameters())
+    x, y = torch.randn(12, 24, 5, dtype=torch.float64), torch.randn(12, 24, 3, dtype=torch.float64)
+    for step in range(12):
+        model.zero_grad()
+        for part in torch.split(torch.arange(24), 6):
+            (nn.functional.mse_loss(model(x[step][part]), y[step][part]) / 4).backward()  # type: ignore[no-untyped-call]
+            noise.micro_batch(6)
+        noise.step()
+    for rank in (0, 1):
+        np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), noise.series(), rtol=1e-9)
+
+
+def test_ranks_of_unequal_rows_are_refused_when_the_estimate_is_read(tmp_path: Path) -> None:
+    for message in run(tmp_path, "uneven"):
+        assert "every rank must have as many rows and micro-batches as the others" in message

@@ -146,25 +146,19 @@ def test_the_analysis_works_on_what_is_left(folder: RunFolder) -> None:
     assert reached == {name for name, (outcome, _) in EXPECTED.items() if outcome is Outcome.REACHED}
 
 
-def test_a_study_that_always_fails_gives_up_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_study_that_always_fails_gives_up_and_trials_see_nothing_of_each_other(tmp_path: Path) -> None:
+    names = [behaviour.__name__ for behaviour in BEHAVIOURS]
+    falls, raises, changes = (names.index(name) + 1 for name in ("falls", "raises", "changes_the_process"))
     made = experiment(
-        batch_sizes=[1, 2],
+        batch_sizes=[falls, raises, changes],
         search={"trials": 12, "start": 4, "stopping": "none", "parallel_per_study": 1},
         confirm={"points": 1, "seeds": 2},
     )
-    rows = started(RunFolder.at(tmp_path / "run"), made).read(TRIALS).to_pylist()
-    outcomes = {b: [row["outcome"] for row in rows if row["batch_size"] == b] for b in (1, 2)}
-    assert outcomes == {1: ["reached"] * 14, 2: ["failed"] * 10}
-
-
-def test_trials_see_nothing_of_each_other_and_draw_by_their_own_seed(tmp_path: Path) -> None:
-    size = [behaviour.__name__ for behaviour in BEHAVIOURS].index("changes_the_process") + 1
-    made = experiment(batch_sizes=[size], search={"trials": 6, "start": 4, "stopping": "none"})
-    twice = [started(RunFolder.at(tmp_path / name), made) for name in ("first", "second")]
-    drawn = []
-    for each in twice:
-        rows = each.read(MEASUREMENTS).to_pylist()
-        drawn.append({row["trial_id"]: row["drawn"] for row in rows})
-        assert {row["outcome"] for row in each.read(TRIALS).to_pylist()} == {"reached"}
-        assert {row["threads"] for row in rows} == {1}
-    assert drawn[0] == drawn[1] and len(set(drawn[0].values())) == 6
+    folder = started(RunFolder.at(tmp_path / "run"), made)
+    rows = folder.read(TRIALS).to_pylist()
+    outcomes = {b: [row["outcome"] for row in rows if row["batch_size"] == b] for b in made.batch_sizes}
+    assert outcomes == {falls: ["reached"] * 14, raises: ["failed"] * 10, changes: ["reached"] * 14}
+    own = {row["trial_id"] for row in rows if row["batch_size"] == changes}
+    curves = [row for row in folder.read(MEASUREMENTS).to_pylist() if row["trial_id"] in own]
+    assert {row["threads"] for row in curves} == {1}
+    assert len({(row["trial_id"], row["drawn"]) for row in curves}) == len({row["drawn"] for row in curves}) == 14

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from bcrit.tuner.training.reported import Ended, Report, Returned
+from bcrit.tuner.training.trial import Ended, Report, Returned
 from bcrit.tuner.workloads.function.child import Call
 from bcrit.tuner.workloads.function.process import FunctionProcess
+from tests.tuner.workloads.function.misbehaving import BEHAVIOURS
 
 ROOT = Path(__file__).parents[4]
 HERE = "tests.tuner.workloads.function"
@@ -60,6 +61,14 @@ def test_a_function_waits_for_the_verdict_on_its_report() -> None:
         assert report(made).step == 0
         assert not made._connection.poll(0.3)
         assert [report(made).step for _ in range(3)] == [1, 2, 3]
+
+
+def test_what_a_function_draws_without_seeding_is_its_seeds_own() -> None:
+    size, drawn = [behaviour.__name__ for behaviour in BEHAVIOURS].index("changes_the_process") + 1, []
+    for seed in (1, 1, 2):
+        with process("misbehaving:train", lr=1, seed=seed, batch_size=size) as made:
+            drawn.append(report(made).metrics["drawn"])
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_a_function_that_is_stopped_cleans_up(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcrit.tuner.training.reported import Ended, Report
+from bcrit.tuner.training.trial import Ended, Report
 from bcrit.tuner.workloads.function.child import _number
 from bcrit.tuner.workloads.function.reading import read_report
 

@@ -1,0 +1,368 @@
+"""MLPerf's reference convergence points as imported runs, one for each benchmark and version.
+
+A reference point is one tuned setting on many seeds, all of which converged, so its runs are `confirm` and nothing was
+searched. The number of a batch size is the smallest median of its points, as everywhere in the analysis.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from bcrit.analysis.exchange import Counted
+from bcrit.analysis.exchange.files import read_json, read_text
+from bcrit.analysis.exchange.run import (
+    ImportedRun,
+    Notes,
+    Row,
+    experiment_name,
+    foreign_run,
+    numbered,
+    our_names,
+    setting_columns,
+    trial_row,
+    uniform,
+)
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
+
+# MLPerf's own names of what we call otherwise; `global_batch_size` repeats the batch size.
+_NAMES = {
+    "opt_base_learning_rate": "lr",
+    "opt_lr": "lr",
+    "opt_momentum": "momentum",
+    "opt_name": "optimizer",
+    "opt_weight_decay": "weight_decay",
+}
+_DOUBLED = ("global_batch_size",)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark of MLPerf, from a version on: what its convergence lists count, and the quality they converge to.
+
+    Sources, all of mlcommons: the rules of MLPerf Training 1.0 (training_policies, training_rules.adoc), the compliance
+    checker (logging, compliance_checker/*/closed_*.yaml, key eval_accuracy) and the reference points themselves
+    (logging, rcp_checker/*/rcps_*.json). Sizes that none of them states are marked "from memory". A wrong one
+    multiplies s_min and e_min of a benchmark by the same factor, which `--examples-per-epoch` mends, and leaves their
+    ratio b_crit as it is.
+    """
+
+    name: str  # as its reference points name it
+    target: str  # at which a run counts as converged; the rule there is "at least", not "better than"
+    counted: Counted  # what one unit of a convergence list is
+    examples: float | None = 1.0  # training examples in one unit; None where a unit is a step
+    note: str = ""  # what a reader must know of the numbers
+    since: tuple[int, ...] = (0,)  # the first version for which this holds
+
+
+@dataclass(frozen=True)
+class ReferencePoint:
+    """One tuned point: how long each of its seeds took to converge."""
+
+    name: str  # such as `resnet_ref_4096`
+    benchmark: str  # such as `resnet`
+    version: str  # such as `training_4.0.0`; "" where the source does not say
+    batch_size: int
+    lengths: tuple[float, ...]  # one number a seed, in the unit of the benchmark
+    counts_samples: bool  # whether the source itself says that they count samples
+    settings: Mapping[str, Any]  # hyperparameters, lists among them
+
+
+_MEMORY = "the size of its training set is quoted from memory"
+_IMAGENET, _COCO, _OPEN_IMAGES, _CRITEO = 1_281_167, 117_266, 1_170_301, 4_195_197_692
+_KITS19, _IGBH = 168, 94_605_581
+_TWO_AIMS = "the benchmark asks for a second quality at the same time: "
+
+BENCHMARKS: Final = (
+    # 27,476 decay steps of 1,632 images are 35.0 epochs of this size (the reference point itself).
+    Benchmark("resnet", "eval_accuracy > 0.759", Counted.EPOCHS, _IMAGENET),
+    # Rules 1.0: targets. The sizes of COCO 2017 with boxes and of the 264 classes of Open Images: from memory.
+    Benchmark("ssd", "eval_accuracy > 0.23", Counted.EPOCHS, _COCO, _MEMORY),
+    Benchmark("ssd", "eval_accuracy > 0.34", Counted.EPOCHS, _OPEN_IMAGES, _MEMORY, (2, 0, 0)),
+    Benchmark("retinanet", "eval_accuracy > 0.34", Counted.EPOCHS, _OPEN_IMAGES, _MEMORY),
+    Benchmark("maskrcnn", "box_min_ap > 0.377", Counted.EPOCHS, _COCO, f"{_TWO_AIMS}mask_min_ap > 0.339; {_MEMORY}"),
+    # 3.1.0 has the lists of 3.0.0 in examples: times 168 where the batch size divides that, 440,160 for 2,620 epochs.
+    Benchmark("unet3d", "mean_dice > 0.908", Counted.EPOCHS, _KITS19, "its epochs were padded or cut to whole batches"),
+    Benchmark("unet3d", "mean_dice > 0.908", Counted.EXAMPLES, since=(3, 1, 0)),
+    # LibriSpeech without the longest recordings: from memory.
+    Benchmark("rnnt", "word_error_rate < 0.058", Counted.EPOCHS, 278_528, _MEMORY),
+    Benchmark("bert", "mlm_accuracy > 0.72", Counted.EXAMPLES),
+    # Reference code of dlrm: _NUM_TRAIN_EXAMPLES.
+    Benchmark("dlrm", "auc > 0.8025", Counted.EPOCHS, _CRITEO),
+    Benchmark("dlrm_dcnv2", "auc > 0.80275", Counted.EPOCHS, _CRITEO),
+    # 60 % of the 157,675,969 labelled papers: from memory.
+    Benchmark("gnn", "eval_accuracy > 0.72", Counted.EPOCHS, _IGBH, _MEMORY),
+    Benchmark("rgat", "eval_accuracy > 0.72", Counted.EPOCHS, _IGBH, _MEMORY),
+    # Batch sizes count sequences, which the checker holds at 2,048 tokens; the lists divide by 2,048 x the batch size.
+    Benchmark("gpt3", "log_perplexity < 2.69", Counted.TOKENS, 1 / 2048),
+    # 2,500 at batch size 1,024 in 3.1.0 are 2,560,000 in 4.0.0.
+    Benchmark("sd", "fid < 90", Counted.STEPS, None, f"{_TWO_AIMS}clip > 0.15"),
+    Benchmark("stable_diffusion", "fid < 90", Counted.EXAMPLES, note=f"{_TWO_AIMS}clip > 0.15"),
+    Benchmark("llama2_70b_lora", "eval_loss < 0.925", Counted.EXAMPLES),
+    Benchmark("llama31_405b", "log_perplexity < 5.6", Counted.EXAMPLES),
+    Benchmark("llama31_8b", "log_perplexity < 3.3", Counted.EXAMPLES),
+    Benchmark("gpt_oss_20b", "log_perplexity < 3.34", Counted.EXAMPLES),
+    Benchmark("flux1", "eval_loss < 0.586", Counted.EXAMPLES),
+    # The checker asked for 3.6 in its first 6.0.0 files and for 4.05 in the last.
+    Benchmark(
+        "deepseekv3_671b", "eval_loss < 4.05", Counted.EXAMPLES, note="earlier drafts of the benchmark asked for 3.6"
+    ),
+    Benchmark("qwen35_397b_grpo", "eval_accuracy > 0.69", Counted.EXAMPLES),
+    # MLPerf HPC. 31,252 warm-up steps of 256 structures are 4.0 epochs of two million (oc20's reference point).
+    Benchmark("cosmoflow", "mean_absolute_error < 0.124", Counted.EPOCHS, 524_288, _MEMORY),
+    Benchmark("deepcam", "mean_iou > 0.82", Counted.EPOCHS, 121_266),
+    Benchmark("oc20", "forces_mae < 0.036", Counted.EPOCHS, 2_000_000),
+    # All are multiples of 40 batches, the steps between two evaluations.
+    Benchmark("openfold", "lddt_ca > 0.8", Counted.EXAMPLES),
+)
+
+
+def benchmark_of(name: str, version: str) -> Benchmark | None:
+    """The facts of a benchmark in a version such as `training_5.0.0` ("" = the newest); None where none are known."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)) or (10**6,)
+    return next((known for known in reversed(BENCHMARKS) if known.name == name and known.since <= numbers), None)
+
+
+def as_told(
+    name: str, version: str, target: Target | None, counted: Counted | None, examples_per_epoch: float | None
+) -> tuple[Benchmark, Target]:
+    """The facts of a benchmark with what the user says of it, which goes first; None = as known here.
+
+    `examples_per_epoch` makes the unit of the lists epochs where the user names no other.
+    """
+    facts, where = benchmark_of(name, version), f"MLPerf benchmark '{name}'"
+    if examples_per_epoch is not None and not 0 < examples_per_epoch < 1e18:
+        raise InputError("--examples-per-epoch", [f"it must be a positive number, but it is {examples_per_epoch:g}"])
+    unit = counted or (None if examples_per_epoch is None else Counted.EPOCHS)
+    if facts is None and (target is None or unit is None):
+        known = ", ".join(dict.fromkeys(benchmark.name for benchmark in BENCHMARKS))
+        what = "say what its lists count (--unit) and the quality they converge to (--target 'accuracy > 0.7')"
+        raise InputError(where, [f"it is not among those known here; {what}; known are {known}"])
+    facts = facts or Benchmark(name, str(target), Counted.EXAMPLES)
+    if unit is not None and (unit is not facts.counted or examples_per_epoch is not None):
+        if unit is Counted.EPOCHS and examples_per_epoch is None:
+            raise InputError(where, ["how many examples its epoch has is not known; add --examples-per-epoch N"])
+        if unit is Counted.TOKENS:
+            raise InputError(where, ["how many tokens its examples have is not known; divide the lists by it"])
+        examples = {Counted.EPOCHS: examples_per_epoch, Counted.EXAMPLES: 1.0}.get(unit)
+        facts = replace(facts, counted=unit, examples=examples, note="")
+    return facts, target or Target.model_validate(facts.target)
+
+
+def read_points(path: Path) -> list[ReferencePoint]:
+    """Read every reference point of a file; one without a list has no lengths. All that is broken is named at once.
+
+    The file is a `rcps_*.json` of mlcommons/logging, whose folder names the version, or a CSV with the columns
+    benchmark, batch_size, epochs_list and perhaps version, ref, hyperparams (lists and mappings as JSON).
+    """
+    points, problems = [], []
+    for where, read, row in _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
+        try:
+            points.append(read(row))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            problems.append(f"{where}: {what}")
+    if problems:
+        raise InputError(str(path), problems[:10])
+    if not points:
+        raise InputError(str(path), ["it holds no reference point"])
+    return points
+
+
+_Raw = tuple[str, Callable[[Mapping[str, Any]], ReferencePoint], Mapping[str, Any]]
+
+
+def _json_rows(path: Path) -> Iterable[_Raw]:
+    content = read_json(path)
+    if not isinstance(content, Mapping) or not all(isinstance(point, Mapping) for point in content.values()):
+        raise InputError(str(path), ["reference points are a JSON object of objects, one for each point"])
+    version = path.parent.name if re.search(r"\d+\.\d+", path.parent.name) else ""
+    for name, point in content.items():
+        yield f"point '{name}'", partial(_from_json, name, version), point
+
+
+def _csv_rows(path: Path) -> Iterable[_Raw]:
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+    if missing := {"benchmark", "batch_size", "epochs_list"} - set(reader.fieldnames or ()):
+        have = ", ".join(reader.fieldnames or ()) or "none"
+        raise InputError(str(path), [f"columns {', '.join(sorted(missing))} are missing; the columns are {have}"])
+    for row in reader:
+        yield f"line {reader.line_num}", _from_csv, row
+
+
+def _from_json(name: str, version: str, point: Mapping[str, Any]) -> ReferencePoint:
+    # "Epochs to converge" is the name whatever the unit; some newer files say "samples to converge" instead.
+    lists = {key.lower(): value for key, value in point.items()}
+    samples = "samples to converge" in lists
+    lengths = lists["samples to converge" if samples else "epochs to converge"]
+    settings = lists.get("hyperparams") or {}
+    return _point(name, str(lists["benchmark"]), version, lists["bs"], lengths, settings, samples)
+
+
+def _from_csv(row: Mapping[str, str]) -> ReferencePoint:
+    name = row.get("ref") or f"{row['benchmark']}_{row['batch_size']}"
+    settings = json.loads(row.get("hyperparams") or "{}")
+    lengths = json.loads(row["epochs_list"] or "[]")
+    return _point(name, row["benchmark"], row.get("version") or "", row["batch_size"], lengths, settings, False)
+
+
+def _point(
+    name: str, benchmark: str, version: str, batch_size: Any, lengths: Any, settings: Any, samples: bool
+) -> ReferencePoint:
+    size = float(batch_size)
+    if not (size >= 1 and size == int(size)):
+        raise ValueError(f"the batch size must be a whole number of at least 1, but it is {batch_size}")
+    if not isinstance(lengths, list) or not all(_positive(length) for length in lengths):
+        raise ValueError("its list to converge must hold positive numbers only")
+    if not isinstance(settings, Mapping):
+        raise ValueError("its hyperparameters must be a mapping of names to values")
+    return ReferencePoint(name, benchmark, version, int(size), tuple(map(float, lengths)), samples, settings)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def import_mlperf(
+    path: Path,
+    benchmark: str | None = None,
+    version: str | None = None,
+    target: Target | None = None,
+    counted: Counted | None = None,
+    examples_per_epoch: float | None = None,
+) -> dict[str, ImportedRun]:
+    """Read reference convergence points (`read_points`): runs by names such as `resnet_training_4.0.0`.
+
+    A version may be told as `5.0.0`, or `training_5.0.0` where that is not enough. What is None is taken as known for
+    the benchmark (`as_told`).
+    """
+    points = read_points(path)
+    benchmarks, versions = sorted({p.benchmark for p in points}), sorted({p.version for p in points} - {""})
+    if benchmark is not None and benchmark not in benchmarks:
+        raise InputError(str(path), [f"there is no benchmark '{benchmark}'; there are {', '.join(benchmarks)}"])
+    of_it = [p for p in points if benchmark in (None, p.benchmark)]
+    chosen = [p for p in of_it if version is None or p.version in ("", version) or p.version.endswith(f"_{version}")]
+    if not chosen:
+        theirs = sorted({p.version for p in of_it} - {""}) or versions or ["none"]
+        raise InputError(str(path), [f"there is no version '{version}' of it; there are {', '.join(theirs)}"])
+    groups: dict[tuple[str, str], list[ReferencePoint]] = {}
+    for point in chosen:
+        groups.setdefault((point.benchmark, point.version or (version or "")), []).append(point)
+    told = {key: as_told(*key, target, counted, examples_per_epoch) for key in groups}
+    runs: dict[str, ImportedRun] = {}
+    empty = []
+    for key, group in groups.items():
+        if any(point.lengths for point in group):
+            name = experiment_name("_".join(filter(None, key)), "mlperf")
+            name = name if name not in runs else f"{name[:90]}-{len(runs)}"
+            runs[name] = _run(name, group, *told[key], str(path), counted)
+        else:
+            empty.append(" ".join(key))
+    if not runs:
+        raise InputError(str(path), [f"no reference point of {', '.join(empty)} has a list to converge"])
+    for run in runs.values():
+        run.notes.among("Benchmarks without any list to converge were left out", empty)
+    return runs
+
+
+def _run(
+    name: str, points: Sequence[ReferencePoint], facts: Benchmark, target: Target, source: str, counted: Counted | None
+) -> ImportedRun:
+    notes = Notes()
+    without = [point.name for point in points if not point.lengths]
+    notes.among("Reference points without a list to converge were left out", without)
+    points = [point for point in points if point.lengths]
+    there = setting_columns([_plain(point.settings) for point in points], notes)
+    # Of two spellings of one thing the later in `_NAMES` keeps its own name.
+    known = {ours: name for name, ours in reversed(_NAMES.items()) if name in there and ours not in there}
+    here = our_names(there, {name: ours for ours, name in known.items()})
+    columns = {here[n]: values for n, values in there.items()}
+    rows, seen = [], Counter[str]()
+    # An epoch is the same at every batch size, and so, nearly, is the number of epochs between two evaluations.
+    together = evaluation_interval([p.lengths for p in points]) if facts.counted is Counted.EPOCHS else None
+    for i, point in enumerate(points):
+        seen[point.name] += 1
+        label = point.name if seen[point.name] == 1 else f"{point.name} #{seen[point.name]}"
+        # Optimizer updates in one unit of the list; what the source says of its unit goes before what is known.
+        examples = 1.0 if point.counts_samples and counted is None else facts.examples
+        unit = 1.0 if examples is None else examples / point.batch_size
+        grid = together or evaluation_interval([point.lengths])
+        for seed, length in enumerate(point.lengths):
+            steps = max(1, round(length * unit))
+            low = None if grid is None else max(0, min(steps - 1, round((length - grid) * unit)))
+            ended = {"outcome": Outcome.REACHED.value, "steps": steps, "steps_to_target": steps}
+            known_of = {"stage": "confirm", "repeats": label, "seed": seed, **ended, "steps_to_target_low": low}
+            point_of = {column: values[i] for column, values in columns.items()}
+            rows.append(trial_row(f"{label}/{seed}", point.batch_size, **known_of, **point_of))
+    numbered(rows)
+    _explain(notes, points, facts, target, columns)
+    optimizers = sorted({str(value) for value in columns.get("optimizer", ()) if value is not None})
+    optimizer = optimizers[0] if len(optimizers) == 1 else "several" if optimizers else "not recorded"
+    workload = f"MLPerf {points[0].benchmark} {points[0].version}".strip()
+    experiment: Row = {"name": name, "workload": workload, "optimizer": optimizer, "target": target, "space": {}}
+    experiment["batch_sizes"] = sorted({point.batch_size for point in points})
+    experiment["steps"] = [row["steps"] for row in rows]
+    return foreign_run("mlperf", source, notes, lambda: uniform(rows), [], here, **experiment)
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Hyperparameters without the batch size; lists and mappings as JSON text."""
+    return {
+        str(name): json.dumps(value) if isinstance(value, list | dict) else value
+        for name, value in settings.items()
+        if name not in _DOUBLED
+    }
+
+
+def evaluation_interval(points: Sequence[Sequence[float]]) -> float | None:
+    """How far apart evaluations stand, read off the lengths of the seeds of each point, in their unit.
+
+    Runs end at evaluations, so neighbouring lengths differ by a whole number of intervals, and of many seeds most
+    neighbours differ by one. The commonest difference is taken, the smaller one of equally common ones: a length that
+    was noted wrongly then changes nothing. With few seeds it may be a multiple of the interval, never less. Where all
+    seeds of a point agree nothing is known: None.
+    """
+    gaps: Counter[float] = Counter()
+    for lengths in points:
+        ordered = sorted(set(lengths))
+        gaps.update(round(b - a, 9) for a, b in zip(ordered, ordered[1:], strict=False))
+    return min(gaps, key=lambda gap: (-gaps[gap], gap)) if gaps else None
+
+
+def _explain(
+    notes: Notes,
+    points: Sequence[ReferencePoint],
+    facts: Benchmark,
+    target: Target,
+    columns: Mapping[str, Sequence[Any]],
+) -> None:
+    samples = all(point.counts_samples for point in points)
+    unit = Counted.EXAMPLES if samples else facts.counted
+    size = "" if samples or facts.examples in (None, 1.0) else f" of {facts.examples:,.12g} examples each"
+    notes.add(f"The lists to converge count {unit}{size}")
+    if unit is Counted.EPOCHS:
+        notes.add(
+            "Steps are epochs times the epoch's size over the batch size, to whole steps; whether a last partial batch "
+            "was trained on is not known. A wrong size multiplies s_min and e_min alike and leaves b_crit as it is"
+        )
+    else:
+        notes.add("Steps are rounded to whole numbers")
+    if facts.note:
+        notes.add(facts.note[0].upper() + facts.note[1:])
+    notes.add(f"MLPerf counts a run as converged at the threshold too, not only beyond it: {target}")
+    notes.add("An evaluation interval is read off the lengths of the seeds; where all agree it is not known")
+    if len(set(columns.get("optimizer", ()))) > 1:
+        notes.add("The optimizer is not the same at all batch sizes; it is kept as a hyperparameter")
+    several = [size for size, count in Counter(point.batch_size for point in points).items() if count > 1]
+    notes.add("Batch sizes with several reference points: the smallest median counts", len(several))

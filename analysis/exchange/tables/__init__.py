@@ -1,1 +1,0 @@
-"""Tables of trials and measurements: a user's own, and a run's as CSV or Parquet."""

@@ -1,1 +1,0 @@
-"""Runs that other tools logged: Optuna, Ray Tune, Weights & Biases."""
