@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets

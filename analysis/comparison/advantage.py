@@ -14,7 +14,7 @@ from scipy import optimize, special
 from bcrit.analysis.comparison.ratios import obstacle
 from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.comparison.welch import freedom
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 
 Floats = npt.NDArray[np.float64]
 

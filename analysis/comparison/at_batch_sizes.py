@@ -13,7 +13,7 @@ from scipy import special
 from bcrit.analysis.comparison.ratios import ALPHA, obstacle
 from bcrit.analysis.comparison.source import Side
 from bcrit.analysis.comparison.welch import holm, welch
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 
 
 @dataclass(frozen=True)

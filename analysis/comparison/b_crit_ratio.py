@@ -11,11 +11,9 @@ import numpy.typing as npt
 from scipy import optimize
 
 from bcrit.analysis.comparison.welch import LogRatio, freedom, tail
-from bcrit.analysis.fit.estimate import grid_spread
-from bcrit.analysis.fit.interval import Squared
-from bcrit.analysis.fit.lack_of_fit import bend
-from bcrit.analysis.fit.profile import EXACT, REACH, likelihood
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit, grid_spread
+from bcrit.analysis.curve.interval import Squared, bend
+from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
 
 Floats = npt.NDArray[np.float64]
 Form = tuple[Callable[[Floats], Floats], float]

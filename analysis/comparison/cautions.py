@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bcrit.analysis.comparison.source import Side
-from bcrit.analysis.fit.notes import SPAN
+from bcrit.analysis.curve.notes import SPAN
 from bcrit.analysis.run import Run
 from bcrit.analysis.wording import enumeration, readable
 

@@ -11,8 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import median_interval
@@ -28,7 +27,7 @@ class StepsTable:
 
     Attributes:
         location: where it was read.
-        table: as `bcrit.analysis.fit.table.read_table` gives it.
+        table: as `bcrit.analysis.curve.table.read_table` gives it.
         unit: what its batch sizes count.
     """
 

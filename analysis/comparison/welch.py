@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from bcrit.analysis.fit.profile import EXACT
+from bcrit.analysis.curve.likelihood import EXACT
 
 
 @dataclass(frozen=True)

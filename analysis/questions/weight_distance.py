@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.models import CLEARLY
+from bcrit.analysis.curve.other_curves import CLEARLY
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
@@ -196,7 +196,7 @@ def fit_movement(
     Hoffer et al. speak of the first phase, before the learning rate falls: give its end as `last_step`. Neighbouring
     measurements of a run are not independent; with rho the residuals' correlation from one to the next under the better
     law, n points count as n' = n (1 - rho) / (1 + rho). A law is named where it fits (`FITS`), its AIC is better by
-    more than 6 (`bcrit.analysis.fit.models.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
+    more than 6 (`other_curves.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
     truth lay halfway between the laws, runs of 11 points over one decade named one in up to 16 % of 300 simulations,
     and runs of 38 points over four decades in none. With two runs or more the slope's interval comes from the scatter
     between runs (Student's t), with one from its residuals and n'.

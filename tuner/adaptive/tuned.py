@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import steps_to_target
 from bcrit.search_spaces.experiment import Experiment

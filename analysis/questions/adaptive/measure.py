@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcrit.analysis.fit.hyperbola import Hyperbola
-from bcrit.analysis.fit.p_norm import PNorm, fit_p_norm
-from bcrit.analysis.fit.profile import likelihood, minimise
+from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
+from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
 from bcrit.analysis.numbers.estimate import Estimate, Scale
 from bcrit.analysis.questions.adaptive.gain import gain_along, ratio_of_gamma
 from bcrit.analysis.questions.adaptive.result import ScheduleResult, Trained
@@ -30,7 +29,7 @@ class Frontier:
     """Steps and examples of fixed batch sizes."""
 
     hyperbola: Hyperbola  # through them, whose s_min and e_min gamma is measured by
-    # the same with a knee as sharp as the data's (`bcrit.analysis.fit.p_norm`), where there are four of them or more; a
+    # the same with a knee as sharp as the data's (`curve.other_curves`), where there are four of them or more; a
     # knee that is sharper than a hyperbola's would pass for a gain of whatever is compared with it
     knee: PNorm | None
     smallest: int  # of their batch sizes

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bcrit.analysis.comparison import StepsTable
 from bcrit.analysis.comparison.source import Side, run_of
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome

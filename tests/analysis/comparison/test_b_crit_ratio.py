@@ -10,9 +10,8 @@ import pytest
 
 from bcrit.analysis.comparison.b_crit_ratio import b_crit_ratio, p_value, squared
 from bcrit.analysis.comparison.welch import tail, welch
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.p_norm import PNorm
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
 from tests.analysis.comparison.made_up import fit, steps_table
 
 A, B = fit(100, 64, 0.05, 1), fit(50, 200, 0.08, 2)

@@ -12,8 +12,8 @@ import pytest
 from bcrit.analysis.comparison.b_crit_ratio import p_value, squared
 from bcrit.analysis.comparison.ratios import Ratio, Verdict, obstacle, ratios
 from bcrit.analysis.comparison.source import NUMBERS, Side
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
 from tests.analysis.comparison import made_up
 from tests.analysis.comparison.made_up import labelled, table
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.questions.adaptive.measure import frontier, measure
 from tests.analysis.questions.adaptive.made_up import E_MIN, GAMMA, S_MIN, SCHEDULES, SIZES, measured, run, runs
 

@@ -1,20 +1,18 @@
-"""The p-norm: a curve with the hyperbola's two asymptotes and a knee of its own sharpness."""
+"""Other curves through the same points: a knee of its own sharpness, and candidates by information criterion."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from bcrit.analysis.fit.censored import hazard
-from bcrit.analysis.fit.landmarks import Knee, Place, examples_are, steps_are
-from bcrit.analysis.fit.profile import Profile
-
-Floats = npt.NDArray[np.float64]
-Matrix = tuple[tuple[float, float], tuple[float, float]]
+from bcrit.analysis.curve.landmarks import Knee, Place, examples_are, steps_are
+from bcrit.analysis.curve.likelihood import Floats, Matrix, Profile, hazard
+from bcrit.analysis.numbers.estimate import t_quantile
 
 P_BOUNDS = (0.3, 10.0)
 """Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); at 10 the knee is a corner to within 7 %."""
@@ -29,23 +27,16 @@ class PNorm:
 
     Source: our own study of the noisy quadratic model and of Shallue et al.'s curves (arXiv 1811.03600), whose p is
     0.6 to 3.2.
-
-    Attributes:
-        s_min: steps that remain at an infinite batch size.
-        b_crit: where the asymptotes cross, in examples.
-        p: sharpness of the knee.
-        rms_log_residual: root mean square of log(steps / curve) over the reached studies.
-        covariance: of (log b_crit, log p), s^2 (J'J)^-1 with s^2 = RSS / (m - 3), over the m reached studies; None
-            where p stands at one of its bounds.
-        degrees_of_freedom: reached studies - 3.
     """
 
-    s_min: float
-    b_crit: float
-    p: float
-    rms_log_residual: float
+    s_min: float  # steps that remain at an infinite batch size
+    b_crit: float  # where the asymptotes cross, in examples
+    p: float  # sharpness of the knee
+    rms_log_residual: float  # root mean square of log(steps / curve) over the reached studies
+    # Of (log b_crit, log p), s^2 (J'J)^-1 with s^2 = RSS / (m - 3), over the m reached studies; None where p stands
+    # at one of its bounds.
     covariance: Matrix | None = None
-    degrees_of_freedom: int = 0
+    degrees_of_freedom: int = 0  # reached studies - 3
 
     @property
     def s_doubles_at(self) -> float:
@@ -63,12 +54,8 @@ class PNorm:
         return np.asarray(self.s_min * np.exp(np.logaddexp(0, self.p * ratio) / self.p))
 
     def knee(self, level: float) -> Knee:
-        """Its knee, for `bcrit.analysis.fit.landmarks`.
-
-        Args:
-            level: confidence of the intervals, in (0, 1).
-        """
-        t = float(special.stdtrit(max(self.degrees_of_freedom, 1), (1 + level) / 2))
+        """Its knee, with what its landmarks need at this level of confidence."""
+        t = t_quantile(max(self.degrees_of_freedom, 1), level)
         return Knee(Place(self.b_crit, 0.0, math.inf), self.p, self.covariance, t)
 
 
@@ -79,14 +66,6 @@ def fit_p_norm(log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.boo
     bounded solver from the scan's best point. With p = 1.4 and the batch sizes below b_crit / 5 unreached (11 studies,
     10 % noise), the bounds take the error of log b_crit from -0.03 +- 0.14 to 0.00 +- 0.12; at 3 % they change little.
     The hyperbola's own b_crit is 8 to 13 % lower there than with all studies reached.
-
-    Args:
-        log_batch: log batch size; (n,).
-        log_steps: log steps to target, or of the bound; (n,).
-        reached: which; None = all. (n,).
-
-    Returns:
-        The fit; None with fewer than four reached studies, or where the best knee lies far outside of them.
     """
     reached = np.ones(len(log_batch), dtype=bool) if reached is None else reached
     if reached.sum() < _MINIMUM:
@@ -175,3 +154,86 @@ def _covariance(x: Floats, best: Floats, residuals: Floats, bounds: tuple[float,
     inverse = np.linalg.pinv(columns - columns.mean(0))
     (uu, up), (_, pp) = float(residuals @ residuals) / (len(x) - 3) * inverse @ inverse.T
     return (float(uu), float(up)), (float(up), float(pp))
+
+
+CLEARLY = 6.0
+"""Difference of AICc from which another model is called clearly better: it is then exp(3) = 20 times as likely to be
+the closer one (Burnham and Anderson 2002, section 2.6, who call 4 to 7 "considerably less support")."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A candidate curve, fitted as the hyperbola is."""
+
+    name: str  # `perfect_scaling`, `flat`, `hyperbola`, `p_norm` or `two_asymptotes`
+    formula: str  # S as a function of B
+    parameters: Mapping[str, float]  # by name
+    n_parameters: int  # how many were fitted, with the scatter sigma
+    rms_log_residual: float  # over the reached studies
+    # -2 log likelihood + 2 k + 2 k (k + 1) / (m - k - 1) up to a constant, with k parameters and m reached studies
+    # (Hurvich and Tsai 1989); None where m < k + 2, too few to correct for.
+    aicc: float | None
+    weight: float | None  # Akaike weight among the models that have an AICc: exp(-difference / 2), scaled to a sum of 1
+
+
+def models(profile: Profile, best: float, p_norm: PNorm | None) -> tuple[Model, ...]:
+    """Fit all candidates to the studies of the hyperbola's fit, unreached ones as bounds.
+
+    They are shown beside the hyperbola and never used in its place: with fewer than a dozen points the criterion often
+    cannot tell them apart, and a number that changes its meaning with the noise is no number.
+    """
+    corner = replace(profile, p=math.inf)
+    u = _corner(corner)
+    curve, lines = profile.curve(best), corner.curve(u)
+    found = [
+        _model("perfect_scaling", "a / B", {"a": profile.curve(math.inf).e_min}, profile, math.inf),
+        _model("flat", "c", {"c": profile.curve(-math.inf).s_min}, profile, -math.inf),
+        _model("hyperbola", "s_min + e_min / B", {"s_min": curve.s_min, "e_min": curve.e_min}, profile, best),
+        _model("two_asymptotes", "max(s_min, e_min / B)", {"s_min": lines.s_min, "e_min": lines.e_min}, corner, u),
+    ]
+    if p_norm is not None:
+        numbers = {"s_min": p_norm.s_min, "e_min": p_norm.s_min * p_norm.b_crit, "p": p_norm.p}
+        bent = replace(profile, p=p_norm.p)
+        formula = "(s_min^p + (e_min / B)^p)^(1/p)"
+        found.append(_model("p_norm", formula, numbers, bent, math.log(p_norm.b_crit)))
+    return _weighted(found)
+
+
+def clearly_better(candidates: Sequence[Model]) -> tuple[Model, float] | None:
+    """The best model and its difference of AICc to the hyperbola; None unless that is more than `CLEARLY`."""
+    known = {model.name: model.aicc for model in candidates if model.aicc is not None}
+    if "hyperbola" not in known:
+        return None
+    best = min((model for model in candidates if model.aicc is not None), key=lambda model: known[model.name])
+    difference = known["hyperbola"] - known[best.name]
+    return (best, difference) if difference > CLEARLY else None
+
+
+def _corner(profile: Profile) -> float:
+    """The best u of the two straight lines: a scan, then a bounded search, because the likelihood has kinks in u."""
+    grid, deviance = profile.scan
+    i = int(np.clip(np.argmin(deviance), 1, len(grid) - 2))
+    found = optimize.minimize_scalar(
+        lambda u: float(profile.deviance(u)),
+        bounds=(grid[i - 1], grid[i + 1]),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    candidates = [float(found.x), float(grid[i]), -math.inf, math.inf]
+    return candidates[int(np.argmin(profile.deviance(candidates)))]
+
+
+def _model(name: str, formula: str, parameters: Mapping[str, float], profile: Profile, u: float) -> Model:
+    m, k = int(profile.reached.sum()), len(parameters) + 1
+    residuals = (profile.log_steps - profile.offset(u) - profile.solve(u)[0])[profile.reached]
+    aicc = float(profile.deviance(u)) + 2 * k + 2 * k * (k + 1) / (m - k - 1) if m > k + 1 else None
+    return Model(name, formula, dict(parameters), k, float(np.sqrt((residuals**2).mean())), aicc, None)
+
+
+def _weighted(candidates: Sequence[Model]) -> tuple[Model, ...]:
+    least = min((model.aicc for model in candidates if model.aicc is not None), default=0.0)
+    shares = [0.0 if model.aicc is None else math.exp((least - model.aicc) / 2) for model in candidates]
+    return tuple(
+        replace(model, weight=None if model.aicc is None else share / sum(shares))
+        for model, share in zip(candidates, shares, strict=True)
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.fit.table import RowSetAside, Study, read_table, studies
+from bcrit.analysis.curve.table import RowSetAside, Study, read_table, studies
 
 INF = math.inf
 

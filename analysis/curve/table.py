@@ -18,36 +18,22 @@ _OPTIONAL = ("max_steps", "step_seconds")
 
 @dataclass(frozen=True)
 class RowSetAside:
-    """A row that did not enter the fit.
+    """A row that did not enter the fit."""
 
-    Attributes:
-        row: its label in the table's index; for a file, its line (the header is line 1).
-        reason: why.
-    """
-
-    row: int
-    reason: str
+    row: int  # its label in the table's index; for a file, its line (the header is line 1)
+    reason: str  # why
 
 
 @dataclass(frozen=True)
 class Study:
-    """All rows at one batch size, as one observation.
+    """All rows at one batch size, as one observation."""
 
-    Attributes:
-        batch_size: examples a step.
-        steps: median steps to target; None where the median run did not reach it.
-        max_steps: for an unreached study a lower bound on its steps to target; None where reached.
-        n_repeats: rows.
-        n_reached: rows that reached the target.
-        resolution: steps between the evaluations around the crossing; None where the table does not say.
-    """
-
-    batch_size: float
-    steps: float | None
-    max_steps: float | None
-    n_repeats: int
-    n_reached: int
-    resolution: float | None
+    batch_size: float  # examples a step
+    steps: float | None  # median steps to target; None where the median run did not reach it
+    max_steps: float | None  # for an unreached study a lower bound on its steps to target; None where reached
+    n_repeats: int  # rows
+    n_reached: int  # rows that reached the target
+    resolution: float | None  # steps between the evaluations around the crossing; None where the table does not say
 
 
 def read_table(path: str | PathLike[str]) -> pd.DataFrame:
@@ -76,13 +62,6 @@ def censored_median(steps: npt.NDArray[np.float64], trained: npt.NDArray[np.floa
     the median is the mean of the middle two, so it is infinite already when half are unreached. It is then at least the
     median with every unreached repeat replaced by how far it was trained: a median never falls when one of its
     arguments grows. (The largest of these lengths would claim too much, the smallest too little.)
-
-    Args:
-        steps: of each repeat, infinite where not reached; (n,).
-        trained: how far each was trained; (n,).
-
-    Returns:
-        (median, bound).
     """
     return float(np.median(steps)), float(np.median(np.where(np.isfinite(steps), steps, trained)))
 
@@ -91,13 +70,6 @@ def studies(table: pd.DataFrame) -> tuple[tuple[Study, ...], tuple[RowSetAside, 
     """Turn rows into one study a batch size, and say which rows cannot be used.
 
     Repeats enter as their median (`censored_median`); a study whose median is infinite is right-censored at its bound.
-
-    Args:
-        table: columns `batch_size`, `steps` and perhaps `max_steps` and `steps_resolution`, as `read_table` or
-            `steps_to_target` give them.
-
-    Returns:
-        (studies by rising batch size, rows that no study uses).
 
     Raises:
         InputError: a column is missing or not numeric.
