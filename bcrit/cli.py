@@ -12,10 +12,9 @@ import typer
 from rich.console import Console
 
 from bcrit import (
-    adaptive,
     answers,
     exchange,
-    landscape,
+    measure,
     pilot,
     repair,
     runs,
@@ -50,7 +49,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze),
         *(command_of(name) if name in loaded else listed(name) for name in OF_SEVERAL),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
-        *(landscape.landscape, adaptive.adaptive),
+        *(measure.landscape, measure.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

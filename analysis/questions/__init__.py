@@ -30,13 +30,16 @@ QUESTIONS: Final[Mapping[str, str]] = {
     "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
     "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
     "matter.",
+    "landscape": "",
     "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
     "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
+    "adaptive": "",
     "curves": "",
     "about": "",
     "recommend.decision": "",
 }
-"""Every question with what its command says in the list of commands, in the order of the report; "" has no command.
+"""Every question with what its command says in the list of commands, in the order of the report; "" has no command,
+or one that measures first.
 `file.function` is a further section of the report that a file answers."""
 
 OF_SEVERAL: Final[Mapping[str, str]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +16,11 @@ class Table:
 
     head: tuple[str, ...]  # names of the columns
     rows: tuple[tuple[str, ...], ...]  # cells, as many as the head has names
+
+    def only(self, wanted: Callable[[str], bool]) -> Table:
+        """Its columns with such names."""
+        kept = [place for place, name in enumerate(self.head) if wanted(name)]
+        return Table(tuple(self.head[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in self.rows))
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -18,7 +18,7 @@ from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 
 FEWEST = 3
-"""Confirmed studies that are needed: those of `bcrit.analysis.adaptive.frontier`."""
+"""Confirmed studies that are needed: those of `bcrit.analysis.questions.adaptive.measure`."""
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bcrit.analysis.questions.compare.sides import StepsTable, side_of
 from bcrit.analysis.curve.fit import WIDEST, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
+from bcrit.analysis.questions.compare.sides import StepsTable, side_of
 from bcrit.analysis.questions.fit import key_numbers
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError

@@ -13,10 +13,13 @@ import plotly.graph_objects as go
 import pytest
 
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import ADAPTIVE, LANDSCAPE, RunFolder
+from bcrit.analysis.records.stored import write_stored
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Text
 from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import probed_run
+from tests.analysis.questions.adaptive.made_up import adaptive
+from tests.analysis.questions.landscape.made_up import landscape
 from tests.analysis.report import runs
 from tests.bcrit.command import ROOT, bcrit, refused
 
@@ -31,7 +34,10 @@ BEYOND = {"beyond_target": True}  # as `finals` needs it
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose texts try to be markup."""
     target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
-    return Run(probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL, confirm=BEYOND))
+    folder = probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL, confirm=BEYOND)
+    write_stored(folder, LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL, notes=("One.",)))
+    write_stored(folder, ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL, notes=("One.",)))
+    return Run(folder)
 
 
 def given(name: str, run: Run) -> Run | list[Run]:

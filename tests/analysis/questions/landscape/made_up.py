@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bcrit.analysis.landscape.result import Landscape, LossPath, Network, Rise
-from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
+from bcrit.analysis.questions.landscape.result import (
+    Kind,
+    Landscape,
+    LossPath,
+    Network,
+    Rise,
+    WarmStarts,
+    WarmState,
+)
 
 SIZES = (8, 64, 256)
 

@@ -1,4 +1,4 @@
-"""From runs to answers: steps, examples and gamma of every schedule, with intervals over seeds."""
+"""From runs to answers: steps, examples and gamma of every schedule, held against the curve of fixed batch sizes."""
 
 from __future__ import annotations
 
@@ -9,52 +9,89 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from bcrit.analysis.adaptive.frontier import Frontier, frontier
-from bcrit.analysis.adaptive.gain import ratio_of_gamma
-from bcrit.analysis.adaptive.predicted import gain_along
-from bcrit.analysis.adaptive.result import ScheduleResult, Trained
+from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
+from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
+from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.questions.adaptive.gain import gain_along, ratio_of_gamma
+from bcrit.analysis.questions.adaptive.result import ScheduleResult, Trained
 
 Floats = NDArray[np.float64]
 
-LEVEL = 0.95
+FEWEST = 3
+"""Fixed batch sizes that a frontier needs: one more than the hyperbola has parameters."""
+
 _FEWEST_SEEDS = 3  # with two, Student's t has one degree of freedom and is 12.7
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What all schedules needed.
+class Frontier:
+    """Steps and examples of fixed batch sizes."""
 
-    Attributes:
-        frontier: of the fixed batch sizes.
-        misfit: the part of their scatter about it that the spread over seeds does not explain.
-        answers: complete.
-        pooled: fields `pooled`, `pooled_low`, `pooled_high`, `pooled_predicted` of the result.
+    hyperbola: Hyperbola  # through them, whose s_min and e_min gamma is measured by
+    # the same with a knee as sharp as the data's (`curve.other_curves`), where there are four of them or more; a
+    # knee that is sharper than a hyperbola's would pass for a gain of whatever is compared with it
+    knee: PNorm | None
+    smallest: int  # of their batch sizes
+    largest: int
+    # standard deviation of log steps about the curve with the knee, else about the hyperbola: the root of the squared
+    # residuals over the batch sizes less the parameters
+    scatter: float
+
+    def steps_at(self, batch_size: float) -> float:
+        """Steps of a fixed batch size."""
+        return float((self.knee or self.hyperbola).steps(batch_size))
+
+    def gamma(self, steps: float, examples: float) -> float:
+        """(S / s_min - 1) (E / e_min - 1) by the hyperbola (McCandlish et al. 2018, eq. D.4)."""
+        return (steps / self.hyperbola.s_min - 1.0) * (examples / self.hyperbola.e_min - 1.0)
+
+    def curve(self, points: int = 60) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Steps and examples along the frontier, as far as there are fixed batch sizes."""
+        sizes = [float(b) for b in np.geomspace(self.smallest, self.largest, points)]
+        steps = [self.steps_at(b) for b in sizes]
+        return tuple(steps), tuple(b * s for b, s in zip(sizes, steps, strict=True))
+
+
+def frontier(steps: Mapping[int, float]) -> Frontier | None:
+    """Fit the frontier to steps by batch size, where the target was reached.
+
+    None with fewer than three, or where they do not bend, so that there is no s_min or no e_min.
     """
+    if len(steps) < FEWEST:
+        return None
+    x, y = (np.log(np.array(values, dtype=float)) for values in (list(steps), list(steps.values())))
+    profile = likelihood(x, y, np.ones(len(x), dtype=bool))
+    hyperbola = profile.curve(minimise(profile))
+    if not (hyperbola.s_min > 0 and hyperbola.e_min > 0):
+        return None
+    knee = fit_p_norm(x, y)
+    rms = knee.rms_log_residual if knee else float(np.sqrt(((y - np.log(hyperbola.steps(np.exp(x)))) ** 2).mean()))
+    scatter = rms * math.sqrt(len(x) / (len(x) - (3 if knee else 2)))
+    return Frontier(hyperbola, knee, min(steps), max(steps), scatter)
 
-    frontier: Frontier
-    misfit: float
-    answers: tuple[ScheduleResult, ...]
-    pooled: Mapping[str, float | None]
+
+@dataclass(frozen=True)
+class Measured:
+    """What all schedules needed."""
+
+    frontier: Frontier  # of the fixed batch sizes
+    misfit: float  # the part of their scatter about it that the spread over seeds does not explain
+    answers: tuple[ScheduleResult, ...]  # complete
+    pooled: Mapping[str, float | None]  # fields `pooled`, `pooled_low`, `pooled_high`, `pooled_predicted` of the result
 
 
 def measure(schedules: Sequence[ScheduleResult], runs: Sequence[Trained], factor: float) -> Measured | None:
-    """Hold every schedule against the fixed batch sizes.
+    """Hold every schedule, of which kind and batch size or exchange rate are known, against the fixed batch sizes.
+
+    `runs` are those of all of them, with the same seeds, `factor` that on the measured noise scale. None where fixed
+    batch sizes give no frontier.
 
     Numbers are geometric means over seeds, because the crossing of a target scatters by a factor. Intervals are the
     jackknife's: each seed in turn is left out of all schedules (which share its initialisation and data order),
     everything is computed again, frontier included, and the standard error sqrt((n - 1) / n sum (x_i - mean x)^2) is
     taken with Student's t of n - 1 degrees of freedom, on the logarithm for the ratio. A bootstrap's quantiles are too
     narrow with so few seeds (by sqrt((n - 1) / n) and for want of t), and take a hundred times the fits.
-
-    Args:
-        schedules: what is known of each before it is measured: name, kind, batch size or exchange rate.
-        runs: of all of them, with the same seeds.
-        factor: on the measured noise scale.
-
-    Returns:
-        The answers; None where fixed batch sizes give no frontier.
     """
     tables = {one.schedule: _table(one.schedule, runs) for one in schedules}
     fixed = {one.batch_size: one.schedule for one in schedules if one.kind == "fixed" and one.batch_size is not None}
@@ -75,30 +112,19 @@ def measure(schedules: Sequence[ScheduleResult], runs: Sequence[Trained], factor
             steps, examples = map(float, _mean(table))
             answer = replace(answer, steps=steps, examples=examples)
         if complete and one.kind != "fixed":
-            ratio = _interval(float(ratios[place]), [there[1][place] for there in whole], n, log=True)
-            gamma = _interval(float(gammas[place]), [there[2][place] for there in whole], n, log=False)
-            facts = {"ratio": ratio, "gamma": gamma}
-            numbers: dict[str, Any] = {
-                f"{name}{end}": x for name, t in facts.items() for end, x in zip(_ENDS, t, strict=True)
-            }
+            ratio = _interval(float(ratios[place]), [there[1][place] for there in whole], n, Scale.LOG)
+            gamma = _interval(float(gammas[place]), [there[2][place] for there in whole], n, Scale.LINEAR)
+            numbers: dict[str, Any] = {**ratio.flat("ratio"), **gamma.flat("gamma")}
             answer = replace(answer, **numbers, **_theory(answer, found, runs, factor))
         answers.append(answer)
     misfit = _misfit(found, [tables[name] for name in fixed.values()])
     return Measured(found, misfit, tuple(answers), _pooled(answers, ratios, whole, n))
 
 
-_ENDS = ("", "_low", "_high")
-
-
 def fixed_frontier(fixed: Mapping[int, str], runs: Sequence[Trained]) -> Frontier | None:
-    """The frontier of `measure`.
+    """The frontier of `measure`, from schedules by their batch size.
 
-    Args:
-        fixed: schedules by their batch size.
-        runs: of theirs, and maybe others.
-
-    Returns:
-        It; None where the batch sizes at which every seed reached the target give none.
+    None where the batch sizes at which every seed reached the target give none.
     """
     return _frontier({b: _mean(_table(name, runs)) for b, name in fixed.items()})
 
@@ -146,18 +172,13 @@ def _misfit(found: Frontier, fixed: Sequence[Floats]) -> float:
     return math.sqrt(max(found.scatter**2 - seeds, 0.0))
 
 
-def _interval(
-    value: float, without: Sequence[float], n: int, log: bool
-) -> tuple[float | None, float | None, float | None]:
-    """The value with its interval from the values without each seed; None where one of them has no number."""
+def _interval(value: float, without: Sequence[float], n: int, scale: Scale) -> Estimate:
+    """The value with its interval from the values without each seed, where all of them have a number."""
     if not math.isfinite(value):
-        return None, None, None
+        return Estimate(None)
     if n < _FEWEST_SEEDS or len(without) < n or not np.isfinite(without).all():
-        return value, None, None
-    each = np.log(without) if log else np.asarray(without)
-    error = math.sqrt((n - 1) / n * float(((each - each.mean()) ** 2).sum()))
-    half = error * float(special.stdtrit(n - 1, (1 + LEVEL) / 2))
-    return (value, value * math.exp(-half), value * math.exp(half)) if log else (value, value - half, value + half)
+        return Estimate(value)
+    return Estimate.jackknife(value, without, scale=scale)
 
 
 def _theory(answer: ScheduleResult, found: Frontier, runs: Sequence[Trained], factor: float) -> dict[str, Any]:
@@ -189,10 +210,7 @@ def _pooled(
     def mean(values: Floats) -> float:
         return float(np.exp(np.log(values[places]).mean()))
 
-    three = _interval(mean(ratios), [mean(there[1]) for there in without], n, log=True)
+    pooled = _interval(mean(ratios), [mean(there[1]) for there in without], n, Scale.LOG)
     known = [value for place in places if (value := answers[place].ratio_predicted) is not None]
     predicted = float(np.exp(np.log(known).mean())) if len(known) == len(places) else None
-    return dict(zip(("pooled", "pooled_low", "pooled_high"), three, strict=True)) | {"pooled_predicted": predicted}
-
-
-__all__ = ["LEVEL", "Measured", "fixed_frontier", "measure"]
+    return {**pooled.flat("pooled"), "pooled_predicted": predicted}

@@ -21,25 +21,26 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+
+from bcrit.analysis.questions.adaptive.result import Trained
 
 Floats = NDArray[np.float64]
 
 _STEEPEST = -0.75  # below s^-1 the integral of N from 0 would be infinite; chosen, not studied
 
+_WIDEST = math.log(1e4)
+"""The factor on the noise scale is sought between 1e-4 and 1e4; b_simple and b_crit differ by up to 10 (McCandlish et
+al. 2018, section 5), for language models by more (Merrill et al. 2025)."""
+
 
 @dataclass(frozen=True)
 class Gain:
-    """The frontier of the best schedules, r running from 0 to infinity along it.
+    """The frontier of the best schedules, r running from 0 to infinity along it."""
 
-    Attributes:
-        s_min: int ds, in updates.
-        e_min: int N ds, in examples.
-        root: int sqrt(N) ds.
-    """
-
-    s_min: float
-    e_min: float
-    root: float
+    s_min: float  # int ds, in updates
+    e_min: float  # int N ds, in examples
+    root: float  # int sqrt(N) ds
 
     @property
     def gamma(self) -> float:
@@ -63,23 +64,17 @@ class Gain:
 def gain(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> Gain:
     """The frontier of the best schedules for a noise scale that is known at some points of progress.
 
-    Between two points N is the power of s that passes through both, and its integrals are exact; N ~ s^a is thus
-    integrated without error however few the points. Where s begins at 0, N is exponential up to the next point, or
+    Progress `s` rises over at least two points, and N there is positive (N(0) = 0 is allowed), in examples; (n,). What
+    is no such function is a ValueError. Between two points N is the power of s that passes through both, and its
+    integrals are exact; N ~ s^a is thus integrated without error however few the points: gamma is then
+    (1 + a) / (1 + a/2)^2 (eq. D.7). Progress is counted from the first point, or from 0, with the power of the first
+    two points continued (no steeper than s^-0.75). Where s begins at 0, N is exponential up to the next point, or
     continues the power beyond it where N(0) = 0.
 
     Example:
         >>> s = np.geomspace(1.0, 1e4, 9)
-        >>> round(gain(s, 10.0 * np.sqrt(s)).gamma, 12)  # (1 + a) / (1 + a/2)^2 = 24/25 for a = 1/2
+        >>> round(gain(s, 10.0 * np.sqrt(s)).gamma, 12)  # a = 1/2
         0.96
-
-    Args:
-        s: progress, rising, at least two points; (n,).
-        noise_scale: N there, positive (N(0) = 0 is allowed), in examples; (n,).
-        from_zero: count progress from 0, with the power of the first two points continued (no steeper than s^-0.75);
-            otherwise from the first point.
-
-    Returns:
-        The integrals. Points that are no such function are a ValueError.
     """
     x, n = _checked(s, noise_scale)
     if x[0] == 0.0 and n[0] == 0.0:
@@ -89,29 +84,8 @@ def gain(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> Gain:
     return Gain(s_min, *integrals)
 
 
-def gamma(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> float:
-    """(int sqrt(N) ds)^2 / (s_min e_min), as `gain`; at most 1.
-
-    Example:
-        >>> round(gamma([0.0, 1.0, 2.0], [8.0, 8.0, 8.0]), 12)
-        1.0
-    """
-    return gain(s, noise_scale, from_zero).gamma
-
-
-def gamma_of_power(a: float) -> float:
-    """Gamma of N ~ s^a from s = 0: (1 + a) / (1 + a/2)^2 (eq. D.7: 24/25 for a = 1/2).
-
-    Raises:
-        ValueError: the integral of N is infinite.
-    """
-    if a <= -1.0:
-        raise ValueError(f"a > -1 must hold, or the integral of s^a from 0 is infinite, but a={a}")
-    return (1.0 + a) / (1.0 + a / 2.0) ** 2
-
-
 def ratio_of_gamma(gamma: float, over: float) -> float:
-    """Steps, and examples, over those of the fixed batch size that is the mean one, E / S.
+    """Steps, and examples, over those of the fixed batch size that is the mean one, E / S = `over` b_crit.
 
     A fixed batch size b b_crit has S = s_min (1 + 1/b) and E = e_min (1 + b). With rho times both, eq. D.4 reads
     (rho (1 + 1/b) - 1) (rho (1 + b) - 1) = gamma, that is rho^2 - rho + (1 - gamma) b / (1 + b)^2 = 0. The gain is
@@ -120,24 +94,14 @@ def ratio_of_gamma(gamma: float, over: float) -> float:
     Example:
         >>> ratio_of_gamma(0.64, 1.0)
         0.9
-
-    Args:
-        gamma: in [0, 1].
-        over: b, the mean batch size over b_crit.
     """
     return (1.0 + math.sqrt(max(1.0 - 4.0 * (1.0 - gamma) * over / (1.0 + over) ** 2, 0.0))) / 2.0
 
 
 def progress(steps: ArrayLike, noise_scale: ArrayLike, batch_size: ArrayLike) -> Floats:
-    """Progress s after each of some updates: the integral of ds = dt / (1 + N/B), by trapezoids.
+    """Progress s after each of some rising numbers of updates: the integral of ds = dt / (1 + N/B), by trapezoids.
 
-    Args:
-        steps: updates made, rising; (n,).
-        noise_scale: N there; (n,).
-        batch_size: of the update that follows; (n,).
-
-    Returns:
-        s, which counts the updates before the first point as made like it; (n,).
+    N is taken there, B of the update that follows; updates before the first point are counted as made like it. (n,)
     """
     t, n, b = (np.asarray(values, dtype=float) for values in (steps, noise_scale, batch_size))
     rate = 1.0 / (1.0 + n / b)
@@ -192,4 +156,48 @@ def thinned(length: int, most: int) -> Sequence[int]:
     return sorted({round(place) for place in np.linspace(0, length - 1, min(length, most))})
 
 
-__all__ = ["Gain", "gain", "gamma", "gamma_of_power", "progress", "ratio_of_gamma", "thinned"]
+def gain_along(run: Trained, factor: float = 1.0) -> Gain | None:
+    """The frontier of the best schedules for the noise scale that one run had, times a factor.
+
+    None where the noise scale is known at fewer than three points.
+    """
+    known = _known(run)
+    if known is None:
+        return None
+    steps, noise, batch_sizes = known
+    return gain(progress(steps, factor * noise, batch_sizes), factor * noise)
+
+
+def noise_factor(runs: Sequence[Trained], b_crit: float) -> float | None:
+    """The factor on the noise scale that makes its mean over progress b_crit, as e_min / s_min is in the theory.
+
+    Which r belongs to which batch size depends on it. The gamma that is predicted does so less, through progress alone,
+    which counts N / B: for N ~ sqrt(t) from 0.94 to 0.91 where the factor goes from 1/4 to 4. Of the runs, all at one
+    fixed batch size, the geometric mean is taken; None where none knows its noise scale.
+    """
+    logs = []
+    for run in runs:
+
+        def miss(log_factor: float, run: Trained = run) -> float:
+            found = gain_along(run, math.exp(log_factor))
+            return 0.0 if found is None else math.log(found.b_crit / b_crit)
+
+        if _known(run) is not None and miss(-_WIDEST) < 0.0 < miss(_WIDEST):
+            logs.append(float(optimize.brentq(miss, -_WIDEST, _WIDEST, xtol=1e-6)))
+    return math.exp(float(np.mean(logs))) if logs else None
+
+
+def first_noise(runs: Sequence[Trained]) -> float | None:
+    """The noise scale that runs begin with: the geometric mean of the first that each knows."""
+    found = [known[1][0] for run in runs if (known := _known(run)) is not None]
+    return float(np.exp(np.mean(np.log(found)))) if found else None
+
+
+def _known(run: Trained) -> tuple[Floats, Floats, Floats] | None:
+    """Steps, noise scales and batch sizes where the noise scale is known."""
+    rows = zip(run.at_steps, run.noise_scales, run.batch_sizes, strict=True)
+    seen = [(float(t), n, float(b)) for t, n, b in rows if n is not None and b is not None and n > 0]
+    if len(seen) < 3:
+        return None
+    table = np.array(seen)
+    return table[:, 0], table[:, 1], table[:, 2]

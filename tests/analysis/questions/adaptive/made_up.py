@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.adaptive.measure import Measured, measure
-from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
+from bcrit.analysis.questions.adaptive.measure import Measured, measure
+from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult, Trained
 
 S_MIN, E_MIN, GAMMA = 40.0, 40.0 * 64.0, 24 / 25
 SIZES = (8, 16, 32, 64, 128, 256, 512)
