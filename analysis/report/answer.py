@@ -109,6 +109,7 @@ class Answer:
     notes: tuple[str, ...] = ()  # what to know when reading it
     yes: bool = True  # False: the question was asked and the answer is "no" (exit code 1)
     on_page: bool = True  # False: too little for a section of the report
+    sections: tuple[Answer, ...] = ()  # of a page of its own, below the answer
     # What the terminal shows, where that is not the brief tables, the sentences and the notes: words that the page says
     # elsewhere, at its top or its end. A Text stands out.
     terminal: tuple[str | Rows | Text, ...] = ()

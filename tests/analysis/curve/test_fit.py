@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bcrit.analysis.comparison import StepsTable
-from bcrit.analysis.comparison.source import run_of
 from bcrit.analysis.curve.fit import WIDEST, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
+from bcrit.analysis.questions.compare.sides import StepsTable, side_of
 from bcrit.analysis.questions.fit import key_numbers
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
@@ -259,7 +258,7 @@ def test_an_interval_is_students_t_around_the_logarithm(place: int, name: str) -
 
 
 def test_report_and_comparison_show_the_same_ends() -> None:
-    fit, run = fit_hyperbola(TABLE), run_of(StepsTable("steps.csv", TABLE))
+    fit, run = fit_hyperbola(TABLE), side_of(StepsTable("steps.csv", TABLE))
     for number in key_numbers(fit, "loss < 1"):
         low, high = fit.interval(number.symbol)
         assert number.interval == f"95 % interval: {readable(low)} to {readable(high)}"

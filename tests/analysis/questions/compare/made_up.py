@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.comparison import StepsTable
-from bcrit.analysis.comparison.source import Side, run_of
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.questions.compare.sides import Side, StepsTable, side_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
@@ -41,7 +40,7 @@ def fit(s_min: float, b_crit: float, noise: float = 0.0, seed: int = 0, **more: 
 
 
 def labelled(name: str, source: StepsTable | Run) -> Side:
-    return replace(run_of(source), label=name)
+    return replace(side_of(source), label=name)
 
 
 def spec(name: str = "made-up", optimizer: str = "sgd", **more: Any) -> Experiment:
