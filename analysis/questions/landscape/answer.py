@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 from bcrit.analysis.questions.landscape.result import Landscape, LossPath, Network
 from bcrit.analysis.questions.landscape.warm import marks, middle, seen, warm_parts, warm_sentences
@@ -253,64 +253,64 @@ def _path_figure(paths: Sequence[LossPath]) -> Figure:
     return figure(traces, linear_axis("α"), value_axis("loss", losses), shapes=ends)
 
 
+def _first(found: Landscape) -> dict[str, Quantity]:
+    """What both tables begin with: losses, the metric, and sharpness in every box."""
+    columns: dict[str, Quantity] = {"f": lambda n: n.train_loss, "validation loss": lambda n: n.validation_loss}
+    if (metric := found.metric) is not None:
+        columns[metric] = lambda n: n.metrics.get(metric)
+    return columns | {box_name(*box): lambda n, box=box: n.rise(*box) for box in found.boxes}
+
+
 def summary_table(found: Landscape) -> Table:
     """One row a batch size and kind, medians over seeds."""
+    columns: dict[str, Quantity] = {
+        **_first(found),
+        "top eigenvalue": lambda n: n.top_eigenvalue,
+        "trace": lambda n: n.trace,
+        "|w − w₀|": lambda n: n.weight_distance,
+        "|w|": lambda n: n.weight_norm,
+    }
     groups = (found.of(batch_size, tuned) for batch_size in found.batch_sizes for tuned in (True, False))
-    return table_of([_summary_row(found, mine) for mine in groups if mine])
-
-
-def _summary_row(found: Landscape, mine: Sequence[Network]) -> dict[str, Any]:
-    reached, metric = sum(network.outcome == "reached" for network in mine), found.metric
-    row: dict[str, Any] = {
-        "batch size": mine[0].batch_size,
-        "hyperparameters": "tuned" if mine[0].tuned else "un-tuned",
-        "steps": median(network.steps for network in mine),
-        "reached": f"{reached} of {len(mine)}",
-        "f": middle(mine, lambda n: n.train_loss),
-        "validation loss": middle(mine, lambda n: n.validation_loss),
-    }
-    if metric is not None:
-        row[metric] = middle(mine, lambda n: n.metrics.get(metric))
-    for eps, directions in found.boxes:
-        row[box_name(eps, directions)] = middle(mine, lambda n, e=eps, d=directions: n.rise(e, d))  # type: ignore[misc]
-    return row | {
-        "top eigenvalue": middle(mine, lambda n: n.top_eigenvalue),
-        "trace": middle(mine, lambda n: n.trace),
-        "|w − w₀|": middle(mine, lambda n: n.weight_distance),
-        "|w|": middle(mine, lambda n: n.weight_norm),
-    }
+    return table_of(
+        [
+            {
+                "batch size": mine[0].batch_size,
+                "hyperparameters": "tuned" if mine[0].tuned else "un-tuned",
+                "steps": median(network.steps for network in mine),
+                "reached": f"{sum(network.outcome == 'reached' for network in mine)} of {len(mine)}",
+                **{name: middle(mine, quantity) for name, quantity in columns.items()},
+            }
+            for mine in groups
+            if mine
+        ]
+    )
 
 
 def network_table(found: Landscape) -> Table:
     """One row a network, with the errors of its numbers and what decides them."""
-    rows = []
-    for n in found.networks:
-        row: dict[str, Any] = {
-            "batch size": n.batch_size,
-            "hyperparameters": "tuned" if n.tuned else "un-tuned",
-            "seed": n.number + 1,
-            "ended": n.outcome,
-            "steps": n.steps,
-            "as recorded": "–" if n.same_curve is None else "yes" if n.same_curve else "no",
-            "f": n.train_loss,
-            "validation loss": n.validation_loss,
-        }
-        if found.metric is not None:
-            row[found.metric] = n.metrics.get(found.metric)
-        row |= {box_name(eps, directions): n.rise(eps, directions) for eps, directions in found.boxes}
-        searched = sorted({f"{r.searches} x {r.iterations}" for r in n.rises})
-        ended = sum(r.converged for r in n.rises)
-        row |= {
-            "searches x iterations": ", ".join(searched) or None,
-            "searches ended by themselves": f"{ended} of {len(n.rises)}" if n.rises else None,
-            "top eigenvalue ± residual": _with_error(n.top_eigenvalue, n.top_residual),
-            "trace ± standard error": _with_error(n.trace, n.trace_error),
-            "|w − w₀|": n.weight_distance,
-            "weights": n.n_weights,
-            "problem": n.problem,
-        }
-        rows.append(row)
-    return table_of(rows)
+    return table_of(
+        [
+            {
+                "batch size": n.batch_size,
+                "hyperparameters": "tuned" if n.tuned else "un-tuned",
+                "seed": n.number + 1,
+                "ended": n.outcome,
+                "steps": n.steps,
+                "as recorded": "–" if n.same_curve is None else "yes" if n.same_curve else "no",
+                **{name: quantity(n) for name, quantity in _first(found).items()},
+                "searches x iterations": ", ".join(sorted({f"{r.searches} x {r.iterations}" for r in n.rises})) or None,
+                "searches ended by themselves": f"{sum(r.converged for r in n.rises)} of {len(n.rises)}"
+                if n.rises
+                else None,
+                "top eigenvalue ± residual": _with_error(n.top_eigenvalue, n.top_residual),
+                "trace ± standard error": _with_error(n.trace, n.trace_error),
+                "|w − w₀|": n.weight_distance,
+                "weights": n.n_weights,
+                "problem": n.problem,
+            }
+            for n in found.networks
+        ]
+    )
 
 
 def box_name(eps: float, directions: int | None) -> str:
