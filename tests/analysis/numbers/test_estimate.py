@@ -61,3 +61,9 @@ def test_it_says_what_is_known_and_what_is_open(number: Estimate, text: str) -> 
 
 def test_the_keys_of_json_are_flat() -> None:
     assert Estimate(2.0, 1.0).flat("b_crit") == {"b_crit": 2.0, "b_crit_low": 1.0, "b_crit_high": None}
+
+
+def test_an_interval_too_wide_for_a_number_stays_a_number() -> None:
+    found = Estimate.t(3.0, 1e4, 5, scale=Scale.LOG)
+    assert found.low is not None and found.high is not None
+    assert 0 <= found.low < 3 < found.high and math.isfinite(found.high)
