@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bcrit.search_spaces.experiment import Experiment, WorkloadChoice
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.natural_limits import domain_problems, with_natural_limits
+from bcrit.search_spaces.space_rules import domain_problems, with_natural_limits
 from bcrit.search_spaces.options import Budget
 from bcrit.search_spaces.presets import AVERAGED, AVERAGING, Domain
 from bcrit.search_spaces.problems import InputError
