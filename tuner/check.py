@@ -9,11 +9,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from bcrit.search_spaces.experiment import Experiment, WorkloadChoice
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.space_rules import domain_problems, with_natural_limits
 from bcrit.search_spaces.options import Budget
 from bcrit.search_spaces.presets import AVERAGED, AVERAGING, Domain
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import hyperparameter
+from bcrit.search_spaces.space_rules import domain_problems, with_natural_limits
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.check_execution import execution_problems
