@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from bcrit.analysis.fit import definitions, next_batch_size, predictions, regimes
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.models import clearly_better
-from bcrit.analysis.fit.next_batch_size import StepSeconds
-from bcrit.analysis.fit.regimes import Regime
-from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.fit.table import read_table
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.landmarks import Regime, definition_sentence, regimes_sentence
+from bcrit.analysis.curve.new_study import StepSeconds, next_sentence, prediction_sentence
+from bcrit.analysis.curve.other_curves import clearly_better
+from bcrit.analysis.curve.table import read_table
 from bcrit.analysis.recommendation.hardware import read_step_times
 from bcrit.analysis.report.answer import Answer, Part, Plot, Rows, Table, table_of
 from bcrit.analysis.report.figure import (
@@ -114,8 +112,8 @@ def ask(
     parts.append(Rows("Other curves through the same points", _models(fit)))
     parts.append(Rows("What else is called the critical batch size", _definitions(fit)))
     asked = [found for found in fit.definitions(**options) if named.get(found.name, ("", None))[1] is not None]
-    also = [f"  also: {definitions.sentence(found, fit.unit)}" for found in asked]
-    also += [f"  also: {predictions.sentence(found, fit.level, fit.unit)}" for found in fit.predict_studies(predict)]
+    also = [f"  also: {definition_sentence(found, fit.unit)}" for found in asked]
+    also += [f"  also: {prediction_sentence(found, fit.level, fit.unit)}" for found in fit.predict_studies(predict)]
     follows = tuple(sentence for sentence in _follows(fit).values() if sentence is not None)
     facts = fit.to_json(**options, predict=predict, step_seconds=seconds)
     said = (*fit_lines(fit, target, seconds), *also)
@@ -166,8 +164,8 @@ def fit_lines(fit: HyperbolaFit, target: str, step_seconds: StepSeconds | None =
 
 
 def _follows(fit: HyperbolaFit, step_seconds: StepSeconds | None = None) -> dict[str, str | None]:
-    following = next_batch_size.sentence(fit.next_batch_size(step_seconds), fit.unit)
-    return {"regimes": regimes.sentence(fit.regimes()), "next": following}
+    following = next_sentence(fit.next_batch_size(step_seconds), fit.unit)
+    return {"regimes": regimes_sentence(fit.regimes()), "next": following}
 
 
 def _verdict(fit: HyperbolaFit) -> str:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.curve.table import censored_median
 from bcrit.analysis.records.one_pass import Floats, Integers
 from bcrit.analysis.studies.boundary import Flags, ran
 from bcrit.analysis.studies.steps_to_target import median_interval, stopped_at_target

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.fit.interval import freedom
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve.interval import freedom
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces.target import Direction, Target
@@ -112,5 +112,5 @@ def fit_power_law(fits: Sequence[tuple[Target, HyperbolaFit]], level: float = LE
 
 
 def _standard_error(fit: HyperbolaFit) -> float:
-    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.fit.interval`)."""
+    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.curve.interval`)."""
     return math.log(fit.b_crit_high / fit.b_crit_low) / (2 * t_quantile(freedom(len(fit.reached)), fit.level))
