@@ -13,7 +13,7 @@ import pandas as pd
 from scipy import special
 
 from bcrit.analysis.curve.interval import bend, identify, interval, lack_of_fit
-from bcrit.analysis.curve.landmarks import Definition, Knee, Place, Regimes, definitions, regimes
+from bcrit.analysis.curve.landmarks import Definition, Knee, Regimes, definitions, place, regimes
 from bcrit.analysis.curve.likelihood import Hyperbola, Matrix, Profile, likelihood, minimise, weight
 from bcrit.analysis.curve.new_study import (
     Measured,
@@ -27,7 +27,7 @@ from bcrit.analysis.curve.new_study import (
 from bcrit.analysis.curve.notes import notes
 from bcrit.analysis.curve.other_curves import Model, PNorm, fit_p_norm, models
 from bcrit.analysis.curve.table import RowSetAside, Study, studies
-from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.numbers.estimate import Estimate, t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces import InputError
 
@@ -130,7 +130,7 @@ class HyperbolaFit:
     def knee(self) -> Knee:
         """Where the hyperbola bends, with its interval; no estimate where b_crit is not identified."""
         known = self.b_crit if self.identified["b_crit"] else None
-        return Knee(Place(known, self.b_crit_low, self.b_crit_high))
+        return Knee(place(known, self.b_crit_low, self.b_crit_high))
 
     @property
     def free_knee(self) -> Knee | None:
@@ -179,10 +179,10 @@ class HyperbolaFit:
             **found,
             "identified": dict(self.identified),
             "p_norm": p_norm,
-            "definitions": [_closed(plain(entry)) for entry in self.definitions(linear_from, efficiency)],
+            "definitions": plain(self.definitions(linear_from, efficiency)),
             "regimes": {
-                "perfect_scaling_ends": _closed(plain(where.perfect_scaling_ends)),
-                "plateau_begins": _closed(plain(where.plateau_begins)),
+                "perfect_scaling_ends": _place(where.perfect_scaling_ends),
+                "plateau_begins": _place(where.plateau_begins),
                 "studies": [{"batch_size": size, "regime": regime.value} for size, regime in where.studies],
             },
             "next_batch_size": {suggestion.per: plain(suggestion) for suggestion in suggestions},
@@ -191,9 +191,8 @@ class HyperbolaFit:
         }
 
 
-def _closed(entry: dict[str, Any]) -> dict[str, Any]:
-    """A lower end of 0 is open: null."""
-    return {**entry, "low": entry["low"] or None}
+def _place(found: Estimate) -> Any:
+    return plain({"batch_size": found.value, "low": found.low, "high": found.high})
 
 
 def fit_hyperbola(table: pd.DataFrame, level: float = 0.95, unit: str = "examples") -> HyperbolaFit:

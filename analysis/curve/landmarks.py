@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Literal
 
 from bcrit.analysis.curve.likelihood import Matrix
+from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
 
@@ -18,41 +19,41 @@ Landmark = Callable[[float], float]
 _STEP = 1e-4  # of log p in the central difference; the error is of its square
 
 
-@dataclass(frozen=True)
-class Place:
-    """A batch size with its interval."""
+def place(batch_size: float | None, low: float, high: float) -> Estimate:
+    """A batch size whose interval is open below at 0 and above at infinity; an upper end of 0 is a flat curve's."""
+    return Estimate(batch_size, low or None, high if high < math.inf else None)
 
-    batch_size: float | None  # the estimate; None where it is not identified
-    low: float  # lower end; 0 = open
-    high: float  # upper end; inf = open
+
+def _ends(found: Estimate) -> tuple[float, float]:
+    return found.low or 0.0, math.inf if found.high is None else found.high
 
 
 @dataclass(frozen=True)
 class Knee:
     """Where a fitted curve bends, with what is needed to carry its uncertainty to a landmark."""
 
-    place: Place  # of b_crit, where the asymptotes cross
+    b_crit: Estimate  # where the asymptotes cross; without a number where it is not identified
     p: float = 1.0  # sharpness; 1 for the hyperbola
     # Of (log b_crit, log p); None where p is fixed, or not known well enough.
     covariance: Matrix | None = None
     t: float = math.inf  # quantile of Student's t for that covariance
 
-    def at(self, landmark: Landmark) -> Place:
+    def at(self, landmark: Landmark) -> Estimate:
         """The landmark on this curve.
 
         With p fixed it is a multiple of b_crit, and so are the ends of its interval. With p fitted, log B = log b_crit
         + g(p) has the variance v11 + 2 g' v12 + g'^2 v22, g' being dg / d log p (delta method).
         """
-        size, ratio = self.place.batch_size, math.exp(landmark(self.p))
+        there = self.b_crit.times(math.exp(landmark(self.p)))
         if self.p == 1.0 and self.covariance is None:
-            return Place(None if size is None else size * ratio, self.place.low * ratio, self.place.high * ratio)
-        if size is None or self.covariance is None:
-            return Place(None if size is None else size * ratio, 0.0, math.inf)
+            return there
+        if there.value is None or self.covariance is None:
+            return Estimate(there.value)
         ends = [landmark(self.p * math.exp(step)) for step in (-_STEP, _STEP)]
         slope = (ends[1] - ends[0]) / (2 * _STEP)
         (v11, v12), (_, v22) = self.covariance
         half = min(self.t * math.sqrt(max(v11 + 2 * slope * v12 + slope**2 * v22, 0.0)), 700.0)
-        return Place(size * ratio, size * ratio * math.exp(-half), size * ratio * math.exp(half))
+        return place(there.value, there.value * math.exp(-half), there.value * math.exp(half))
 
 
 def crossing(p: float) -> float:
@@ -94,8 +95,8 @@ class Definition:
 
     name: str  # short, unique in the list
     batch_size: float | None  # the estimate; None where it is not identified
-    low: float  # lower end of its interval; 0 = open
-    high: float  # upper end; inf = open
+    low: float | None  # ends of its interval; None = open
+    high: float | None
     definition: str  # what it estimates, in a sentence
     curve: Literal["hyperbola", "p_norm"]  # from which curve it is read
 
@@ -128,11 +129,12 @@ def definitions(
         raise InputError("definitions", problems)
 
     end, start = hyperbola.at(examples_are(OVER_LINEAR)), OVER_LINEAR * linear_from
-    linear = Place(None if end.batch_size is None else end.batch_size + start, end.low + start, end.high + start)
+    low, high = _ends(end)
+    linear = place(None if end.value is None else end.value + start, low + start, high + start)
     origin = readable(linear_from) if linear_from else "a vanishing batch size"
     share = readable(100 * efficiency)
-    found: dict[str, tuple[Place, str]] = {
-        "2x": (hyperbola.place, f"Twice the fewest steps and twice the fewest {unit} (McCandlish et al. 2018)."),
+    found: dict[str, tuple[Estimate, str]] = {
+        "2x": (hyperbola.b_crit, f"Twice the fewest steps and twice the fewest {unit} (McCandlish et al. 2018)."),
         "20_percent_over_linear": (linear, f"20 % more steps than linear scaling from {origin} (Zhang et al. 2024)."),
         "efficiency": (
             hyperbola.at(examples_are(1 / efficiency)),
@@ -147,18 +149,14 @@ def definitions(
         found["examples_double"] = free.at(examples_are(2)), f"Twice the fewest {unit}, {sharpness}."
         found["asymptotes_cross"] = free.at(crossing), meet
     return tuple(
-        Definition(name, place.batch_size, place.low, place.high, what, "hyperbola" if n < of_hyperbola else "p_norm")
-        for n, (name, (place, what)) in enumerate(found.items())
+        Definition(name, size.value, size.low, size.high, what, "hyperbola" if n < of_hyperbola else "p_norm")
+        for n, (name, (size, what)) in enumerate(found.items())
     )
 
 
 def definition_sentence(found: Definition, unit: str) -> str:
     """One definition, for people."""
-    ends = []
-    if found.low > 0:
-        ends.append(f"from {readable(found.low)}")
-    if found.high < math.inf:
-        ends.append(f"to {readable(found.high)}")
+    ends = [f"{word} {readable(end)}" for word, end in (("from", found.low), ("to", found.high)) if end is not None]
     between = f" ({' '.join(ends)})" if ends else ""
     size = "not identified" if found.batch_size is None else f"{readable(found.batch_size)} {unit}"
     return f"{size}{between}: {found.definition}"
@@ -186,8 +184,8 @@ class Regime(StrEnum):
 class Regimes:
     """The boundaries of the regimes and where each measured batch size lies."""
 
-    perfect_scaling_ends: Place  # the batch size where E = 1.2 e_min
-    plateau_begins: Place  # the batch size from which doubling saves less than a tenth of the steps
+    perfect_scaling_ends: Estimate  # the batch size where E = 1.2 e_min
+    plateau_begins: Estimate  # the batch size from which doubling saves less than a tenth of the steps
     # Batch size -> regime; uncertain where the interval of a boundary crosses it.
     studies: tuple[tuple[float, Regime], ...]
 
@@ -202,13 +200,14 @@ def regimes(knee: Knee, batch_sizes: Iterable[float]) -> Regimes:
     return Regimes(first, second, tuple((size, regime(size, first, second)) for size in batch_sizes))
 
 
-def regime(batch_size: float, first: Place, second: Place) -> Regime:
+def regime(batch_size: float, first: Estimate, second: Estimate) -> Regime:
     """Where a batch size lies between two boundaries that are known to their intervals."""
-    if batch_size < first.low:
+    (first_low, first_high), (second_low, second_high) = _ends(first), _ends(second)
+    if batch_size < first_low:
         return Regime.PERFECT_SCALING
-    if batch_size > second.high:
+    if batch_size > second_high:
         return Regime.PLATEAU
-    if first.high < batch_size < second.low:
+    if first_high < batch_size < second_low:
         return Regime.DIMINISHING_RETURNS
     return Regime.UNCERTAIN
 
@@ -218,21 +217,19 @@ def regimes_sentence(found: Regimes) -> str | None:
     first, second = found.perfect_scaling_ends, found.plateau_begins
     sizes = [size for size, _ in found.studies]
     # A boundary below all that was measured, perhaps below a single example, is no place on this curve.
-    if sizes and second.high < min(sizes):
+    if sizes and second.high is not None and second.high < min(sizes):
         return f"All batch sizes lie on the plateau, from the smallest, {readable(min(sizes))}, on."
-    if first.batch_size is not None and second.batch_size is not None:
+    if first.known and second.known:
         return (
             f"Perfect scaling up to batch size {_with_interval(first)}, plateau from {_with_interval(second)} on, "
             "diminishing returns between."
         )
-    if first.low > 0:
+    if first.low is not None:
         return f"Perfect scaling at least up to batch size {readable(first.low)}; where it ends is not identified."
-    if second.high < math.inf:
+    if second.high is not None:
         return f"Plateau at the latest from batch size {readable(second.high)} on; where it begins is not identified."
     return None
 
 
-def _with_interval(place: Place) -> str:
-    if not (place.low > 0 and place.high < math.inf):
-        return readable(place.batch_size or 0.0)
-    return f"{readable(place.batch_size or 0.0)} ({readable(place.low)} to {readable(place.high)})"
+def _with_interval(place: Estimate) -> str:
+    return readable(place.value or 0.0) if None in (place.low, place.high) else place.text()

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
-from bcrit.analysis.curve.landmarks import Knee, Place, examples_are, steps_are
+from bcrit.analysis.curve.landmarks import Knee, examples_are, steps_are
 from bcrit.analysis.curve.likelihood import Floats, Matrix, Profile, hazard
-from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.numbers.estimate import Estimate, t_quantile
 
 P_BOUNDS = (0.3, 10.0)
 """Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); at 10 the knee is a corner to within 7 %."""
@@ -56,7 +56,7 @@ class PNorm:
     def knee(self, level: float) -> Knee:
         """Its knee, with what its landmarks need at this level of confidence."""
         t = t_quantile(max(self.degrees_of_freedom, 1), level)
-        return Knee(Place(self.b_crit, 0.0, math.inf), self.p, self.covariance, t)
+        return Knee(Estimate(self.b_crit), self.p, self.covariance, t)
 
 
 def fit_p_norm(log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.bool_] | None = None) -> PNorm | None:

@@ -59,7 +59,9 @@ _NO_AXIS: Final[Axis] = {"visible": False, "range": [-1, 1], "fixedrange": True}
 
 
 def ask(
-    source: Annotated[Run | Path, "CSV with columns batch_size, steps; optional seed, max_steps.", "TABLE.csv"],
+    source: Annotated[
+        Run | Path, "CSV with columns batch_size, steps; optional seed, max_steps. Or a run folder.", "TABLE.csv"
+    ],
     level: Annotated[float | None, "Confidence level of the intervals (default: 0.95)."] = None,
     unit: Annotated[str | None, "What a batch counts (default: examples)."] = None,
     predict: Annotated[Sequence[float], "Predict a new study at this batch size; repeatable.", "B"] = (),
@@ -247,7 +249,7 @@ def regimes_plot(fit: HyperbolaFit) -> Figure | None:
     """
     found = fit.regimes()
     first, second = found.perfect_scaling_ends, found.plateau_begins
-    if first.batch_size is None or second.batch_size is None or min(first.low, second.low) <= 0:
+    if not (first.known and second.known and first.low and first.high and second.low and second.high):
         return None
     sizes = [size for size, _ in found.studies]
     seen = [*sizes, first.low, first.high, second.low, second.high]
@@ -266,7 +268,7 @@ def regimes_plot(fit: HyperbolaFit) -> Figure | None:
             place = {"x": (math.log10(low) + math.log10(high)) / 2, "xref": "x", "y": 0.97, "yref": "paper"}
             style = {"yanchor": "top", "showarrow": False, "font": {"color": GREY, "size": 12}}
             names.append({**place, **style, "text": regime.value.replace(" ", "<br>")})
-    shapes += [vertical(place.batch_size or left, color=ACCENT, width=2) for place in (first, second)]
+    shapes += [vertical(place.value or left, color=ACCENT, width=2) for place in (first, second)]
     told = [{"batch size": size, "regime": regime.value} for size, regime in found.studies]
     colors = [ORANGE if regime is Regime.UNCERTAIN else INK for _, regime in found.studies]
     dots = points(sizes, [0] * len(sizes), told, color=colors, size=11)
