@@ -27,18 +27,17 @@ def analyze(
     from bcrit.analysis.questions.steps import ask
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.targets.thresholds import read_targets
+    from bcrit.analysis.targets.crossings import read_targets
 
     folder = RunFolder.at(run)
     other = None if target is None else read_targets([target], folder.read_experiment().target)[0]
     analysis = Run(folder, other)
     if other is None:
         write_analysis(analysis)
-    answer = ask(analysis)
     if as_json:
-        print_json(answer.facts)
+        print_json(analysis.to_json())  # every question's facts: more than the steps
     else:
-        show(answer)
+        show(ask(analysis))
 
 
 def report(run: RunPlace) -> None:
