@@ -109,7 +109,7 @@ def _batch_norm_note(layer: str, workload: SupervisedWorkload, experiment: Exper
         size = f", {common} for example," if common > 1 else " and batch sizes that are multiples of it"
         remedy = f"set the workload's 'ghost_batch_size'{size} to keep it the same"
     else:
-        remedy = "bcrit.tuner.workloads.models.ghost_batch_norm keeps it the same"
+        remedy = "bcrit.tuner.workloads.models.layers.GhostBatchNorm keeps it the same"
     return (
         f"layer {layer} normalises with the statistics of the whole batch, so that what is minimised changes with the "
         f"batch size, and steps with it (Hoffer et al. 2017); {remedy}"

@@ -16,12 +16,12 @@ from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.adaptive import kept
 from bcrit.tuner.adaptive.training import Trainable, train
 from bcrit.tuner.adaptive.tuned import Tuned, tuned
-from bcrit.tuner.run_workload import workload_of_run
 from bcrit.tuner.training.batch_schedule import BatchPlan, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.micro_batches import smallest_piece
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.registry import workload_of_run
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 Watch = Callable[[str], None]

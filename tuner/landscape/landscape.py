@@ -19,8 +19,8 @@ from bcrit.tuner.landscape.wanted import Wanted, Winners, winners
 from bcrit.tuner.landscape.warm_start import Bench, compared_by, warm_starts
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
-from bcrit.tuner.run_workload import workload_of_run
 from bcrit.tuner.training.device import device_for, prepare_gpu
+from bcrit.tuner.workloads.registry import workload_of_run
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 Watch = Callable[[str], None]
