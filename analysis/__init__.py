@@ -7,11 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bcrit.analysis.fit.estimate import fit_hyperbola
-    from bcrit.analysis.fit.hyperbola import Hyperbola
-    from bcrit.analysis.fit.p_norm import PNorm
-    from bcrit.analysis.fit.result import FittedStudy, HyperbolaFit
-    from bcrit.analysis.fit.table import read_table
+    from bcrit.analysis.curve.fit import FittedStudy, HyperbolaFit, fit_hyperbola
+    from bcrit.analysis.curve.likelihood import Hyperbola
+    from bcrit.analysis.curve.other_curves import PNorm
+    from bcrit.analysis.curve.table import read_table
     from bcrit.analysis.recommendation.hardware import (
         Hardware,
         StepTimes,
@@ -23,11 +22,10 @@ if TYPE_CHECKING:
     from bcrit.analysis.recommendation.terms import FrontierPoint
 
 _MODULES = {
-    "bcrit.analysis.fit.table": ("read_table",),
-    "bcrit.analysis.fit.estimate": ("fit_hyperbola",),
-    "bcrit.analysis.fit.result": ("HyperbolaFit", "FittedStudy"),
-    "bcrit.analysis.fit.hyperbola": ("Hyperbola",),
-    "bcrit.analysis.fit.p_norm": ("PNorm",),
+    "bcrit.analysis.curve.table": ("read_table",),
+    "bcrit.analysis.curve.fit": ("fit_hyperbola", "HyperbolaFit", "FittedStudy"),
+    "bcrit.analysis.curve.likelihood": ("Hyperbola",),
+    "bcrit.analysis.curve.other_curves": ("PNorm",),
     "bcrit.analysis.recommendation.hardware": (
         *("read_step_times", "fit_step_times", "StepTimes", "read_hardware", "Hardware"),
     ),

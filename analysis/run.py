@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.adaptive.result import Adaptive, read_adaptive
 from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.landscape.result import Landscape, read_landscape
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
@@ -212,16 +210,6 @@ class Run:
         return rows if rows[columns].notna().to_numpy().any() else None
 
     @cached_property
-    def landscape(self) -> Landscape | None:
-        """Around the winners' weights; None where it was not measured, or at another target."""
-        return read_landscape(self.folder) if self.target is None else None
-
-    @cached_property
-    def adaptive(self) -> Adaptive | None:
-        """Batch sizes that change along training; None where they were not trained, or at another target."""
-        return read_adaptive(self.folder) if self.target is None else None
-
-    @cached_property
     def within(self) -> float:
         """Near-optimal means at most this share more steps than the best, or the seed noise."""
         return WITHIN
@@ -299,6 +287,7 @@ class Run:
             "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
             **{name: self._facts(name) for name in ("optimum", "sensitivity", "noise_scale", "weight_distance")},
+            **{name: self._facts(name) for name in ("landscape", "adaptive")},
         }
 
     def _facts(self, name: str) -> Mapping[str, Any] | None:

@@ -5,43 +5,61 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
-from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
 from bcrit.search_spaces.problems import InputError
+
+if TYPE_CHECKING:
+    from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.run import Run
 
 RUN = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 AS_JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
+OUT = Annotated[str | None, typer.Option(help="Write the comparison as one HTML page to this file. Default: no file.")]
+_HEAD = 4096  # bytes of a file in which a page of ours says what it is
 
 
 def command(name: str) -> Callable[..., None]:
     """The command of a question, with the question's options and its docstring as help."""
     ask = question(name)
     options = dict(inspect.signature(ask, eval_str=True).parameters)
-    of = options.pop(next(iter(options))).annotation
+    of, *told = _annotated(options.pop(next(iter(options))).annotation)
+    several = get_origin(of) is Sequence
+    tables = Path in get_args(get_args(of)[0] if several else of)
 
-    def run_it(run: str, as_json: bool, **given: Any) -> None:
-        from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
-        from bcrit.analysis.run import Run
-        from bcrit.terminal import print_json, show
+    def run_it(places: str | list[str], as_json: bool, out: str | None = None, **given: Any) -> None:
+        from bcrit.terminal import print_json, say, show, wide_console
 
-        folder = RunFolder.at(run)
+        if out is not None:
+            _check_free(out, name)
         asked = {key: options[key].default if value is None else value for key, value in given.items()}
-        answer = ask(Run(folder) if of is Run or folder.has(EXPERIMENT) else Path(run), **asked)
+        one = isinstance(places, str)
+        answer = ask(_opened(places, tables) if one else [_opened(place, tables) for place in places], **asked)
         if isinstance(answer, str):
-            raise InputError(run, [answer])
+            raise InputError(places if one else name, [answer])
+        if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
+            from bcrit.analysis.report.template import page_of
+
+            folder, file = _place(out)
+            folder.write_bytes(file, page_of(answer, _generator(name)).encode())
         if as_json:
             print_json(answer.facts)
         else:
             show(answer)
+        if out is not None:
+            say(wide_console(stderr=as_json), f"\ncomparison: {out}")
         if not answer.yes:
             raise typer.Exit(1)
 
     keyword = inspect.Parameter.KEYWORD_ONLY
+    argument = Annotated[list[str] if several else str, typer.Argument(metavar=told[1], help=told[0])] if told else RUN
     parameters = [
-        inspect.Parameter("run", keyword, annotation=_argument(of)),
+        inspect.Parameter("places", keyword, annotation=argument),
+        # What compares runs and tables has a page of its own.
+        *([inspect.Parameter("out", keyword, default=None, annotation=OUT)] if several and tables else []),
         *(_option(option) for option in options.values()),
         inspect.Parameter("as_json", keyword, default=False, annotation=AS_JSON),
     ]
@@ -51,12 +69,49 @@ def command(name: str) -> Callable[..., None]:
     return run_it
 
 
-def _argument(of: Any) -> Any:
-    """`Run`, or `Annotated[Run | Path, help, metavar]` where a table of steps-to-target can be asked too."""
-    if get_origin(of) is not Annotated:
-        return RUN
-    _, told, metavar = get_args(of)
-    return Annotated[str, typer.Argument(metavar=metavar, help=told)]
+def _annotated(of: Any) -> tuple[Any, ...]:
+    """What a question is asked of: `Run`, or with help and metavar `Run | Path` (a table), or a Sequence of these."""
+    return get_args(of) if get_origin(of) is Annotated else (of,)
+
+
+def _opened(place: str, tables: bool) -> Run | Path:
+    """The run at a place, which is read when it is asked; what is no folder is a table where those are taken."""
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+    from bcrit.analysis.run import Run
+
+    folder = RunFolder.at(place)
+    is_run = not tables or folder.has(EXPERIMENT) or "://" in place or Path(place).is_dir()
+    return Run(folder) if is_run else Path(place)
+
+
+def _place(out: str) -> tuple[RunFolder, str]:
+    """The folder of a file, local or of any URI, and the file's name in it."""
+    from bcrit.analysis.records.run_folder import RunFolder
+
+    folder, slash, name = out.rpartition("/")
+    return RunFolder.at(folder + slash if slash else "."), name
+
+
+def _generator(name: str) -> str:
+    """By which a page of ours is known again, so that nothing else is overwritten."""
+    return f"bcrit {name}"
+
+
+def _check_free(out: str, name: str) -> None:
+    """Let nothing be overwritten but a page of this command."""
+    folder, file = _place(out)
+    if not file:
+        raise InputError(out, ["'--out' names a file, but this is a folder; add a name such as compare.html"])
+    if not folder.creatable():
+        raise InputError(out, ["its folder cannot be written to; give another place"])
+    if not folder.has(file):
+        return
+    if folder.is_local and Path(folder.path(file)).is_dir():
+        raise InputError(out, ["'--out' names a file, but this is a folder; add a name such as compare.html"])
+    with folder.filesystem.open_input_stream(folder.path(file)) as stream:
+        head = bytes(stream.read(_HEAD))
+    if f'content="{_generator(name)}"'.encode() not in head:
+        raise InputError(out, ["a file that is no comparison lies there and is kept; give another name or remove it"])
 
 
 def _option(of: inspect.Parameter) -> inspect.Parameter:
@@ -64,7 +119,8 @@ def _option(of: inspect.Parameter) -> inspect.Parameter:
     kind, told, *metavar = get_args(of.annotation)
     if get_origin(kind) is Sequence:
         kind = list[get_args(kind)[0]] | None  # type: ignore[misc]
-    option = typer.Option(help=told, metavar=metavar[0] if metavar else None)
+    flag = [f"--{of.name.replace('_', '-')}"] if kind is bool else []
+    option = typer.Option(*flag, help=told, metavar=metavar[0] if metavar else None)
     default = None if isinstance(of.default, tuple) else of.default
     return inspect.Parameter(
         of.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
@@ -77,5 +133,5 @@ def listed(name: str) -> Callable[[], None]:
     def unasked() -> None:
         raise AssertionError("the command that is asked for is loaded")
 
-    unasked.__name__, unasked.__doc__ = name, QUESTIONS[name]
+    unasked.__name__, unasked.__doc__ = name, {**QUESTIONS, **OF_SEVERAL}[name]
     return unasked

@@ -12,17 +12,14 @@ import typer
 from rich.console import Console
 
 from bcrit import (
-    adaptive,
     answers,
-    compare,
     exchange,
-    finals,
-    landscape,
+    measure,
     pilot,
     repair,
     runs,
 )
-from bcrit.analysis.questions import QUESTIONS
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
@@ -50,9 +47,9 @@ def application(asked: Collection[str]) -> typer.Typer:
     loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
         *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze),
-        *(compare.compare, finals.finals),
+        *(command_of(name) if name in loaded else listed(name) for name in OF_SEVERAL),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
-        *(landscape.landscape, adaptive.adaptive),
+        *(measure.landscape, measure.adaptive),
         *(answers.report, answers.workloads),
     )
     for function in commands:

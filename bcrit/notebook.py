@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bcrit.analysis.fit.result import HyperbolaFit
+    from bcrit.analysis.curve.fit import HyperbolaFit
     from bcrit.analysis.recommendation.recommend import Recommendation
     from bcrit.analysis.run import Run
 

@@ -12,7 +12,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from bcrit.analysis.questions import QUESTIONS
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.cli import application
 from bcrit.search_spaces import Experiment, Outcome, SearchSpace, Stage, parse_experiment, read_yaml
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)\n```$", README, flags=re.DOTALL | re.MULTILINE)
 PROSE = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
-COMMANDS: dict[str, Any] = typer.main.get_command(application(QUESTIONS)).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(application({**QUESTIONS, **OF_SEVERAL})).commands  # type: ignore[attr-defined]
 
 
 def blocks(language: str) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.curve.table import censored_median
 from bcrit.analysis.optimum.coordinates import Coordinate, StudyAxes, as_whole, study_axes, values_of, whole_names
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from bcrit.analysis.fit import definitions, next_batch_size, predictions, regimes
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.models import clearly_better
-from bcrit.analysis.fit.next_batch_size import StepSeconds
-from bcrit.analysis.fit.regimes import Regime
-from bcrit.analysis.fit.result import HyperbolaFit
-from bcrit.analysis.fit.table import read_table
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.landmarks import Regime, definition_sentence, regimes_sentence
+from bcrit.analysis.curve.new_study import StepSeconds, next_sentence, prediction_sentence
+from bcrit.analysis.curve.other_curves import clearly_better
+from bcrit.analysis.curve.table import read_table
 from bcrit.analysis.recommendation.hardware import read_step_times
 from bcrit.analysis.report.answer import Answer, Part, Plot, Rows, Table, table_of
 from bcrit.analysis.report.figure import (
@@ -114,8 +112,8 @@ def ask(
     parts.append(Rows("Other curves through the same points", _models(fit)))
     parts.append(Rows("What else is called the critical batch size", _definitions(fit)))
     asked = [found for found in fit.definitions(**options) if named.get(found.name, ("", None))[1] is not None]
-    also = [f"  also: {definitions.sentence(found, fit.unit)}" for found in asked]
-    also += [f"  also: {predictions.sentence(found, fit.level, fit.unit)}" for found in fit.predict_studies(predict)]
+    also = [f"  also: {definition_sentence(found, fit.unit)}" for found in asked]
+    also += [f"  also: {prediction_sentence(found, fit.level, fit.unit)}" for found in fit.predict_studies(predict)]
     follows = tuple(sentence for sentence in _follows(fit).values() if sentence is not None)
     facts = fit.to_json(**options, predict=predict, step_seconds=seconds)
     said = (*fit_lines(fit, target, seconds), *also)
@@ -166,8 +164,8 @@ def fit_lines(fit: HyperbolaFit, target: str, step_seconds: StepSeconds | None =
 
 
 def _follows(fit: HyperbolaFit, step_seconds: StepSeconds | None = None) -> dict[str, str | None]:
-    following = next_batch_size.sentence(fit.next_batch_size(step_seconds), fit.unit)
-    return {"regimes": regimes.sentence(fit.regimes()), "next": following}
+    following = next_sentence(fit.next_batch_size(step_seconds), fit.unit)
+    return {"regimes": regimes_sentence(fit.regimes()), "next": following}
 
 
 def _verdict(fit: HyperbolaFit) -> str:
@@ -249,7 +247,7 @@ def regimes_plot(fit: HyperbolaFit) -> Figure | None:
     """
     found = fit.regimes()
     first, second = found.perfect_scaling_ends, found.plateau_begins
-    if first.batch_size is None or second.batch_size is None or min(first.low, second.low) <= 0:
+    if not (first.known and second.known and first.low and first.high and second.low and second.high):
         return None
     sizes = [size for size, _ in found.studies]
     seen = [*sizes, first.low, first.high, second.low, second.high]
@@ -268,7 +266,7 @@ def regimes_plot(fit: HyperbolaFit) -> Figure | None:
             place = {"x": (math.log10(low) + math.log10(high)) / 2, "xref": "x", "y": 0.97, "yref": "paper"}
             style = {"yanchor": "top", "showarrow": False, "font": {"color": GREY, "size": 12}}
             names.append({**place, **style, "text": regime.value.replace(" ", "<br>")})
-    shapes += [vertical(place.batch_size or left, color=ACCENT, width=2) for place in (first, second)]
+    shapes += [vertical(place.value or left, color=ACCENT, width=2) for place in (first, second)]
     told = [{"batch size": size, "regime": regime.value} for size, regime in found.studies]
     colors = [ORANGE if regime is Regime.UNCERTAIN else INK for _, regime in found.studies]
     dots = points(sizes, [0] * len(sizes), told, color=colors, size=11)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
@@ -333,13 +333,8 @@ def _against_step(scales: NoiseScales, b_crit: Estimate | None) -> Figure | None
 
 def _trace(name: str, at: Sequence[ScalePoint], field: str, x: Sequence[float], **look: Any) -> Trace:
     scales: list[Estimate] = [getattr(point, field) for point in at]
-    hovers = [
-        {name: scale_text(scale), "temperature": point.temperature, "runs": scale.n}
-        for point, scale in zip(at, scales, strict=True)
-    ]
-    for told in hovers:
-        if told["temperature"] is None:
-            del told["temperature"]
+    heats = ({} if point.temperature is None else {"temperature": point.temperature} for point in at)
+    hovers = [{name: scale_text(s), **heat, "runs": s.n} for s, heat in zip(scales, heats, strict=True)]
     y = [scale.value or 0.0 for scale in scales]
     low, high = ([getattr(s, end) or s.value or 0.0 for s in scales] for end in ("low", "high"))
     return points(x, y, hovers, size=7, low=low, high=high, **look)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.table import read_table
+from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve.table import read_table
 from bcrit.analysis.recommendation.hardware import Hardware, read_hardware, read_prices
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.recommendation.terms import FrontierPoint

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.questions.fit import fit_lines
 from bcrit.analysis.questions.recommend import choice_marks
 from bcrit.analysis.recommendation.recommend import Recommendation

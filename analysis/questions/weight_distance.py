@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.models import CLEARLY
+from bcrit.analysis.curve.other_curves import CLEARLY
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
@@ -47,16 +47,17 @@ def ask(run: Run) -> Answer | str:
     if measured is None or measured.empty:
         return "no distance was measured; it takes 'weight_distance' in 'probes.measure' of the experiment"
     known = run.studies[run.studies["lr"].notna()].to_dict("records") if "lr" in run.studies else []
-    movement = weight_movement(measured, {int(row["batch_size"]): float(row["lr"]) for row in known})
+    movements, slopes, said = weight_movement(measured, {int(row["batch_size"]): float(row["lr"]) for row in known})
     caption = (
         "|w_t - w_0| against the step, the mean over the confirming runs of each batch size as far as all of them "
         "went. On this axis log t is a straight line and sqrt t bends up."
     )
     parts: list[Plot | Rows] = [Plot("weight_distance", _plot(measured), caption)]
-    if movement.movements:
-        parts.append(Rows("Laws of the movement", _table(movement.movements), folded=True))
+    if movements:
+        parts.append(Rows("Laws of the movement", _table(movements), folded=True))
+    facts = {"movements": [each.to_json() for each in movements], "slopes": slopes and slopes.to_json()}
     title = "Distance of the weights from their start"
-    return Answer("weight_distance", title, movement.sentences, tuple(parts), movement.to_json())
+    return Answer("weight_distance", title, said, tuple(parts), plain({**facts, "sentences": said}))
 
 
 @dataclass(frozen=True)
@@ -114,28 +115,16 @@ class SlopeLaw:
     exponent: Estimate  # per cent by which the slope grows when the batch grows by one per cent
     n_batch_sizes: int  # used
 
-
-@dataclass(frozen=True)
-class WeightMovement:
-    """What a run says on how its weights moved."""
-
-    movements: tuple[Movement, ...]  # one a batch size with enough measurements
-    slopes: SlopeLaw | None  # how the speed goes with the batch size under the law that most follow; None: not known
-    sentences: tuple[str, ...]  # the verdicts in words, the one on all batch sizes first
-
     def to_json(self) -> dict[str, Any]:
-        """The object of `--json`."""
-        slopes, law = None, self.slopes
-        if law is not None:
-            counts = {"n_batch_sizes": law.n_batch_sizes, "level": law.exponent.level}
-            slopes = {"law": law.law, **law.exponent.flat("exponent"), **counts}
-        movements = [movement.to_json() for movement in self.movements]
-        found: dict[str, Any] = plain({"movements": movements, "slopes": slopes, "sentences": self.sentences})
-        return found
+        """As `--json` has it."""
+        counts = {"n_batch_sizes": self.n_batch_sizes, "level": self.exponent.level}
+        return {"law": self.law, **self.exponent.flat("exponent"), **counts}
 
 
-def weight_movement(measured: pd.DataFrame, rates: Mapping[int, float]) -> WeightMovement:
-    """Fit the movement of every study, from the first update to the end of its runs.
+def weight_movement(
+    measured: pd.DataFrame, rates: Mapping[int, float]
+) -> tuple[list[Movement], SlopeLaw | None, tuple[str, ...]]:
+    """The movement of every study with enough measurements, the law of their speeds, and the verdicts in words.
 
     `measured` has one row an evaluation after step 0: `trial_id`, `batch_size`, `step`, `weight_distance`; `rates` the
     learning rates of the batch sizes, where they are known.
@@ -152,7 +141,7 @@ def weight_movement(measured: pd.DataFrame, rates: Mapping[int, float]) -> Weigh
     slopes = fit_slopes(movements, law)
     mean_speed = fit_slopes(movements, all_the_same=True) if isinstance(slopes, str) else slopes
     said = (_laws(laws, len(sentences)), _speeds(slopes, mean_speed, rates), *sentences)
-    return WeightMovement(tuple(movements), None if isinstance(slopes, str) else slopes, said)
+    return movements, None if isinstance(slopes, str) else slopes, said
 
 
 def _laws(laws: Counter[Law], n: int) -> str:
@@ -196,7 +185,7 @@ def fit_movement(
     Hoffer et al. speak of the first phase, before the learning rate falls: give its end as `last_step`. Neighbouring
     measurements of a run are not independent; with rho the residuals' correlation from one to the next under the better
     law, n points count as n' = n (1 - rho) / (1 + rho). A law is named where it fits (`FITS`), its AIC is better by
-    more than 6 (`bcrit.analysis.fit.models.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
+    more than 6 (`other_curves.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
     truth lay halfway between the laws, runs of 11 points over one decade named one in up to 16 % of 300 simulations,
     and runs of 38 points over four decades in none. With two runs or more the slope's interval comes from the scatter
     between runs (Student's t), with one from its residuals and n'.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from bcrit.analysis.fit.identify import WIDEST
+from bcrit.analysis.curve.interval import WIDEST
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.optimum import OptimumLaws

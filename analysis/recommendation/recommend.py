@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.optimum.optimum import OptimumLaws
 from bcrit.analysis.recommendation import words
 from bcrit.analysis.recommendation.choices import (
@@ -139,7 +139,7 @@ def recommend(
 
     Example:
         >>> import pandas as pd
-        >>> from bcrit.analysis.fit.estimate import fit_hyperbola
+        >>> from bcrit.analysis.curve.fit import fit_hyperbola
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -16,6 +16,11 @@ class Table:
 
     head: tuple[str, ...]  # names of the columns
     rows: tuple[tuple[str, ...], ...]  # cells, as many as the head has names
+
+    def only(self, wanted: Callable[[str], bool]) -> Table:
+        """Its columns with such names."""
+        kept = [place for place, name in enumerate(self.head) if wanted(name)]
+        return Table(tuple(self.head[k] for k in kept), tuple(tuple(row[k] for k in kept) for row in self.rows))
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -104,6 +109,7 @@ class Answer:
     notes: tuple[str, ...] = ()  # what to know when reading it
     yes: bool = True  # False: the question was asked and the answer is "no" (exit code 1)
     on_page: bool = True  # False: too little for a section of the report
+    sections: tuple[Answer, ...] = ()  # of a page of its own, below the answer
     # What the terminal shows, where that is not the brief tables, the sentences and the notes: words that the page says
     # elsewhere, at its top or its end. A Text stands out.
     terminal: tuple[str | Rows | Text, ...] = ()

@@ -8,22 +8,14 @@ from collections.abc import Iterator
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.questions.fit import key_numbers
 from bcrit.analysis.questions.steps import settings
-from bcrit.analysis.report.adaptive_section import adaptive_section
 from bcrit.analysis.report.answer import Answer, Panels, Plot
 from bcrit.analysis.report.figure import VIRIDIS
-from bcrit.analysis.report.landscape_section import landscape_section
 from bcrit.analysis.report.template import render
 from bcrit.analysis.run import Run
 from bcrit.analysis.wording import readable
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""
-
-# Sections that are no questions yet, by the question that they follow.
-_AFTER = {
-    "sensitivity": (landscape_section,),
-    "weight_distance": (adaptive_section,),
-}
 
 
 def build_report(run: Run) -> str:
@@ -56,10 +48,7 @@ def build_report(run: Run) -> str:
 
 def sections(run: Run) -> tuple[Answer, ...]:
     """The questions that this run has something to say on, in the order of the page."""
-    found: list[Answer | str | None] = []
-    for name in QUESTIONS:
-        found.append(question(name)(run))
-        found += [section(run) for section in _AFTER.get(name, ())]
+    found = (question(name)(run) for name in QUESTIONS)
     return tuple(topic for topic in found if isinstance(topic, Answer) and topic.on_page)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import Any
 
+from bcrit.analysis.report.answer import Answer, Plot
+
 
 def render(template: str, /, **words: Any) -> str:
     """Fill one of this folder's templates; every text is escaped, and a name that was not given is an error.
@@ -31,4 +33,18 @@ def render(template: str, /, **words: Any) -> str:
     return environment.get_template(template).render(words, css=css, plotly=get_plotlyjs())
 
 
-__all__ = ["render"]
+def page_of(answer: Answer, generator: str) -> str:
+    """A comparison as one HTML page that loads nothing from anywhere; the generator's name stands in its head."""
+    parts = [part for section in answer.sections for part in section.parts]
+    figures = {part.name: part.figure for part in parts if isinstance(part, Plot)}
+    return render(
+        "comparison.html",
+        generator=generator,
+        title=answer.title,
+        runs=answer.facts["runs"],
+        assumed=answer.facts["assumed"],
+        answer=answer.sentences,
+        caveats=answer.notes,
+        sections=answer.sections,
+        figures=figures,
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.curve.table import censored_median
 from bcrit.analysis.studies.boundary import Verdict, touches
 from bcrit.analysis.studies.rounds import study_state
 from bcrit.analysis.studies.searched import SearchedTrials

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcrit.analysis.fit.table import censored_median
+from bcrit.analysis.curve.table import censored_median
 from bcrit.analysis.records.one_pass import Floats, Integers
 from bcrit.analysis.studies.steps_to_target import median_interval
 from bcrit.analysis.targets.study_trials import Trials

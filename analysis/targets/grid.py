@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats, curves
 from bcrit.analysis.records.run_folder import RunFolder

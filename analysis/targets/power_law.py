@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bcrit.analysis.fit.interval import freedom
-from bcrit.analysis.fit.result import HyperbolaFit
+from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve.interval import freedom
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces.target import Direction, Target
 
@@ -128,7 +128,7 @@ def fit_power_law(fits: Sequence[tuple[Target, HyperbolaFit]], level: float = 0.
 
 
 def _standard_error(fit: HyperbolaFit) -> float:
-    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.fit.interval`)."""
+    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.curve.interval`)."""
     t = special.stdtrit(freedom(len(fit.reached)), (1 + fit.level) / 2)
     return float(math.log(fit.b_crit_high / fit.b_crit_low) / (2 * t))
 

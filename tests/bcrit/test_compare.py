@@ -68,7 +68,7 @@ def test_the_terminal_has_the_table_the_sentences_and_where_the_page_is(
 ) -> None:
     done = bcrit("compare", *runs, "--out", "page.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for words in ("s_min", "e_min", "b_crit", "target: loss < 1", "times as large", "fewer steps by the curves"):
+    for words in ("s_min", "e_min", "b_crit", "loss < 1", "times as large", "fewer steps by the curves"):
         assert words in done.stdout
     assert done.stdout.rstrip().endswith("comparison: page.html")
     page = (tmp_path / "page.html").read_text()

@@ -32,7 +32,8 @@ PASSING: Mapping[str, str] = {
 FACES = ("json", "txt", "figures.json")
 """What is held of an answer, by the ending of its file: `--json`, the terminal and a page's text, a page's figures."""
 
-_DURATION = re.compile(r"\b[\d.,]+ (ms|s|min|h|days)\b")
+# Durations, and what the pilot made of steps: it times them until a second is over.
+_DURATION = re.compile(r"\b[\d.,]+ (µs|ms|s|min|h|days)\b|(?<=The pilot made )[\d,]+ steps, [\d.]+ %")
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,9 @@ def steady(text: str, place: Path) -> str:
 def untimed(value: Any) -> Any:
     """An answer without the seconds and hours that this machine took."""
     if isinstance(value, dict):
-        return {key: "TIME" if re.search("seconds|hours", key) else untimed(each) for key, each in value.items()}
+        return {
+            key: "TIME" if re.search("seconds|hours|^spent$", key) else untimed(each) for key, each in value.items()
+        }
     if isinstance(value, list):
         return [untimed(each) for each in value]
     return _DURATION.sub("TIME", value) if isinstance(value, str) else value

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bcrit.analysis.adaptive.frontier import Frontier
-from bcrit.analysis.adaptive.measure import fixed_frontier, measure
-from bcrit.analysis.adaptive.predicted import first_noise, noise_factor
-from bcrit.analysis.adaptive.result import Adaptive, ScheduleResult, Trained
+from bcrit.analysis.questions.adaptive.gain import first_noise, noise_factor
+from bcrit.analysis.questions.adaptive.measure import Frontier, fixed_frontier, measure
+from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult, Trained
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.adaptive.bench import Bench, Watch, prepare

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from bcrit.analysis.adaptive.result import Trained
+from bcrit.analysis.questions.adaptive.result import Trained
 from bcrit.analysis.records.run_folder import ADAPTIVE_RUNS, RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError

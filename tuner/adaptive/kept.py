@@ -7,9 +7,10 @@ import re
 
 import torch
 
-from bcrit.analysis.adaptive.result import Trained, trained_from
+from bcrit.analysis.questions.adaptive.result import Trained
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import ADAPTIVE_RUNS, RunFolder
+from bcrit.analysis.records.stored import restored
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.tuner.landscape.checkpoint import facts_to_target, key_of
@@ -37,7 +38,7 @@ def read(folder: RunFolder, path: str, key: str) -> Trained | None:
     try:
         found = json.loads(folder.read_text(path))
         whole = found.pop("sha256") == key_of(found) and found["key"] == key
-        return trained_from(found["run"]) if whole else None
+        return restored(Trained, found["run"]) if whole else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -47,7 +48,7 @@ def write(folder: RunFolder, path: str, key: str, run: Trained) -> Trained:
     content = {"key": key, "run": plain(run)}
     if not Outcome(run.outcome).broken:
         folder.write_json(path, {**content, "sha256": key_of(content)})
-    return trained_from(content["run"])
+    return restored(Trained, content["run"])
 
 
 __all__ = ["key_of_run", "path_of", "read", "write"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bcrit.analysis.adaptive.gain import thinned
-from bcrit.analysis.adaptive.result import Trained
+from bcrit.analysis.questions.adaptive.gain import thinned
+from bcrit.analysis.questions.adaptive.result import Trained
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.tuner.training.batch_schedule import Progress
 from bcrit.tuner.training.settings import Settings

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies.steps_to_target import steps_to_target
 from bcrit.search_spaces.experiment import Experiment
@@ -18,7 +18,7 @@ from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 
 FEWEST = 3
-"""Confirmed studies that are needed: those of `bcrit.analysis.adaptive.frontier`."""
+"""Confirmed studies that are needed: those of `bcrit.analysis.questions.adaptive.measure`."""
 
 
 @dataclass(frozen=True)

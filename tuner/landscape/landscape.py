@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bcrit.analysis.landscape.result import Landscape, Network
+from bcrit.analysis.questions.landscape.result import Landscape, Network
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcrit.analysis.landscape.result import Rise
+from bcrit.analysis.questions.landscape.result import Rise
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
 from bcrit.tuner.training.landscape.sharpness import EPS, ITERATIONS
@@ -85,7 +85,7 @@ def measure(model: nn.Module, workload: SupervisedWorkload, rows: Rows, options:
         seed: of directions, starts and random vectors: the same for all networks, which so share them.
 
     Returns:
-        Fields of `bcrit.analysis.landscape.result.Network`; only the losses and a `problem` where the loss is not
+        Fields of `Network` (bcrit.analysis.questions.landscape.result); only the losses and a `problem` where f is not
         finite. A loss that is random in evaluation mode is a ValueError.
     """
     surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from bcrit.analysis.landscape.result import LossPath, Network
+from bcrit.analysis.questions.landscape.result import LossPath, Network
 from bcrit.tuner.landscape.measure import Rows, finite, mean_loss
 from bcrit.tuner.training.landscape import interpolate
 from bcrit.tuner.training.landscape.path import Kind

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from bcrit.analysis.landscape.warm_start import Kind, WarmStarts, WarmState
+from bcrit.analysis.questions.landscape.result import Kind, WarmStarts, WarmState
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.target import Direction

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
-from bcrit.analysis.fit.p_norm import PNorm
+from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.questions.fit import ask, key_numbers, residuals_plot
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.run import Run

@@ -5,49 +5,63 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, get_args
 
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.questions import QUESTIONS, question
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
+from bcrit.analysis.records.run_folder import ADAPTIVE, LANDSCAPE, RunFolder
+from bcrit.analysis.records.stored import write_stored
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Text
 from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import probed_run
+from tests.analysis.questions.adaptive.made_up import adaptive
+from tests.analysis.questions.landscape.made_up import landscape
 from tests.analysis.report import runs
 from tests.bcrit.command import ROOT, bcrit, refused
 
 WITHOUT = ("made up", "nothing to recommend", "there is one kind", "the run has no search")
-every_question = pytest.mark.parametrize("name", QUESTIONS)
-every_command = pytest.mark.parametrize("name", [name for name, line in QUESTIONS.items() if line])
+LINES = {**QUESTIONS, **OF_SEVERAL}
+every_question = pytest.mark.parametrize("name", LINES)
+every_command = pytest.mark.parametrize("name", [name for name, line in LINES.items() if line])
+BEYOND = {"beyond_target": True}  # as `finals` needs it
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose texts try to be markup."""
     target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
-    return Run(probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL))
+    folder = probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL, confirm=BEYOND)
+    write_stored(folder, LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL, notes=("One.",)))
+    write_stored(folder, ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL, notes=("One.",)))
+    return Run(folder)
+
+
+def given(name: str, run: Run) -> Run | list[Run]:
+    """What this question takes: the run, or it and the same again under another name."""
+    return [run, run.but(location="again")] if name in OF_SEVERAL else run
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(str(probed_run(tmp_path_factory.mktemp("stored") / "run")))
+    return Path(str(probed_run(tmp_path_factory.mktemp("stored") / "run", confirm=BEYOND)))
 
 
 @every_command
 def test_its_options_say_what_they_are_for_and_its_docstring_is_the_line_of_the_list(name: str) -> None:
     ask = question(name)
-    assert (inspect.getdoc(ask) or "").splitlines()[0] == QUESTIONS[name]
+    assert (inspect.getdoc(ask) or "").splitlines()[0] == LINES[name]
     for option in list(inspect.signature(ask, eval_str=True).parameters.values())[1:]:
         assert option.default is not option.empty and get_args(option.annotation)[1].endswith(".")
 
 
 @every_question
 def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, name: str) -> None:
-    answer = question(name)(run)
-    assert isinstance(answer, Answer) or not QUESTIONS[name]
+    answer = question(name)(given(name, run))
+    assert isinstance(answer, Answer) or not LINES[name]
     if isinstance(answer, str):
         return
     json.dumps(answer.facts, allow_nan=False)
@@ -65,11 +79,15 @@ def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, 
 
 @every_command
 def test_the_terminal_the_json_and_the_page_have_the_same_answer(stored: Path, name: str) -> None:
+    places = [stored]
+    if name in OF_SEVERAL:
+        places += [Path(shutil.copytree(stored, stored.with_name("other"), dirs_exist_ok=True))]
     before = sorted(stored.rglob("*"))
-    answer = question(name)(Run(RunFolder.at(stored)))
+    read = [Run(RunFolder.at(place)) for place in places]
+    answer = question(name)(read if name in OF_SEVERAL else read[0])
     assert isinstance(answer, Answer)
     typed = name.replace("_", "-")
-    shown, told = bcrit(typed, stored), bcrit(typed, stored, "--json")
+    shown, told = bcrit(typed, *places), bcrit(typed, *places, "--json")
     assert shown.returncode == told.returncode == (0 if answer.yes else 1), shown.stderr
     assert json.loads(told.stdout) == json.loads(json.dumps(answer.facts))
     words = [part.text if isinstance(part, Text) else part for part in answer.terminal if not isinstance(part, Rows)]
@@ -95,7 +113,7 @@ def test_a_place_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
     assert "not a run folder" in message or "cannot be read" in message  # as a run, or as a table
 
 
-@every_question
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_a_run_that_cannot_be_asked_says_why(name: str) -> None:
     """Made up: it has no curves, and nothing was measured beside them."""
     answer = question(name)(runs.usual())

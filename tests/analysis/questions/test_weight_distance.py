@@ -196,10 +196,10 @@ def test_a_run_without_probes_has_none(tmp_path: Path) -> None:
 
 def test_too_few_measurements_say_so_in_words() -> None:
     rows = pd.DataFrame({"trial_id": ["a"] * 3, "batch_size": 8, "step": [1, 2, 3], "weight_distance": [1.0, 2.0, 3.0]})
-    movement = weight_movement(rows, {})
-    assert movement.movements == () and movement.slopes is None
-    assert movement.sentences[0].startswith("At no batch size is it identified")
-    assert "cannot be told apart from 3 measurements" in movement.sentences[-1]
+    movements, slopes, said = weight_movement(rows, {})
+    assert not movements and slopes is None
+    assert said[0].startswith("At no batch size is it identified")
+    assert "cannot be told apart from 3 measurements" in said[-1]
 
 
 @pytest.mark.parametrize(
@@ -214,8 +214,7 @@ def test_how_lr_went_with_the_batch_size_is_told(power: float | None, words: str
         for size in SIZES
     )
     rates = {} if power is None else {size: 0.1 * size**power for size in SIZES}
-    movement = weight_movement(rows, rates)
-    assert words in movement.sentences[1]
+    assert words in weight_movement(rows, rates)[2][1]
 
 
 def test_speeds_are_told_where_no_law_is_followed_too() -> None:
@@ -225,9 +224,7 @@ def test_speeds_are_told_where_no_law_is_followed_too() -> None:
         pd.DataFrame({"trial_id": f"b{size}", "batch_size": size, "step": steps, "weight_distance": bent / size**0.5})
         for size in SIZES
     )
-    movement = weight_movement(rows, {})
-    assert movement.slopes is None
-    assert movement.sentences[1].startswith(
-        "The slopes need three batch sizes whose weights move with log t; there are 0."
-    )
-    assert "Read as log t all the same, their speed goes with the batch size to the power -0.5" in movement.sentences[1]
+    _, slopes, (_, speeds, *_) = weight_movement(rows, {})
+    assert slopes is None
+    assert speeds.startswith("The slopes need three batch sizes whose weights move with log t; there are 0.")
+    assert "Read as log t all the same, their speed goes with the batch size to the power -0.5" in speeds

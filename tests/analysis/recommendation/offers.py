@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, fit_step_times
 
 B = 2.0 ** np.arange(3, 13)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.recommendation.hardware import StepTimes, fit_step_times
 from bcrit.analysis.recommendation.recommend import recommend
 from bcrit.search_spaces import InputError

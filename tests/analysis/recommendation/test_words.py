@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bcrit.analysis.fit.estimate import fit_hyperbola
+from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.recommendation.hardware import fit_step_times
 from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.recommendation.words import hours_up, rounded_up

@@ -88,7 +88,7 @@ def study(spec: Experiment, batch_size: int, reached: bool = True, confirm: bool
 
 def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mapping[str, Any] | None = None) -> Run:
     trials = to_arrow(TRIALS, rows).to_pandas()
-    nothing = dict.fromkeys(("targets", "budgets", "noise_scale", "weight_distance", "landscape", "adaptive"))
+    nothing = dict.fromkeys(("targets", "budgets"))
     nothing |= {"unmeasured": "made up", "recommendation": None}
     made = {"location": "runs/made-up", "declared": spec, "environment": [environment] if environment else []}
     return Run(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bcrit.analysis.fit.estimate import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.targets.power_law import PowerLaw, fit_power_law
 from bcrit.search_spaces.target import Target
 

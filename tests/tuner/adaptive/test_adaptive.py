@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from bcrit.analysis.adaptive.result import Adaptive, Trained
+from bcrit.analysis.questions.adaptive.result import Adaptive, Trained
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS

@@ -13,7 +13,7 @@ from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.tuner.adaptive import kept
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, TunedRates
 from bcrit.tuner.training.settings import Settings
-from tests.analysis.adaptive.made_up import SCHEDULES, run
+from tests.analysis.questions.adaptive.made_up import SCHEDULES, run
 from tests.tuner.landscape.small import experiment
 
 PATH = kept.path_of("r = 16", 0)

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
-from bcrit.analysis.landscape.result import read_landscape, write_landscape
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.questions.landscape.result import Landscape
+from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
+from bcrit.analysis.records.stored import read_stored, write_stored
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.tuner.landscape.landscape import landscape
@@ -60,10 +61,10 @@ def test_warm_starts_change_nothing_of_the_networks(folder: RunFolder) -> None:
 
 
 def test_what_is_stored_is_what_was_found(folder: RunFolder) -> None:
-    assert read_landscape(folder) is None
+    assert read_stored(folder, LANDSCAPE, Landscape) is None
     found = landscape(folder, QUICK)
-    write_landscape(folder, found)
-    assert read_landscape(folder) == found
+    write_stored(folder, LANDSCAPE, found)
+    assert read_stored(folder, LANDSCAPE, Landscape) == found
 
 
 def test_a_record_of_another_machine_is_noticed(folder: RunFolder) -> None:

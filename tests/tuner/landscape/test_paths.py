@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from bcrit.analysis.landscape.result import Network
+from bcrit.analysis.questions.landscape.result import Network
 from bcrit.tuner.landscape.measure import Rows, mean_loss
 from bcrit.tuner.landscape.paths import End, between, kept
 from bcrit.tuner.training.settings import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bcrit.analysis.landscape.warm_start import WarmStarts
+from bcrit.analysis.questions.landscape.result import WarmStarts
 from bcrit.analysis.records.run_folder import CHECKPOINTS, RunFolder
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.landscape.measure import Options, Rows, measure

@@ -1,1 +1,0 @@
-"""What was measured of the landscape around the winners of a run: as it is stored, and what it says."""

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import optimize, stats
+
+from bcrit.analysis.curve.likelihood import Hyperbola, Profile, censored_normal, hazard, minimise, weight
+
+X = np.log(2.0 ** np.arange(3, 11))
+
+
+def noisy(seed: int, noise: float = 0.1, u: float = math.log(100)) -> Profile:
+    rng = np.random.default_rng(seed)
+    y = math.log(50) + np.logaddexp(0, u - X) + rng.normal(0, noise, X.size)
+    return Profile(X, y, np.ones(X.size, dtype=bool))
+
+
+@given(st.integers(0, 10_000))
+def test_the_profile_agrees_with_a_general_least_squares_solver(seed: int) -> None:
+    profile = noisy(seed)
+    u = minimise(profile)
+
+    def residuals(parameters: np.ndarray) -> np.ndarray:
+        return np.asarray(profile.log_steps - np.logaddexp(parameters[0], parameters[1] - X))
+
+    twin = optimize.least_squares(residuals, [math.log(50), math.log(5000)], xtol=1e-14, ftol=1e-14, gtol=1e-14).x
+    curve = profile.curve(u)
+    assert [math.log(curve.s_min), math.log(curve.e_min)] == pytest.approx(list(twin), abs=1e-6)
+
+
+def test_the_slope_is_the_derivative_of_the_censored_deviance() -> None:
+    full = noisy(3)
+    profile = Profile(X, full.log_steps, np.arange(X.size) > 1)
+    u, step = math.log(70), 1e-5
+    numeric = float(profile.deviance(u + step) - profile.deviance(u - step)) / (2 * step)
+    sigma = float(profile.solve(u)[1])
+    assert 2 * profile.slope(u) / sigma**2 == pytest.approx(numeric, rel=1e-5)
+
+
+def test_one_method_serves_the_limits_of_the_curve() -> None:
+    ones = np.ones(X.size, dtype=bool)
+    assert minimise(Profile(X, 10 - X, ones)) == math.inf
+    assert minimise(Profile(X, 0 * X + 4, ones)) == -math.inf
+    assert minimise(Profile(X, 0.3 * X, ones)) == -math.inf
+
+
+def test_two_straight_lines_are_the_limit_of_ever_sharper_knees() -> None:
+    profile = noisy(4)
+    corner, sharp = replace(profile, p=math.inf), replace(profile, p=1e4)
+    at = np.array([-math.inf, 1.0, 4.5, 9.0, math.inf])
+    assert corner.offset(at) == pytest.approx(sharp.offset(at), abs=1e-3)
+    assert corner.deviance(at) == pytest.approx(sharp.deviance(at), abs=0.1)
+
+
+positive = st.floats(1e-6, 1e6)
+GOLDEN = Hyperbola(s_min=1000, e_min=100_000)  # b_crit = 100
+
+
+def test_at_b_crit_steps_and_examples_are_twice_their_minimum() -> None:
+    assert GOLDEN.b_crit == 100
+    assert GOLDEN.steps(100) == 2000
+    assert GOLDEN.examples(100) == 200_000
+
+
+def test_the_closed_forms_give_the_numbers_worked_by_hand() -> None:
+    assert GOLDEN.batch_size_for_steps(1250) == 400  # 100 / (1.25 - 1)
+    assert GOLDEN.batch_size_for_examples(125_000) == 25  # 100 (1.25 - 1)
+    assert GOLDEN.efficiency(25) == pytest.approx(0.8)
+
+
+def test_budgets_at_or_below_the_minimum_are_infeasible() -> None:
+    assert GOLDEN.batch_size_for_steps(1000) is None
+    assert GOLDEN.batch_size_for_examples(100_000) is None
+
+
+def test_the_limits_of_the_curve_are_ordinary_curves() -> None:
+    perfect, flat = Hyperbola(0, 100), Hyperbola(100, 0)
+    assert perfect.b_crit == math.inf
+    assert flat.b_crit == 0
+    assert perfect.batch_size_for_steps(10) == 10
+    assert perfect.batch_size_for_examples(100) == math.inf
+    assert perfect.batch_size_for_examples(99) is None
+    assert flat.batch_size_for_steps(100) == 0
+    assert flat.batch_size_for_steps(99) is None
+
+
+@given(positive, positive, st.floats(1e-3, 1e3))
+def test_steps_and_examples_lie_on_the_time_compute_frontier(s_min: float, e_min: float, ratio: float) -> None:
+    curve = Hyperbola(s_min, e_min)
+    batch = ratio * curve.b_crit
+    assert (curve.steps(batch) / s_min - 1) * (curve.examples(batch) / e_min - 1) == pytest.approx(1)
+    assert curve.examples(batch) == pytest.approx(batch * curve.steps(batch))
+    assert curve.efficiency(batch) == pytest.approx(1 / (1 + ratio))
+
+
+@given(positive, positive, positive)
+def test_a_budget_is_spent_exactly_at_its_batch_size(s_min: float, e_min: float, batch: float) -> None:
+    curve = Hyperbola(s_min, e_min)
+    by_steps = curve.batch_size_for_steps(float(curve.steps(batch)) * 1.5)
+    by_examples = curve.batch_size_for_examples(float(curve.examples(batch)) * 1.5)
+    assert by_steps is not None and by_examples is not None
+    assert curve.steps(by_steps) == pytest.approx(curve.steps(batch) * 1.5)
+    assert curve.examples(by_examples) == pytest.approx(curve.examples(batch) * 1.5)
+
+
+def naive(values: np.ndarray, reached: np.ndarray) -> tuple[float, float]:
+    """The same likelihood written out and given to a general minimiser."""
+
+    def loss(parameters: np.ndarray) -> float:
+        normal = stats.norm(parameters[0], np.exp(parameters[1]))
+        return float(-normal.logpdf(values[reached]).sum() - normal.logsf(values[~reached]).sum())
+
+    start = [values.mean(), np.log(values.std())]
+    found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12})
+    return float(found.x[0]), float(np.exp(found.x[1]))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_newton_iteration_agrees_with_a_naive_search(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(5, rng.choice([0.01, 1.0, 30.0]), 8)
+    reached = np.arange(8) < rng.integers(3, 8)
+    values[~reached] -= rng.exponential(size=(~reached).sum())
+    mean, sigma = censored_normal(values, reached)
+    assert (float(mean), float(sigma)) == pytest.approx(naive(values, reached), rel=1e-6)
+
+
+def test_bounds_far_above_the_observations_are_no_trouble() -> None:
+    values, reached = np.array([0.0, 1e-3, 2e-3, 50.0]), np.array([True, True, True, False])
+    mean, sigma = censored_normal(values, reached)
+    assert (float(mean), float(sigma)) == pytest.approx(naive(values, reached), rel=1e-5)
+
+
+def test_the_hazard_is_right_in_both_tails() -> None:
+    assert hazard(np.array([0.0, -50.0, 1e9])) == pytest.approx([np.sqrt(2 / np.pi), 0, 1e9])
+    assert weight(np.array([0.0])) == pytest.approx([2 / np.pi])
+
+
+def test_a_sample_that_differs_by_its_rounding_alone_has_no_spread_to_speak_of() -> None:
+    mean, sigma = censored_normal(np.array([1.0, np.nextafter(1.0, 2.0), 0.9]), np.array([True, True, False]))
+    assert float(mean) == pytest.approx(1.0) and 0 < float(sigma) < 1e-6

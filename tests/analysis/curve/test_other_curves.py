@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import optimize, special
+
+from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.likelihood import Profile
+from bcrit.analysis.curve.other_curves import CLEARLY, PNorm, clearly_better, fit_p_norm
+
+B = 2.0 ** np.arange(2, 12)
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 1.4, 3.0])
+def test_the_curve_that_was_put_in_comes_back(p: float) -> None:
+    truth = PNorm(s_min=70, b_crit=123, p=p, rms_log_residual=0)
+    found = fit_p_norm(np.log(B), np.log(truth.steps(B)))
+    assert found is not None
+    assert (found.s_min, found.b_crit, found.p) == pytest.approx((70, 123, p), rel=1e-6)
+    assert found.rms_log_residual < 1e-8
+
+
+@pytest.mark.parametrize("p", [0.5, 1.0, 1.4, 3.0])
+def test_steps_and_examples_double_where_they_say(p: float) -> None:
+    curve = PNorm(s_min=70, b_crit=123, p=p, rms_log_residual=0)
+    assert curve.steps(curve.s_doubles_at) == pytest.approx(2 * 70)
+    assert curve.e_doubles_at * curve.steps(curve.e_doubles_at) == pytest.approx(2 * 70 * 123)
+
+
+def test_at_the_crossing_of_its_asymptotes_it_is_two_to_the_one_over_p() -> None:
+    assert PNorm(1, 10, 2, 0).steps(10) == pytest.approx(math.sqrt(2))  # reference section 7
+
+
+def test_three_studies_or_a_knee_out_of_sight_give_none() -> None:
+    assert fit_p_norm(np.log(B[:3]), np.log(10 / B[:3])) is None
+    assert fit_p_norm(np.log(B), np.log(10 / B)) is None
+
+
+def naive(x: np.ndarray, y: np.ndarray, reached: np.ndarray) -> float:
+    """The smallest deviance by a general minimiser over all four parameters."""
+
+    def deviance(q: np.ndarray) -> float:
+        p, sigma = math.exp(q[2]), math.exp(q[3])
+        z = (y - q[0] - np.logaddexp(0, p * (q[1] - x)) / p) / sigma
+        return float(np.where(reached, 2 * q[3] + z**2, -2 * special.log_ndtr(-z)).sum())
+
+    starts = [np.array([math.log(70), math.log(123), log_p, math.log(0.05)]) for log_p in (0.0, 0.5, 1.0)]
+    return min(float(optimize.minimize(deviance, start, method="Powell", tol=1e-12).fun) for start in starts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bounds_enter_the_likelihood(seed: int) -> None:
+    x = np.log(B)
+    y = np.log(PNorm(70, 123, 1.4, 0).steps(B)) + np.random.default_rng(seed).normal(0, 0.05, B.size)
+    reached = B > 10
+    y[~reached] = y[2] + (0.0, 1.0, 2.0, -1.0)[seed]
+    found = fit_p_norm(x, y, reached)
+    assert found is not None
+    profile = Profile(x, y, reached, found.p)
+    assert float(profile.deviance(math.log(found.b_crit))) == pytest.approx(naive(x, y, reached), abs=1e-4)
+
+
+def test_bounds_make_a_sharp_knee_less_uncertain() -> None:
+    rng, alone, joined = np.random.default_rng(3), [], []
+    x = np.log(B)
+    for _ in range(40):
+        y = np.log(PNorm(1, 64, 1.4, 0).steps(B)) + rng.normal(0, 0.1, B.size)
+        reached = y < math.log(6)
+        bounded = np.where(reached, y, math.log(6))
+        both = fit_p_norm(x[reached], y[reached]), fit_p_norm(x, bounded, reached)
+        if both[0] is not None and both[1] is not None:
+            alone.append(math.log(both[0].b_crit / 64))
+            joined.append(math.log(both[1].b_crit / 64))
+    assert np.std(joined) < np.std(alone)
+    assert abs(np.median(joined)) < 0.1
+
+
+def fit(steps: np.ndarray, noise: float = 0.0, seed: int = 0, batch: np.ndarray = B, **more: float) -> HyperbolaFit:
+    errors = np.random.default_rng(seed).normal(0, noise, batch.size)
+    return fit_hyperbola(pd.DataFrame({"batch_size": batch, "steps": steps * np.exp(errors), **more}))
+
+
+def sharp(p: float) -> np.ndarray:
+    return PNorm(50, 100, p, 0).steps(B)
+
+
+@pytest.mark.parametrize(
+    ("steps", "best"),
+    [
+        pytest.param(5000 / B, "perfect_scaling", id="perfect"),
+        pytest.param(0 * B + 50, "flat", id="flat"),
+        pytest.param(sharp(1), "hyperbola", id="hyperbola"),
+        pytest.param(sharp(2), "p_norm", id="p-norm"),
+        pytest.param(np.maximum(50, 5000 / B), "two_asymptotes", id="corner"),
+    ],
+)
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_the_model_that_made_the_points_is_preferred(steps: np.ndarray, best: str, noise: float) -> None:
+    found = fit(steps, noise).models
+    assert max(found, key=lambda model: model.weight or 0).name == best
+    assert sum(model.weight or 0 for model in found) == pytest.approx(1)
+
+
+def test_the_criterion_is_the_textbooks() -> None:
+    hyperbola = next(model for model in fit(sharp(1), 0.05).models if model.name == "hyperbola")
+    n, k = B.size, 3
+    rss = n * hyperbola.rms_log_residual**2
+    # n log(RSS / n) + n is -2 log L without its constant.
+    assert hyperbola.aicc == pytest.approx(n * math.log(rss / n) + n + 2 * k + 2 * k * (k + 1) / (n - k - 1))
+
+
+def test_the_corner_agrees_with_a_brute_force_search() -> None:
+    y = np.log(sharp(3)) + np.random.default_rng(2).normal(0, 0.1, B.size)
+    model = next(m for m in fit(np.exp(y)).models if m.name == "two_asymptotes")
+
+    def rss(parameters: np.ndarray) -> float:
+        return float(((y - np.maximum(parameters[0], parameters[1] - np.log(B))) ** 2).sum())
+
+    twin = min(
+        float(optimize.minimize(rss, [math.log(50), math.log(5000) + shift], method="Nelder-Mead").fun)
+        for shift in (-1.0, -0.5, 0.0, 0.5, 1.0)
+    )
+    assert B.size * model.rms_log_residual**2 == pytest.approx(twin, rel=1e-4)
+
+
+def test_with_few_studies_the_criterion_is_left_out_and_not_made_up() -> None:
+    small = B[2:7]
+    found = {model.name: model for model in fit(50 * (1 + 100 / small), 0.05, batch=small).models}
+    assert found["p_norm"].aicc is None and found["p_norm"].weight is None
+    assert found["hyperbola"].aicc is not None
+    assert clearly_better(fit(50 * (1 + 100 / small[:3]), 0.05, batch=small[:3]).models) is None
+
+
+def test_unreached_studies_enter_as_bounds() -> None:
+    steps = np.where(sharp(1) > 600, math.nan, sharp(1))
+    flat = next(model for model in fit(steps, 0.02, max_steps=600.0).models if model.name == "flat")
+    without = next(model for model in fit(steps[2:], 0.02, batch=B[2:]).models if model.name == "flat")
+    assert flat.parameters["c"] > without.parameters["c"]
+
+
+def test_another_model_is_called_better_only_when_it_clearly_is() -> None:
+    better = clearly_better(fit(sharp(2), 0.01).models)
+    assert better is not None and better[0].name == "p_norm" and better[1] > CLEARLY
+    rng = range(60)
+    alarms = [clearly_better(fit(sharp(1), 0.05, seed=seed).models) is not None for seed in rng]
+    assert np.mean(alarms) <= 0.05
+    assert any("AICc" in note for note in fit(np.maximum(50, 5000 / B), 0.01).notes)
