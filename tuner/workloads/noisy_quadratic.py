@@ -37,6 +37,7 @@ class NoisyQuadratic:
     n_examples: int | None = None
     hyperparameters: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = tuple(MOMENTS)  # its updates are formulas of its own, which others have not
+    batch_plan = True  # see `bcrit.tuner.workloads.protocol`
 
     def __init__(
         self,
@@ -93,6 +94,11 @@ class NoisyQuadratic:
         self.start = _each("start", start, n) if isinstance(start, Sequence) else np.full(n, _one("start", start))
         self.evaluation_noise = _one("evaluation_noise", evaluation_noise)
         self.seed_noise = _one("seed_noise", seed_noise)
+
+    @property
+    def deterministic(self) -> bool:
+        """Without noises of its own every seed has the same run."""
+        return self.evaluation_noise == self.seed_noise == 0
 
     def begin(self, settings: Settings) -> NoisyQuadraticRun:
         """Start a run."""

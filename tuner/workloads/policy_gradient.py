@@ -42,6 +42,7 @@ class PolicyGradient:
     """
 
     unit: str = "frames"
+    averages = one_gpu = True  # see `bcrit.tuner.workloads.protocol`
     metrics: Mapping[str, Direction] = {METRIC: Direction.MAXIMIZE}
     hyperparameters: tuple[str, ...] = ("gamma", "gae_lambda", "value_coefficient", "entropy_coefficient")
     domains: Mapping[str, Domain] = {  # what values they can have at all, so that a box is never widened beyond

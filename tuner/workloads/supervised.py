@@ -64,6 +64,17 @@ class SupervisedWorkload(ABC):
     # whether loss and model treat every example by itself, so that a batch may be computed in pieces where memory asks
     # for it; say no for a contrastive loss, say. Batch normalisation is seen without being told.
     divisible: bool = True
+    averages = gives_model = batch_plan = True  # see `bcrit.tuner.workloads.protocol`
+
+    @property
+    def our_loop(self) -> bool:
+        """A class that begins runs of its own, not of this loop, would not read what is meant for it."""
+        return type(self).begin is SupervisedWorkload.begin
+
+    @property
+    def one_gpu(self) -> bool:
+        """Our loop trains on one GPU or a share of one."""
+        return self.our_loop
 
     @abstractmethod
     def model(self, settings: Settings) -> nn.Module:
