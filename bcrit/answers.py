@@ -34,11 +34,10 @@ def analyze(
     analysis = Run(folder, other)
     if other is None:
         write_analysis(analysis)
-    answer = ask(analysis)
     if as_json:
-        print_json(answer.facts)
+        print_json(analysis.to_json())  # every question's facts: more than the steps
     else:
-        show(answer)
+        show(ask(analysis))
 
 
 def report(run: RunPlace) -> None:

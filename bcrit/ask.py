@@ -36,10 +36,12 @@ def command(name: str) -> Callable[..., None]:
         if out is not None:
             _check_free(out, name)
         asked = {key: options[key].default if value is None else value for key, value in given.items()}
-        one = isinstance(places, str)
-        answer = ask(_opened(places, tables) if one else [_opened(place, tables) for place in places], **asked)
+        if isinstance(places, str):
+            where, answer = places, ask(_opened(places, tables), **asked)
+        else:
+            where, answer = name, ask([_opened(place, tables) for place in places], **asked)
         if isinstance(answer, str):
-            raise InputError(places if one else name, [answer])
+            raise InputError(where, [answer])
         if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
             from bcrit.analysis.report.template import page_of
 

@@ -59,7 +59,9 @@ _NO_AXIS: Final[Axis] = {"visible": False, "range": [-1, 1], "fixedrange": True}
 
 
 def ask(
-    source: Annotated[Run | Path, "CSV with columns batch_size, steps; optional seed, max_steps.", "TABLE.csv"],
+    source: Annotated[
+        Run | Path, "CSV with columns batch_size, steps; optional seed, max_steps. Or a run folder.", "TABLE.csv"
+    ],
     level: Annotated[float | None, "Confidence level of the intervals (default: 0.95)."] = None,
     unit: Annotated[str | None, "What a batch counts (default: examples)."] = None,
     predict: Annotated[Sequence[float], "Predict a new study at this batch size; repeatable.", "B"] = (),

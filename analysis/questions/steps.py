@@ -56,7 +56,7 @@ def ask(run: Run) -> Answer:
     if found is not None:
         advice = ["", *map(Text, (*found.sentences, *settings(found)))]
     said: tuple[str | Rows | Text, ...] = (_brief(run), *lines, *(f"  note: {note}" for note in run.notes), *advice)
-    return Answer("steps", "Steps against batch size", (), (plot,), run.to_json(), terminal=said)
+    return Answer("steps", "Steps against batch size", (), (plot,), terminal=said)
 
 
 def examples(run: Run) -> Answer | str:

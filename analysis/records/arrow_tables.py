@@ -23,12 +23,7 @@ def arrow_schema(table: Table) -> pa.Schema:
 def to_arrow(table: Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as an Arrow table with the schema's types; further columns get the type of their values, null without any.
 
-    Args:
-        table: the schema.
-        rows: the rows.
-
-    Returns:
-        Columns of the schema first, then the others in order of appearance.
+    Columns of the schema come first, then the others in order of appearance.
     """
     known = {field.name: field for field in arrow_schema(table)}
     schema = pa.schema(
@@ -63,9 +58,8 @@ def _plain(value: Any, kind: pa.DataType) -> Any:
 def joined(pieces: Sequence[pa.Table]) -> pa.Table:
     """Tables one below the other, with the columns of all; a column in which nothing stands is one of floats.
 
-    Raises:
-        ArrowException: a column is text in one and a number in another.
-    """  # noqa: DOC502 (raised by Arrow)
+    A column that is text in one and a number in another is an ArrowException.
+    """
     data = pa.concat_tables([piece.replace_schema_metadata(None) for piece in pieces], promote_options="permissive")
     floats = [pa.field(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in data.schema]
     return data.cast(pa.schema(floats))
@@ -81,15 +75,7 @@ def decoded(data: pa.Table) -> pa.Table:
 
 
 def violations(table: Table, data: pa.Table) -> list[str]:
-    """Every way in which data break a table's schema.
-
-    Args:
-        table: the schema.
-        data: the rows.
-
-    Returns:
-        One sentence a violation.
-    """
+    """Every way in which data break a table's schema, a sentence each."""
     found = column_violations(table, data)
     if not found and data.num_rows:
         counts = data.group_by(list(table.key)).aggregate([([], "count_all")])["count_all"]
@@ -100,15 +86,7 @@ def violations(table: Table, data: pa.Table) -> list[str]:
 
 
 def column_violations(table: Table, data: pa.Table) -> list[str]:
-    """Every way in which columns break a table's schema: missing, of another type, with empty cells.
-
-    Args:
-        table: the schema.
-        data: the rows.
-
-    Returns:
-        One sentence a violation.
-    """
+    """Every way in which columns break a table's schema: missing, of another type, with empty cells."""
     found = []
     for column in table.columns:
         if column.name not in data.column_names:

@@ -14,9 +14,6 @@ def plain(value: Any) -> Any:
     """Turn a result into what `json.dumps(..., allow_nan=False)` takes.
 
     Dataclasses become objects, numpy's scalars Python's, tuples lists; numbers that are not finite become null.
-
-    Args:
-        value: a dataclass, mapping, sequence, array, number, string, bool or None.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}

@@ -22,19 +22,11 @@ _SHOWN = 10  # cells quoted in one message; chosen, not studied
 def read_numbers(
     path: str | PathLike[str], required: Sequence[str], optional: Sequence[str] = (), texts: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Read the named columns of a CSV file as floats; other columns are ignored.
+    """Read the named columns of a CSV file as floats, and `texts` as text; other columns are ignored.
 
-    Args:
-        path: a comma-separated file in UTF-8 (with or without byte order mark) whose first row names the columns.
-        required: columns that must be there.
-        optional: columns that are read where they are there.
-        texts: columns that are read where they are there, as text.
-
-    Returns:
-        The columns as floats, NaN where a cell is empty; the index `row` is the line in the file, the header being 1.
-
-    Raises:
-        InputError: names everything that is wrong with the file.
+    The file is separated by commas, in UTF-8 with or without byte order mark, and its first row names the columns. A
+    cell is NaN where it is empty; the index `row` is the line in the file, the header being 1. An InputError names
+    everything that is wrong with the file.
     """
     where = str(path)
     header, lines, rows = _cells(_text(path, where), where)
@@ -55,19 +47,9 @@ def read_numbers(
 
 
 def as_numbers(frame: pd.DataFrame, where: str, required: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Take the named columns of a frame as floats; missing values and empty strings become NaN.
+    """Take the named columns of a frame as floats; missing values and empty strings become NaN, the index is kept.
 
-    Args:
-        frame: any frame; its index is kept.
-        where: its name for messages.
-        required: columns that must be there.
-        optional: columns that are taken where they are there.
-
-    Returns:
-        A new frame of floats.
-
-    Raises:
-        InputError: a column is missing, a cell is not a number, or there is no row.
+    A column that is missing, a cell that is not a number, or a table without a row is an InputError.
     """
     problems = [
         f"column '{name}' is missing; the columns are {', '.join(map(str, frame.columns)) or 'none'}"
@@ -113,18 +95,7 @@ def _text(path: str | PathLike[str], where: str) -> str:
 
 
 def _cells(text: str, where: str) -> tuple[list[str], list[int], list[list[str]]]:
-    """Split into header, line numbers and rows; lines without any content are passed over.
-
-    Args:
-        text: the file.
-        where: its name for messages.
-
-    Returns:
-        (header, line in the file of each row, cells of each row).
-
-    Raises:
-        InputError: quotes are not closed, or cells are not separated by commas.
-    """
+    """Split into header, line in the file of each row, and cells; lines without any content are passed over."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]

@@ -31,22 +31,14 @@ class Chunk:
     """Evaluations, each trial's together and in rising order of step. All arrays but `starts` are (n_rows,).
 
     A row whose metric is an empty cell is no evaluation of it and is not here; a NaN that training reported is.
-
-    Attributes:
-        trial: place of the trial in the trials table.
-        starts: the first row of every trial in the chunk; (n_trials_here,).
-        step: optimizer updates made.
-        before: step of the trial's evaluation before this one, in whichever chunk; 0 where there is none.
-        value: the metric.
-        train_seconds: time in updates by then; NaN where unknown. None where nobody asked for it.
     """
 
-    trial: Integers
-    starts: Integers
-    step: Integers
-    before: Integers
-    value: Floats
-    train_seconds: Floats | None
+    trial: Integers  # place of the trial in the trials table
+    starts: Integers  # the first row of every trial in the chunk; (n_trials_here,)
+    step: Integers  # optimizer updates made
+    before: Integers  # step of the trial's evaluation before this one, in whichever chunk; 0 where there is none
+    value: Floats  # the metric
+    train_seconds: Floats | None  # time in updates by then; NaN where unknown. None where nobody asked for it.
 
 
 class Reader(Protocol):
@@ -64,19 +56,11 @@ def read_measurements(
 ) -> None:
     """Show every measurement of these trials to the readers, once.
 
-    Trials whose rows do not come in order of step are noticed, forgotten, and read again sorted.
-
-    Args:
-        folder: the run.
-        trial_ids: the finished trials in the order of the trials table; rows of others (still in training) are passed
-            over.
-        metric: the column of values; a part that lacks it counts as not measured.
-        readers: each sees every chunk.
-        timed: whether train_seconds are needed.
-
-    Raises:
-        InputError: the table breaks its schema, or a trial has two rows of one step.
-    """  # noqa: DOC502 (raised further down)
+    The trials are the finished ones in the order of the trials table; rows of others, still in training, are passed
+    over. A part that lacks the metric counts as not measured. Trials whose rows do not come in order of step are
+    noticed, forgotten, and read again sorted. Two rows of one step, or a table that breaks its schema, are an
+    InputError.
+    """
     places = pd.Index(trial_ids)
     last = np.full(len(places), -1, dtype=np.int64)
     broken = np.zeros(len(places), dtype=bool)
@@ -147,11 +131,7 @@ def _chunk(rows: _Rows, last: Integers, broken: npt.NDArray[np.bool_]) -> Chunk 
 
 
 def _sorted_chunk(folder: RunFolder, columns: Sequence[str], places: pd.Index[str], trials: Integers) -> Chunk | None:
-    """All rows of some trials, sorted in memory.
-
-    Raises:
-        InputError: a trial has two rows of one step.
-    """
+    """All rows of some trials, sorted in memory."""
     parts = [_rows(batch, places) for batch in folder.scan(MEASUREMENTS, columns, set(places[trials]))]
     together = zip(*(part.columns for part in parts), strict=True)
     rows = _Rows(
@@ -173,16 +153,9 @@ def _starts(trial: Integers) -> Integers:
 
 
 def curves(folder: RunFolder, trial_ids: Sequence[str], metric: str) -> Iterator[tuple[str, Integers, Floats]]:
-    """The whole learning curves of a few trials.
+    """The whole learning curves of a few trials: (trial, steps, values), only of trials that have any.
 
-    Args:
-        folder: the run.
-        trial_ids: which.
-        metric: the column of values.
-
-    Yields:
-        (trial, steps, values) with rising steps after step 0 and without evaluations that lack the metric; only trials
-        that have any.
+    Steps rise after step 0, without evaluations that lack the metric.
     """
     wanted = set(trial_ids)
     batches = list(folder.scan(MEASUREMENTS, ["trial_id", "step", metric], wanted)) if wanted else []
@@ -192,6 +165,3 @@ def curves(folder: RunFolder, trial_ids: Sequence[str], metric: str) -> Iterator
     frame = frame[(frame["step"] > 0) & frame[metric].notna()].sort_values(["step"], kind="stable")
     for trial_id, rows in frame.groupby("trial_id", observed=True, sort=True):
         yield str(trial_id), rows["step"].to_numpy(dtype=np.int64), rows[metric].to_numpy(dtype=float)
-
-
-__all__ = ["Chunk", "Floats", "Integers", "Reader", "curves", "read_measurements"]

@@ -24,10 +24,13 @@ from pyarrow import fs
 
 from bcrit.analysis.records.arrow_tables import arrow_schema, decoded, joined, violations
 from bcrit.analysis.records.run_log import Rows, read_log, segments
-from bcrit.analysis.records.scan import Part, scan_parts
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
+BATCH_ROWS = 1_000_000
+"""Rows of one piece: some tens of megabytes, and few enough pieces that their overhead does not count. Chosen."""
+_TRIAL = "trial_id"
+_NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 _LISTINGS = 5  # chosen; parts are joined minutes apart
 _SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
 _PART = re.compile(r"^(\d{6,})-(\d{6,})(?:-([0-9a-f]{6}))?\.parquet$")
@@ -50,21 +53,13 @@ def part_name(table: Table, first: int, last: int | None = None, token: str = ""
 
 @dataclass(frozen=True)
 class PartFile:
-    """A part as its name tells it, in order of flushes; the longer of two that begin together comes first.
+    """A part as its name tells it, in order of flushes; the longer of two that begin together comes first."""
 
-    Attributes:
-        name: its path in the run folder.
-        first: its first flush.
-        last: its last flush.
-        token: of the session that wrote it, or of the parts it was joined from; empty in older versions.
-        size: bytes.
-    """
-
-    name: str
-    first: int
+    name: str  # its path in the run folder
+    first: int  # flush
     last: int
-    token: str
-    size: int
+    token: str  # of the session that wrote it, or of the parts it was joined from; empty in older versions
+    size: int  # bytes
 
     @property
     def size_class(self) -> int:
@@ -76,20 +71,21 @@ class PartFile:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One Parquet file of a table, open; whoever reads it closes it."""
+
+    name: str  # its path in the run folder
+    file: pa.NativeFile
+
+
+@dataclass(frozen=True)
 class PartedTables:
-    """The tables of one folder, to be read; their files are named relative to it.
+    """The tables of one folder, to be read; their files are named relative to it."""
 
-    Attributes:
-        where: the folder as the user named it.
-        filesystem: where it lies.
-        root: its path there.
-        log: the log on this machine whose rows count too; None where there is none.
-    """
-
-    where: str
+    where: str  # the folder as the user named it
     filesystem: fs.FileSystem
-    root: str
-    log: Path | None = None
+    root: str  # its path there
+    log: Path | None = None  # the log on this machine whose rows count too
 
     def parts(self, table: Table) -> list[str]:
         """File names of the parts that count, in order of their flushes."""
@@ -139,15 +135,9 @@ class PartedTables:
         return {part.name for part in inside if part.name in names}
 
     def join(self, table: Table, put: Callable[[str, pa.Table], None], *, everything: bool) -> list[str]:
-        """Join parts that stand side by side into one.
+        """Join parts that stand side by side into one; the files that may go, with those that an earlier kill left.
 
-        Args:
-            table: whose parts.
-            put: writes a file.
-            everything: all but large ones; otherwise only where there are `_TOGETHER` or more of one size class.
-
-        Returns:
-            The files that may go, those that an earlier kill left among them.
+        Everything is joined but large ones; otherwise only where there are `_TOGETHER` or more of one size class.
         """
         listed = self.listed(table)
         counting = self._counting(listed)
@@ -168,17 +158,7 @@ class PartedTables:
             return pq.read_table(file)
 
     def read(self, table: Table) -> pa.Table:
-        """Read and validate a table.
-
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-
-        Returns:
-            All rows; an empty table with the schema's columns when nothing was written yet.
-
-        Raises:
-            InputError: lists every violation of the schema.
-        """
+        """All rows of a table; an InputError lists every violation of its schema."""
         pieces, problems = [arrow_schema(table).empty_table()], []
         for part in self.opened(table):
             try:
@@ -206,18 +186,11 @@ class PartedTables:
         Rows of one trial come in the order in which they were written, which is that of their steps in what `bcrit`
         writes; rows of different trials may interleave, and a trial may straddle pieces and parts.
 
-        Args:
-            table: `MEASUREMENTS`, or `TRIALS`.
-            columns: what to read; `trial_id` comes dictionary-encoded, and a metric that a part lacks as nulls.
-            trial_ids: only the rows of these trials; None = all.
-
-        Yields:
-            Record batches of at most `bcrit.analysis.records.scan.BATCH_ROWS` rows with exactly these columns.
-
-        Raises:
-            InputError: a part is damaged, or breaks the schema in its columns' types or empty cells.
-        """  # noqa: DOC502 (raised by `scan_parts`)
-        yield from scan_parts(self.where, table, self.opened(table), columns, trial_ids)
+        Record batches of at most `BATCH_ROWS` rows have exactly these columns: `trial_id` comes dictionary-encoded,
+        and a metric that a part lacks as nulls. A part that is damaged, or breaks the schema in its columns' types or
+        empty cells, is an InputError.
+        """
+        yield from _scan_parts(self.where, table, self.opened(table), columns, trial_ids)
 
     def select(self, table: Table, columns: Sequence[str], trial_ids: Collection[str]) -> pa.Table:
         """The rows of a few trials; see `scan`."""
@@ -277,9 +250,6 @@ class PartedTables:
         """Every part that counts, opened at one moment: a running experiment may join parts meanwhile.
 
         An open file can be read to its end after it was removed; many small parts would be too many open files.
-
-        Raises:
-            InputError: they never stood still.
         """
         for _ in range(_LISTINGS):
             opened: list[Part] = []
@@ -298,6 +268,91 @@ class PartedTables:
             return file
         with file:
             return pa.BufferReader(file.read())
+
+
+def _scan_parts(
+    where: str, table: Table, parts: Sequence[Part], columns: Sequence[str], trial_ids: Collection[str] | None
+) -> Iterator[pa.RecordBatch]:
+    """Read parts one after the other; each is closed when it was read, all of them when the reader stops early.
+
+    A part that is damaged, breaks the schema, or was removed while it was read is an InputError.
+    """
+    wanted = None if trial_ids is None else pa.array(sorted(trial_ids), pa.string())
+    try:
+        for part in parts:
+            with part.file:
+                try:
+                    yield from _batches(where, table, part, columns, wanted)
+                except (pa.ArrowException, OSError) as error:
+                    problem = f"{part.name} is not a readable Parquet file, or changed meanwhile: {error}"
+                    remedy = f"try again; where that does not help, `bcrit repair {where}` sets it aside"
+                    raise InputError(where, [f"{problem}; {remedy}"]) from error
+    finally:
+        for part in parts:
+            part.file.close()
+
+
+def _batches(
+    where: str, table: Table, part: Part, columns: Sequence[str], wanted: pa.Array | None
+) -> Iterator[pa.RecordBatch]:
+    content = pq.ParquetFile(part.file, read_dictionary=[_TRIAL], pre_buffer=True)
+    if problems := _part_violations(table, part.name, content.schema_arrow, columns):
+        raise InputError(where, problems)
+    present = [name for name in columns if name in content.schema_arrow.names]
+    read = list(dict.fromkeys([*present, _TRIAL]))
+    groups = list(range(content.num_row_groups))
+    if wanted is not None:
+        groups = [group for group in groups if _may_hold(content, group, wanted)]
+    required = {column.name for column in table.columns if not column.nullable}
+    for batch in content.iter_batches(BATCH_ROWS, row_groups=groups, columns=read):
+        empty = [name for name in read if name in required and batch.column(name).null_count]
+        if empty:
+            rule = f"column '{table.name}.{empty[0]}' must have no empty cells"
+            raise InputError(where, [f"{rule}, but some are in {part.name}"])
+        names = batch.column(_TRIAL)
+        if wanted is not None:
+            chosen = pc.is_in(names.dictionary, wanted).take(names.indices)
+            batch = batch.filter(chosen)
+            if not batch.num_rows:
+                continue
+        yield pa.RecordBatch.from_arrays([_column(batch, name) for name in columns], names=list(columns))
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """A column of the batch; nulls where the part lacks it."""
+    if name not in batch.schema.names:
+        return pa.nulls(batch.num_rows, pa.float64())
+    column = batch.column(name)
+    return column.cast(_NAME_TYPE) if name == _TRIAL else column
+
+
+def _may_hold(content: pq.ParquetFile, group: int, wanted: pa.Array) -> bool:
+    """Whether a row group can have rows of these trials, from the smallest and largest name in it."""
+    place = content.schema_arrow.names.index(_TRIAL)
+    statistics = content.metadata.row_group(group).column(place).statistics
+    if statistics is None or not statistics.has_min_max:
+        return True
+    inside = pc.and_(pc.greater_equal(wanted, statistics.min), pc.less_equal(wanted, statistics.max))
+    return bool(pc.any(inside).as_py())
+
+
+def _part_violations(table: Table, part: str, schema: pa.Schema, columns: Sequence[str]) -> list[str]:
+    """What is wrong with a part's columns, from its schema alone; further columns must be numbers."""
+    found = []
+    nullable = {column.name for column in table.columns if column.nullable}
+    for field in arrow_schema(table):
+        if field.name not in schema.names:
+            if field.name in nullable:
+                continue
+            found.append(f"table '{table.name}' needs the column '{field.name}', but {part} lacks it")
+        elif field.name != _TRIAL and schema.field(field.name).type != field.type:
+            kind = schema.field(field.name).type
+            found.append(f"column '{table.name}.{field.name}' must be {field.type}, but it is {kind} in {part}")
+    for name in set(columns) & set(schema.names) - set(table.names):
+        kind = schema.field(name).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+            found.append(f"column '{table.name}.{name}' must be a number, but it is {kind} in {part}")
+    return found
 
 
 def _beyond(rows: pa.Table, reach: dict[str, float]) -> pa.Table:
@@ -328,6 +383,3 @@ def _runs(parts: Sequence[PartFile], everything: bool) -> list[list[PartFile]]:
         if sum(part.size_class == power for part in latest[begin:]) >= _TOGETHER:
             return [latest[begin:]]
     return []
-
-
-__all__ = ["REPLACES", "PartFile", "PartedTables", "part_name"]

@@ -43,21 +43,13 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Mended:
-    """What was set aside.
+    """What was set aside."""
 
-    Attributes:
-        place: the folder where it lies now; None where nothing was wrong.
-        files: what was wrong with which file.
-        doubled: rows that were there twice, by table.
-        beyond: measurements after the end of their trial.
-        torn: finished trials that lack evaluations.
-    """
-
-    place: str | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-    doubled: Mapping[str, int] = field(default_factory=dict)
-    beyond: int = 0
-    torn: tuple[str, ...] = ()
+    place: str | None = None  # the folder where it lies now; None where nothing was wrong
+    files: Mapping[str, str] = field(default_factory=dict)  # what was wrong with which file
+    doubled: Mapping[str, int] = field(default_factory=dict)  # rows that were there twice, by table
+    beyond: int = 0  # measurements after the end of their trial
+    torn: tuple[str, ...] = ()  # finished trials that lack evaluations
 
     def sentences(self, run: str) -> list[str]:
         """What was done, for the terminal."""
@@ -79,14 +71,9 @@ class Mended:
 
 
 def repair(folder: RunFolder, can_run_again: bool) -> Mended:
-    """Set aside what keeps the tables from being read, or from being right.
+    """Set aside what keeps the tables from being read, or from being right; nobody else must be at work in the run.
 
-    Args:
-        folder: the run, which nobody else must be at work in.
-        can_run_again: whether trials without their evaluations may go, because `bcrit resume` makes them again.
-
-    Returns:
-        What was done.
+    Trials without their evaluations may go where `bcrit resume` makes them again.
     """
     place = f"{REPAIRED}/{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
     files = {}
@@ -112,15 +99,10 @@ def repair(folder: RunFolder, can_run_again: bool) -> Mended:
 
 
 def set_trials_aside(folder: RunFolder, failed: bool, batch_sizes: Collection[int]) -> int:
-    """Set trials aside with their measurements, so that `bcrit resume` runs them again.
+    """Set trials aside under `repaired/` with their measurements, so that `bcrit resume` runs them again; how many.
 
-    Args:
-        folder: the run, which nobody else must be at work in and whose log was delivered.
-        failed: those that failed or ran out of memory.
-        batch_sizes: all of these studies.
-
-    Returns:
-        How many trials were set aside; they lie under `repaired/`.
+    Those that failed or ran out of memory, and all of the studies at these batch sizes. Nobody else must be at work in
+    the run, whose log was delivered.
     """
     trials = _joined(folder, TRIALS).select(["trial_id", "batch_size", "outcome"]).to_pandas()
     broken = [outcome.value for outcome in Outcome if outcome.broken]
@@ -215,6 +197,3 @@ def _set_aside(folder: RunFolder, name: str, place: str) -> None:
 
 def _rows(count: int) -> str:
     return "row was" if count == 1 else "rows were"
-
-
-__all__ = ["REPAIRED", "Mended", "repair", "set_trials_aside"]

@@ -54,31 +54,15 @@ PATIENCE = 150.0
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`).
+    """A run folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`)."""
 
-    Attributes:
-        location: as the user named it.
-        filesystem: where it lies.
-        root: its path there.
-    """
-
-    location: str
+    location: str  # as the user named it
     filesystem: fs.FileSystem
-    root: str
+    root: str  # its path there
 
     @classmethod
     def at(cls, location: str | Path) -> RunFolder:
-        """Name a run folder, which need not exist.
-
-        Args:
-            location: local path or URI.
-
-        Returns:
-            The folder.
-
-        Raises:
-            InputError: the URI is of no known file system.
-        """  # noqa: DOC502 (raised by `opened`)
+        """Name a run folder, which need not exist; a URI of no known file system is an InputError."""
         text = str(location)
         return cls(text, *opened(text))
 
@@ -91,17 +75,7 @@ class RunFolder:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """The path of a file in the folder.
-
-        Args:
-            name: relative path.
-
-        Returns:
-            The path on the file system.
-
-        Raises:
-            ValueError: the name leads out of the folder.
-        """
+        """The path of a file in the folder; a name that leads out of it is refused."""
         if name.startswith("/") or ".." in name.split("/"):
             raise ValueError(f"a file of a run folder lies inside it, but {name!r} leads out of it")
         return f"{self.root}/{name}"
@@ -144,10 +118,7 @@ class RunFolder:
     def write_bytes(self, name: str, content: bytes, patience: float = PATIENCE) -> None:
         """Write a file whole or not at all.
 
-        Args:
-            name: relative path.
-            content: all of it.
-            patience: seconds for which to try again where a store is away; a disk of this machine is tried once.
+        Where a store is away, it is tried again for `patience` seconds; a disk of this machine is tried once.
         """
         path = self.path(name)
         patiently(lambda: put(self.filesystem, path, content), 0 if self.is_local else patience)
@@ -159,14 +130,7 @@ class RunFolder:
     # The experiment
 
     def read_experiment(self) -> Experiment:
-        """The resolved experiment.
-
-        Returns:
-            The experiment as it was frozen.
-
-        Raises:
-            InputError: this is no run folder, or the file was damaged.
-        """
+        """The resolved experiment as it was frozen; an InputError where this is no run folder, or it was edited."""
         if not self.has(EXPERIMENT):
             raise InputError(str(self), [f"not a run folder: it has no {EXPERIMENT}; `bcrit tune` makes one"])
         where, text = self.path(EXPERIMENT), self.read_text(EXPERIMENT)
@@ -199,12 +163,9 @@ class RunFolder:
         self.write_bytes(name, sink.getvalue().to_pybytes(), patience)
 
     def append(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int) -> None:
-        """Add rows as one new part.
+        """Add rows as one new part; columns beyond the table's are hyperparameters or metrics.
 
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-            rows: the rows; columns beyond the table's are hyperparameters or metrics.
-            number: number of the flush; each number is used once.
+        `number` is that of the flush; each is used once.
         """
         if rows:
             self.write_table(part_name(table, number), joined([to_arrow(table, rows)]))
@@ -216,13 +177,7 @@ class RunFolder:
     def append_table(self, table: Table, data: pa.Table, number: int) -> None:
         """Add an Arrow table as one new part, for importers: parts of about a million rows are read fast.
 
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-            data: the rows; only its columns' types and empty cells are checked, not whether rows differ in their key.
-            number: number of the flush; each number is used once.
-
-        Raises:
-            InputError: lists every violation.
+        Only its columns' types and empty cells are checked, not whether rows differ in their key.
         """
         data = decoded(data)
         if problems := column_violations(table, data):
@@ -267,10 +222,7 @@ class RunFolder:
     def compact(self, table: Table, *, everything: bool = True, patience: float = PATIENCE) -> None:
         """Join parts and remove what the joined ones replace.
 
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-            everything: into one; otherwise only as many of one size as keep the table quick to read.
-            patience: as for `write_bytes`.
+        Everything is joined into one part, or only as many of one size as keep the table quick to read.
         """
         write = partial(self.write_table, patience=patience)
         for name in self._tables.join(table, write, everything=everything):

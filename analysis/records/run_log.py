@@ -37,15 +37,9 @@ _SUFFIX = ".log"
 
 
 def log_home(location: str, filesystem: fs.FileSystem, root: str) -> Path:
-    """Where on this machine the logs of a location lie, whatever run is there.
+    """Where on this machine the logs of a location lie, whatever run is there; the folder need not exist.
 
-    Args:
-        location: as the user named it; its options may say which server is meant.
-        filesystem: of the location.
-        root: its path there.
-
-    Returns:
-        The folder, which need not exist.
+    The options of a URI may say which server is meant.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         return Path(root) / "wal"
@@ -108,6 +102,3 @@ def _records(content: bytes) -> Iterator[tuple[Table, pa.Table]]:
         if letter not in _LETTERS or len(body) < length or zlib.crc32(body) != checksum:
             return
         yield _LETTERS[letter], pa.ipc.open_stream(body).read_all()
-
-
-__all__ = ["Rows", "begin_segment", "log_home", "number_of", "read_log", "record", "segments"]

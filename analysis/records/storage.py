@@ -35,17 +35,7 @@ _FINAL = re.compile(
 
 
 def opened(location: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a location, and the path there.
-
-    Args:
-        location: a local path or a URI.
-
-    Returns:
-        Both; nothing needs to lie there.
-
-    Raises:
-        InputError: the location is empty or a URI of no known file system.
-    """
+    """The file system of a local path or a URI, and the path there; nothing needs to lie there."""
     if not location.strip():
         raise InputError("run folder", ["its location is empty; give a path or a URI"])
     if "://" not in location:
@@ -87,16 +77,8 @@ def put(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
 def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], object] = time.sleep) -> T:
     """Do something with a store; where the store is away, do it again until it is back.
 
-    Args:
-        action: must be right to do twice, since what failed may have been done all the same.
-        seconds: after which the error is raised.
-        wait: how to pass the time between tries; what it raises ends them.
-
-    Returns:
-        What the action returns.
-
-    Raises:
-        OSError: it failed for so long, or for a reason that no waiting mends.
+    The action must be right to do twice, since what failed may have been done all the same. The error is raised after
+    so many seconds, and at once where no waiting mends it. What `wait` raises ends the tries too.
     """
     until, pause = time.monotonic() + seconds, _FIRST_WAIT
     while True:
@@ -112,6 +94,3 @@ def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], o
 def _may_pass(error: OSError) -> bool:
     named = FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
     return not isinstance(error, named) and not _FINAL.search(str(error))
-
-
-__all__ = ["is_object_store", "opened", "patiently", "put", "user_cache"]

@@ -20,15 +20,8 @@ def tried_scale(name: str, low: float, high: float) -> Scale:
     """Guess the scale in which equal distances between values matter equally.
 
     Momentum and the like are on the scale of log(1 - value), learning rates on that of log(value), other positive
-    values on the latter when they span a factor of ten. Shares, whose natural domain is [0, 1], are linear.
-
-    Args:
-        name: of the hyperparameter, in our words.
-        low: the smallest value tried.
-        high: the largest.
-
-    Returns:
-        The scale; `linear` wherever another one cannot tell the two values apart.
+    values on the latter when they span a factor of ten. Shares, whose natural domain is [0, 1], are linear, as is all
+    else whose smallest and largest values another scale cannot tell apart.
     """
     if name in _AVERAGES and 0 <= low and high < 1 and math.log1p(-high) < math.log1p(-low):
         return "reverse_log"
@@ -37,6 +30,3 @@ def tried_scale(name: str, low: float, high: float) -> Scale:
         return "linear"
     span = math.log(high) - math.log(low)
     return "log" if span > 0 and (name == "lr" or high / low >= _WIDE) else "linear"
-
-
-__all__ = ["Scale", "tried_scale"]

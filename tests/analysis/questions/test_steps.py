@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.questions.steps import examples_plot, steps_plot
+from bcrit.analysis.questions.steps import ask, examples_plot, steps_plot
+from bcrit.analysis.report.answer import Answer
 from bcrit.analysis.report.figure import Figure
 from tests.analysis.report import runs
 
@@ -120,3 +121,10 @@ def test_both_asymptotes_are_drawn() -> None:
 
 def test_nothing_is_drawn_where_nothing_was_reached() -> None:
     assert examples_plot(runs.partly(())) is None
+
+
+def test_the_steps_ask_nothing_else() -> None:
+    """`bcrit analyze` prints at once: what takes seconds, such as the importances, is asked for by name."""
+    analysis = runs.usual()
+    assert isinstance(ask(analysis), Answer)
+    assert not {"sensitivity", "laws"} & set(vars(analysis))

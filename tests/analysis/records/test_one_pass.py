@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.records import scan
+from bcrit.analysis.records import parted_tables
 from bcrit.analysis.records.one_pass import Chunk, Integers, curves, read_measurements
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
@@ -68,7 +68,7 @@ def test_trials_may_interleave_and_straddle_parts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_any_order_on_disk_gives_the_same_rows(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "BATCH_ROWS", 7)
+    monkeypatch.setattr(parted_tables, "BATCH_ROWS", 7)
     rng = np.random.default_rng(seed)
     rows = [(f"t{n}", int(s), float(rng.random())) for n in range(6) for s in range(rng.integers(1, 30))]
     order = rng.permutation(len(rows)) if seed % 2 else np.argsort([row[1] for row in rows], kind="stable")
