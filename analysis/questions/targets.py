@@ -26,9 +26,9 @@ from bcrit.analysis.report.figure import (
     points,
 )
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets.cells import Status
+from bcrit.analysis.targets.crossings import read_targets
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
-from bcrit.analysis.targets.thresholds import read_targets
-from bcrit.analysis.targets.validity import Status
 from bcrit.analysis.wording import interval_text, readable, value_text
 from bcrit.search_spaces.target import Direction
 

@@ -12,8 +12,7 @@ import numpy as np
 import optuna
 from scipy.stats import qmc
 
-from bcrit.analysis.studies.boundary import after_round
-from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.analysis.studies.boundary import SearchedPoint, SearchedTrials, after_round
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point, SearchSpace
