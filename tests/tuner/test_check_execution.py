@@ -91,3 +91,43 @@ def test_a_class_with_a_loop_of_its_own_would_not_read_it(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(InputError, match="workload 'own_loop:Own' computes its updates itself"):
         check_experiment({**DIGITS, "workload": "own_loop:Own", "execution": {"micro_batch": 8}}, "x")
+
+
+OWN = """
+from bcrit.tuner.workloads.digits import DigitsMLP
+
+class Own:  # a class of one's own, with nothing of SupervisedWorkload but what it declares
+    unit, hyperparameters, divisible = "examples", (), True
+    gives_model = our_loop = averages = True
+
+    def __init__(self):
+        self._digits = DigitsMLP()
+
+    def __getattr__(self, name):
+        if name in ("model", "rows", "sample", "loss", "training_loss"):
+            return getattr(self._digits, name)
+        raise AttributeError(name)
+
+    metrics = property(lambda self: self._digits.metrics)
+    n_examples = property(lambda self: self._digits.n_examples)
+
+    def begin(self, settings):
+        return self._digits.begin(settings)
+
+class Silent(Own):
+    our_loop = averages = False
+"""
+
+
+def test_a_class_of_the_user_s_own_can_offer_what_a_supervised_workload_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "declares.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = {"execution": {"micro_batch": 8}, "probes": ["noise_scale"], "target": "val_loss_ema < 0.15"}
+    data = {**DIGITS, **asked, "space": {**DIGITS["space"], "ema_decay": 0.9}}
+    assert check_experiment({**data, "workload": "declares:Own"}, "x").probes.measure == ("noise_scale",)
+    with pytest.raises(InputError) as caught:
+        check_experiment({**data, "workload": "declares:Silent"}, "x")
+    for problem in ("no metric 'val_loss_ema'", "'space.ema_decay': neither", "'execution.micro_batch': workload"):
+        assert problem in str(caught.value)

@@ -143,7 +143,9 @@ def test_statistics_of_the_whole_batch_are_said_once_with_the_remedy() -> None:
     (said,) = notes(experiment(images(model="resnet_8")))
     assert "the statistics of the whole batch" in said and "set the workload's 'ghost_batch_size', 4 for" in said
     (said,) = notes(experiment(f"{__name__}:Small", layer="batch"))
-    assert said.startswith("layer '1' (BatchNorm1d)") and said.endswith("ghost_batch_norm keeps it the same")
+    assert said.startswith("layer '1' (BatchNorm1d)") and said.endswith(
+        "models.layers.GhostBatchNorm keeps it the same"
+    )
 
 
 def test_nothing_is_said_where_the_batch_size_does_not_change_the_model() -> None:
