@@ -9,7 +9,6 @@ from torch import nn
 from bcrit.search_spaces.dimensions import Fixed
 from bcrit.search_spaces.experiment import Experiment, WorkloadChoice
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.natural_limits import domain_problems, with_natural_limits
 from bcrit.search_spaces.options import Budget
 from bcrit.search_spaces.presets import (
     AVERAGED,
@@ -24,7 +23,7 @@ from bcrit.search_spaces.presets import (
 )
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import hyperparameter
-from bcrit.search_spaces.space_rules import missing_names
+from bcrit.search_spaces.space_rules import domain_problems, missing_names, with_natural_limits
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.check_model import Note, execution_problems, model_problems, probe_problems
