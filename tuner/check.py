@@ -31,7 +31,7 @@ from bcrit.tuner.training.optimizers import parameters_of
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.stepper import build_stepper
 from bcrit.tuner.workloads.function.workload import OF_THE_TRIAL, TrainingFunction
-from bcrit.tuner.workloads.protocol import Workload, gives_model, says
+from bcrit.tuner.workloads.protocol import Workload, gives_model, says, unfit
 from bcrit.tuner.workloads.registry import load_training
 
 
@@ -124,7 +124,7 @@ def _misfits(workload: Workload | TrainingFunction, name: str, data: Mapping[str
                 f"{', '.join(map(str, too_large))} {'is' if len(too_large) == 1 else 'are'} larger; remove them"
             )
     if sizes is not None:
-        problems += list(dict.fromkeys(f"'batch_sizes': {why}" for b in sizes if (why := _unfit(workload, b))))
+        problems += list(dict.fromkeys(f"'batch_sizes': {why}" for b in sizes if (why := unfit(workload, b))))
     return problems
 
 
@@ -209,7 +209,7 @@ def _local_batch_problems(workload: Workload, experiment: Experiment) -> list[st
     local = experiment.space.root.get("local_batch_size")
     if not gives_model(workload) or not isinstance(local, Fixed) or int(local.value) >= max(experiment.batch_sizes):
         return []
-    return [f"'space.local_batch_size': {why}"] if (why := _unfit(workload, int(local.value))) else []
+    return [f"'space.local_batch_size': {why}"] if (why := unfit(workload, int(local.value))) else []
 
 
 def _refused_values(experiment: Experiment) -> list[str]:
@@ -264,15 +264,6 @@ def _budget_problems(budget: Budget, workload: Workload | TrainingFunction, name
             f"{workload.unit}; choose a smaller one, or a larger budget"
         ]
     return []
-
-
-def _unfit(workload: object, batch_size: int) -> str | None:
-    """Why a workload cannot make batches of this size (a ghost batch, a sequence or a rollout does not divide it)."""
-    try:
-        getattr(workload, "rows", int)(batch_size)
-    except ValueError as error:
-        return str(error)
-    return None
 
 
 def _metrics(workload: Workload | TrainingFunction, data: Mapping[str, Any]) -> Mapping[str, Direction]:

@@ -20,7 +20,7 @@ from bcrit.tuner.training.batch_schedule import BatchPlan, Ramp, Schedule, Tuned
 from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.micro_batches import smallest_piece
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.protocol import OpenWorkload, PlannedWorkload, follows_plan, gives_model, says
+from bcrit.tuner.workloads.protocol import OpenWorkload, PlannedWorkload, follows_plan, gives_model, says, unfit
 from bcrit.tuner.workloads.registry import workload_of_run
 
 Watch = Callable[[str], None]
@@ -140,10 +140,8 @@ def _impossible(workload: PlannedWorkload, ramps: Sequence[Ramp]) -> list[str]:
             rule = f"every batch size must be at most the training set of {workload.n_examples} {workload.unit}"
             problems.append(f"{rule}, but one is {batch_size}; choose a smaller one")
             continue
-        try:
-            getattr(workload, "rows", int)(batch_size)
-        except ValueError as error:
-            problems.append(str(error))
+        if why := unfit(workload, batch_size):
+            problems.append(why)
     return problems
 
 

@@ -112,6 +112,17 @@ def says(workload: object, ability: str) -> bool:
     return bool(getattr(workload, ability, False))
 
 
+def unfit(workload: object, batch_size: int) -> str | None:
+    """Why a workload can make no batch of this size: a ghost batch, a sequence or a rollout does not divide it, say."""
+    rows = getattr(workload, "rows", None)
+    try:
+        if callable(rows):
+            rows(batch_size)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def follows_plan(workload: object) -> TypeGuard[PlannedWorkload]:
     """Whether the batch size of a workload's runs can change along the way."""
     return says(workload, "batch_plan")
