@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.budgets.within import CLEAR, FEWEST_TRIALS, BestWithin, Resource, win_shares
@@ -20,6 +21,8 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import BUDGET_CELLS
 from bcrit.search_spaces.target import Direction, Target
+
+Columns = dict[str, npt.NDArray[Any]]  # of some trials; (n_trials,)
 
 
 class Status(StrEnum):
@@ -206,6 +209,7 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
     outcome, batch = trials["outcome"].to_numpy(dtype=str), trials["batch_size"].to_numpy()
     judged = np.isin(outcome, [Outcome.PRUNED.value, Outcome.CAPPED.value])
     diverged = outcome == Outcome.DIVERGED.value
+    names = trials["trial_id"].to_numpy()
     rows: list[dict[str, Any]] = []
     verdicts = []
     for resource, budgets in best.budgets.items():
@@ -213,19 +217,19 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
         until_reached = spent * _share_until_reached(trials)
         for place, budget in enumerate(budgets):
             whole = spent >= budget
-            ended = pd.DataFrame(
-                {
-                    "trial": trials["trial_id"].to_numpy(),
-                    "value": best.sign * values[:, place],  # the better the smaller
-                    "whole": whole,  # went on until the budget ended
-                    "stopped": stopped & ~np.isnan(spent),  # ended because it reached the run's target
-                    "judged": judged,  # stopped by the search because it was behind
-                    "reached": until_reached <= budget,  # the run's target, within the budget
-                }
-            )
+            ended: Columns = {
+                "trial": names,
+                "value": best.sign * values[:, place],  # the better the smaller
+                "whole": whole,  # went on until the budget ended
+                "stopped": stopped & ~np.isnan(spent),  # ended because it reached the run's target
+                "judged": judged,  # stopped by the search because it was behind
+                "reached": until_reached <= budget,  # the run's target, within the budget
+            }
             counts = counting & (~diverged | (whole & (experiment.imported is None)))
-            studies = dict(list(ended[counts].groupby(batch[counts])))
-            of = {size: _cell(studies.get(size, ended[:0]), best.sign) for size in experiment.batch_sizes}
+            of = {}
+            for size in experiment.batch_sizes:
+                mine = (batch == size) & counts
+                of[size] = _cell({name: column[mine] for name, column in ended.items()}, best.sign)
             compared = {size: study for size, (_, study) in of.items() if study is not None}
             verdicts.append(verdict_on(resource, budget, experiment.unit, compared, ran_to, metric))
             for size, (cell, _) in of.items():
@@ -243,17 +247,17 @@ def _share_until_reached(trials: pd.DataFrame) -> Floats:
     return np.where(reached, np.minimum(own / np.maximum(steps, 1), 1), np.nan)
 
 
-def _cell(ended: pd.DataFrame, sign: float) -> tuple[dict[str, Any], Compared | None]:
+def _cell(ended: Columns, sign: float) -> tuple[dict[str, Any], Compared | None]:
     """One cell, and what a comparison needs of it; None where no trial has an evaluation within the budget."""
-    known, before = ended[ended["value"].notna()], ended["stopped"] & ~ended["whole"]
-    n_cut = int((~ended["whole"]).sum())
-    cell = {"status": Status.MISSING.value, "value": math.nan, "best_trial": None, "n": len(ended), "n_cut": n_cut}
-    if known.empty:
+    values, cut = ended["value"], ~ended["whole"]
+    known, before, n_cut = values[~np.isnan(values)], ended["stopped"] & cut, int(cut.sum())
+    cell = {"status": Status.MISSING.value, "value": math.nan, "best_trial": None, "n": len(values), "n_cut": n_cut}
+    if not len(known):
         return cell, None
     status = Status.MISSING
-    if before.any() or ended["whole"].any():
+    if before.any() or not cut.all():
         status = Status.STOPPED if before.any() else Status.CUT if n_cut else Status.COVERED
-        first = known.iloc[int(known["value"].argmin())]
-        cell |= {"status": status.value, "value": sign * first["value"], "best_trial": first["trial"]}
-    unfinished = bool((~ended["whole"] & ~ended["judged"] & ~ended["stopped"]).any())
-    return cell, Compared(status, known["value"].to_numpy(), unfinished, int(ended["reached"].sum()))
+        first = int(np.nanargmin(values))
+        cell |= {"status": status.value, "value": sign * values[first], "best_trial": ended["trial"][first]}
+    unfinished = bool((cut & ~ended["judged"] & ~ended["stopped"]).any())
+    return cell, Compared(status, known, unfinished, int(ended["reached"].sum()))

@@ -25,51 +25,43 @@ def crossing(*steps: float | None) -> np.ndarray:
     return np.array([math.nan if step is None else step for step in steps], dtype=float)
 
 
-def test_nothing_cut_before_is_valid() -> None:
-    verdict = judge(crossing(50, 80, None, None), ended(50, 80, 50, 120), NOBODY)
-    assert (verdict.status, verdict.steps, verdict.n_cut, verdict.fits) == (Status.VALID, 50, 0, True)
+BEST = crossing(50, 80, None, None)
+NONE = crossing(None, None, None, None)
+CASES = {
+    "nothing was cut before": (BEST, ended(50, 80, 50, 120), NOBODY, (Status.VALID, 50, 0, 0, True)),
+    "one was stopped before": (BEST, ended(50, 80, 20, 120), NOBODY, (Status.UPPER, 50, 1, 0, True)),
+    "and was ahead": (BEST, ended(50, 80, 20, 120), np.isnan(BEST), (Status.UPPER, 50, 1, 1, False)),
+    "one that stopped at the run's own target was ahead": (
+        *(crossing(50, None, None, None), ended(50, 20, 60, 70, stopped=(0, 1)), NOBODY),
+        (Status.UPPER, 50, 1, 1, False),
+    ),
+    "one that diverged could not have been faster": (
+        *(crossing(50, None, None, None), ended(50, 10, 60, 60, diverged=(1,)), NOBODY),
+        (Status.VALID, 50, 0, 0, True),
+    ),
+    "unreached: more than was trained": (
+        *(NONE, ended(50, 10, 900, 60, diverged=(2,)), NOBODY),
+        (Status.LOWER, 60, 0, 0, True),
+    ),
+    "unreached, and stopped at the own target: more than the earliest stop": (
+        *(NONE, ended(50, 40, 900, 60, stopped=(0, 1)), NOBODY),
+        (Status.LOWER, 40, 0, 0, True),
+    ),
+    "only diverged trials say nothing": (
+        *(NONE[:2], ended(5, 6, diverged=(0, 1)), NOBODY[:2]),
+        (Status.MISSING, math.nan, 0, 0, False),
+    ),
+}
 
 
-def test_a_trial_that_was_stopped_before_makes_it_an_upper_bound() -> None:
-    verdict = judge(crossing(50, 80, None, None), ended(50, 80, 20, 120), NOBODY)
-    assert (verdict.status, verdict.n_cut, verdict.n_ahead, verdict.fits) == (Status.UPPER, 1, 0, True)
-
-
-def test_a_trial_that_was_stopped_before_and_was_ahead_keeps_it_out_of_the_fit() -> None:
-    ahead = np.array([False, False, True, True])
-    verdict = judge(crossing(50, 80, None, None), ended(50, 80, 20, 120), ahead)
-    assert (verdict.status, verdict.n_cut, verdict.n_ahead, verdict.fits) == (Status.UPPER, 1, 1, False)
-
-
-def test_a_trial_that_stopped_at_the_runs_own_target_was_ahead() -> None:
-    verdict = judge(crossing(50, None, None, None), ended(50, 20, 60, 70, stopped=(0, 1)), NOBODY)
-    assert (verdict.status, verdict.n_ahead, verdict.fits) == (Status.UPPER, 1, False)
-
-
-def test_a_diverged_trial_could_not_have_been_faster() -> None:
-    times = ended(50, 10, 60, 60, diverged=(1,))
-    assert judge(crossing(50, None, None, None), times, NOBODY).status is Status.VALID
-    assert not cut_before(crossing(50, None, None, None), times).any()
-
-
-def test_unreached_by_all_is_a_lower_bound_of_what_was_trained() -> None:
-    verdict = judge(crossing(None, None, None, None), ended(50, 10, 900, 60, diverged=(2,)), NOBODY)
-    assert (verdict.status, verdict.steps, verdict.fits) == (Status.LOWER, 60, True)
-
-
-def test_trials_that_stopped_at_the_own_target_bound_a_stricter_one_by_the_earliest_stop() -> None:
-    verdict = judge(crossing(None, None, None, None), ended(50, 40, 900, 60, stopped=(0, 1)), NOBODY)
-    assert (verdict.status, verdict.steps) == (Status.LOWER, 40)
-
-
-def test_only_diverged_trials_say_nothing() -> None:
-    verdict = judge(crossing(None, None), ended(5, 6, diverged=(0, 1)), NOBODY[:2])
-    assert verdict.status is Status.MISSING and math.isnan(verdict.steps) and not verdict.fits
-
-
-@pytest.mark.parametrize("status", list(Status))
-def test_every_status_has_a_sentence(status: Status) -> None:
-    assert status.sentence.endswith(".")
+@pytest.mark.parametrize(("steps", "times", "ahead", "wanted"), CASES.values(), ids=list(CASES))
+def test_the_rule(
+    steps: np.ndarray, times: Ended, ahead: np.ndarray, wanted: tuple[Status, float, int, int, bool]
+) -> None:
+    said = judge(steps, times, ahead)
+    assert (said.status, said.n_cut, said.n_ahead, said.fits) == (wanted[0], *wanted[2:])
+    assert said.steps == pytest.approx(wanted[1], nan_ok=True)
+    assert cut_before(steps, times).sum() == wanted[2]
 
 
 TRUE_CROSSINGS = st.lists(st.one_of(st.none(), st.integers(1, 60)), min_size=1, max_size=6)
