@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.budgets.best_within import BestWithin
 from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
+from bcrit.analysis.budgets.within import BestWithin
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
@@ -29,9 +29,7 @@ from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
 from bcrit.analysis.targets.crossings import Crossings
-from bcrit.analysis.targets.grid import TargetGrid, target_grid
-from bcrit.analysis.targets.notes import other_target_notes
-from bcrit.analysis.targets.retarget import retargeted
+from bcrit.analysis.targets.grid import TargetGrid, other_target_notes, retargeted, target_grid
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -27,7 +27,7 @@ def analyze(
     from bcrit.analysis.questions.steps import ask
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
-    from bcrit.analysis.targets.thresholds import read_targets
+    from bcrit.analysis.targets.crossings import read_targets
 
     folder = RunFolder.at(run)
     other = None if target is None else read_targets([target], folder.read_experiment().target)[0]

@@ -130,7 +130,7 @@ def _part(
 
 def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
     """Steps to target of all studies; what is measured."""
-    from bcrit.analysis.targets.crossings import crossings
+    from bcrit.analysis.measured import measured
     from bcrit.search_spaces.target import Target
 
     folder = RunFolder.at(location)
@@ -139,7 +139,7 @@ def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
     targets = [
         Target(metric=own.metric, threshold=own.threshold + 0.02 * k, direction=own.direction) for k in range(n_targets)
     ]
-    found = crossings(folder, trials, targets)
+    found, _ = measured(folder, trials, own, targets, budgets={})
     strictest = trials["batch_size"].to_frame().assign(steps=found.steps[:, -1])
     wanted = trials["steps_to_target"].to_numpy(dtype=float)
     feasible = (trials["outcome"] != "diverged").to_numpy()

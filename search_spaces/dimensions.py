@@ -21,21 +21,14 @@ Side = Literal["low", "high"]
 
 
 class Box(BaseModel):
-    """A numeric dimension: an interval that may be widened up to its hard limits.
-
-    Attributes:
-        low: lower end of the box, in the hyperparameter's own unit.
-        high: upper end of the box.
-        hard_low: the box is never widened below this; None = only the scale limits it.
-        hard_high: the box is never widened above this.
-    """
+    """A numeric dimension: an interval that may be widened up to its hard limits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    low: FiniteFloat
-    high: FiniteFloat
-    hard_low: FiniteFloat | None = None
-    hard_high: FiniteFloat | None = None
+    low: FiniteFloat  # lower end of the box, in the hyperparameter's own unit
+    high: FiniteFloat  # upper end of the box
+    hard_low: FiniteFloat | None = None  # the box is never widened below this; None = only the scale limits it
+    hard_high: FiniteFloat | None = None  # the box is never widened above this
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -90,18 +83,18 @@ class Box(BaseModel):
 
     def widen(self, side: Side, share: float) -> Self:
         """The box extended on one side by `share` of its scaled width, up to the hard limit."""
-        if side == "low":
-            low = self._beyond(-share)
-            return self.model_copy(update={"low": low if self.hard_low is None else max(low, self.hard_low)})
-        high = self._beyond(1 + share)
-        return self.model_copy(update={"high": high if self.hard_high is None else min(high, self.hard_high)})
+        low, high = (self._beyond(-share), self.high) if side == "low" else (self.low, self._beyond(1 + share))
+        return self.model_copy(update=self._limited(low, high))
 
     def shift(self, factor: float) -> Self:
         """The box with both ends multiplied by `factor` and held within the hard limits."""
-        low, high = self.low * factor, self.high * factor
-        low = low if self.hard_low is None else max(low, self.hard_low)
-        high = high if self.hard_high is None else min(high, self.hard_high)
-        return type(self)(**{**self.model_dump(), "low": low, "high": high})
+        return type(self)(**{**self.model_dump(), **self._limited(self.low * factor, self.high * factor)})
+
+    def _limited(self, low: float, high: float) -> dict[str, float]:
+        return {
+            "low": low if self.hard_low is None else max(low, self.hard_low),
+            "high": high if self.hard_high is None else min(high, self.hard_high),
+        }
 
 
 class Linear(Box):
@@ -178,9 +171,7 @@ class Integer(Box):
         """The box extended on one side by `share` of its width, at least by one, up to the hard limit."""
         more = max(1, round(share * (self.high - self.low)))
         low, high = (self.low - more, self.high) if side == "low" else (self.low, self.high + more)
-        low = low if self.hard_low is None else max(low, self.hard_low)
-        high = high if self.hard_high is None else min(high, self.hard_high)
-        return self.model_copy(update={"low": low, "high": high})
+        return self.model_copy(update=self._limited(low, high))
 
     def clip(self, value: float) -> int:
         """The nearest integer inside the box."""
@@ -244,11 +235,7 @@ _CHOICE = re.compile(r"^choice of (.+)$")
 
 
 def _read(value: Any) -> Any:
-    """Turn YAML's short forms into the long one: sentences, bare values, mappings of options.
-
-    Raises:
-        ValueError: a sentence is not in one of the forms.
-    """
+    """Turn YAML's short forms into the long one: sentences, bare values, mappings of options."""
     if isinstance(value, BaseModel):
         return value
     if isinstance(value, str):

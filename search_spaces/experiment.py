@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed
-from bcrit.search_spaces.imported import Imported
-from bcrit.search_spaces.natural_limits import domain_problems, with_natural_limits
 from bcrit.search_spaces.options import (
     BoundaryRule,
     Budget,
@@ -22,12 +21,30 @@ from bcrit.search_spaces.options import (
     Resources,
     Search,
 )
-from bcrit.search_spaces.plain_values import unplain_values
 from bcrit.search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
-from bcrit.search_spaces.space_rules import extrapolation_problems, missing_names, schedule_problems, with_default_boxes
+from bcrit.search_spaces.space_rules import (
+    domain_problems,
+    extrapolation_problems,
+    missing_names,
+    schedule_problems,
+    with_default_boxes,
+    with_natural_limits,
+)
 from bcrit.search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
 from bcrit.search_spaces.target import Target
+
+
+class Imported(Frozen):
+    """Where a run that was not made here came from.
+
+    Its optimizer and hyperparameters are whatever the source used, and each study was searched in one round.
+    """
+
+    format: str  # what was read, such as `batch_science`
+    source: str  # its place, as the user named it
+    spaces: dict[int, SearchSpace] = {}  # the search space of each study by batch size, where the source tells it
+    names: dict[str, str] = {}  # hyperparameters that were renamed: name here -> name in the source
 
 
 class WorkloadChoice(Frozen):
@@ -58,9 +75,36 @@ class WorkloadChoice(Frozen):
     @field_validator("options", mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and (problems := unplain_values(value)):
+        if isinstance(value, Mapping) and (problems := list(_unplain(value))):
             raise ValueError("; ".join(problems))
         return value
+
+
+def _unplain(value: Any, address: str = "") -> Iterator[str]:
+    """What in a workload's options, at any depth, would come back from the run folder or arrive at a worker changed.
+
+    Both are written as JSON, where infinity and NaN become null, a date becomes a word, and so does the number of a
+    key. YAML reads `.inf`, `2024-01-31` and the keys `1` and `on` as such without being asked.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            name = f"{address}.{key}" if address else str(key)
+            if not isinstance(key, str):
+                yield f"'{name}': a key must be a word, but it is {_said(key)}; write it in quotes"
+            yield from _unplain(inner, name)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _unplain(inner, f"{address}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"'{address}' must be a finite number, but it is {value:g}; leave it out, or give a number or a word"
+    elif value is not None and not isinstance(value, bool | int | float | str):
+        yield f"'{address}' must be a number, a word, true or false, but it is {_said(value)}; write it in quotes"
+
+
+def _said(value: Any) -> str:
+    words = {"datetime": "date and time"}
+    name = type(value).__name__
+    return f"the {words.get(name, name)} {str(value)[:60]}"
 
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
@@ -88,49 +132,31 @@ def _space_with_defaults(value: Any, info: ValidationInfo) -> Any:
 
 
 class Experiment(Frozen):
-    """One YAML file: a workload, an optimizer, batch sizes, a search space, a target, a budget.
+    """One YAML file: a workload, an optimizer, batch sizes, a search space, a target, a budget."""
 
-    Attributes:
-        name: name of the run folder unless another is given.
-        imported: where the run came from if it was not made here; such an experiment describes and cannot be run.
-        workload: what is trained.
-        optimizer: one of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case; `own` where a
-            training function of the user's makes the updates.
-        batch_sizes: one study for each.
-        target: what "reached" means.
-        space: what is searched at each batch size.
-        budget: how far a search trial may train.
-        search: how each study looks for its best point.
-        boundary: when and how a box is widened.
-        confirm: the re-runs that make the number.
-        centre: where the learning rate's box stands at each batch size.
-        resolution: evaluations stand at most this share of the current step apart, so that steps-to-target is known to
-            this relative error; in the search only near the target, and up to 1/5 of the step apart before.
-        resources: what one trial occupies.
-        execution: how our training loop computes an update.
-        probes: what is measured on the side along the confirming runs.
-        unit: what a batch counts (examples, tokens, frames); filled in from the workload.
-        seed: everything random is derived from it.
-    """
-
-    name: str = Field(default="experiment", max_length=100)
+    name: str = Field(default="experiment", max_length=100)  # name of the run folder unless another is given
+    # Where the run came from if it was not made here; such an experiment describes and cannot be run.
     imported: Imported | None = None
-    workload: WorkloadChoice
+    workload: WorkloadChoice  # what is trained
+    # One of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case; `own` where a training function
+    # of the user's makes the updates.
     optimizer: str = "momentum"
-    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1)
-    target: Target
-    space: Annotated[SearchSpace, BeforeValidator(_space_with_defaults)]
-    budget: Budget
-    search: Search = Search()
-    boundary: BoundaryRule = BoundaryRule()
-    confirm: Confirm = Confirm()
-    centre: Centre = Centre()
+    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1)  # one study for each
+    target: Target  # what "reached" means
+    space: Annotated[SearchSpace, BeforeValidator(_space_with_defaults)]  # what is searched at each batch size
+    budget: Budget  # how far a search trial may train
+    search: Search = Search()  # how each study looks for its best point
+    boundary: BoundaryRule = BoundaryRule()  # when and how a box is widened
+    confirm: Confirm = Confirm()  # the re-runs that make the number
+    centre: Centre = Centre()  # where the learning rate's box stands at each batch size
+    # Evaluations stand at most this share of the current step apart, so that steps-to-target is known to this relative
+    # error; in the search only near the target, and up to 1/5 of the step apart before.
     resolution: float = Field(default=0.02, ge=1e-6, le=0.5)
-    resources: Resources = Resources()
-    execution: Execution = Execution()
-    probes: Probes = Probes()
-    unit: str = "examples"
-    seed: StrictInt = Field(default=0, ge=0, lt=2**32)
+    resources: Resources = Resources()  # what one trial occupies
+    execution: Execution = Execution()  # how our training loop computes an update
+    probes: Probes = Probes()  # what is measured on the side along the confirming runs
+    unit: str = "examples"  # what a batch counts (examples, tokens, frames); filled in from the workload
+    seed: StrictInt = Field(default=0, ge=0, lt=2**32)  # everything random is derived from it
 
     @field_validator("name")
     @classmethod

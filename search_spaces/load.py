@@ -18,36 +18,14 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, with 1e-3 read as a number, and repeated keys and aliases refused."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse aliases: an experiment needs none, and nested ones grow without bound.
-
-        Args:
-            parent: as in PyYAML.
-            index: as in PyYAML.
-
-        Returns:
-            The node.
-
-        Raises:
-            ComposerError: it is an alias.
-        """
+        """Refuse aliases: an experiment needs none, and nested ones grow without bound."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "aliases (*name) are refused; write the value out", mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Refuse a key that stands twice: PyYAML would silently keep the last.
-
-        Args:
-            node: the mapping.
-            deep: as in PyYAML.
-
-        Returns:
-            The mapping.
-
-        Raises:
-            ConstructorError: a key stands twice, or is no plain word.
-        """
+        """Refuse a key that stands twice: PyYAML would silently keep the last."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -117,18 +95,7 @@ def parse_experiment(data: Any, where: str) -> Experiment:
 
 
 def read_target(sentence: str, where: str) -> Target:
-    """A target that a user wrote: `val_loss < 0.15`.
-
-    Args:
-        sentence: METRIC < NUMBER or METRIC > NUMBER.
-        where: its option, for messages.
-
-    Returns:
-        The target.
-
-    Raises:
-        InputError: it is no such sentence.
-    """
+    """A target that a user wrote, `val_loss < 0.15`, at the place `where`: METRIC < NUMBER or METRIC > NUMBER."""
     try:
         return Target.model_validate(sentence)
     except ValidationError as error:

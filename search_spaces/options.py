@@ -15,11 +15,7 @@ class Frozen(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_flag_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number is meant, which pydantic would read as 1 and 0.
-
-        Raises:
-            ValueError: that is so.
-        """
+        """Refuse true and false where a number is meant, which pydantic would read as 1 and 0."""
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and float in (kind, *get_args(kind)) and bool not in get_args(kind):
             raise ValueError(f"a number is needed here, but it is {str(value).lower()}")
@@ -35,18 +31,14 @@ class Budget(Frozen):
     Regime adaptation (Hoffer et al. 2017) takes the number of updates from a small reference batch size instead:
     `steps + examples / regime_adaptation` at every batch size, so that the examples grow with the batch. The lengths of
     a schedule are shares of this number (`decay_fraction`, `warmup_fraction`), so they stay the same in updates too.
-
-    Attributes:
-        steps: optimizer updates, the same at every batch size.
-        examples: training items, the same at every batch size.
-        epochs: another way to write `examples`, which it is turned into once the workload is known (`resolved`): passes
-            over the training set, of which an epoch of batches may leave out the last few.
-        regime_adaptation: the reference batch size; None = every batch size has its own number of updates.
     """
 
-    steps: StrictInt = Field(default=0, ge=0, le=10**12)
-    examples: StrictInt = Field(default=0, ge=0, le=10**18)
+    steps: StrictInt = Field(default=0, ge=0, le=10**12)  # optimizer updates, the same at every batch size
+    examples: StrictInt = Field(default=0, ge=0, le=10**18)  # training items, the same at every batch size
+    # Another way to write `examples`, which it is turned into once the workload is known (`resolved`): passes over the
+    # training set, of which an epoch of batches may leave out the last few.
     epochs: float | None = Field(default=None, gt=0, le=10**9)
+    # The reference batch size; None = every batch size has its own number of updates.
     regime_adaptation: StrictInt | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -61,17 +53,7 @@ class Budget(Frozen):
         return self
 
     def resolved(self, n_examples: int) -> Budget:
-        """The budget with `epochs` as `examples` too.
-
-        Args:
-            n_examples: size of the training set, in the unit of a batch.
-
-        Returns:
-            The budget; itself where it has no epochs.
-
-        Raises:
-            ValueError: `examples` stands beside `epochs` and is another number.
-        """
+        """The budget with `epochs` as `examples` too, for a training set of this size in the unit of a batch."""
         if self.epochs is None:
             return self
         examples = max(1, round(self.epochs * n_examples))
@@ -83,37 +65,24 @@ class Budget(Frozen):
         return self.model_copy(update={"examples": examples})
 
     def max_steps(self, batch_size: int) -> int:
-        """Optimizer updates that a search trial at this batch size may use.
-
-        Args:
-            batch_size: the study.
-
-        Returns:
-            At least 1.
-
-        Raises:
-            ValueError: the budget is in epochs and the workload has not been asked how long one is.
-        """
+        """Optimizer updates that a search trial at this batch size may use, at least 1."""
         if self.epochs is not None and self.examples == 0:
             raise ValueError("a budget in epochs has no steps before `resolved` knows the size of the training set")
         return max(1, self.steps + self.examples // (self.regime_adaptation or batch_size))
 
 
 class Stopping(Frozen):
-    """When a search trial ends before its budget. All of it happens inside one study, never across batch sizes.
+    """When a search trial ends before its budget. All of it happens inside one study, never across batch sizes."""
 
-    Attributes:
-        rule: `asha` (rungs and the cap), `cap` (the cap alone), `none` (the target or the full budget) or `full` (the
-            full budget, also beyond the target: Shallue et al. 2018; what a comparison under budgets needs).
-        eta: at each rung the best 1/eta of the study's trials go on; rungs are a factor eta apart.
-        grace: first rung, as a share of the incumbent's steps-to-target (0.45 or more keeps the winner alive: measured
-            on the noisy quadratic model, where a first rung at 0.15 killed it in 17 to 59 % of studies).
-        slack: a trial ends as capped when it has passed (1 + slack) x the incumbent's steps.
-    """
-
+    # `asha` (rungs and the cap), `cap` (the cap alone), `none` (the target or the full budget) or `full` (the full
+    # budget, also beyond the target: Shallue et al. 2018; what a comparison under budgets needs).
     rule: Literal["asha", "cap", "none", "full"] = "asha"
+    # At each rung the best 1/eta of the study's trials go on; rungs are a factor eta apart.
     eta: float = Field(default=3.0, gt=1)
+    # First rung, as a share of the incumbent's steps-to-target (0.45 or more keeps the winner alive: measured on the
+    # noisy quadratic model, where a first rung at 0.15 killed it in 17 to 59 % of studies).
     grace: float = Field(default=0.45, gt=0, le=1)
+    # A trial ends as capped when it has passed (1 + slack) x the incumbent's steps.
     slack: float = Field(default=0.1, ge=0)
 
     @model_validator(mode="before")
@@ -123,36 +92,26 @@ class Stopping(Frozen):
 
 
 class Search(Frozen):
-    """How each study looks for its best point.
+    """How each study looks for its best point."""
 
-    Attributes:
-        protocol: `tpe` (Sobol start, then multivariate TPE and steps around the best point by turns), `sobol`
-            or `random`.
-        trials: feasible trials a study; diverged ones are drawn again (Shallue et al. 2018).
-        start: trials of the scrambled Sobol start (`tpe` only), the same points at every batch size.
-        max_draws: at most this many draws for each feasible trial wanted (chosen, not studied; Shallue's worst study
-            drew 11 for 1).
-        parallel_per_study: trials of one study that may run at once. Proposals wait for all but this many of their
-            predecessors, which makes the experiment the same whatever the number of workers. `auto` becomes a number
-            when a run begins (`bcrit.tuner.plan.resolved`).
-        stopping: see `Stopping`.
-    """
-
+    # `tpe` (Sobol start, then multivariate TPE and steps around the best point by turns), `sobol` or `random`.
     protocol: Literal["tpe", "sobol", "random"] = "tpe"
+    # Feasible trials a study; diverged ones are drawn again (Shallue et al. 2018).
     trials: StrictInt = Field(default=40, ge=1, le=100_000)
+    # Trials of the scrambled Sobol start (`tpe` only), the same points at every batch size.
     start: StrictInt = Field(default=12, ge=1)
+    # At most this many draws for each feasible trial wanted (chosen, not studied; Shallue's worst study drew 11 for 1).
     max_draws: float = Field(default=4.0, ge=1, le=1000)
+    # Trials of one study that may run at once. Proposals wait for all but this many of their predecessors, which makes
+    # the experiment the same whatever the number of workers. `auto` becomes a number when a run begins
+    # (`bcrit.tuner.plan.resolved`).
     parallel_per_study: int | Literal["auto"] = "auto"
     stopping: Stopping = Stopping()
 
     @field_validator("parallel_per_study", mode="plain")
     @classmethod
     def _number_or_auto(cls, value: Any) -> Any:
-        """One sentence where pydantic would have one for the number and another for the word.
-
-        Raises:
-            ValueError: it is neither.
-        """
+        """One sentence where pydantic would have one for the number and another for the word."""
         if value == "auto" or (type(value) is int and value >= 1):
             return value
         raise ValueError(f"it must be 'auto' or a whole number of at least 1, but it is {value!r}")
@@ -164,38 +123,27 @@ class Search(Frozen):
 
 
 class BoundaryRule(Frozen):
-    """When an optimum counts as lying on the edge of its box, and what is done then.
+    """When an optimum counts as lying on the edge of its box, and what is done then."""
 
-    Attributes:
-        margin: share of the box's scaled width that counts as its edge.
-        within: trials within this share of the best steps-to-target form the near-optimal cluster.
-        max_rounds: how often a study's box may be widened.
-        widen: a box is widened by this share of its scaled width.
-        trials: feasible trials of the search after each widening; None = half of the search's.
-    """
-
-    margin: float = Field(default=0.05, gt=0, lt=0.5)
+    margin: float = Field(default=0.05, gt=0, lt=0.5)  # share of the box's scaled width that counts as its edge
+    # Trials within this share of the best steps-to-target form the near-optimal cluster.
     within: float = Field(default=0.10, ge=0)
-    max_rounds: StrictInt = Field(default=2, ge=0)
-    widen: float = Field(default=0.5, gt=0)
+    max_rounds: StrictInt = Field(default=2, ge=0)  # how often a study's box may be widened
+    widen: float = Field(default=0.5, gt=0)  # a box is widened by this share of its scaled width
+    # Feasible trials of the search after each widening; None = half of the search's.
     trials: StrictInt | None = Field(default=None, ge=1)
 
 
 class Confirm(Frozen):
-    """The re-runs that make the number: the best points of a study on fresh seeds, nothing pruned.
+    """The re-runs that make the number: the best points of a study on fresh seeds, nothing pruned."""
 
-    Attributes:
-        points: how many of the best points are re-run.
-        seeds: fresh seeds for each.
-        horizon: a re-run may train this many times the point's steps-to-target (at least the budget), so that a slower
-            seed still reaches.
-        beyond_target: whether a re-run that has reached the target trains on to its horizon: for `bcrit finals`, and
-            for probes of a whole run.
-    """
-
-    points: StrictInt = Field(default=3, ge=1, le=100)
-    seeds: StrictInt = Field(default=5, ge=0, le=10_000)
+    points: StrictInt = Field(default=3, ge=1, le=100)  # how many of the best points are re-run
+    seeds: StrictInt = Field(default=5, ge=0, le=10_000)  # fresh seeds for each
+    # A re-run may train this many times the point's steps-to-target (at least the budget), so that a slower seed still
+    # reaches.
     horizon: float = Field(default=4.0, ge=1)
+    # Whether a re-run that has reached the target trains on to its horizon: for `bcrit finals`, and for probes of a
+    # whole run.
     beyond_target: bool = False
 
     @model_validator(mode="after")
@@ -206,15 +154,10 @@ class Confirm(Frozen):
 
 
 class Centre(Frozen):
-    """Where the box of the learning rate stands at each batch size, a starting point only; or its value if it is fixed.
+    """Where the box of the learning rate, or its value if fixed, stands at each batch size: a starting point only."""
 
-    Attributes:
-        rule: `none` (the same box), `linear` (lr ~ B), `sqrt` (lr ~ sqrt B).
-        batch_size: where the box, or the value, is as written.
-    """
-
-    rule: Literal["none", "linear", "sqrt"] = "none"
-    batch_size: StrictInt | None = Field(default=None, ge=1, le=10**12)
+    rule: Literal["none", "linear", "sqrt"] = "none"  # `none` (the same box), `linear` (lr ~ B), `sqrt` (lr ~ sqrt B)
+    batch_size: StrictInt | None = Field(default=None, ge=1, le=10**12)  # where the box, or the value, is as written
 
     @model_validator(mode="after")
     def _anchored(self) -> Self:
@@ -230,51 +173,38 @@ class Centre(Frozen):
 
 
 class Resources(Frozen):
-    """What one trial occupies.
+    """What one trial occupies."""
 
-    Attributes:
-        cpus: cores; also PyTorch's thread count.
-        gpus: devices, or a share of one.
-        silence_seconds: a training function that reports nothing for so long is taken to hang. Chosen, not studied.
-    """
-
-    cpus: float = Field(default=1, gt=0)
-    gpus: float = Field(default=0, ge=0)
+    cpus: float = Field(default=1, gt=0)  # cores; also PyTorch's thread count
+    gpus: float = Field(default=0, ge=0)  # devices, or a share of one
+    # A training function that reports nothing for so long is taken to hang. Chosen, not studied.
     silence_seconds: float = Field(default=1800, gt=0)
 
 
 class Execution(Frozen):
-    """How our own training loop computes an update; the batch size is none of its business.
+    """How our own training loop computes an update; the batch size is none of its business."""
 
-    Attributes:
-        micro_batch: rows of the training set (examples; whole sequences where a batch counts tokens) that a gradient is
-            computed over at a time, and then summed to the batch's; None = the whole batch. It is halved where memory
-            gives out.
-        precision: of the model in training. `bfloat16` is autocast: weights, their gradients and updates, the loss and
-            evaluation stay in float32.
-        compile: whether training runs the model through `torch.compile`.
-    """
-
+    # Rows of the training set (examples; whole sequences where a batch counts tokens) that a gradient is computed over
+    # at a time, and then summed to the batch's; None = the whole batch. It is halved where memory gives out.
     micro_batch: StrictInt | None = Field(default=None, ge=1)
+    # Of the model in training. `bfloat16` is autocast: weights, their gradients and updates, the loss and evaluation
+    # stay in float32.
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
+    compile: bool = False  # whether training runs the model through `torch.compile`
 
 
 class Probes(Frozen):
-    """What is measured on the side along the confirming runs, which train as they would without, bit for bit.
+    """What is measured on the side along the confirming runs, which train as they would without, bit for bit."""
 
-    Attributes:
-        measure: `noise_scale` (the gradient noise scales of McCandlish et al. 2018, before the first update, at
-            evaluations evenly spaced in log step, and where the target is reached) and `weight_distance` (from the
-            start, at every evaluation; Hoffer et al. 2017).
-        examples: rows of the training set that a noise scale is measured on, drawn anew each time; all of them where
-            there are fewer. On digits one measurement of 512 rows took 0.2 s (0.6 ms an update) and knew b_simple to a
-            factor 1.2 to 2.5; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
-        per_decade: noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied.
-    """
-
+    # `noise_scale` (the gradient noise scales of McCandlish et al. 2018, before the first update, at evaluations evenly
+    # spaced in log step, and where the target is reached) and `weight_distance` (from the start, at every evaluation;
+    # Hoffer et al. 2017).
     measure: tuple[Literal["noise_scale", "weight_distance"], ...] = ()
+    # Rows of the training set that a noise scale is measured on, drawn anew each time; all of them where there are
+    # fewer. On digits one measurement of 512 rows took 0.2 s (0.6 ms an update) and knew b_simple to a factor 1.2 to
+    # 2.5; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
     examples: StrictInt = Field(default=512, ge=20)
+    # Noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied.
     per_decade: StrictInt = Field(default=4, ge=1, le=100)
 
     @model_validator(mode="before")

@@ -64,14 +64,10 @@ DOMAINS: Final = {
 
 @dataclass(frozen=True)
 class Parameters:
-    """The hyperparameters of an optimizer.
+    """The hyperparameters of an optimizer."""
 
-    Attributes:
-        needed: those that a search space must hold.
-        optional: those that it may hold; without them the optimizer takes PyTorch's defaults, but no weight decay.
-    """
-
-    needed: tuple[str, ...]
+    needed: tuple[str, ...]  # those that a search space must hold
+    # Those that it may hold; without them the optimizer takes PyTorch's defaults, but no weight decay.
     optional: tuple[str, ...] = ()
 
     @property
@@ -146,14 +142,7 @@ _OF_OPTIMIZER: Final = {
 
 
 def domains_of(optimizer: str) -> dict[str, Domain]:
-    """The natural domains where this optimizer makes the updates: under another, `alpha` may be anything.
-
-    Args:
-        optimizer: its name, in lower case.
-
-    Returns:
-        `DOMAINS` and those of the hyperparameters that only it has.
-    """
+    """The natural domains where this optimizer (in lower case) makes the updates; under another, `alpha` is free."""
     return {**DOMAINS, **_OF_OPTIMIZER.get(optimizer, {})}
 
 
@@ -196,10 +185,6 @@ STEPS_OF: Final = {"decay_fraction": "decay_steps", "warmup_fraction": "warmup_s
 def derived(point: Mapping[str, Any]) -> set[str]:
     """The names in a point, or a row, that were computed from others of it and are no hyperparameters of their own.
 
-    Args:
-        point: values by name; None and NaN stand for a name that is not there.
-
-    Returns:
-        Names of `STEPS_OF`.
+    None and NaN stand for a name that is not there.
     """
     return {steps for share, steps in STEPS_OF.items() if (value := point.get(share)) is not None and value == value}

@@ -11,35 +11,16 @@ from pydantic_core import ErrorDetails
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong; the message says what and how to mend it.
-
-    Attributes:
-        problems: one sentence each.
-    """
+    """Something that the user gave is wrong; the message says what and how to mend it."""
 
     def __init__(self, where: str, problems: Iterable[str]) -> None:
-        """Join the problems into one message.
-
-        Args:
-            where: the file or option they were found in.
-            problems: one sentence each.
-        """
-        self.problems = tuple(dict.fromkeys(problems))
+        self.problems = tuple(dict.fromkeys(problems))  # one sentence each
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         super().__init__("\n".join([f"{where}: {count}", *(f"  - {problem}" for problem in self.problems)]))
 
 
 def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list[str]:
-    """Turn pydantic's errors into sentences.
-
-    Args:
-        error: what validation raised.
-        model: the model that was validated, for the names of valid keys.
-        given: the data, for the keys that were given.
-
-    Returns:
-        One sentence a problem, each beginning with the key's address.
-    """
+    """Pydantic's errors as sentences, each beginning with the key's address; the model has the names of valid keys."""
     sentences = []
     for item in _merged(error.errors()):
         steps = [str(step) for step in item["loc"] if step not in _TAGS]

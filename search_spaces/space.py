@@ -35,8 +35,8 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
 
     @property
     def addresses(self) -> list[str]:
-        """All dimensions by address, fixed ones included."""
-        return [address for address, _ in self._walk()]
+        """The addresses of all dimensions, fixed ones included."""
+        return list(self.dimensions)
 
     def _walk(self) -> Iterator[tuple[str, Box | Choice | Fixed]]:
         for name, dimension in self.root.items():
@@ -94,11 +94,7 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
         return set(active) == set(point) and all(d.contains(point[name]) for name, d in active.items())
 
     def box(self, address: str) -> Box:
-        """The numeric dimension at an address.
-
-        Raises:
-            KeyError: nothing numeric is there.
-        """
+        """The numeric dimension at an address; where nothing numeric is, that is a KeyError."""
         dimension = self.axes[address]
         if not isinstance(dimension, Box):
             raise KeyError(f"{address} is a choice; only numeric dimensions have a box")

@@ -1,12 +1,13 @@
-"""What a search space must hold and must not: the rules of schedules and of optimizers that extrapolate."""
+"""What a search space must hold and must not: natural domains, and the rules of schedules and of extrapolation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from bcrit.search_spaces.dimensions import Box, Choice, Fixed
-from bcrit.search_spaces.presets import AVERAGING, EXTRAPOLATIONS, OWN, SCHEDULES, WARMUP
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Integer, Linear
+from bcrit.search_spaces.presets import AVERAGING, EXTRAPOLATIONS, OWN, SCHEDULES, WARMUP, Domain
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
 _SUMMED: Final = {"momentum", "nesterov", "lars", "rmsprop", "extrap_momentum", OWN}
@@ -18,13 +19,7 @@ def has_effective_lr(optimizer: str) -> bool:
     So it is for the heavy ball and Nesterov, for LARS, whose ratio stands inside the sum, and for RMSprop, whose
     velocity sums normalised gradients. A velocity that is a mean, v = momentum v + (1 - momentum) g, as Adam's, does
     not grow with momentum, and Muon's update has the same norm whatever its velocity's is. What a training function
-    of the user's calls momentum is taken for SGD's.
-
-    Args:
-        optimizer: its name.
-
-    Returns:
-        False also where nobody knows.
+    of the user's calls momentum is taken for SGD's. False also where nobody knows.
     """
     return optimizer in _SUMMED
 
@@ -32,12 +27,7 @@ def has_effective_lr(optimizer: str) -> bool:
 def with_default_boxes(schedules: Mapping[str, Mapping[str, Any] | None], given: set[str]) -> dict[str, dict[str, Any]]:
     """Give every schedule its default box for those of its parameters that are not named.
 
-    Args:
-        schedules: parameters that the user named, by schedule.
-        given: the names in the space itself.
-
-    Returns:
-        All parameters by schedule. A warm-up of the user's own, in the space or in steps, takes the default's place.
+    A warm-up of the user's own, in the space (whose names are `given`) or in steps, takes the default's place.
     """
     named = {str(schedule): dict(inner or {}) for schedule, inner in schedules.items()}
     own = bool(given & set(WARMUP)) or any("warmup_steps" in inner for inner in named.values())
@@ -91,3 +81,39 @@ def extrapolation_problems(optimizer: str, space: SearchSpace, batch_sizes: Iter
     elif local is not None:
         problems.append("'local_batch_size' must be one whole number, the same at every batch size; write 32, say")
     return problems
+
+
+def domain_problems(name: str, dimension: Box | Choice | Fixed, domains: Mapping[str, Domain]) -> list[str]:
+    """The ends of a dimension, or its value, that cannot be; a name without a domain may be anything."""
+    domain = domains.get(name)
+    if domain is None:
+        return []
+    if isinstance(dimension, Choice):
+        return [f"'{name}' must be a number or a numeric dimension, but it is a choice"]
+    ends = {"low": dimension.low, "high": dimension.high} if isinstance(dimension, Box) else {"value": dimension.value}
+    return [
+        f"'{name}' lies in {domain}, but {end}={value}; choose a value inside"
+        for end, value in ends.items()
+        if isinstance(value, str | bool) or not domain.contains(value)
+    ]
+
+
+def with_natural_limits(space: SearchSpace, domains: Mapping[str, Domain]) -> SearchSpace:
+    """Give every box the hard limits of its natural domain, so that widening never leaves it; limits of its own stay.
+
+    Where the domain's end is itself impossible (lr 0, momentum 1), a linear box stops a hundredth of the way short of
+    it; scales that never reach it need no limit.
+    """
+    for address, dimension in space.axes.items():
+        domain = domains.get(hyperparameter(address))
+        if domain is None or not isinstance(dimension, Box):
+            continue
+        limits: dict[str, float] = {}
+        straight = isinstance(dimension, Linear | Integer)
+        if dimension.hard_low is None and (domain.includes_low or (straight and math.isfinite(domain.low))):
+            limits["hard_low"] = domain.low if domain.includes_low else domain.low + (dimension.low - domain.low) / 100
+        if dimension.hard_high is None and (domain.includes_high or (straight and math.isfinite(domain.high))):
+            room = domain.high - dimension.high
+            limits["hard_high"] = domain.high if domain.includes_high else domain.high - room / 100
+        space = space.replace(address, dimension.model_copy(update=limits))
+    return space

@@ -10,40 +10,25 @@ Kind = Literal["string", "int", "float", "bool"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column."""
 
-    Attributes:
-        name: its name in files, frames and plots.
-        kind: `string`, `int` (64 bit), `float` (64 bit) or `bool`.
-        unit: what one unit of it is; "" for names and flags.
-        description: one sentence.
-        nullable: whether a row may lack it.
-    """
-
-    name: str
-    kind: Kind
-    unit: str
-    description: str
-    nullable: bool = False
+    name: str  # its name in files, frames and plots
+    kind: Kind  # `string`, `int` (64 bit), `float` (64 bit) or `bool`
+    unit: str  # what one unit of it is; "" for names and flags
+    description: str  # one sentence
+    nullable: bool = False  # whether a row may lack it
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns, its key, and what columns beyond them mean.
+    """A table's columns, its key, and what columns beyond them mean."""
 
-    Attributes:
-        name: folder or file stem in the run folder.
-        columns: the columns that must be there.
-        key: the columns that together name a row; no two rows share them.
-        others: what any further column is (hyperparameters, metrics).
-        optional: columns that stand only where something was measured for them, with empty cells elsewhere; they are
-            none of `others`.
-    """
-
-    name: str
-    columns: tuple[Column, ...]
-    key: tuple[str, ...]
-    others: str
+    name: str  # folder or file stem in the run folder
+    columns: tuple[Column, ...]  # the columns that must be there
+    key: tuple[str, ...]  # the columns that together name a row; no two rows share them
+    others: str  # what any further column is (hyperparameters, metrics)
+    # Columns that stand only where something was measured for them, with empty cells elsewhere; they are none of
+    # `others`.
     optional: tuple[Column, ...] = ()
 
     @property

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
@@ -14,6 +16,20 @@ from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Trial, as_row
 from bcrit.tuner.workloads.protocol import Workload
+
+
+def scripted(**changes: Any) -> Experiment:
+    """An experiment on the exact hyperbola."""
+    data = {
+        "workload": "tests.scripted:ExactHyperbola",
+        "batch_sizes": [8, 64, 512],
+        "target": "loss < 1",
+        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
+        "budget": {"steps": 500, "examples": 10_000},
+        "confirm": {"points": 2, "seeds": 2},
+        **changes,
+    }
+    return parse_experiment(data, "test")
 
 
 def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tuple[list[Row], Ending]:

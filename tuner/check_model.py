@@ -1,7 +1,6 @@
-"""Whether an experiment's model can be built and takes its data: tried once, before anything runs."""
+"""Whether an experiment's model can be built, takes its data, can be divided and probed: tried before anything runs."""
 
-from __future__ import annotations
-
+import inspect
 import math
 from collections.abc import Callable, Iterator
 
@@ -10,37 +9,68 @@ from torch import nn
 
 from bcrit.search_spaces.dimensions import Choice, Integer
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Execution, Probes
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import hyperparameter
-from bcrit.tuner.check_execution import our_loop
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.tuner.training.micro_batches import division_problem
+from bcrit.tuner.training.noise_scale import mixing_layer
+from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.image_classifier import ImageClassifier
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload, our_loop, says
 
 Note = Callable[[str], None]
 """Takes a sentence on what can be run, but hardly is what was meant."""
 
 _FEW = 2  # examples: one alone hides an axis that is dropped by mistake
+_BLOCKS = 2 * MIN_BLOCKS  # examples: as few as the estimator of noise scales takes
+
+
+def execution_problems(workload: object, name: str, experiment: Experiment) -> list[str]:
+    """What is wrong with `execution` and `resources.gpus`.
+
+    A workload that computes its updates itself would not read the section, so one that says anything is refused.
+    """
+    problems = []
+    if experiment.resources.gpus > 1 and says(workload, "one_gpu"):
+        problems.append(
+            f"'resources.gpus': workload '{name}' trains on one GPU or a share of one, but gpus is "
+            f"{experiment.resources.gpus:g}; write 1, and more trials run at once"
+        )
+    if not our_loop(workload):
+        said = [key for key, value in experiment.execution if value != getattr(Execution(), key)]
+        return problems + [
+            f"'execution.{key}': workload '{name}' computes its updates itself and would not read it; remove it"
+            for key in said
+        ]
+    return problems + _division_problems(workload, experiment)
+
+
+def _division_problems(workload: OpenWorkload, experiment: Experiment) -> list[str]:
+    """Why batches cannot be computed in pieces of `micro_batch` rows; the model is made to see its layers."""
+    rows = experiment.execution.micro_batch
+    if rows is None:
+        return []
+    sizes = [workload.rows(batch_size) for batch_size in experiment.batch_sizes]
+    if rows >= max(sizes):
+        return []
+    space = experiment.space
+    point = dict.fromkeys(STEPS_OF.values(), 1) | space.from_unit(dict.fromkeys(space.axes, 0.0))
+    with torch.random.fork_rng(devices=[]):
+        model = workload.model(Settings(experiment.batch_sizes[-1], 0, experiment.optimizer, point))
+    problem = division_problem(model, max(sizes), rows, workload.divisible)
+    return [] if problem is None else [f"'execution.micro_batch': {problem}"]
 
 
 def model_problems(workload: object, name: str, experiment: Experiment, note: Note) -> list[str]:
     """What is wrong with the model, which otherwise every trial would fail on.
 
     It is built at one point of the space, and at every option of the workload's own choices and both ends of its own
-    integers, because those decide its layers. It is then given two examples. Nothing is trained.
-
-    Args:
-        workload: what is trained: a workload, or whatever else the experiment names.
-        name: the workload's.
-        experiment: valid but for this.
-        note: is told where batch normalisation makes the model another one at every batch size.
-
-    Returns:
-        One sentence a problem.
+    integers, because those decide its layers. It is then given two examples. Nothing is trained. The note is told where
+    batch normalisation makes the model another one at every batch size.
     """
     if not our_loop(workload):
         return []
-    assert isinstance(workload, SupervisedWorkload)  # says `our_loop`
     model = None
     for settings in _settings(workload, experiment):
         doing = "building its model"
@@ -59,7 +89,7 @@ def model_problems(workload: object, name: str, experiment: Experiment, note: No
     return []
 
 
-def _settings(workload: SupervisedWorkload, experiment: Experiment) -> Iterator[Settings]:
+def _settings(workload: OpenWorkload, experiment: Experiment) -> Iterator[Settings]:
     """Settings of the trials that differ in their model's layers."""
     space = experiment.space
     start = dict.fromkeys(space.axes, 0.0)
@@ -76,12 +106,8 @@ def _settings(workload: SupervisedWorkload, experiment: Experiment) -> Iterator[
         yield Settings(rows, 0, experiment.optimizer, point, gpus=gpus)
 
 
-def _try(workload: SupervisedWorkload, model: nn.Module, settings: Settings) -> None:
-    """The loss of a few examples, with gradients as in training, but as in evaluation each example by itself.
-
-    Raises:
-        ValueError: it is no single number.
-    """
+def _try(workload: OpenWorkload, model: nn.Module, settings: Settings) -> None:
+    """The loss of a few examples, with gradients as in training, but as in evaluation each example by itself."""
     inputs, targets = workload.sample("train", _FEW, 0)
     loss = workload.training_loss(settings)(model.eval()(inputs), targets)
     if loss.numel() != 1:
@@ -103,14 +129,62 @@ def _whole_batch_layer(model: nn.Module) -> str | None:
     return None
 
 
-def _batch_norm_note(layer: str, workload: SupervisedWorkload, experiment: Experiment) -> str:
+def _batch_norm_note(layer: str, workload: OpenWorkload, experiment: Experiment) -> str:
     common = math.gcd(*(workload.rows(batch_size) for batch_size in experiment.batch_sizes))
-    if isinstance(workload, ImageClassifier):
+    if "ghost_batch_size" in inspect.signature(type(workload)).parameters:
         size = f", {common} for example," if common > 1 else " and batch sizes that are multiples of it"
         remedy = f"set the workload's 'ghost_batch_size'{size} to keep it the same"
     else:
-        remedy = "bcrit.tuner.workloads.models.ghost_batch_norm keeps it the same"
+        remedy = "bcrit.tuner.workloads.models.layers.GhostBatchNorm keeps it the same"
     return (
         f"layer {layer} normalises with the statistics of the whole batch, so that what is minimised changes with the "
         f"batch size, and steps with it (Hoffer et al. 2017); {remedy}"
     )
+
+
+def probe_problems(workload: object, name: str, experiment: Experiment) -> list[str]:
+    """What is wrong with `probes`.
+
+    Where noise scales are wanted, a model is made at a corner of the space and one is measured on few examples: only
+    that tells whether PyTorch can take second derivatives of every layer for single examples.
+    """
+    probes = experiment.probes
+    if not probes.measure:
+        return []
+    if not our_loop(workload):
+        return [f"'probes': workload '{name}' computes its updates itself, where nothing can be probed; remove it"]
+    if taken := sorted(set(workload.metrics) & set(MEASUREMENTS.known)):
+        return [
+            f"'probes': the metric '{metric}' of '{name}' is a probe's column; name it otherwise" for metric in taken
+        ]
+    if not experiment.confirm.seeds:
+        return [
+            "'probes': only confirming runs are probed, but 'confirm.seeds' is 0; give it seeds, or remove the probes"
+        ]
+    why = why_no_scale(workload, experiment, "remove noise_scale") if "noise_scale" in probes.measure else None
+    return [] if why is None else [f"'probes': noise_scale cannot be measured on workload '{name}': {why}"]
+
+
+def why_no_scale(workload: OpenWorkload, experiment: Experiment, remedy: str) -> str | None:
+    """Why gradient noise cannot be measured on a workload, with what to do without it; None where it can.
+
+    The first batch size of the experiment and the low corner of its space are tried.
+    """
+    if not workload.divisible:
+        return f"it says that its loss or model mixes examples, so one example has no gradient of its own; {remedy}"
+    space, batch_size = experiment.space, experiment.batch_sizes[0]
+    point = dict.fromkeys(STEPS_OF.values(), 1) | space.from_unit(dict.fromkeys(space.axes, 0.0))
+    settings = Settings(batch_size, 0, experiment.optimizer, point)
+    with torch.random.fork_rng(devices=[]):
+        layer = mixing_layer(workload.model(settings).train())
+    if layer is not None:
+        return (
+            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own; choose a "
+            f"model without batch normalisation, or {remedy}"
+        )
+    probes = Probes(measure=("noise_scale",), examples=_BLOCKS)
+    try:
+        workload.begin(Settings(batch_size, 0, experiment.optimizer, point, probes=probes)).probe(last=True)
+    except Exception as error:  # PyTorch has many for what it cannot differentiate twice or for single examples
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}; {remedy}"
+    return None

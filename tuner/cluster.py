@@ -48,19 +48,11 @@ class ClusterError(Exception):
 def ray_running(
     address: str | None, workers: int | None, resources: Resources, code: str | None
 ) -> Iterator[Callable[[], int]]:
-    """A Ray of our own on this machine, or a cluster's.
+    """A Ray of our own on this machine (no address), or a cluster's; gives how many workers there should be now.
 
-    Args:
-        address: of a cluster; None = this machine alone.
-        workers: trials at once; None = as many as there is room for.
-        resources: what a trial occupies.
-        code: a folder that the workers of a cluster are to have as their working directory; None = none.
-
-    Yields:
-        How many workers there should be now: it changes as a cluster grows and shrinks.
-
-    Raises:
-        InputError: the cluster cannot be reached, or there is too little for one trial.
+    That changes as a cluster grows and shrinks; `workers` None = as many as there is room for. `code` is a folder that
+    the workers of a cluster are to have as their working directory. A cluster that cannot be reached, or too little
+    room for one trial, is an InputError.
     """
     os.environ.update(SETTINGS)
     if address is None:  # a head of ours that died does not come back; a cluster's may, within Ray's minute
@@ -108,26 +100,14 @@ class _Growing:
 
 @dataclass(frozen=True)
 class Room:
-    """A node that has room for trials.
+    """A node that has room for trials."""
 
-    Attributes:
-        host: its name.
-        trials: how many fit onto it; a trial does not span nodes.
-    """
-
-    host: str
-    trials: int
+    host: str  # its name
+    trials: int  # how many fit onto it; a trial does not span nodes
 
 
 def rooms(resources: Resources) -> dict[str, Room]:
-    """The nodes that Ray has now, by Ray's id; those without room for a trial are left out.
-
-    Args:
-        resources: what a trial occupies.
-
-    Returns:
-        What is known of each.
-    """
+    """The nodes that Ray has now, by Ray's id; those without room for a trial are left out."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -206,11 +186,7 @@ def _token_hint() -> str:
 
 
 def _probe(address: str) -> None:
-    """Find out quickly whether anything answers at HOST:PORT, for which Ray itself would wait many minutes.
-
-    Raises:
-        InputError: nothing does.
-    """
+    """Find out quickly whether anything answers at HOST:PORT, for which Ray itself would wait many minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
         return
@@ -221,11 +197,7 @@ def _probe(address: str) -> None:
 
 
 def _check_room(workers: int | None, resources: Resources) -> None:
-    """Find out before Ray starts whether this machine has room for one trial.
-
-    Raises:
-        InputError: it does not.
-    """
+    """Find out before Ray starts whether this machine has room for one trial."""
     import torch
 
     cpus = math.ceil(workers * resources.cpus) if workers is not None else os.cpu_count() or 1

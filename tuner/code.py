@@ -37,19 +37,13 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP archive holds: the sam
 
 @dataclass(frozen=True)
 class Code:
-    """A packed folder.
+    """A packed folder."""
 
-    Attributes:
-        archive: the files as a ZIP archive.
-        names: what is in it.
-        n_bytes: their size.
-        ignored: what of the folder was left out; folders end in a slash. Nothing is known of it where the archive lies
-            in a run folder.
-    """
-
-    archive: bytes
-    names: tuple[str, ...]
-    n_bytes: int
+    archive: bytes  # the files as a ZIP archive
+    names: tuple[str, ...]  # what is in it
+    n_bytes: int  # their size
+    # What of the folder was left out; folders end in a slash. Nothing is known of it where the archive lies in a run
+    # folder.
     ignored: tuple[str, ...] = ()
 
     @property
@@ -79,16 +73,9 @@ def is_own(experiment: Experiment) -> bool:
 
 
 def pack(folder: Path) -> Code:
-    """Pack a folder's files without those that are ignored.
+    """Pack a folder's files without those that are ignored; the same files give the same bytes.
 
-    Args:
-        folder: where the user's module is.
-
-    Returns:
-        The archive; the same files give the same bytes.
-
-    Raises:
-        InputError: there is no such folder, or too much in it to be code.
+    More than can be code is an InputError.
     """
     if not folder.is_dir():
         raise InputError(str(folder), ["the code is to be packed, but this is no folder; name the one with the module"])

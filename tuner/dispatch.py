@@ -28,37 +28,24 @@ Record = Callable[[Proposal, Sequence[Row], Ending | None], None]
 
 @dataclass
 class _Begun:
-    """A trial that was given to a worker.
+    """A trial that was given to a worker."""
 
-    Attributes:
-        proposal: with its horizon as its worker was last told.
-        rows: its measurements.
-        n_recorded: how many of these are recorded.
-        ending: as its worker ended it, perhaps beyond the horizon that is settled later; None while it runs.
-    """
-
-    proposal: Proposal
-    rows: list[Row] = field(default_factory=list)
-    n_recorded: int = 0
+    proposal: Proposal  # with its horizon as its worker was last told
+    rows: list[Row] = field(default_factory=list)  # its measurements
+    n_recorded: int = 0  # how many of these are recorded
+    # As its worker ended it, perhaps beyond the horizon that is settled later; None while it runs.
     ending: Ending | None = None
 
 
 class Dispatcher:
     """Gives proposals to workers and takes what they report.
 
-    After every call that takes something, `falls` says which workers should be told a lower horizon. A worker that is
-    not told in time only trains for nothing.
+    `record` appends to the finished trials of every study that the protocol reads, `records`; it is called with what
+    may be recorded, in an order that the number of workers may change. After every call that takes something, `falls`
+    says which workers should be told a lower horizon. A worker that is not told in time only trains for nothing.
     """
 
     def __init__(self, protocol: PerStudyProtocol, records: Records, target: Target, record: Record) -> None:
-        """Nothing runs yet.
-
-        Args:
-            protocol: what to try next, and how far.
-            records: the finished trials of every study, which `record` appends to.
-            target: of the experiment.
-            record: called with what may be recorded, in an order that the number of workers may change.
-        """
         self._protocol, self._records, self._target, self._record = protocol, records, target, record
         self._begun: dict[str, _Begun] = {}
         self._stirred: set[int] = set()  # studies in which a trial has ended since `falls` was last asked
@@ -79,14 +66,10 @@ class Dispatcher:
         return not self._begun and self._protocol.next_trial(self._records, ()) is None
 
     def take(self, barred: Collection[str] = ()) -> Proposal | None:
-        """The trial for a worker that is idle.
+        """The trial for a worker that is idle and may not have those that are barred.
 
-        Args:
-            barred: names of trials that this worker may not have.
-
-        Returns:
-            The proposal; None when there is none before a running trial ends. With nothing running and nothing barred,
-            the experiment is complete.
+        None when there is none before a running trial ends. With nothing running and nothing barred, the experiment is
+        complete.
         """
         proposal = self._protocol.next_trial(self._records, self._begun.keys() | barred)
         if proposal is None:
@@ -151,13 +134,6 @@ def limits_of(proposal: Proposal, resolution: float) -> Limits:
 
     Search trials that end at the target are evaluated on the coarse grid until they are near it. Those that go on are
     there to be read at other targets, and re-runs make the number: both are evaluated at the whole resolution.
-
-    Args:
-        proposal: what is to be run.
-        resolution: of the evaluation grid.
-
-    Returns:
-        The trial's limits.
     """
     rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
     stop = proposal.stop_at_target
@@ -171,18 +147,10 @@ def _unrecorded(begun: _Begun, proposal: Proposal) -> list[Row]:
 
 
 def truncated(ending: Ending, rows: Sequence[Row], proposal: Proposal, target: Target) -> Ending:
-    """The end of a trial as its proposal's horizon makes it, though it was trained under a higher one.
+    """The end of a trial as its proposal's settled horizon makes it, though it was trained under a higher one.
 
-    A horizon is a point of the evaluation grid, so a trial that came beyond it was evaluated there.
-
-    Args:
-        ending: under a horizon at least as high.
-        rows: all its measurements.
-        proposal: with the horizon that is settled.
-        target: of the experiment.
-
-    Returns:
-        The end; the same one where the horizon changes nothing.
+    A horizon is a point of the evaluation grid, so a trial that came beyond it was evaluated there. The same end comes
+    back where the horizon changes nothing.
     """
     horizon = proposal.max_steps
     outcome = Outcome.CAPPED if proposal.capped else Outcome.EXHAUSTED
@@ -210,6 +178,3 @@ def truncated(ending: Ending, rows: Sequence[Row], proposal: Proposal, target: T
         train_seconds=at["train_seconds"],
         evaluate_seconds=share * ending.evaluate_seconds,
     )
-
-
-__all__ = ["Dispatcher", "Record", "Row", "limits_of", "truncated"]

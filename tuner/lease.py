@@ -60,40 +60,24 @@ class LeaseLost(RuntimeError):
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a run, or wants to.
+    """Who holds a run, or wants to."""
 
-    Attributes:
-        host: name of the machine.
-        user: of the process.
-        pid: the process.
-        since: when it began, in UTC.
-        log: name of the lock on its machine; two that share it cannot both be alive.
-        boot: which start of its machine this is.
-        token: that no other process has.
-    """
-
-    host: str
-    user: str
-    pid: int
-    since: str
-    log: str
-    boot: str
-    token: str
+    host: str  # name of the machine
+    user: str  # of the process
+    pid: int  # the process
+    since: str  # when it began, in UTC
+    log: str  # name of the lock on its machine; two that share it cannot both be alive
+    boot: str  # which start of its machine this is
+    token: str  # that no other process has
 
     def __str__(self) -> str:
         return f"{self.user} on {self.host} (process {self.pid}, since {self.since})"
 
 
 class Lease:
-    """The right to write to a run, as long as `check` does not raise."""
+    """The right to write to a run, as long as `check` does not raise; `me` has the lock of its machine."""
 
     def __init__(self, folder: RunFolder, me: Holder) -> None:
-        """Nothing is written.
-
-        Args:
-            folder: the run folder.
-            me: this process, which has the lock of its machine.
-        """
         self._folder, self._me = folder, me
         self._name = f"{LEASE}/{me.token}.json"
         self._sure_since: float | None = None  # None = for ever: a local folder, where the lock is enough
@@ -103,10 +87,9 @@ class Lease:
     def check(self) -> None:
         """Return where this process may write to the run at this moment.
 
-        Raises:
-            LeaseLost: somebody else has taken it over.
-            TimeoutError: it is not sure at the moment; the store is away, and this may pass.
-        """  # noqa: DOC502 (`LeaseLost` is kept until somebody asks)
+        LeaseLost: somebody else has taken it over. TimeoutError: it is not sure at the moment; the store is away, and
+        this may pass.
+        """
         if self._lost is not None:
             raise self._lost
         if self._sure_since is not None and _now() - self._sure_since > _SURE:
@@ -115,8 +98,7 @@ class Lease:
     def acquire(self) -> None:
         """Take the run; where its holder gives no sign of life, wait until it counts as dead.
 
-        Raises:
-            InputError: somebody else holds it, or writing there is not possible.
+        That somebody else holds it, or that writing there is not possible, is an InputError.
         """
         try:
             other = self._take()
@@ -186,11 +168,7 @@ class Lease:
                 self._remove(self._name)
 
     def _beat(self) -> None:
-        """Write the candidate again, and make sure of it where that came late.
-
-        Raises:
-            LeaseLost: somebody else came in between.
-        """
+        """Write the candidate again, and make sure where that came late; LeaseLost: somebody else came in between."""
         begun = _now()
         assert self._sure_since is not None
         self._write(self._name)
@@ -241,17 +219,10 @@ class Lease:
 
 @contextmanager
 def held(folder: RunFolder) -> Iterator[Lease]:
-    """Hold a run for this process.
+    """Hold a run, whose folder is made where it is local, for this process; gives what says whether it still does.
 
-    Args:
-        folder: the run folder, which is made where it is local.
-
-    Yields:
-        What says whether this process still holds it.
-
-    Raises:
-        InputError: another process holds it; it is named.
-    """  # noqa: DOC502 (raised by `_locked` and `Lease.acquire`)
+    That another process holds it, which is named, is an InputError.
+    """
     if folder.is_local:
         folder.filesystem.create_dir(folder.root, recursive=True)
     path = Path(folder.path(LOCK)) if folder.is_local else folder.log_home / "lock"
@@ -272,11 +243,7 @@ def held(folder: RunFolder) -> Iterator[Lease]:
 
 @contextmanager
 def _locked(folder: RunFolder, path: Path) -> Iterator[Holder]:
-    """Lock a file of this machine and write into it who did.
-
-    Raises:
-        InputError: another process has it, or there is no room for it.
-    """
+    """Lock a file of this machine and write into it who did; that another process has it is an InputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = open(path, "a+", encoding="utf-8")
@@ -343,6 +310,3 @@ def _boot() -> str:
 def _now() -> float:
     """Seconds on a clock that nobody sets and that goes on while the machine sleeps, where there is such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-__all__ = ["Holder", "Lease", "LeaseLost", "held"]

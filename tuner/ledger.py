@@ -62,18 +62,13 @@ class Curve(Sequence[tuple[int, float]]):
 
 @dataclass
 class Ledger:
-    """What has been recorded.
+    """What has been recorded."""
 
-    Attributes:
-        folder: where it lies.
-        metric: the target's metric, whose curves are kept in memory.
-        fence: says whether this process may write to the run; None where nobody else can be at work in it.
-        records: finished trials by batch size.
-    """
-
-    folder: RunFolder
-    metric: str
+    folder: RunFolder  # where it lies
+    metric: str  # the target's metric, whose curves are kept in memory
+    # Says whether this process may write to the run; None where nobody else can be at work in it.
     fence: Fence | None = None
+    # Finished trials by batch size.
     records: dict[int, list[TrialRecord]] = field(default_factory=lambda: defaultdict(list))
     _curves: dict[str, Curve] = field(default_factory=lambda: defaultdict(Curve))
     _uploader: Uploader | None = None
@@ -83,14 +78,6 @@ class Ledger:
         """Read what is there, to go on from it, with what a session before this one left in the log of this machine.
 
         Nothing is written.
-
-        Args:
-            folder: the run folder.
-            experiment: for the target's metric.
-            fence: see `Ledger`.
-
-        Returns:
-            The ledger with all finished trials.
         """
         ledger = cls(folder, experiment.target.metric, fence)
         measurements = folder.read(MEASUREMENTS)
@@ -166,17 +153,7 @@ class Ledger:
 
 
 def trial_row(proposal: Proposal, ending: Ending, host: str | None = None, node: str | None = None) -> dict[str, Any]:
-    """A finished trial as a row of the trials table.
-
-    Args:
-        proposal: what was run.
-        ending: how it ended.
-        host: name of the machine where it ran, where that is known.
-        node: Ray's id of it.
-
-    Returns:
-        The row.
-    """
+    """A finished trial as a row of the trials table, with the machine where it ran and Ray's id of it where known."""
     crossing = ending.crossing
     return {
         "trial_id": proposal.trial_id,

@@ -10,23 +10,15 @@ from bcrit.search_spaces.experiment import Experiment
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What one study would run.
+    """What one study would run."""
 
-    Attributes:
-        batch_size: the study.
-        max_steps: step budget of a search trial.
-        search_trials: feasible trials wanted in the first round.
-        confirm_trials: re-runs on fresh seeds.
-        steps: bound on optimizer updates of the first round and the re-runs, if no trial diverges or is stopped early.
-        most_steps: bound on optimizer updates with all widening rounds and as many draws as are allowed.
-    """
-
-    batch_size: int
-    max_steps: int
-    search_trials: int
-    confirm_trials: int
+    batch_size: int  # the study
+    max_steps: int  # step budget of a search trial
+    search_trials: int  # feasible trials wanted in the first round
+    confirm_trials: int  # re-runs on fresh seeds
+    # Bound on optimizer updates of the first round and the re-runs, if no trial diverges or is stopped early.
     steps: int
-    most_steps: int
+    most_steps: int  # bound on optimizer updates with all widening rounds and as many draws as are allowed
 
     @property
     def examples(self) -> int:
@@ -50,12 +42,7 @@ _SHARE = 2
 def resolved(experiment: Experiment, workers: int) -> Experiment:
     """The experiment with `search.parallel_per_study` as a number, for a run that begins on so many workers.
 
-    Args:
-        experiment: as it was declared.
-        workers: trials that run at once.
-
-    Returns:
-        The experiment to be frozen in the run folder; the same one where the number was given.
+    It is frozen so in the run folder; a number that was given stays.
     """
     search = experiment.search
     if search.parallel_per_study != "auto":
@@ -66,14 +53,9 @@ def resolved(experiment: Experiment, workers: int) -> Experiment:
 
 
 def plan(experiment: Experiment) -> list[StudyPlan]:
-    """Plan every study.
+    """Plan every study of a resolved experiment.
 
-    Args:
-        experiment: resolved.
-
-    Returns:
-        One plan a batch size. A re-run trains at most `confirm.horizon` times its point's steps-to-target, which is at
-        most the budget.
+    A re-run trains at most `confirm.horizon` times its point's steps-to-target, which is at most the budget.
     """
     search, boundary, confirm = experiment.search, experiment.boundary, experiment.confirm
     plans = []

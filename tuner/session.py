@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,6 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import code
 from bcrit.tuner.cluster import ray_running, rooms
-from bcrit.tuner.environment import describe_environment
 from bcrit.tuner.lease import held
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.plan import resolved
@@ -29,26 +31,20 @@ from bcrit.tuner.workloads.registry import is_function
 if TYPE_CHECKING:
     from bcrit.tuner.scheduler import WorkerScheduler
 
+# What a run's numbers may depend on.
+_PACKAGES = ("bcrit", "ray", "torch", "optuna", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn")
+
 
 @dataclass(frozen=True)
 class SessionResult:
-    """What one session of an experiment did.
+    """What one session of an experiment did."""
 
-    Attributes:
-        complete: whether nothing is left to run.
-        seconds: wall-clock time.
-        workers: trials that could run at once.
-        n_trials: trials finished in this session.
-        training_share: share of the workers' time that went into optimizer updates.
-        evaluation_share: share that went into evaluations.
-    """
-
-    complete: bool
-    seconds: float = 0.0
-    workers: int = 0
-    n_trials: int = 0
-    training_share: float = 0.0
-    evaluation_share: float = 0.0
+    complete: bool  # whether nothing is left to run
+    seconds: float = 0.0  # wall-clock time
+    workers: int = 0  # trials that could run at once
+    n_trials: int = 0  # trials finished in this session
+    training_share: float = 0.0  # share of the workers' time that went into optimizer updates
+    evaluation_share: float = 0.0  # share that went into evaluations
 
 
 Watch = Callable[["WorkerScheduler"], None]
@@ -57,22 +53,14 @@ Watch = Callable[["WorkerScheduler"], None]
 def run(
     folder: RunFolder, experiment: Experiment, *, new: bool, address: str | None, workers: int | None, watch: Watch
 ) -> SessionResult:
-    """Run an experiment, or what is left of it.
+    """Run an experiment, resolved and checked, or what is left of it.
 
-    Args:
-        folder: the run folder.
-        experiment: resolved and checked.
-        new: make the folder; otherwise go on with what is in it.
-        address: of a Ray cluster; None starts Ray on this machine.
-        workers: trials at once; None = as many as the machine or cluster holds.
-        watch: called after every change with the scheduler, which knows ledger, proposals in flight and nodes.
+    `new` makes the folder; otherwise the run goes on with what is in it. `address` is of a Ray cluster, None starts Ray
+    on this machine; `workers` None = as many as the machine or cluster holds. `watch` is called after every change with
+    the scheduler, which knows ledger, proposals in flight and nodes.
 
-    Returns:
-        What was done.
-
-    Raises:
-        InputError: a new folder is there already (a run is never overwritten), another process is at work in it, the
-            user's code cannot be packed, or the cluster cannot be reached. Nothing was written then.
+    A new folder that is there already (a run is never overwritten), another process at work in it, code of the user's
+    that cannot be packed, or a cluster that cannot be reached is an InputError. Nothing was written then.
     """
     begun = time.monotonic()
     # A training function is told its horizon when it begins.
@@ -140,12 +128,7 @@ def run(
 def use_code(folder: RunFolder, new: Path | None) -> code.Code | None:
     """Let the user's module be found as the run has it, before the folder where the command was started.
 
-    Args:
-        folder: the run folder.
-        new: a folder whose code is to take the place of the run's copy; None keeps that.
-
-    Returns:
-        The code; None for a run without any.
+    The code of the folder `new` takes the place of the run's copy. None for a run without any.
     """
     own = code.stored(folder) if new is None else code.pack(new)
     if own is not None:
@@ -163,9 +146,6 @@ def _code(folder: RunFolder, new: bool, local: bool) -> tuple[code.Code | None, 
     """The user's code, of the folder where the command was started or as the run has it since it began; and notes.
 
     A folder with more in it than code is only in the way where the code must travel: to the machines of a cluster.
-
-    Raises:
-        InputError: it must, and there is too much.
     """
     if not new:
         return code.stored(folder), []
@@ -181,9 +161,43 @@ def _note_environment(folder: RunFolder, experiment: Experiment, own: code.Code 
     """Add what this session runs in to `environment.json`, which has one entry for every session of the run."""
     sessions = folder.read_environment()
     frozen = fingerprint(folder.read_text(EXPERIMENT))
-    session = {**describe_environment(experiment.seed), "experiment_sha256": frozen}
+    session = {**_described(experiment.seed), "experiment_sha256": frozen}
     session["code_sha256"] = None if own is None else own.sha256
     folder.write_json(ENVIRONMENT, {"sessions": [*sessions, session]})
+
+
+def _described(seed: int) -> dict[str, Any]:
+    """The facts for `environment.json` as plain data; entries that do not apply are null."""
+    import torch
+
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seed": seed,
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "host": platform.node(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "devices": devices,
+        "git_commit": _git_commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, if it is in a git repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
 
 
 @contextmanager

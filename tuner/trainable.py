@@ -55,11 +55,8 @@ class Worker(tune.Trainable):
     def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "", function: bool = False) -> None:
         """Note what is to be run; nothing that may fail happens here, where a failure could not name its node.
 
-        Args:
-            config: nothing that matters here.
-            experiment: the resolved experiment as plain data.
-            folder: where a user's own workload is found; "" = the working directory, to which Ray brought it.
-            function: whether that is a training function, which this process never imports.
+        `folder` is where a user's own workload is found ("" = the working directory, to which Ray brought it),
+        `function` whether that is a training function, which this process never imports.
         """
         self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder or os.getcwd()
         self._function, self._ready = function, False
@@ -86,15 +83,7 @@ class Worker(tune.Trainable):
         return _workload(choice.name, json.dumps(choice.options, sort_keys=True)).begin(settings)
 
     def begin(self, proposal: str, seconds: float) -> Any:
-        """Take another trial and train its first chunk.
-
-        Args:
-            proposal: as `to_text` made it.
-            seconds: how long to train between two reports.
-
-        Returns:
-            The first report, as `train` makes it.
-        """
+        """Take another trial, as `to_text` made it, train `seconds` long as between all reports, and report."""
         self.offer(proposal, seconds)
         return self.train()  # type: ignore[no-untyped-call]
 
@@ -106,12 +95,7 @@ class Worker(tune.Trainable):
         self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
 
     def lower(self, trial_id: str, max_steps: int) -> None:
-        """Let a trial end earlier than it was told, if it is still the one at work.
-
-        Args:
-            trial_id: which.
-            max_steps: its horizon.
-        """
+        """Let a trial end earlier than it was told, if it is still the one at work."""
         if self._trial is not None and self._proposal.trial_id == trial_id:
             self._trial.lower(max_steps)
 

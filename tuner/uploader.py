@@ -53,15 +53,13 @@ class DeliveryError(RuntimeError):
 
 
 class Uploader:
-    """Takes rows, writes them to the log, and delivers them in the background."""
+    """Takes rows, writes them to the log, and delivers them in the background.
+
+    The fence is asked before anything is written to the folder; None where nobody else can be at work in it. Nothing is
+    written before the first row.
+    """
 
     def __init__(self, folder: RunFolder, fence: Fence | None) -> None:
-        """Find out what is there already; nothing is written before the first row.
-
-        Args:
-            folder: the run folder.
-            fence: asked before anything is written to the folder; None where nobody else can be at work in it.
-        """
         self._folder, self._fence = folder, fence
         self._log = patiently(lambda: folder.log, DELIVERY_PATIENCE)
         self._left = segments(self._log)  # by sessions before this one
@@ -79,15 +77,10 @@ class Uploader:
         self._thread.start()
 
     def add(self, table: Table, data: pa.Table) -> None:
-        """Record rows; when this returns they count, whatever happens to this process.
+        """Record rows of `TRIALS` or `MEASUREMENTS`; when this returns they count, whatever happens to this process.
 
-        Args:
-            table: `TRIALS` or `MEASUREMENTS`.
-            data: the rows.
-
-        Raises:
-            DeliveryError: the log cannot be written; or earlier rows could not be delivered, and these are recorded.
-        """  # noqa: DOC501, DOC502 (it is kept, and raised by every later call)
+        DeliveryError: the log cannot be written; or earlier rows could not be delivered, and these are recorded.
+        """
         content = record(table, data)
         with self._recording:
             try:
@@ -103,11 +96,7 @@ class Uploader:
         self.check()
 
     def _append(self, content: bytes) -> None:
-        """Write to the current segment.
-
-        Raises:
-            OSError: it was not written, or not to its end; then nothing may follow it.
-        """
+        """Write to the current segment; where that did not go to its end nothing may follow it."""
         if self._segment is None:
             self._segment = begin_segment(self._log, self._number, self._token)
         if self._segment.write(content) != len(content):
@@ -119,20 +108,12 @@ class Uploader:
             raise self._error
 
     def flush(self) -> None:
-        """Deliver what is in the log now, and wait for it.
-
-        Raises:
-            DeliveryError: it could not be delivered.
-        """  # noqa: DOC502 (raised by `_told`)
+        """Deliver what is in the log now, and wait for it; DeliveryError where that fails."""
         with self._told(), self._delivering:
             self._deliver()
 
     def close(self) -> None:
-        """Deliver everything and leave one part a table, apart from large ones.
-
-        Raises:
-            DeliveryError: it could not be delivered.
-        """  # noqa: DOC502 (raised by `_told`)
+        """Deliver everything and leave one part a table, apart from large ones; DeliveryError where that fails."""
         self._closing.set()
         self._wake.set()
         try:
@@ -206,11 +187,7 @@ class Uploader:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Keep what goes wrong, as one error that says where the rows are.
-
-        Raises:
-            DeliveryError: something did.
-        """
+        """Keep what goes wrong, as one error that says where the rows are."""
         try:
             yield
         except DeliveryError:
@@ -222,6 +199,3 @@ class Uploader:
                 "delivers it"
             )
             raise self._error from error
-
-
-__all__ = ["DeliveryError", "Fence", "Uploader"]

@@ -1,82 +1,191 @@
-"""Best result per batch size under every budget, what it is, and which batch size wins."""
+"""Best result per batch size under every budget, what it is, and which batch size wins: the rules."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.budgets.best_within import BestWithin
-from bcrit.analysis.budgets.resources import Resource, that_count
-from bcrit.analysis.budgets.verdict import BudgetVerdict, Compared, Status, verdict_on
+from bcrit.analysis.budgets.within import CLEAR, FEWEST_TRIALS, BestWithin, Resource, win_shares
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats
-from bcrit.analysis.targets.study_trials import stopped_at_target
-from bcrit.analysis.targets.validity import Flags
+from bcrit.analysis.studies.steps_to_target import stopped_at_target, that_count
 from bcrit.analysis.wording import duration, readable
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import BUDGET_CELLS
 from bcrit.search_spaces.target import Direction, Target
 
+Columns = dict[str, npt.NDArray[Any]]  # of some trials; (n_trials,)
+
+
+class Status(StrEnum):
+    """What the best value within a budget is."""
+
+    COVERED = "covered"
+    CUT = "cut"
+    STOPPED = "stopped"
+    MISSING = "missing"
+
+    @property
+    def sentence(self) -> str:
+        """One sentence that a newcomer understands."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Status.COVERED: "Every trial that counts could use the whole budget.",
+    Status.CUT: "Some trials were stopped before; the full search could only have done better.",
+    Status.STOPPED: "Trials reached the target before and stopped; what they would have reached is not known.",
+    Status.MISSING: "No trial was trained as far, or was evaluated as early.",
+}
+_NOTES = {
+    Status.STOPPED: "Trials stop when they reach the run's target, so budgets beyond that do not say which batch size "
+    "gives the best result; a run with 'stopping: full' would.",
+    Status.CUT: "Where some trials were stopped early (cut), the best value is that of the trials that went on: the "
+    "full search could only have done better.",
+    Status.MISSING: "A batch size is shown only under budgets that its trials could use.",
+}
+
+
+@dataclass(frozen=True)
+class BudgetVerdict:
+    """Which batch size wins under one budget."""
+
+    resource: Resource  # what is limited
+    budget: float  # the limit, in steps, examples or hours
+    sentence: str  # the verdict in words
+    winner: int | None = None  # the batch size; None where there is no clear one
+    leader: int | None = None  # the batch size with the best value that can be compared; None where nothing can
+    # Share of the resamples in which each batch size is best; none where that says nothing.
+    shares: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float | None:
+        """That of the leader."""
+        return None if self.leader is None else self.shares.get(self.leader)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a study brings into the comparison under one budget."""
+
+    status: Status  # what its best value is; `missing` where no trial was trained as far
+    values: Floats  # best values of its trials within the budget, the better the smaller; (n,), at least one
+    # Whether a trial ended before the budget that neither reached the run's target nor was stopped by the search for
+    # being behind: what it would have reached is open.
+    unfinished: bool
+    n_reached: int  # trials that reached the run's target within the budget
+
+    @property
+    def open(self) -> bool:
+        """Whether it may yet be best."""
+        return self.unfinished or self.status is Status.MISSING
+
+
+def verdict_on(
+    resource: Resource, budget: float, unit: str, studies: Mapping[int, Compared], ran_to: Target, metric: str
+) -> BudgetVerdict:
+    """Judge one budget, by the studies that have any evaluation within it.
+
+    Reached beats not reached, where the values are of the target's metric. Of studies that reached the run's target and
+    stopped there nobody knows which is best. A study whose trials ended before the budget without being judged may yet
+    be best, so that there is no winner beside it. Otherwise resampling the trials decides
+    (`bcrit.analysis.budgets.within.win_shares`).
+    """
+
+    def verdict(said: str, winner: int | None = None, leader: int | None = None, **more: Any) -> BudgetVerdict:
+        within = f"Within {amount(resource, budget, unit)} {said}"
+        return BudgetVerdict(resource, budget, within, winner, winner if leader is None else leader, **more)
+
+    shown = {batch_size: study for batch_size, study in studies.items() if study.status is not Status.MISSING}
+    if len(shown) < 2:
+        return verdict("there is nothing to compare: fewer than two batch sizes were trained as far.")
+    if any(study.status is Status.STOPPED for study in shown.values()):
+        reached = [batch_size for batch_size, study in studies.items() if study.n_reached]
+        others = [b for b, study in studies.items() if b not in reached and study.open]
+        if len(reached) == 1 and not others and metric == ran_to.metric:
+            only = f"only batch size {reached[0]:,} reaches {ran_to}"
+            if studies[reached[0]].n_reached == 1:
+                return verdict(f"{only}, in one trial: that may be luck.", leader=reached[0])
+            return verdict(f"{only}.", winner=reached[0])
+        who = f"batch sizes {_list(reached)} reach" if len(reached) > 1 else f"batch size {_list(reached)} reaches"
+        stop = "stop" if len(reached) > 1 else "stops"
+        best = "is best" if metric == ran_to.metric else f"has the best {metric}"
+        not_as_far = f" {_list(others)} were not trained as far." if others else ""
+        return verdict(f"{who} {ran_to} and {stop} there; which {best} is not known.{not_as_far}")
+    leader = min(shown, key=lambda b: (shown[b].values.min(), b))
+    best = f"batch size {leader:,} is best"
+    rivals = [batch_size for batch_size, study in studies.items() if batch_size != leader and study.open]
+    if rivals:
+        return verdict(f"{best} so far, but trials at {_list(rivals)} ended before.", leader=leader)
+    shares = win_shares({b: study.values for b, study in shown.items()})
+    if not shares:
+        return verdict(f"{best}, but with fewer than {FEWEST_TRIALS} trials that may be luck.", leader=leader)
+    if shares[leader] >= CLEAR:
+        return verdict(f"{best} (in {shares[leader]:.0%} of resamples of the trials).", winner=leader, shares=shares)
+    close = _list(sorted(b for b, share in shares.items() if share > (1 - CLEAR) / 2))
+    return verdict(f"there is no clear winner among the batch sizes {close}.", leader=leader, shares=shares)
+
+
+def _list(batch_sizes: list[int]) -> str:
+    return ", ".join(f"{batch_size:,}" for batch_size in batch_sizes)
+
+
+def amount(resource: Resource, budget: float, unit: str) -> str:
+    """A budget in words: `1,100 examples`, `18 steps`, `4.2 min`."""
+    if resource is Resource.HOURS:
+        return duration(budget)
+    word = unit if resource is Resource.EXAMPLES else resource.value
+    return f"{readable(budget)} {word.removesuffix('s') if budget == 1 else word}"
+
 
 @dataclass(frozen=True)
 class BudgetTables:
-    """What one run says about budgets.
+    """What one run says about budgets."""
 
-    Attributes:
-        metric: what is best.
-        direction: which way.
-        target: at which trials may have stopped.
-        unit: what batch sizes count.
-        cells: one row a resource, budget and batch size, with the columns of `BUDGET_CELLS`.
-        verdicts: one a resource and budget.
-        notes: what to know when reading it.
-    """
-
-    metric: str
+    metric: str  # what is best
     direction: Direction
-    target: Target
-    unit: str
-    cells: pd.DataFrame
-    verdicts: tuple[BudgetVerdict, ...]
-    notes: tuple[str, ...]
+    target: Target  # at which trials may have stopped
+    cells: pd.DataFrame  # one row a resource, budget and batch size, with the columns of `BUDGET_CELLS`
+    verdicts: tuple[BudgetVerdict, ...]  # one a resource and budget
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know when reading it."""
+        return tuple(note for status, note in _NOTES.items() if (self.cells["status"] == status).any())
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """The verdict over all budgets, one sentence a resource."""
         found = []
-        for resource in Resource:
+        for resource, what in zip(Resource, ("Steps", "Examples", "Time"), strict=True):
             mine = [verdict for verdict in self.verdicts if verdict.resource is resource]
-            if not mine:
-                continue
-            what = {Resource.STEPS: "Steps", Resource.EXAMPLES: "Examples", Resource.HOURS: "Time"}[resource]
-            winners = sorted({verdict.winner for verdict in mine if verdict.winner is not None})
-            count = sum(verdict.winner is not None for verdict in mine)
-            if not winners:
+            won = [verdict.winner for verdict in mine if verdict.winner is not None]
+            share = f"clearly wins under {len(won)} of {len(mine)} budgets."
+            if mine and not won:
                 found.append(f"{what}: under none of {len(mine)} budgets does one batch size clearly win.")
-            elif len(winners) == 1:
-                found.append(f"{what}: batch size {winners[0]:,} clearly wins under {count} of {len(mine)} budgets.")
-            else:
-                span = f"{winners[0]:,} to {winners[-1]:,}"
-                found.append(f"{what}: one batch size, from {span}, clearly wins under {count} of {len(mine)} budgets.")
+            elif len(set(won)) == 1:
+                found.append(f"{what}: batch size {won[0]:,} {share}")
+            elif mine:
+                found.append(f"{what}: one batch size, from {min(won):,} to {max(won):,}, {share}")
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
         """The object of `bcrit budgets --json`."""
         found: dict[str, Any] = {"metric": self.metric, "direction": self.direction.value, "target": str(self.target)}
-        for resource in Resource:
-            rows = []
-            for verdict in (verdict for verdict in self.verdicts if verdict.resource is resource):
-                mine = self.cells[(self.cells["resource"] == resource) & (self.cells["budget"] == verdict.budget)]
-                cells = mine.drop(columns=["resource", "budget"]).to_dict("records")
-                told = {name: getattr(verdict, name) for name in ("budget", "winner", "leader", "share", "sentence")}
-                rows.append({**told, "cells": cells})
-            found[resource.value] = rows
+        found |= {resource.value: [] for resource in Resource}
+        for verdict in self.verdicts:
+            mine = (self.cells["resource"] == verdict.resource) & (self.cells["budget"] == verdict.budget)
+            cells = self.cells[mine].drop(columns=["resource", "budget"]).to_dict("records")
+            told = {name: getattr(verdict, name) for name in ("budget", "winner", "leader", "share", "sentence")}
+            found[verdict.resource.value].append({**told, "cells": cells})
         answer: dict[str, Any] = plain({**found, "notes": self.notes})
         return answer
 
@@ -96,61 +205,39 @@ def budget_tables(trials: pd.DataFrame, experiment: Experiment, best: BestWithin
     Returns:
         The tables.
     """
-    metric, stopped = experiment.target.metric, stopped_at_target(trials)
-    outcome = trials["outcome"].to_numpy(dtype=str)
-    batch = trials["batch_size"].to_numpy()
-    counting = that_count(trials)
+    metric, stopped, counting = experiment.target.metric, stopped_at_target(trials), that_count(trials)
+    outcome, batch = trials["outcome"].to_numpy(dtype=str), trials["batch_size"].to_numpy()
     judged = np.isin(outcome, [Outcome.PRUNED.value, Outcome.CAPPED.value])
     diverged = outcome == Outcome.DIVERGED.value
     names = trials["trial_id"].to_numpy()
     rows: list[dict[str, Any]] = []
     verdicts = []
     for resource, budgets in best.budgets.items():
-        spent, value = resource.spent(trials), best.value(resource)
+        spent, values = resource.spent(trials), best.value(resource)
         until_reached = spent * _share_until_reached(trials)
         for place, budget in enumerate(budgets):
-            used, compared = [], {}
-            for batch_size in experiment.batch_sizes:
-                mine = (batch == batch_size) & counting
-                whole = spent >= budget
-                counts = mine & (~diverged | (whole & (experiment.imported is None)))
-                reached = until_reached[counts] <= budget
-                ended = Ended(whole[counts], (stopped & ~np.isnan(spent))[counts], judged[counts], reached)
-                cell, said = _cell(value[counts, place], ended, names[counts], best.direction)
-                used.append({"resource": resource.value, "budget": budget, "batch_size": batch_size, **cell})
-                if said is not None:
-                    compared[batch_size] = said
-            asked = BudgetVerdict(resource, budget, None, None, None, amount(resource, budget, experiment.unit))
-            verdict, shares = verdict_on(asked, compared, ran_to, metric)
-            verdicts.append(verdict)
-            rows += [{**row, "win_share": shares.get(row["batch_size"], math.nan)} for row in used]
+            whole = spent >= budget
+            ended: Columns = {
+                "trial": names,
+                "value": best.sign * values[:, place],  # the better the smaller
+                "whole": whole,  # went on until the budget ended
+                "stopped": stopped & ~np.isnan(spent),  # ended because it reached the run's target
+                "judged": judged,  # stopped by the search because it was behind
+                "reached": until_reached <= budget,  # the run's target, within the budget
+            }
+            counts = counting & (~diverged | (whole & (experiment.imported is None)))
+            of = {}
+            for size in experiment.batch_sizes:
+                mine = (batch == size) & counts
+                of[size] = _cell({name: column[mine] for name, column in ended.items()}, best.sign)
+            compared = {size: study for size, (_, study) in of.items() if study is not None}
+            verdicts.append(verdict_on(resource, budget, experiment.unit, compared, ran_to, metric))
+            for size, (cell, _) in of.items():
+                share = verdicts[-1].shares.get(size, math.nan)
+                told = {"resource": resource.value, "budget": budget, "batch_size": size}
+                rows.append({**told, **cell, "win_share": share})
     cells = pd.DataFrame(rows, columns=BUDGET_CELLS.names)
-    return BudgetTables(metric, best.direction, ran_to, experiment.unit, cells, tuple(verdicts), _notes(cells))
-
-
-def amount(resource: Resource, budget: float, unit: str) -> str:
-    """A budget in words: `1,100 examples`, `18 steps`, `4.2 min`."""
-    if resource is Resource.HOURS:
-        return duration(budget)
-    word = unit if resource is Resource.EXAMPLES else resource.value
-    return f"{readable(budget)} {word.removesuffix('s') if budget == 1 else word}"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How the trials of one study stand to one budget; all arrays are (n_trials,).
-
-    Attributes:
-        whole: whether the trial went on until the budget ended.
-        stopped: whether it ended because it reached the run's target.
-        judged: whether the search stopped it because it was behind.
-        reached: whether it reached the target that the run was made for within the budget.
-    """
-
-    whole: Flags
-    stopped: Flags
-    judged: Flags
-    reached: Flags
+    return BudgetTables(metric, best.direction, ran_to, cells, tuple(verdicts))
 
 
 def _share_until_reached(trials: pd.DataFrame) -> Floats:
@@ -160,43 +247,17 @@ def _share_until_reached(trials: pd.DataFrame) -> Floats:
     return np.where(reached, np.minimum(own / np.maximum(steps, 1), 1), np.nan)
 
 
-def _cell(
-    values: Floats, ended: Ended, names: npt.NDArray[Any], direction: Direction
-) -> tuple[dict[str, Any], Compared | None]:
+def _cell(ended: Columns, sign: float) -> tuple[dict[str, Any], Compared | None]:
     """One cell, and what a comparison needs of it; None where no trial has an evaluation within the budget."""
-    sign = 1.0 if direction is Direction.MINIMIZE else -1.0
-    known = ~np.isnan(values)
-    before = ended.stopped & ~ended.whole
-    cell: dict[str, Any] = {"value": math.nan, "best_trial": None, "n": len(values), "n_cut": int((~ended.whole).sum())}
-    if not known.any():
-        return {**cell, "status": Status.MISSING.value}, None
-    as_far = bool(ended.whole.any() or before.any())
-    better, n_reached = sign * values[known], int(ended.reached.sum())
-    unfinished = bool((~ended.whole & ~ended.judged & ~ended.stopped).any())
-    if not as_far:
-        return {**cell, "status": Status.MISSING.value}, Compared(Status.MISSING, better, unfinished, n_reached)
-    place = int(np.nanargmin(sign * values))
-    status = Status.STOPPED if before.any() else Status.CUT if cell["n_cut"] else Status.COVERED
-    cell |= {"status": status.value, "value": values[place], "best_trial": names[place]}
-    return cell, Compared(status, better, unfinished, n_reached)
-
-
-def _notes(cells: pd.DataFrame) -> tuple[str, ...]:
-    found = []
-    status = cells["status"]
-    if (status == Status.STOPPED).any():
-        found.append(
-            "Trials stop when they reach the run's target, so budgets beyond that do not say which batch size gives "
-            "the best result; a run with 'stopping: full' would."
-        )
-    if (status == Status.CUT).any():
-        found.append(
-            "Where some trials were stopped early (cut), the best value is that of the trials that went on: the full "
-            "search could only have done better."
-        )
-    if (status == Status.MISSING).any():
-        found.append("A batch size is shown only under budgets that its trials could use.")
-    return tuple(found)
-
-
-__all__ = ["BudgetTables", "BudgetVerdict", "Ended", "Status", "amount", "budget_tables"]
+    values, cut = ended["value"], ~ended["whole"]
+    known, before, n_cut = values[~np.isnan(values)], ended["stopped"] & cut, int(cut.sum())
+    cell = {"status": Status.MISSING.value, "value": math.nan, "best_trial": None, "n": len(values), "n_cut": n_cut}
+    if not len(known):
+        return cell, None
+    status = Status.MISSING
+    if before.any() or not cut.all():
+        status = Status.STOPPED if before.any() else Status.CUT if n_cut else Status.COVERED
+        first = int(np.nanargmin(values))
+        cell |= {"status": status.value, "value": sign * values[first], "best_trial": ended["trial"][first]}
+    unfinished = bool((cut & ~ended["judged"] & ~ended["stopped"]).any())
+    return cell, Compared(status, known, unfinished, int(ended["reached"].sum()))

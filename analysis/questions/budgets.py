@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from bcrit.analysis.budgets.resources import Budgets, Resource, read_budgets
 from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
+from bcrit.analysis.budgets.within import Budgets, Resource, read_budgets
 from bcrit.analysis.measured import measured, refuse_unmeasured
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
 from bcrit.analysis.report.figure import Figure, Trace, figure, in_turn, label, log_axis, points, value_axis

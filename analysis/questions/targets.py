@@ -26,9 +26,9 @@ from bcrit.analysis.report.figure import (
     points,
 )
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets.cells import Status
+from bcrit.analysis.targets.crossings import read_targets
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
-from bcrit.analysis.targets.thresholds import read_targets
-from bcrit.analysis.targets.validity import Status
 from bcrit.analysis.wording import interval_text, readable, value_text
 from bcrit.search_spaces.target import Direction
 
@@ -121,12 +121,12 @@ def _symbol(row: dict[Any, Any]) -> str:
 
 
 def _b_crit_plot(grid: TargetGrid) -> Figure | None:
-    known = [curve for curve in grid.curves if curve.fit and curve.fit.identified["b_crit"]]
+    known = [curve for curve in grid.curves if curve.known]
     if not known:
         return None
     data = [_b_crit("b_crit", known, color=ACCENT, size=10)]
     searched = grid.own_by_search
-    if searched is not None and searched.fit is not None and searched.fit.identified["b_crit"]:
+    if searched is not None and searched.known:
         name = "own target, best search trials"
         data.append(_b_crit(name, [searched], color=GREY, size=10, symbol="circle-open"))
     if grid.power_law is not None:
@@ -158,14 +158,13 @@ def _curves_table(grid: TargetGrid) -> Table:
     rows = []
     for curve in grid.curves:
         fit = curve.fit
-        known = fit is not None and fit.identified["b_crit"]
         rows.append(
             {
                 "target": str(curve.target) + (" (the run's own)" if curve.target == grid.own else ""),
                 f"b_crit ({grid.unit})": "–"
                 if fit is None
                 else interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high),
-                "identified": "yes" if known else "no",
+                "identified": "yes" if curve.known else "no",
                 "valid": curve.n_valid,
                 "stopped trials behind": curve.n_behind,
                 "not reached": curve.n_lower,
@@ -181,9 +180,10 @@ def _cells_table(grid: TargetGrid) -> Table:
     for curve in grid.curves:
         rows = grid.cells[grid.cells["threshold"] == curve.target.threshold].to_dict("records")
         column = {f"{row['batch_size']:,}": _cell(row) for row in rows}
-        fit = curve.fit if curve.fit is not None and curve.fit.identified["b_crit"] else None
         names = {"b_crit": "b_crit", "  from": "b_crit_low", "  to": "b_crit_high"}
-        column |= {name: "–" if fit is None else readable(getattr(fit, of)) for name, of in names.items()}
+        column |= {
+            name: "–" if curve.known is None else readable(getattr(curve.known, of)) for name, of in names.items()
+        }
         columns[f"{curve.target.threshold:g}"] = column
     first = next(iter(columns.values()))
     rows_of = tuple((name, *(column[name] for column in columns.values())) for name in first)

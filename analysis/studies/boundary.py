@@ -8,18 +8,24 @@ so widely that the place of the best one says nothing; and a *turn* before the e
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from scipy import special
 
-from bcrit.analysis.studies.searched import Floats, SearchedTrials
 from bcrit.search_spaces.dimensions import Box, Side
 from bcrit.search_spaces.options import BoundaryRule
+from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.presets import DOMAINS
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
 
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
 Kind = Literal["box", "wall", "limit", "flat"]
 _SIDES: Final[tuple[Side, Side]] = ("low", "high")
 
@@ -36,25 +42,104 @@ _TURN_TRIALS = 6
 _TURN_LEVEL = 0.975
 
 
+def ran(trials: pd.DataFrame) -> Flags:
+    """Which trials ran: one that failed or did not fit into memory says nothing of its point; (n_trials,)."""
+    return ~trials["outcome"].isin([outcome for outcome in Outcome if outcome.broken]).to_numpy(dtype=bool)
+
+
+def feasible(trials: pd.DataFrame) -> Flags:
+    """Which of them did not diverge either; (n_trials,)."""
+    return trials["outcome"].isin([outcome for outcome in Outcome if outcome.feasible]).to_numpy(dtype=bool)
+
+
+@dataclass(frozen=True)
+class SearchedPoint:
+    """What the rule needs of one search trial."""
+
+    point: Mapping[str, Any]
+    steps_to_target: int | None  # None if the target was not reached
+    feasible: bool  # False if it diverged or did not run
+    # How far the best value of the target's metric stayed from the threshold; only used while no trial has reached.
+    shortfall: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchedTrials:
+    """The same in columns, since large studies have thousands; all arrays are (n_trials,)."""
+
+    values: Mapping[str, npt.NDArray[np.object_]]  # hyperparameters by name; None or NaN where a point lacks one
+    steps: Floats  # NaN where not reached
+    feasible: Flags
+    shortfall: Floats  # NaN where it has none
+
+    @classmethod
+    def of(cls, points: Sequence[SearchedPoint]) -> SearchedTrials:
+        """The points in columns."""
+        names = dict.fromkeys(name for searched in points for name in searched.point)
+        return cls(
+            {name: np.array([searched.point.get(name) for searched in points], dtype=object) for name in names},
+            np.array([searched.steps_to_target for searched in points], dtype=float),
+            np.array([searched.feasible for searched in points], dtype=bool),
+            np.array([searched.shortfall for searched in points], dtype=float),
+        )
+
+    @classmethod
+    def in_frame(cls, trials: pd.DataFrame, names: Sequence[str], threshold: float) -> SearchedTrials:
+        """Search trials of one study in a frame with the columns of `TRIALS`, without those that did not run."""
+        trials = trials[ran(trials)]
+        return cls(
+            {name: trials[name].to_numpy(dtype=object) for name in names},
+            trials["steps_to_target"].to_numpy(dtype=float, na_value=np.nan),
+            feasible(trials),
+            np.abs(trials["best_value"].to_numpy(dtype=float, na_value=np.nan) - threshold),
+        )
+
+    def point(self, place: int) -> dict[str, Any]:
+        """The hyperparameters of one trial."""
+        return {name: of[place] for name, of in self.values.items() if not pd.isna(of[place])}
+
+    def on(self, address: str) -> Floats:
+        """The values on one numeric axis; NaN where it does not exist."""
+        values = self.values.get(hyperparameter(address))
+        if values is None:
+            return np.full(len(self.steps), np.nan)
+        name, *inner = address.split(".")
+        exists = self.values[name] == inner[0] if inner else np.ones(len(values), dtype=bool)
+        return np.where(exists, values, np.nan).astype(float)
+
+    def best_boxes(self, space: SearchSpace, best: int) -> dict[str, Box]:
+        """The numeric axes that exist at one trial's point, by address."""
+        point = self.point(best)
+        active = space.active(point).items()
+        return {address: box for address, box in active if isinstance(box, Box) and hyperparameter(address) in point}
+
+    def near_optimal(self, within: float) -> Places:
+        """The trials within this share of the fewest steps, the best first.
+
+        While none has reached, those that came nearest to the target take their place: the nearest tenth, at least one.
+        A box that lies wholly beside the optimum is then widened in the right direction.
+        """
+        reached = np.flatnonzero(~np.isnan(self.steps))
+        if len(reached):
+            limit = self.steps[reached].min() * (1 + within)
+            near = reached[self.steps[reached] <= limit]
+            fastest_first: Places = near[np.argsort(self.steps[near], kind="stable")]
+            return fastest_first
+        known = np.flatnonzero(self.feasible & ~np.isnan(self.shortfall))
+        nearest: Places = known[np.argsort(self.shortfall[known], kind="stable")]
+        return nearest[: -(-len(known) // 10)]
+
+
 @dataclass(frozen=True)
 class Touch:
-    """An edge near which the optimum of one study lies.
+    """An edge near which the optimum of one study lies."""
 
-    Attributes:
-        dimension: address of the axis.
-        side: `low` or `high`.
-        kind: `box` (a better point may lie outside), `wall`, `limit` or `flat` (none may).
-        box: the box as it was.
-        optimum: the best trial's value.
-        widenable: whether the box may be widened there: kind `box`, and no hard limit reached.
-    """
-
-    dimension: str
+    dimension: str  # address of the axis
     side: Side
-    kind: Kind
-    box: Box
-    optimum: float
-    widenable: bool
+    kind: Kind  # `box`: a better point may lie outside; otherwise none may
+    box: Box  # as it was
+    optimum: float  # the best trial's value
+    widenable: bool  # kind `box`, and no hard limit reached
 
 
 @dataclass(frozen=True)
@@ -71,14 +156,8 @@ def after_round(
 ) -> tuple[SearchSpace, list[Verdict]]:
     """Judge a study after one round of search and widen its box where a better point may lie outside.
 
-    Args:
-        space: the box of that round.
-        trials: all search trials up to the end of that round.
-        rule: margin, cluster, share of widening and largest number of rounds.
-        round_number: how often the box had been widened before.
-
-    Returns:
-        The box of the next round (the same box when nothing was widened), and the verdicts.
+    `space` is the box of that round, `trials` are all up to its end, `round_number` is how often it was widened before.
+    The box of the next round is the same where nothing was widened.
     """
     verdicts = []
     for touch in touches(space, trials, rule):
@@ -96,15 +175,8 @@ def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule) -> l
 
     An axis is touched on a side when the best trial, or the median of the trials within `rule.within` of its
     steps-to-target, lies within `rule.margin` of that end of the box in the scaled coordinate, unless the steps
-    significantly rise again before that end; or when a wall of divergence follows the best trial on that side.
-
-    Args:
-        space: the study's search space as it is now.
-        trials: all its search trials, from earlier and narrower boxes too.
-        rule: margin and width of the near-optimal cluster.
-
-    Returns:
-        One touch for each edge; empty when no trial was feasible.
+    significantly rise again before that end; or when a wall of divergence follows the best trial on that side. The
+    trials are those from earlier and narrower boxes too; nothing is touched when none was feasible.
     """
     cluster = trials.near_optimal(rule.within)
     if not len(cluster):

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from bcrit.analysis.studies.boundary import Verdict, after_round
-from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.analysis.studies.boundary import SearchedPoint, SearchedTrials, Verdict, after_round
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.space import Point, SearchSpace
@@ -44,23 +43,14 @@ class SearchTrial(Protocol):
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of a round from its first one on: until enough are feasible, at most `max_draws` times as many.
+    """The draws of a round from its first one on: until enough are feasible, at most `max_draws` times as many."""
 
-    Attributes:
-        wanted: feasible trials wanted.
-        bound: draws that are allowed.
-        patience: draws after which a round is given up if none of them ran.
-        drawn: how many were counted.
-        feasible: how many of these were feasible.
-        ran: whether any of these did not fail in the training code.
-    """
-
-    wanted: int
-    bound: int
-    patience: int
-    drawn: int = 0
-    feasible: int = 0
-    ran: bool = False
+    wanted: int  # feasible trials wanted
+    bound: int  # draws that are allowed
+    patience: int  # draws after which a round is given up if none of them ran
+    drawn: int = 0  # how many were counted
+    feasible: int = 0  # among these
+    ran: bool = False  # whether any of these did not fail in the training code
 
     @classmethod
     def of(cls, experiment: Experiment, wanted: int) -> Draws:
@@ -75,15 +65,11 @@ class Draws:
         return self.feasible >= self.wanted or self.drawn >= self.bound or hopeless
 
     def then(self, outcome: Outcome | None) -> Draws:
-        """One more draw, by its outcome.
+        """With one more draw, by its outcome; None where it has not finished.
 
-        Args:
-            outcome: None where it has not finished. It is counted as feasible then, so that `complete` is false only
-                where another draw is needed for certain; but whether the first draws all fail is known only when they
-                have ended, so the next one waits for them, and what is drawn does not depend on which trial ends first.
-
-        Returns:
-            The draws with it.
+        It is counted as feasible then, so that `complete` is false only where another draw is needed for certain; but
+        whether the first draws all fail is known only when they have ended, so the next one waits for them, and what is
+        drawn does not depend on which trial ends first.
         """
         feasible, ran = (True, False) if outcome is None else (outcome.feasible, not outcome.broken)
         return replace(self, drawn=self.drawn + 1, feasible=self.feasible + feasible, ran=self.ran or ran)
@@ -91,40 +77,24 @@ class Draws:
 
 @dataclass(frozen=True)
 class StudyState:
-    """What the finished trials of a study say about what comes next.
+    """What the finished trials of a study say about what comes next."""
 
-    Attributes:
-        space: the search space of the current round.
-        round: how often the box was widened before.
-        first: number of the current round's first trial.
-        draws: of the current round, as far as they have finished without a gap.
-        searching: whether the current round is unfinished.
-        edges: the boundary verdicts of all complete rounds.
-    """
-
-    space: SearchSpace
-    round: int
-    first: int
-    draws: Draws
-    searching: bool
-    edges: tuple[Verdict, ...]
+    space: SearchSpace  # of the current round
+    round: int  # how often the box was widened before
+    first: int  # number of the current round's first trial
+    draws: Draws  # of the current round, as far as they have finished without a gap
+    searching: bool  # whether the current round is unfinished
+    edges: tuple[Verdict, ...]  # of all complete rounds
 
 
 class Rounds:
     """A study's rounds, kept up with its search trials as they finish, in whatever order.
 
-    Attributes:
-        state: after the last complete round.
+    `state` is that after the last complete round. The experiment is no imported one: of others' runs there is nothing
+    to replay.
     """
 
     def __init__(self, experiment: Experiment, batch_size: int) -> None:
-        """Begin the first round.
-
-        Args:
-            experiment: search, boundary rule and starting box; not imported, as there is nothing to replay of others'
-                runs.
-            batch_size: the study.
-        """
         self._experiment = experiment
         self._trials: dict[int, SearchTrial] = {}
         draws = Draws.of(experiment, experiment.search.trials)
@@ -155,16 +125,7 @@ class Rounds:
 
 
 def study_state(experiment: Experiment, batch_size: int, search: Iterable[SearchTrial]) -> StudyState:
-    """Replay a study's rounds.
-
-    Args:
-        experiment: see `Rounds`.
-        batch_size: the study.
-        search: its finished search trials.
-
-    Returns:
-        The state after the last complete round.
-    """
+    """The state of a study after the last complete round, replayed from its finished search trials."""
     rounds = Rounds(experiment, batch_size)
     for trial in search:
         rounds.add(trial)

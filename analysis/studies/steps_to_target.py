@@ -12,9 +12,8 @@ import pandas as pd
 from scipy import special
 
 from bcrit.analysis.curve.table import censored_median
-from bcrit.analysis.studies.boundary import Verdict, touches
+from bcrit.analysis.studies.boundary import Flags, SearchedTrials, Verdict, ran, touches
 from bcrit.analysis.studies.rounds import study_state
-from bcrit.analysis.studies.searched import SearchedTrials
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
@@ -32,15 +31,8 @@ def steps_to_target(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFram
     that did not reach counts as infinite; the study's point is the one with the smallest median. Its interval is the
     narrowest pair of order statistics that covers the median with 90 % (the seeds' range where none does). A study
     without re-runs shows its best search trial, which is biased low by the luck of the search and has no interval, and
-    says so in `source`.
-
-    Args:
-        trials: frame of the trials table.
-        experiment: batch sizes and space.
-
-    Returns:
-        Frame with the columns of `STEPS_TO_TARGET` and the hyperparameters of the best point; `steps` is NaN for a
-        study that did not reach the target in `max_steps`.
+    says so in `source`. The columns are those of `STEPS_TO_TARGET` and the hyperparameters of the best point; `steps`
+    is NaN for a study that did not reach the target in `max_steps`.
     """
     rows = []
     for batch_size in experiment.batch_sizes:
@@ -76,8 +68,7 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         best = reached.iloc[0]
         row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
         resolution = best["steps_to_target"] - best["steps_to_target_low"]
-    # A re-run that failed or did not fit into memory says nothing of the point's steps; a diverged one does.
-    confirm = confirm[~confirm["outcome"].isin([outcome for outcome in Outcome if outcome.broken])]
+    confirm = confirm[ran(confirm)]  # a re-run that diverged says something of the point's steps, a failed one does not
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
     if points:
         chosen = min(points, key=lambda group: (_median(group)[0], group["number"].min()))
@@ -116,15 +107,9 @@ def _median(group: pd.DataFrame) -> tuple[float, float]:
 def median_interval(values: Sequence[float], level: float = _MEDIAN_LEVEL) -> tuple[float, float, float]:
     """Interval of a median by order statistics: no assumption on the distribution; infinite values are allowed.
 
-    The pair (x_(k), x_(n+1-k)) covers the median with probability 1 - 2 F(k - 1; n, 1/2).
-
-    Args:
-        values: independent draws, at least one.
-        level: wanted coverage.
-
-    Returns:
-        (lower end, upper end, coverage): the narrowest such pair with at least this coverage, or the range of the
-        values where none has it; NaN for a single value, which says nothing of the spread.
+    The pair (x_(k), x_(n+1-k)) covers the median with probability 1 - 2 F(k - 1; n, 1/2). The answer is (lower end,
+    upper end, coverage) of the narrowest such pair with at least this coverage, or the range of the values where none
+    has it; NaN for a single value, which says nothing of the spread.
     """
     if len(values) < 2:
         return math.nan, math.nan, math.nan
@@ -144,6 +129,31 @@ def _step_seconds(study: pd.DataFrame) -> float:
     if trained.empty:
         return math.nan
     return float((trained["train_seconds"] / trained["steps"]).median())
+
+
+def that_count(trials: pd.DataFrame) -> Flags:
+    """Which trials speak for their study: those of its search, or the re-runs of one without any; none that failed."""
+    runs, batch = ran(trials), trials["batch_size"].to_numpy()
+    search = (trials["stage"] == Stage.SEARCH).to_numpy(dtype=bool) & runs
+    return np.asarray(search | (~np.isin(batch, batch[search]) & runs))
+
+
+def stopped_at_target(trials: pd.DataFrame) -> Flags:
+    """Which trials ended because they reached the target that they were run to; (n_trials,).
+
+    Trials may have gone on beyond it: imported ones, and those of a search with the stopping rule `full`, whose re-runs
+    stop. If most of a stage's trials that reached did, then one that reached it with its last evaluation did not end
+    because of that.
+    """
+    reached = trials["outcome"].to_numpy(dtype=str) == Outcome.REACHED.value
+    own = trials["steps_to_target"].to_numpy(dtype=float)
+    ended: Flags = reached & (trials["steps"].to_numpy(dtype=float) <= own)
+    stages = trials["stage"].to_numpy(dtype=str)
+    for stage in Stage:
+        mine = stages == stage.value
+        if 2 * int(ended[mine].sum()) <= int(reached[mine].sum()):
+            ended[mine] = False
+    return ended
 
 
 def outcome_counts(trials: pd.DataFrame, batch_size: int) -> dict[str, int]:
@@ -168,14 +178,7 @@ class _SearchTrial:
 def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
     """The boundary verdicts of every study after every complete round of its search.
 
-    An imported study was searched in one round, which is over.
-
-    Args:
-        trials: frame of the trials table.
-        experiment: the starting boxes and the rule.
-
-    Returns:
-        Frame with the columns of `BOUNDARY`.
+    An imported study was searched in one round, which is over. The columns are those of `BOUNDARY`.
     """
     names = [c for c in trials.columns if c not in TRIALS.names]
     needed = trials[[*("number", "round", "outcome", "steps_to_target", "best_value"), *names]]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats, curves
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.targets.cells import ahead_of, cell, seeds_stand_for, winners
+from bcrit.analysis.targets.cells import Status, ahead_of, cell, seeds_stand_for, trials_of, winners
 from bcrit.analysis.targets.crossings import Crossings
-from bcrit.analysis.targets.notes import grid_notes
 from bcrit.analysis.targets.power_law import PowerLaw, fit_power_law
-from bcrit.analysis.targets.study_trials import trials_of
-from bcrit.analysis.targets.validity import Status
 from bcrit.analysis.wording import readable
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TARGET_CELLS
 from bcrit.search_spaces.target import Target
@@ -26,50 +25,35 @@ from bcrit.search_spaces.target import Target
 
 @dataclass(frozen=True)
 class TargetCurve:
-    """The curve of steps against batch size at one target.
-
-    Attributes:
-        target: the target.
-        fit: the hyperbola; None where there is nothing to fit.
-        no_fit: why there is none, in a sentence.
-        n_valid: studies whose steps are valid.
-        n_behind: studies whose steps rest on the judgement that stopped trials were behind.
-        n_lower: studies that entered as a bound.
-        n_aside: studies that could not enter.
-    """
+    """The curve of steps against batch size at one target."""
 
     target: Target
-    fit: HyperbolaFit | None
-    no_fit: str | None
-    n_valid: int
-    n_behind: int
-    n_lower: int
-    n_aside: int
+    fit: HyperbolaFit | None  # None where there is nothing to fit
+    no_fit: str | None  # why there is none, in a sentence
+    n_valid: int  # studies whose steps are valid
+    n_behind: int  # studies whose steps rest on the judgement that stopped trials were behind
+    n_lower: int  # studies that entered as a bound
+    n_aside: int  # studies that could not enter
+
+    @property
+    def known(self) -> HyperbolaFit | None:
+        """The fit, where it says what b_crit is."""
+        return self.fit if self.fit is not None and self.fit.identified["b_crit"] else None
 
 
 @dataclass(frozen=True)
 class TargetGrid:
-    """What one run says about several targets.
-
-    Attributes:
-        own: the run's own target.
-        unit: what batch sizes count.
-        cells: one row a target and batch size, with the columns of `TARGET_CELLS`.
-        curves: one a target, the loosest first.
-        own_by_search: the own target once more, with the best search trials, where that is the source of other targets
-            but not of this one; the power law then compares like with like. Else None.
-        power_law: b_crit against the target; None where it is not identified.
-        no_power_law: why not, in a sentence.
-        notes: what to know when reading it.
-    """
+    """What one run says about several targets."""
 
     own: Target
-    unit: str
-    cells: pd.DataFrame
-    curves: tuple[TargetCurve, ...]
+    unit: str  # what batch sizes count
+    cells: pd.DataFrame  # one row a target and batch size, with the columns of `TARGET_CELLS`
+    curves: tuple[TargetCurve, ...]  # one a target, the loosest first
+    # The own target once more, with the best search trials, where that is the source of other targets but not of this
+    # one; the power law then compares like with like.
     own_by_search: TargetCurve | None
-    power_law: PowerLaw | None
-    no_power_law: str | None
+    power_law: PowerLaw | None  # b_crit against the target; None where it is not identified
+    no_power_law: str | None  # why not, in a sentence
     notes: tuple[str, ...]
 
     @property
@@ -80,48 +64,42 @@ class TargetGrid:
     @property
     def sentences(self) -> tuple[str, ...]:
         """The verdict: how b_crit goes with the target."""
-        searched = self.own_by_search
-        lines = [searched if searched and line.target == searched.target else line for line in self.curves]
-        known = [(line.target, line.fit) for line in lines if line.fit and line.fit.identified["b_crit"]]
+        known = [(line.target, line.known) for line in _of_one_source(self.curves, self.own_by_search) if line.known]
         if not known:
-            return (f"At none of {len(lines)} targets is b_crit identified.",)
-        each = f"b_crit is identified at {len(known)} of {len(lines)} targets"
-        if len(known) == 1:
-            return (f"{each}: {readable(known[0][1].b_crit)} {self.unit} at {known[0][0]}.",)
+            return (f"At none of {len(self.curves)} targets is b_crit identified.",)
+        each = f"b_crit is identified at {len(known)} of {len(self.curves)} targets"
         (loose, easy), (strict, hard) = known[0], known[-1]
+        if len(known) == 1:
+            return (f"{each}: {readable(easy.b_crit)} {self.unit} at {loose}.",)
         span = f"{readable(easy.b_crit)} {self.unit} at {loose}, {readable(hard.b_crit)} at {strict}"
         seeds = next((line.fit for line in self.curves if line.target == self.own), None)
-        if searched is not None and strict == searched.target and seeds is not None:
+        if self.own_by_search is not None and strict == self.own and seeds is not None:
             span += f" (both from best search trials; {readable(seeds.b_crit)} from the re-runs on fresh seeds)"
         law = self.power_law.sentence if self.power_law else self.no_power_law
         return (f"{each}: {span}.", law or "")
 
     def to_json(self) -> dict[str, Any]:
         """The object of `bcrit targets --json`."""
-        found = []
-        for curve in self.curves:
-            rows = self.cells[self.cells["threshold"] == curve.target.threshold]
-            found.append(
-                {
-                    "target": str(curve.target),
-                    "threshold": curve.target.threshold,
-                    "own": curve.target == self.own,
-                    "cells": rows.drop(columns="threshold").to_dict("records"),
-                    **{name: getattr(curve, name) for name in ("n_valid", "n_behind", "n_lower", "n_aside", "no_fit")},
-                    "fit": None if curve.fit is None else _numbers(curve.fit),
-                }
-            )
-        searched = (
-            None if self.own_by_search is None or self.own_by_search.fit is None else _numbers(self.own_by_search.fit)
-        )
+        cells = self.cells.drop(columns="threshold")
+        targets = [
+            {
+                "target": str(curve.target),
+                "threshold": curve.target.threshold,
+                "own": curve.target == self.own,
+                "cells": cells[self.cells["threshold"] == curve.target.threshold].to_dict("records"),
+                **{name: getattr(curve, name) for name in ("n_valid", "n_behind", "n_lower", "n_aside", "no_fit")},
+                "fit": _numbers(curve),
+            }
+            for curve in self.curves
+        ]
         answer: dict[str, Any] = plain(
             {
                 "metric": self.targets[0].metric,
                 "direction": self.targets[0].direction.value,
                 "unit": self.unit,
-                "targets": found,
-                "own_by_search": searched,
-                "power_law": self.power_law,
+                "targets": targets,
+                "own_by_search": _numbers(self.own_by_search),
+                "power_law": None if self.power_law is None else self.power_law.to_json(),
                 "no_power_law": self.no_power_law,
                 "notes": self.notes,
             }
@@ -129,11 +107,17 @@ class TargetGrid:
         return answer
 
 
-def _numbers(fit: HyperbolaFit) -> dict[str, Any]:
+def _numbers(curve: TargetCurve | None) -> dict[str, Any] | None:
     """The part of a fit that is compared over targets."""
+    if curve is None or curve.fit is None:
+        return None
     names = ("s_min", "e_min", "b_crit", "b_crit_low", "b_crit_high", "level", "n_rows", "n_censored", "identified")
-    whole = fit.to_json()
+    whole = curve.fit.to_json()
     return {name: whole[name] for name in (*names, "rms_log_residual", "lack_of_fit")}
+
+
+def _of_one_source(lines: tuple[TargetCurve, ...], searched: TargetCurve | None) -> list[TargetCurve]:
+    return [searched if searched and line.target == searched.target else line for line in lines]
 
 
 def target_grid(
@@ -165,7 +149,7 @@ def target_grid(
             study = studies[batch_size]
             ahead = ahead_of(study.search, target.direction, fastest.get(names[batch_size].get(column, "")))
             found.append(cell(batch_size, study, target, column, ahead, by_seeds=by_seeds, own=target == own))
-        return pd.DataFrame([asdict(one) for one in found], columns=TARGET_CELLS.names)
+        return pd.DataFrame(found, columns=TARGET_CELLS.names)
 
     rows = []
     for column, target in enumerate(crossings.targets):
@@ -176,8 +160,7 @@ def target_grid(
     lines = tuple(_curve(target, mine, experiment.unit) for target, mine in zip(crossings.targets, rows, strict=True))
     if own is not None and (rows[crossings.at(own)]["source"] == "confirm").any() and cells["source"].nunique() > 1:
         searched = _curve(own, row_of(crossings.at(own), by_seeds=False), experiment.unit)
-    compared = [searched if searched and line.target == searched.target else line for line in lines]
-    law = fit_power_law([(line.target, line.fit) for line in compared if line.fit is not None])
+    law = fit_power_law([(line.target, line.fit) for line in _of_one_source(lines, searched) if line.fit is not None])
     return TargetGrid(
         own=experiment.target,
         unit=experiment.unit,
@@ -186,7 +169,7 @@ def target_grid(
         own_by_search=searched,
         power_law=law if isinstance(law, PowerLaw) else None,
         no_power_law=law if isinstance(law, str) else None,
-        notes=grid_notes(cells, own, adaptive=experiment.imported is None and experiment.search.protocol == "tpe"),
+        notes=_notes(cells, own, adaptive=experiment.imported is None and experiment.search.protocol == "tpe"),
     )
 
 
@@ -228,4 +211,71 @@ def _curve(target: Target, mine: pd.DataFrame, unit: str) -> TargetCurve:
     )
 
 
-__all__ = ["TargetCurve", "TargetGrid", "target_grid"]
+def _notes(cells: pd.DataFrame, own: Target | None, adaptive: bool) -> tuple[str, ...]:
+    """What to know when reading the grid; `adaptive`: the search went where its own target was reached fast."""
+    found = []
+    others = cells[cells["threshold"] != own.threshold] if own is not None else cells
+    behind = int((others["fits"] & (others["status"] == Status.UPPER)).sum())
+    aside = int((~others["fits"] & (others["status"] == Status.UPPER)).sum())
+    if behind:
+        found.append(
+            f"In {behind} of {len(others)} cells at other targets than the run's own some trials were stopped earlier. "
+            "All were behind the fastest one then, and the steps are taken as they are, as the search does at its own "
+            "target."
+        )
+    if aside:
+        found.append(
+            f"{aside} of {len(others)} cells are upper bounds that enter no fit: trials that were stopped earlier were "
+            "ahead of the fastest one. Runs that stop at their target say nothing reliable about stricter ones."
+        )
+    if (others["source"] == "search").any() and (cells["source"] == "confirm").any():
+        found.append(
+            "Numbers of source 'search' are best search trials, which luck makes too good, more so where seeds differ "
+            "more: the points that were re-run on fresh seeds are not the best ones at those targets. Compare such a "
+            "b_crit only with others of the same source."
+        )
+    if len(others) and adaptive:
+        found.append(
+            "The search looked for points that are fast at its own target. A search at another target may find faster "
+            "ones, most of all with schedules that decay."
+        )
+    return tuple(found)
+
+
+def other_target_notes(cells: pd.DataFrame, target: Target, ran_to: Target) -> tuple[str, ...]:
+    """What an analysis at another target than the run's own can claim, from the cells of the grid."""
+    mine = cells[cells["threshold"] == target.threshold]
+    found = [f"The run was made for {ran_to}; this is what its curves say about {target}."]
+    ahead, lower = (
+        ", ".join(f"{batch_size:,}" for batch_size in mine["batch_size"][chosen])
+        for chosen in (mine["n_ahead"] > 0, mine["status"] == Status.LOWER)
+    )
+    if ahead:
+        found.append(
+            f"At batch size {ahead} trials that might have been faster were stopped before; the steps there are upper "
+            f"bounds, and so is what follows from them. Run again to {target} for numbers to rely on."
+        )
+    if lower:
+        found.append(f"No trial at batch size {lower} went on until {target}.")
+    return tuple(found)
+
+
+def retargeted(trials: pd.DataFrame, crossings: Crossings, target: Target, imported: bool) -> pd.DataFrame:
+    """The trials as if another target had been the run's own: the columns that belong to the target are rewritten.
+
+    A trial that crossed is `reached`, whatever became of it later, as it would have stopped there; of an imported one
+    that diverged the crossing does not count. A trial that stopped at the run's own target and before this one is
+    `exhausted`: its training ended.
+    """
+    column = crossings.at(target)
+    outcome = trials["outcome"].to_numpy(dtype=object)
+    crossed = ~np.isnan(crossings.steps[:, column])
+    if imported:
+        crossed &= outcome != Outcome.DIVERGED.value
+    ended = np.where(outcome == Outcome.REACHED.value, Outcome.EXHAUSTED.value, outcome)
+    return trials.assign(
+        steps_to_target=np.where(crossed, crossings.steps[:, column], np.nan),
+        steps_to_target_low=np.where(crossed, crossings.steps_low[:, column], np.nan),
+        best_value=crossings.best,
+        outcome=np.where(crossed, Outcome.REACHED.value, ended),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.budgets.resources import Resource
+from bcrit.analysis.budgets.within import Resource
 from bcrit.analysis.measured import measured
 from bcrit.analysis.questions.targets import at
 from bcrit.analysis.records.run_folder import BUDGETS, TARGETS, RunFolder

@@ -1,4 +1,4 @@
-"""The experiment file: what is read, what is refused, and that freezing loses nothing."""
+"""The experiment file: what is read, what is refused, that freezing loses nothing, and how imported ones are free."""
 
 from __future__ import annotations
 
@@ -10,36 +10,21 @@ import numpy as np
 import pytest
 
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
+from tests.search_spaces.declared import parsed, problems, thawed
 
-GOOD: dict[str, Any] = {
-    "workload": "digits_mlp",
-    "batch_sizes": [64, 16],
-    "target": "val_loss < 0.15",
-    "space": {
-        "lr": "log from 0.01 to 1",
-        "momentum": "reverse_log from 0 to 0.99",
-        "schedule": "choice of constant, linear",
-    },
-    "budget": {"steps": 100, "examples": 6400},
+SPACE = {
+    "lr": "log from 0.01 to 1",
+    "momentum": "reverse_log from 0 to 0.99",
+    "schedule": "choice of constant, linear",
 }
-
-
-def parsed(**changes: Any) -> Experiment:
-    return parse_experiment({**GOOD, **changes}, "test.yaml")
-
-
-def problems(**changes: Any) -> str:
-    with pytest.raises(InputError, match="test.yaml") as caught:
-        parsed(**changes)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("examples/**/*.yaml")), ids=lambda p: p.name)
 def test_every_example_is_read_and_survives_being_frozen(path: Path) -> None:
     experiment = parse_experiment(read_yaml(path.read_text(), path.name), path.name)
-    assert parse_experiment(read_yaml(dump_experiment(experiment), "frozen"), "frozen") == experiment
+    assert thawed(experiment) == experiment
 
 
 def test_batch_sizes_are_sorted() -> None:
@@ -51,7 +36,7 @@ def test_the_budget_is_steps_plus_examples_over_batch_size() -> None:
 
 
 def test_a_schedule_that_is_only_named_gets_its_parameters() -> None:
-    assert "schedule.linear.decay_fraction" in parsed().space.axes
+    assert "schedule.linear.decay_fraction" in parsed(space=SPACE).space.axes
 
 
 def test_a_schedule_choice_in_the_long_form_gets_its_parameters_too() -> None:
@@ -67,25 +52,25 @@ def test_widening_never_leaves_the_natural_domain() -> None:
 
 
 def test_without_a_schedule_it_is_constant() -> None:
-    space = {"lr": 0.1, "momentum": 0.9}
-    assert parsed(space=space).space.sample(np.random.default_rng(0))["schedule"] == "constant"
+    assert parsed().space.sample(np.random.default_rng(0))["schedule"] == "constant"
 
 
 def test_a_fixed_learning_rate_is_scaled_by_the_rule() -> None:
-    experiment = parsed(centre={"rule": "sqrt", "batch_size": 16}, space={"lr": 0.1, "momentum": 0.9})
+    experiment = parsed(centre={"rule": "sqrt", "batch_size": 16})
     points = [experiment.space_at(batch_size).from_unit({"schedule": 0.5}) for batch_size in (16, 64)]
     assert [point["lr"] for point in points] == pytest.approx([0.1, 0.2])
 
 
 def test_the_box_of_the_learning_rate_is_centred_by_the_rule() -> None:
-    experiment = parsed(centre={"rule": "linear", "batch_size": 16})
+    experiment = parsed(space=SPACE, centre={"rule": "linear", "batch_size": 16})
     assert experiment.space_at(64).box("lr").low == pytest.approx(0.04)
-    assert parsed(centre={"rule": "sqrt", "batch_size": 16}).space_at(64).box("lr").high == pytest.approx(2)
+    by_root = parsed(space=SPACE, centre={"rule": "sqrt", "batch_size": 16})
+    assert by_root.space_at(64).box("lr").high == pytest.approx(2)
     assert experiment.space_at(64).box("momentum") == experiment.space.box("momentum")
 
 
 def test_momentum_zero_is_a_natural_limit() -> None:
-    assert parsed().space.box("momentum").at_hard_limit("low")
+    assert parsed(space=SPACE).space.box("momentum").at_hard_limit("low")
 
 
 @pytest.mark.parametrize(
@@ -151,12 +136,13 @@ def test_momentum_zero_is_a_natural_limit() -> None:
     ids=str,
 )
 def test_what_cannot_be_is_refused_with_rule_name_and_value(changes: dict[str, Any], message: str) -> None:
-    assert re.search(message, problems(**changes)), problems(**changes)
+    assert re.search(message, "; ".join(problems(**changes))), problems(**changes)
 
 
 def test_all_problems_come_in_one_message() -> None:
-    message = problems(target="x", budget={}, seed="a", foo=1)
-    assert message.startswith("test.yaml: 4 problems") and message.count("\n  - ") == 4
+    with pytest.raises(InputError, match="^test.yaml: 4 problems\n  - ") as caught:
+        parsed(target="x", budget={}, seed="a", foo=1)
+    assert str(caught.value).count("\n  - ") == len(caught.value.problems) == 4
 
 
 @pytest.mark.parametrize(
@@ -184,3 +170,62 @@ def test_numbers_without_a_dot_are_numbers() -> None:
 def test_a_file_that_is_no_mapping_is_refused(data: object) -> None:
     with pytest.raises(InputError, match="is a mapping of keys"):
         parse_experiment(data, "x.yaml")
+
+
+IMPORTED: dict[str, Any] = {
+    "imported": {
+        "format": "batch_science",
+        "source": "tree/mnist",
+        "spaces": {"64": {"lr": "log from 0.001 to 1", "label_smoothing": "choice of 0, 0.1"}},
+        "names": {"lr": "learning_rate"},
+    },
+    "workload": "mnist/simple_cnn",
+    "optimizer": "lars",
+    "batch_sizes": [64, 128],
+    "target": "validation/error < 0.01",
+    "space": {},
+    "budget": {"steps": 1000},
+}
+
+
+def test_an_imported_experiment_has_any_optimizer_and_the_box_of_each_study_that_its_source_tells() -> None:
+    experiment = parse_experiment(IMPORTED, "test")
+    assert experiment.optimizer == "lars" and experiment.space.axes == experiment.space_at(128).axes == {}
+    assert list(experiment.space_at(64).axes) == ["lr", "label_smoothing"]
+    assert thawed(experiment) == experiment
+
+
+@pytest.mark.parametrize("key", ["optimizer", "space"], ids=str)
+def test_an_experiment_that_is_not_imported_is_held_to_the_rules(key: str) -> None:
+    own = {name: value for name, value in IMPORTED.items() if name != "imported"}
+    with pytest.raises(InputError, match=key):
+        parse_experiment({**own, **({"optimizer": "sgd"} if key == "space" else {})}, "test")
+
+
+def with_options(options: str) -> Experiment:
+    return parsed(workload=read_yaml(f"{{name: digits_mlp, {options}}}", "x"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("a: .nan, b: {c: [.inf]}", r"'a' must be a finite.*; 'b.c\[0\]' must be a finite number"),
+        ("clip: .inf", "'clip' must be a finite number, but it is inf; leave it out"),
+        ("model: {sizes: [1, -.inf]}", r"'model.sizes\[1\]' must be a finite number, but it is -inf"),
+        ("a: [[{b: .nan}]]", r"'a\[0\]\[0\].b' must be a finite number, but it is nan"),
+        ("since: 2024-01-31", "'since' must be a number, a word, .* but it is the date 2024-01-31; write it in quotes"),
+        ("since: 2024-01-31 12:00:00", "the date and time 2024-01-31 12:00:00"),
+        ("kinds: {1: cat}", "'kinds.1': a key must be a word, but it is the int 1; write it in quotes"),
+        ("shown: {on: 3}", "'shown.True': a key must be a word, but it is the bool True"),
+        ("key: !!binary aGk=", "'key' must be .* but it is the bytes"),
+    ],
+    ids=str,
+)
+def test_an_option_that_would_come_back_as_something_else_is_refused(options: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        with_options(options)
+
+
+def test_options_that_are_plain_come_back_as_they_were() -> None:
+    experiment = with_options("a: null, b: [1, 2.5, {c: true}], d: '2024-01-31', e: {f: []}, g: .5e300")
+    assert thawed(experiment) == experiment

@@ -1,4 +1,4 @@
-"""The rules of schedules and of optimizers that extrapolate, as an experiment file meets them."""
+"""Natural limits, and the rules of schedules and of optimizers that extrapolate, as an experiment file meets them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ from typing import Any
 import pytest
 
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
-
-GOOD: dict[str, Any] = {
-    "workload": "digits_mlp",
-    "optimizer": "sgd",
-    "batch_sizes": [16, 64],
-    "target": "val_loss < 0.15",
-    "space": {"lr": "log from 0.01 to 1"},
-    "budget": {"steps": 100},
-}
+from tests.search_spaces import declared
+from tests.search_spaces.declared import thawed
 
 
-def parsed(space: dict[str, Any], **changes: Any) -> Experiment:
-    return parse_experiment({**GOOD, **changes, "space": {**GOOD["space"], **space}}, "test.yaml")
+def parsed(space: dict[str, Any], optimizer: str = "sgd") -> Experiment:
+    return declared.parsed(optimizer=optimizer, space={"lr": "log from 0.01 to 1", **space})
 
 
 @pytest.mark.parametrize("schedule", ["step", "wsd"])
 def test_a_named_schedule_gets_its_default_boxes_and_survives_being_frozen(schedule: str) -> None:
     experiment = parsed({"schedule": schedule})
     assert f"schedule.{schedule}.decay_fraction" in experiment.space.axes
-    assert parse_experiment(read_yaml(dump_experiment(experiment), "frozen"), "frozen") == experiment
+    assert thawed(experiment) == experiment
 
 
 def test_a_warm_up_stands_beside_any_schedule_or_in_the_space_for_all() -> None:
@@ -62,56 +54,91 @@ def test_the_case_of_an_optimizer_s_name_does_not_matter(name: str) -> None:
 
 def test_a_flag_stays_a_flag() -> None:
     experiment = parsed({"amsgrad": True}, optimizer="adam")
-    frozen = parse_experiment(read_yaml(dump_experiment(experiment), "frozen"), "frozen")
+    frozen = thawed(experiment)
     assert frozen.space.from_unit(dict.fromkeys(frozen.space.axes, 0.5))["amsgrad"] is True
 
 
 @pytest.mark.parametrize(
-    ("space", "changes", "message"),
+    ("space", "optimizer", "message"),
     [
-        ({"schedule": {"wsd": {"drops": 2}}}, {}, "schedule 'wsd' has warmup_fraction, .* but the space names drops"),
-        ({"warmup_fraction": 0.1, "schedule": {"linear": {"warmup_steps": 3}}}, {}, "exclude each other"),
-        ({"warmup_fraction": 1.5}, {}, r"'warmup_fraction' lies in \[0, 1\]"),
-        ({"schedule": {"wsd": {"stable_share": 1.0}}}, {}, r"'stable_share' lies in \[0, 1\)"),
-        ({"decay_steps": 3}, {}, "'decay_steps' is a column of the run folder's tables"),
-        ({"ema_decay": 1.0}, {}, r"'ema_decay' lies in \[0, 1\)"),
-        ({"ema_decay": 0.9, "ema_examples": 100}, {}, "exclude each other"),
+        (
+            {"schedule": {"wsd": {"drops": 2}}},
+            "sgd",
+            "schedule 'wsd' has warmup_fraction, .* the space names drops",
+        ),
+        ({"warmup_fraction": 0.1, "schedule": {"linear": {"warmup_steps": 3}}}, "sgd", "exclude each other"),
+        ({"warmup_fraction": 1.5}, "sgd", r"'warmup_fraction' lies in \[0, 1\]"),
+        ({"schedule": {"wsd": {"stable_share": 1.0}}}, "sgd", r"'stable_share' lies in \[0, 1\)"),
+        ({"decay_steps": 3}, "sgd", "'decay_steps' is a column of the run folder's tables"),
+        ({"ema_decay": 1.0}, "sgd", r"'ema_decay' lies in \[0, 1\)"),
+        ({"ema_decay": 0.9, "ema_examples": 100}, "sgd", "exclude each other"),
         (
             {"schedule": {"constant": {}}, "a": {"b": {"ema_decay": 0.9}}},
-            {},
+            "sgd",
             "'a.b.ema_decay' must stand in the space itself",
         ),
-        ({"extrapolation_lr": 0.1}, {}, "optimizer 'sgd' has no extrapolation_lr"),
-        ({"extrapolation_lr": -0.1}, {"optimizer": "extrap_sgd"}, r"'extrapolation_lr' lies in \[0, inf\)"),
+        ({"extrapolation_lr": 0.1}, "sgd", "optimizer 'sgd' has no extrapolation_lr"),
+        ({"extrapolation_lr": -0.1}, "extrap_sgd", r"'extrapolation_lr' lies in \[0, inf\)"),
         (
             {"extrapolation_lr": 0.1, "extrapolation": "future"},
-            {"optimizer": "extrap_sgd"},
+            "extrap_sgd",
             "'extrapolation' is one of past, fresh, gaussian, velocity, but it is future",
         ),
         (
             {"extrapolation_lr": 0.1, "extrapolation": "linear from 0 to 1"},
-            {"optimizer": "extrap_sgd"},
+            "extrap_sgd",
             "but it is a number",
         ),
         (
             {"extrapolation_lr": 0.1, "extrapolation": "choice of past, velocity"},
-            {"optimizer": "extrap_sgd"},
+            "extrap_sgd",
             "use optimizer extrap_momentum",
         ),
         (
             {"extrapolation_lr": 0.1, "local_batch_size": 24},
-            {"optimizer": "extrap_sgd"},
+            "extrap_sgd",
             "24 does not divide 64; change either",
         ),
         (
             {"extrapolation_lr": 0.1, "local_batch_size": "integer from 1 to 8"},
-            {"optimizer": "extrap_sgd"},
+            "extrap_sgd",
             "must be one whole number",
         ),
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(space: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_is_refused(space: dict[str, Any], optimizer: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parsed(space, **changes)
+        parsed(space, optimizer)
     assert re.search(message, str(caught.value)), caught.value
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "name", "box", "low", "high"),
+    [
+        ("rmsprop", "alpha", "linear from 0.5 to 0.99", 0.0, 1.0),
+        ("rmsprop", "alpha", "reverse_log from 0 to 0.999", 0.0, 1.0),
+        ("adagrad", "initial_accumulator_value", "linear from 0.01 to 1", 0.0, 100.0),
+        ("adadelta", "rho", "linear from 0.8 to 0.999", 0.0, 1.0),
+        ("muon", "ns_steps", "integer from 2 to 6", 1.0, 100.0),
+        ("rprop", "eta2", "linear from 1.1 to 2", 1.0, 100.0),
+        ("adafactor", "beta2_decay", "linear from -0.9 to -0.1", -100.0, 0.0),
+    ],
+)
+def test_widening_never_proposes_an_impossible_value(
+    optimizer: str, name: str, box: str, low: float, high: float
+) -> None:
+    made = parsed({name: box}, optimizer)
+    space = made.space
+    for _ in range(6):
+        space = space.widen(name, "low", 0.5).widen(name, "high", 0.5)
+    assert low <= space.box(name).low < space.box(name).high <= high
+    if name != "ns_steps" and (high == 1.0):
+        assert space.box(name).high < 1.0
+    assert thawed(made) == made
+
+
+def test_a_value_outside_is_refused_under_its_own_optimizer_only() -> None:
+    with pytest.raises(InputError, match=r"'alpha' lies in \[0, 1\), but high=1.2; choose a value inside"):
+        parsed({"alpha": "linear from 0.5 to 1.2"}, "rmsprop")
+    assert parsed({"alpha": "linear from 0.5 to 1.2"}, "own").space.box("alpha").hard_high is None

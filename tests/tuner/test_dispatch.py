@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pytest
 
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.dispatch import Dispatcher, Row, truncated
@@ -20,24 +19,14 @@ from bcrit.tuner.training.trial import Ending
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from bcrit.tuner.workloads.protocol import Workload
 from tests.scripted import ExactHyperbola, ScriptedRun
-from tests.simulate import record, searched, simulate, train
+from tests.simulate import record, scripted, searched, simulate, train
 
 HYPERBOLA = ExactHyperbola(s_min=50, b_crit=64, diverges_at=3.0)
 QUADRATIC = NoisyQuadratic(dimensions=20, spectrum_exponent=1.0)
 
 
-def experiment(at_once: int, target: str = "loss < 1", **changes: Any) -> Experiment:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [8, 64, 512],
-        "target": target,
-        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
-        "budget": {"steps": 500, "examples": 10_000},
-        "search": {"trials": 16, "start": 6, "parallel_per_study": at_once},
-        "confirm": {"points": 2, "seeds": 2},
-        **changes,
-    }
-    return parse_experiment(data, "test")
+def experiment(at_once: int, **changes: Any) -> Experiment:
+    return scripted(**{"search": {"trials": 16, "start": 6, "parallel_per_study": at_once}, **changes})
 
 
 def everything(found: dict[int, list[TrialRecord]]) -> dict[str, Any]:
@@ -53,7 +42,7 @@ def everything(found: dict[int, list[TrialRecord]]) -> dict[str, Any]:
 def test_what_is_recorded_does_not_depend_on_workers_their_timing_and_what_they_are_told(
     at_once: int, workload: Workload, target: str
 ) -> None:
-    spec = experiment(at_once, target)
+    spec = experiment(at_once, target=target)
     reference = everything(simulate(spec, workload))
     for workers, disorder in ((2, 1), (24, 2)):
         found = simulate(spec, workload, workers=workers, disorder=disorder, deaf=0.5, lost=0.1)

@@ -9,18 +9,11 @@ import pytest
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.tuner.plan import resolved
+from tests.simulate import scripted
 
 
 def experiment(studies: int, **search: Any) -> Experiment:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [2**i for i in range(studies)],
-        "target": "loss < 1",
-        "space": {"lr": 0.1, "momentum": 0.9},
-        "budget": {"steps": 100},
-        "search": search,
-    }
-    return parse_experiment(data, "test")
+    return scripted(batch_sizes=[2**i for i in range(studies)], search=search)
 
 
 @pytest.mark.parametrize(

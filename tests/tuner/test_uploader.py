@@ -11,20 +11,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from bcrit.analysis.records.parted_tables import PartedTables
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.tuner import uploader
 from bcrit.tuner.lease import LeaseLost
 from bcrit.tuner.ledger import Ledger, trial_row
 from bcrit.tuner.session import run
 from bcrit.tuner.uploader import DeliveryError
 from tests.object_store import ObjectStore, object_store
-from tests.tuner.test_ledger import EXPERIMENT, ending, finish, measurements, proposal
+from tests.tuner.test_ledger import EXPERIMENT, ending, finish, in_parts, measurements, proposal
 
 ROOT = Path(__file__).parents[2]
 N_TRIALS = 45
@@ -58,10 +56,6 @@ for _ in sys.stdin:
         sys.exit()
     print("killed" if os.wait()[1] else "closed", flush=True)
 """
-
-
-def in_parts(folder: RunFolder, table: Table) -> pa.Table:
-    return PartedTables(str(folder), folder.filesystem, folder.root).read(table)
 
 
 def rows(folder: RunFolder) -> tuple[list[int], dict[str, list[int]]]:

@@ -14,15 +14,14 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.adaptive import kept
-from bcrit.tuner.adaptive.training import Trainable, train
+from bcrit.tuner.adaptive.training import train
 from bcrit.tuner.adaptive.tuned import Tuned, tuned
-from bcrit.tuner.run_workload import workload_of_run
 from bcrit.tuner.training.batch_schedule import BatchPlan, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.micro_batches import smallest_piece
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload, PlannedWorkload, follows_plan, gives_model, says, unfit
+from bcrit.tuner.workloads.registry import workload_of_run
 
 Watch = Callable[[str], None]
 """Called with a line whenever something is done."""
@@ -47,7 +46,7 @@ class Bench:
     """
 
     folder: RunFolder
-    workload: Trainable
+    workload: PlannedWorkload
     experiment: Experiment
     found: Tuned
     settings: Settings
@@ -113,46 +112,40 @@ def prepare(folder: RunFolder, ramps: Sequence[Ramp], seeds: int, watch: Watch) 
     execution = experiment.execution.model_copy(update={"compile": False})  # a size that changes is compiled anew
     middle = found.batch_sizes[len(found.batch_sizes) // 2]
     settings = Settings(middle, 0, experiment.optimizer, {**found.kept, "lr": found.rates[0]}, execution, gpus)
-    if isinstance(workload, NoisyQuadratic):
-        micro_batch, deterministic = None, workload.evaluation_noise == workload.seed_noise == 0
-    else:
-        micro_batch, deterministic = _micro_batch(workload, settings, found, where), False
+    micro_batch = _micro_batch(workload, settings, found, where) if gives_model(workload) else None
+    deterministic = says(workload, "deterministic")
     drawn = np.random.default_rng((experiment.seed, _STREAM)).integers(2**31, size=1 if deterministic else seeds)
     numbers = [int(seed) for seed in drawn]
     return Bench(folder, workload, experiment, found, settings, micro_batch, numbers, deterministic, watch)
 
 
-def _workload(experiment: Experiment, where: str) -> Trainable:
+def _workload(experiment: Experiment, where: str) -> PlannedWorkload:
     """What the run trained, if its batch size can change.
 
     Raises:
         InputError: it cannot.
     """
     name, workload = experiment.workload.name, workload_of_run(experiment, where)
-    if not isinstance(workload, SupervisedWorkload | NoisyQuadratic):
+    if not follows_plan(workload):
         rule = "batch sizes change along a run in our own loop only: that of a SupervisedWorkload, and noisy_quadratic"
         raise InputError(where, [f"{rule}, but '{name}' is neither; tuner.training.batch_schedule has the parts"])
     return workload
 
 
-def _impossible(workload: Trainable, ramps: Sequence[Ramp]) -> list[str]:
+def _impossible(workload: PlannedWorkload, ramps: Sequence[Ramp]) -> list[str]:
     """The batch sizes of ramps that the workload cannot make."""
-    if isinstance(workload, NoisyQuadratic):
-        return []
     problems = []
     for batch_size in sorted({size for ramp in ramps for _, size in ramp.stages}):
         if workload.n_examples is not None and batch_size > workload.n_examples:
             rule = f"every batch size must be at most the training set of {workload.n_examples} {workload.unit}"
             problems.append(f"{rule}, but one is {batch_size}; choose a smaller one")
             continue
-        try:
-            workload.rows(batch_size)
-        except ValueError as error:
-            problems.append(str(error))
+        if why := unfit(workload, batch_size):
+            problems.append(why)
     return problems
 
 
-def _micro_batch(workload: SupervisedWorkload, settings: Settings, found: Tuned, where: str) -> int:
+def _micro_batch(workload: OpenWorkload, settings: Settings, found: Tuned, where: str) -> int:
     """Half of the smallest batch size, so that all have two; whole ghost batches.
 
     Raises:

@@ -7,20 +7,15 @@ from bcrit.analysis.questions.adaptive.result import Trained
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.tuner.training.batch_schedule import Progress
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.training.trial import Limits, Trial
-from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic, NoisyQuadraticRun
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import PlannedRun, PlannedWorkload
 
 MOST_POINTS = 60
 """Evaluations that are kept of a run; chosen: enough for its curves and integrals."""
 
-Trainable = SupervisedWorkload | NoisyQuadratic
-"""Workloads whose runs follow a plan of batch sizes."""
-
 
 def train(
-    workload: Trainable, experiment: Experiment, settings: Settings, schedule: str, number: int, max_steps: int
+    workload: PlannedWorkload, experiment: Experiment, settings: Settings, schedule: str, number: int, max_steps: int
 ) -> Trained:
     """Train to the target.
 
@@ -35,9 +30,9 @@ def train(
     Returns:
         The run; errors of the training code are its outcome.
     """
-    begun: list[SupervisedRun | NoisyQuadraticRun] = []
+    begun: list[PlannedRun] = []
 
-    def begin() -> SupervisedRun | NoisyQuadraticRun:
+    def begin() -> PlannedRun:
         begun.append(workload.begin(settings))
         return begun[0]
 
@@ -67,4 +62,4 @@ def train(
     )
 
 
-__all__ = ["MOST_POINTS", "Trainable", "train"]
+__all__ = ["MOST_POINTS", "train"]

@@ -19,9 +19,9 @@ from bcrit.tuner.landscape.wanted import Wanted, Winners, winners
 from bcrit.tuner.landscape.warm_start import Bench, compared_by, warm_starts
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
-from bcrit.tuner.run_workload import workload_of_run
 from bcrit.tuner.training.device import device_for, prepare_gpu
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload, gives_model
+from bcrit.tuner.workloads.registry import workload_of_run
 
 Watch = Callable[[str], None]
 """Called with a line whenever something is done."""
@@ -90,14 +90,14 @@ def landscape(folder: RunFolder, options: Options, watch: Watch = lambda line: N
     )
 
 
-def _workload(experiment: Experiment, where: str) -> SupervisedWorkload:
+def _workload(experiment: Experiment, where: str) -> OpenWorkload:
     """What the run trained, if its weights can be had.
 
     Raises:
         InputError: they cannot.
     """
     name, workload = experiment.workload.name, workload_of_run(experiment, where)
-    if not isinstance(workload, SupervisedWorkload):
+    if not gives_model(workload):
         rule = "a landscape needs a model, its data and their loss, which only a SupervisedWorkload gives"
         raise InputError(where, [f"{rule}, but '{name}' is none; the libraries of tuner.training.landscape take any"])
     return workload
@@ -128,7 +128,7 @@ def _unfinished(folder: RunFolder, experiment: Experiment) -> list[str]:
     return ["the run is not complete, so winners may still change; `bcrit resume` goes on with it"]
 
 
-def _rows(workload: SupervisedWorkload, options: Options, seed: int, device: torch.device) -> Rows:
+def _rows(workload: OpenWorkload, options: Options, seed: int, device: torch.device) -> Rows:
     drawn = [workload.sample(part, options.examples, seed) for part in ("train", "validation")]
     train, validation = ((inputs.to(device), targets.to(device)) for inputs, targets in drawn)
     return Rows(train, validation)

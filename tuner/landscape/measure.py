@@ -13,7 +13,7 @@ from bcrit.analysis.questions.landscape.result import Rise
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
 from bcrit.tuner.training.landscape.sharpness import EPS, ITERATIONS
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 CHUNK = 512
 """Examples at a time, as in `LossSurface`; it bounds memory."""
@@ -74,7 +74,7 @@ class Rows:
     validation: Examples
 
 
-def measure(model: nn.Module, workload: SupervisedWorkload, rows: Rows, options: Options, seed: int) -> dict[str, Any]:
+def measure(model: nn.Module, workload: OpenWorkload, rows: Rows, options: Options, seed: int) -> dict[str, Any]:
     """Measure a network.
 
     Args:
@@ -102,7 +102,7 @@ def measure(model: nn.Module, workload: SupervisedWorkload, rows: Rows, options:
 
 
 def sharpness_alone(
-    model: nn.Module, workload: SupervisedWorkload, rows: Rows, options: Options, seed: int
+    model: nn.Module, workload: OpenWorkload, rows: Rows, options: Options, seed: int
 ) -> dict[str, Any]:
     """The loss and the sharpness in the largest box of the full space; the arguments of `measure`.
 
@@ -146,7 +146,7 @@ def finite(value: float) -> float | None:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, workload: SupervisedWorkload, rows: Examples) -> float:
+def mean_loss(model: nn.Module, workload: OpenWorkload, rows: Examples) -> float:
     """The workload's loss over examples, a chunk at a time; the model is in evaluation mode."""
     chunk = _chunk(workload, rows)
     pairs = zip(torch.split(rows[0], chunk), torch.split(rows[1], chunk), strict=True)
@@ -154,7 +154,7 @@ def mean_loss(model: nn.Module, workload: SupervisedWorkload, rows: Examples) ->
     return float(torch.stack(parts).sum()) / len(rows[0])
 
 
-def _chunk(workload: SupervisedWorkload, rows: Examples) -> int:
+def _chunk(workload: OpenWorkload, rows: Examples) -> int:
     """All at once where examples influence each other's loss."""
     return CHUNK if workload.divisible else len(rows[0])
 

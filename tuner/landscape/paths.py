@@ -10,7 +10,7 @@ from bcrit.analysis.questions.landscape.result import LossPath, Network
 from bcrit.tuner.landscape.measure import Rows, finite, mean_loss
 from bcrit.tuner.training.landscape import interpolate
 from bcrit.tuner.training.landscape.path import Kind
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 _KINDS: tuple[Kind, ...] = ("line", "curve")
 
@@ -23,7 +23,7 @@ def kept(ends: Sequence[End]) -> list[End]:
     return [*ends[:1], *(end for end in ends[1:] if end[0].batch_size == last)]
 
 
-def between(ends: Sequence[End], workload: SupervisedWorkload, rows: Rows) -> tuple[tuple[LossPath, ...], list[str]]:
+def between(ends: Sequence[End], workload: OpenWorkload, rows: Rows) -> tuple[tuple[LossPath, ...], list[str]]:
     """Follow the line and the curve from the first network to each of the others.
 
     Both ends have one seed, so they began at the same weights and read the same order of the data.

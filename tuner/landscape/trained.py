@@ -19,7 +19,7 @@ from bcrit.tuner.landscape.wanted import Wanted
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.training.trial import Ending, Limits, Trial
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 _REPORT_SECONDS = 5.0  # between two signs of life of a long training run
 
@@ -66,7 +66,7 @@ class Trained:
 
 def trained(
     wanted: Wanted,
-    workload: SupervisedWorkload,
+    workload: OpenWorkload,
     experiment: Experiment,
     folder: RunFolder,
     alive: Callable[[int], None] = lambda step: None,
@@ -131,13 +131,13 @@ def difference(made: Curve, recorded: Curve) -> float:
 _PLAIN = {"compile": False}  # the network that weights are put into is never trained
 
 
-def begun_plainly(settings: Settings, workload: SupervisedWorkload) -> SupervisedRun:
+def begun_plainly(settings: Settings, workload: OpenWorkload) -> SupervisedRun:
     """A run to put weights into: nothing is compiled for it."""
     return workload.begin(replace(settings, execution=settings.execution.model_copy(update=_PLAIN)))
 
 
 def _train(
-    wanted: Wanted, workload: SupervisedWorkload, experiment: Experiment, alive: Callable[[int], None]
+    wanted: Wanted, workload: OpenWorkload, experiment: Experiment, alive: Callable[[int], None]
 ) -> dict[str, Any]:
     begun: list[SupervisedRun] = []
 

@@ -19,7 +19,7 @@ from bcrit.tuner.landscape.trained import begun_plainly, flat
 from bcrit.tuner.landscape.wanted import Wanted
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Bench:
         options: how.
     """
 
-    workload: SupervisedWorkload
+    workload: OpenWorkload
     experiment: Experiment
     folder: RunFolder
     rows: Rows
@@ -90,7 +90,7 @@ def warm_starts(networks: tuple[Wanted, ...], bench: Bench, watch: Callable[[str
     )
 
 
-def compared_by(workload: SupervisedWorkload) -> str:
+def compared_by(workload: OpenWorkload) -> str:
     """The first metric that is maximised, as an accuracy is (what Keskar et al. 2016 compare), else the first."""
     rising = (name for name, way in workload.metrics.items() if Direction(way) is Direction.MAXIMIZE)
     return next(rising, next(iter(workload.metrics)))
@@ -160,12 +160,12 @@ def _large(
     return checkpoint.write(bench.folder, path, key, found)
 
 
-def _metrics(run: SupervisedRun, workload: SupervisedWorkload) -> dict[str, float]:
+def _metrics(run: SupervisedRun, workload: OpenWorkload) -> dict[str, float]:
     """Those whose direction is known, of the weights themselves and not of an average."""
     return {name: float(value) for name, value in run.evaluate().items() if name in workload.metrics}
 
 
-def _better(workload: SupervisedWorkload, name: str, one: float, other: float) -> float:
+def _better(workload: OpenWorkload, name: str, one: float, other: float) -> float:
     return other if math.isnan(one) or Direction(workload.metrics[name]).better(other, one) else one
 
 

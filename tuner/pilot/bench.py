@@ -14,13 +14,12 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import Point
-from bcrit.tuner.check_execution import our_loop
-from bcrit.tuner.check_probes import why_no_scale
+from bcrit.tuner.check_model import why_no_scale
 from bcrit.tuner.pilot.point import hyperparameters, pilot_point
 from bcrit.tuner.training.device import prepare_gpu
 from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.protocol import OpenWorkload, our_loop
 from bcrit.tuner.workloads.registry import load_training
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
 
 _SHARE: Final = 8  # the pilot's batch is at most an eighth of the training set; chosen: far from the whole of it
 
@@ -38,7 +37,7 @@ class Bench:
     """
 
     experiment: Experiment
-    workload: SupervisedWorkload
+    workload: OpenWorkload
     batch_size: int
     point: Point
     gpus: float
@@ -117,7 +116,7 @@ def middle(batch_sizes: Sequence[int], n_examples: int | None) -> int:
     return min(small, key=lambda b: (round(abs(math.log(b / wanted)), 9), b))
 
 
-def _workload(experiment: Experiment, where: str) -> SupervisedWorkload:
+def _workload(experiment: Experiment, where: str) -> OpenWorkload:
     """What is trained, if its gradient noise can be measured.
 
     Raises:
@@ -128,7 +127,6 @@ def _workload(experiment: Experiment, where: str) -> SupervisedWorkload:
     if not our_loop(workload):
         rule = "a pilot measures gradient noise, which takes a workload whose updates our own loop makes"
         raise InputError(where, [f"'workload': {rule}, but '{name}' computes them itself; {remedy}"])
-    assert isinstance(workload, SupervisedWorkload)  # says `our_loop`
     why = why_no_scale(workload, experiment, remedy)
     if why is not None:
         raise InputError(where, [f"'workload': the gradient noise of '{name}' cannot be measured: {why}"])

@@ -12,7 +12,7 @@ from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.protocol.protocol import trial_seed
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 _A_WHILE = 60.0  # seconds between looks at a run; nothing happens in between
 
@@ -38,7 +38,7 @@ class Runs:
 
 
 def run_seeds(
-    workload: SupervisedWorkload,
+    workload: OpenWorkload,
     settings: Settings,
     experiment: Experiment,
     n_seeds: int,

@@ -15,7 +15,7 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Probes
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import blame
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.protocol import OpenWorkload
 
 _SECONDS: Final = 0.2  # a batch size is timed for so long, or one update if that takes longer; chosen, not studied
 _STEPS: Final = 64  # at most
@@ -37,7 +37,7 @@ class Timed:
     examples: int
 
 
-def time_steps(workload: SupervisedWorkload, settings: Settings, batch_sizes: Sequence[int]) -> Timed:
+def time_steps(workload: OpenWorkload, settings: Settings, batch_sizes: Sequence[int]) -> Timed:
     """Time a few updates at every batch size.
 
     Args:
@@ -64,7 +64,7 @@ def workers(experiment: Experiment, n_studies: int, gpus: float) -> int:
     return max(1, min(slots, experiment.search.at_once * n_studies))
 
 
-def _time(workload: SupervisedWorkload, settings: Settings) -> tuple[Timing, int]:
+def _time(workload: OpenWorkload, settings: Settings) -> tuple[Timing, int]:
     made = 0
     try:
         run = workload.begin(settings)

@@ -16,29 +16,18 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Target
-from bcrit.tuner.protocol.proposal import TrialRecord
-from bcrit.tuner.protocol.response import merit
+from bcrit.tuner.protocol.proposal import TrialRecord, merit
 from bcrit.tuner.protocol.stopping import Stops, cap
 from bcrit.tuner.protocol.tpe import TpeStudy
 
 
 class Known:
-    """The search trials that the choice of a point may depend on, added in order of their numbers.
-
-    Attributes:
-        records: these trials.
-        best: the best of them in order of merit; None while there is none.
-    """
+    """The search trials that the choice of a point may depend on, added in order of their numbers."""
 
     def __init__(self, target: Target) -> None:
-        """Nothing is known yet.
-
-        Args:
-            target: what trials should reach.
-        """
-        self.best: TrialRecord | None = None
+        self.best: TrialRecord | None = None  # the best of them in order of merit; None while there is none
         self._target, self._merit = target, (float("inf"), 0)
-        self.records: list[TrialRecord] = []
+        self.records: list[TrialRecord] = []  # these trials
         self._tpe: TpeStudy | None = None
 
     def add(self, record: TrialRecord) -> None:
@@ -82,27 +71,14 @@ class _UpTo(Generic[_T]):
 
 
 class Study:
-    """The finished trials of one study.
-
-    Attributes:
-        rounds: of its search.
-        search: finished search trials by number.
-        confirmed: names of the finished re-runs.
-    """
+    """The finished trials of one study: it follows their list, to which more may be appended."""
 
     def __init__(self, experiment: Experiment, batch_size: int, records: Sequence[TrialRecord]) -> None:
-        """Follow a list of records.
-
-        Args:
-            experiment: resolved.
-            batch_size: the study.
-            records: its finished trials; more may be appended.
-        """
         budget_steps, search, target = experiment.budget.max_steps(batch_size), experiment.search, experiment.target
         resolution = experiment.resolution
-        self.rounds = Rounds(experiment, batch_size)
-        self.search: dict[int, TrialRecord] = {}
-        self.confirmed: set[str] = set()
+        self.rounds = Rounds(experiment, batch_size)  # of its search
+        self.search: dict[int, TrialRecord] = {}  # finished search trials by number
+        self.confirmed: set[str] = set()  # names of the finished re-runs
         self._experiment, self._records = experiment, records
         self._n_seen = 0
         self._last: TrialRecord | None = None

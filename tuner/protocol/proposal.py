@@ -1,16 +1,20 @@
-"""What the search protocol reads and what it gives: the ledger's records in, one proposal out."""
+"""What the search protocol reads, in what order of merit, and what it gives: records in, one proposal out."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import Point
-from bcrit.search_spaces.target import Direction
+from bcrit.search_spaces.target import Direction, Target
 
 _FEWEST = {"decay_steps": 1, "warmup_steps": 0}
+# Above the logarithm of any number of steps that a trial can make, so that reached trials come first.
+_UNREACHED = 50.0
+_INFEASIBLE = 60.0
 
 
 @dataclass(frozen=True)
@@ -23,37 +27,21 @@ class Rung:
 
 @dataclass(frozen=True)
 class Proposal:
-    """One trial to run: a point, a seed, and its own horizon and rungs.
+    """One trial to run: a point, a seed, and its own horizon and rungs."""
 
-    Attributes:
-        trial_id: its name, the same whenever it is proposed.
-        batch_size: its study.
-        stage: what it is for.
-        number: its place in its study and stage, from 0.
-        round: how often the study's box had been widened.
-        repeats: for confirm, the search trial whose point it re-runs.
-        seed: of initialisation and data order.
-        point: hyperparameters as searched.
-        budget_steps: the study's step budget, which `decay_fraction` and `warmup_fraction` are shares of.
-        max_steps: its horizon in optimizer updates.
-        capped: whether the horizon is the incumbent's and not the budget's.
-        rungs: where it may be pruned, in order of steps.
-        stop_at_target: whether it ends at the target or goes on to its horizon.
-    """
-
-    trial_id: str
-    batch_size: int
-    stage: Stage
-    number: int
-    round: int
-    repeats: str | None
-    seed: int
-    point: Point
-    budget_steps: int
-    max_steps: int
-    capped: bool = False
-    rungs: tuple[Rung, ...] = ()
-    stop_at_target: bool = True
+    trial_id: str  # its name, the same whenever it is proposed
+    batch_size: int  # its study
+    stage: Stage  # what it is for
+    number: int  # its place in its study and stage, from 0
+    round: int  # how often the study's box had been widened
+    repeats: str | None  # for confirm, the search trial whose point it re-runs
+    seed: int  # of initialisation and data order
+    point: Point  # hyperparameters as searched
+    budget_steps: int  # the study's step budget, which `decay_fraction` and `warmup_fraction` are shares of
+    max_steps: int  # its horizon in optimizer updates
+    capped: bool = False  # whether the horizon is the incumbent's and not the budget's
+    rungs: tuple[Rung, ...] = ()  # where it may be pruned, in order of steps
+    stop_at_target: bool = True  # whether it ends at the target or goes on to its horizon
 
     @property
     def hyperparameters(self) -> Point:
@@ -107,6 +95,28 @@ class TrialRecord:
             if direction.better(value, best):
                 best = value
         return best
+
+
+def response(record: TrialRecord, target: Target) -> float:
+    """log(steps-to-target) of a trial that reached; an order among those that did not.
+
+    An unreached trial lies above every reached one, the higher the less of the way from its first evaluation to the
+    target it made at its best. A diverged one lies above those. Only the order matters: TPE splits by rank.
+    """
+    if record.steps_to_target is not None:
+        return math.log(record.steps_to_target)
+    if not record.outcome.feasible or not record.curve:
+        return _INFEASIBLE
+    first = record.curve[0][1]
+    way = abs(first - target.threshold)
+    best = record.best_until(record.steps, target.direction)
+    left = abs(best - target.threshold) / way if way > 0 and math.isfinite(best) else 1.0
+    return _UNREACHED + min(left, 5.0)
+
+
+def merit(record: TrialRecord, target: Target) -> tuple[float, int]:
+    """Order of merit in a study: by response, ties to the earlier trial (Shallue et al. 2018: by trial id)."""
+    return response(record, target), record.number
 
 
 def trial_name(batch_size: int, stage: Stage, number: int) -> str:

@@ -30,15 +30,11 @@ _LAG = 2
 
 @dataclass(frozen=True)
 class PerStudyProtocol:
-    """Every study searches on its own, widens its box, and confirms its best points; round-robin over studies.
+    """Every study searches on its own, widens its box, and confirms its best points; round-robin over studies."""
 
-    Attributes:
-        experiment: resolved.
-        horizon_falls: whether a trial's horizon may fall while it runs, so that what it made is cut afterwards. Not
-            where trials are told it when they begin (training functions), nor where nobody cuts.
-    """
-
-    experiment: Experiment
+    experiment: Experiment  # resolved
+    # Whether a trial's horizon may fall while it runs, so that what it made is cut afterwards. Not where trials are
+    # told it when they begin (training functions), nor where nobody cuts.
     horizon_falls: bool = False
     # An index of the records, so that a proposal costs the same whatever has run; it decides nothing.
     _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -46,13 +42,9 @@ class PerStudyProtocol:
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """Propose a trial of the study that has started the fewest; smaller batch sizes, with longer trials, first.
 
-        Args:
-            records: the finished trials of every study.
-            running: names of the trials that were proposed and have not finished.
-
-        Returns:
-            The proposal; None when nothing can be proposed before a running trial ends. With nothing running, None
-            means that the experiment is complete.
+        It depends on the finished trials of every study and on the names of those that are proposed and have not
+        finished. None where nothing can be proposed before a running trial ends; with nothing running, None means that
+        the experiment is complete.
         """
         started = {b: len(records.get(b, ())) for b in self.experiment.batch_sizes}
         for name in running:
@@ -66,14 +58,8 @@ class PerStudyProtocol:
     def revised(self, proposal: Proposal, records: Records, crossings: Iterable[tuple[int, int]] = ()) -> Proposal:
         """The proposal with its horizon as far as it is known by now; it only falls until it is `settled`.
 
-        Args:
-            proposal: of this protocol, not finished.
-            records: the finished trials of every study.
-            crossings: (number, steps-to-target) of search trials of its study that ended with a horizon that is not
-                settled. That one may still fall below these steps, but then so does this proposal's.
-
-        Returns:
-            The proposal with this horizon.
+        `crossings` are (number, steps-to-target) of search trials of its study that ended with a horizon that is not
+        settled. That one may still fall below these steps, but then so does this proposal's.
         """
         if not self._falls(proposal):
             return proposal

@@ -1,7 +1,14 @@
-"""Where the next trial of one study lies: each sampler is a pure function of the finished trials it may know of."""
+"""Where the next trial of one study lies: each sampler is a pure function of the finished trials it may know of.
+
+TPE and a step around the best point, which needs no model, take turns: TPE alone is slow to close in on an optimum.
+With every second trial a step instead, the regret of 40 trials on a scripted study in (lr, momentum) fell from 2.2 to
+1.3 % (from 5.9 to 2.5 % on a narrower optimum), and on the noisy quadratic model with a searched schedule, 60 trials,
+from 64 to 38 % of the best found at batch size 128 (six seeds).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,39 +17,38 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import qmc
 
-from bcrit.search_spaces.space import Point, SearchSpace
-from bcrit.tuner.protocol.coordinates import couples
+from bcrit.search_spaces.dimensions import Box, Choice
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.tuner.protocol.known import Known
-from bcrit.tuner.protocol.local import Incumbent, local_point
+from bcrit.tuner.protocol.tpe import couples, shift
 
 Floats = npt.NDArray[np.float64]
+
+# Standard deviation of a step in scaled coordinates, at the beginning of the search and at its end. Of four pairs tried
+# on the scripted study the best, though the others were close.
+_FIRST, _LAST = 0.2, 0.03
+# How often a step takes another option of a choice, with the width of the beginning. Chosen, not studied.
+_SWITCH = 0.3
+# How often a decay is made to end just before the incumbent's steps-to-target, which is where a decay pays: a horizon
+# tied to the incumbent (0.5 was better than 0 and 1 on the noisy quadratic model).
+_TIED = 0.5
+# Draws until a point lies inside the box, before it is clipped. Chosen, not studied.
+_DRAWS = 16
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a sampler is asked.
+    """What a sampler is asked."""
 
-    Attributes:
-        space: the study's search space as it is now.
-        optimizer: what makes the updates.
-        known: the finished search trials of the study that the proposal may depend on.
-        number: place of the new trial in its study.
-        batch_size: the study.
-        seed: the experiment's seed.
-        start: length of the Sobol start.
-        trials: feasible trials of the search.
-        budget_steps: the study's step budget.
-    """
-
-    space: SearchSpace
-    optimizer: str
-    known: Known
-    number: int
-    batch_size: int
-    seed: int
-    start: int
-    trials: int
-    budget_steps: int
+    space: SearchSpace  # the study's search space as it is now
+    optimizer: str  # what makes the updates
+    known: Known  # the finished search trials of the study that the proposal may depend on
+    number: int  # place of the new trial in its study
+    batch_size: int  # the study
+    seed: int  # the experiment's seed
+    start: int  # length of the Sobol start
+    trials: int  # feasible trials of the search
+    budget_steps: int  # the study's step budget
 
 
 def sobol(question: Question) -> Point:
@@ -81,6 +87,61 @@ def tpe(question: Question) -> Point:
     return question.known.tpe(question.space, question.optimizer).point(seed)
 
 
-SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}
+@dataclass(frozen=True)
+class Incumbent:
+    """The best trial of a study."""
 
-__all__ = ["SAMPLERS", "Question"]
+    point: Point  # its hyperparameters
+    steps: int  # its steps-to-target
+    budget_steps: int  # the study's step budget, which `decay_fraction` and `warmup_fraction` are shares of
+
+
+def local_point(space: SearchSpace, best: Incumbent, coupled: bool, progress: float, rng: np.random.Generator) -> Point:
+    """Draw a point near the best one, nearer the further the search has come.
+
+    The step is Gaussian in the scaled coordinates, where lr and momentum belong together (`coupled`) with the effective
+    learning rate lr/(1 - momentum) in the place of lr; choices stay as they are. `progress` is the number of the trial
+    as a share of the first round's trials, in [0, 1], and 1 in later rounds (starting wide again in each round was
+    worse on the scripted study: 5.1 against 3.1 % mean regret).
+    """
+    point = _switched(space, best.point, rng)
+    width = _FIRST * (_LAST / _FIRST) ** progress if point == best.point else _FIRST
+    boxes = {address: d for address, d in space.active(point).items() if isinstance(d, Box)}
+    tied = rng.random() < _TIED and any(hyperparameter(address) == "decay_fraction" for address in boxes)
+    for _ in range(_DRAWS):
+        moved = dict(point)
+        for address, box in boxes.items():
+            name = hyperparameter(address)
+            start, end = box.ends
+            step = rng.normal(0.0, width) * (end - start)
+            moved[name] = box.unscaled(box.scaled(float(point[name])) + step)
+        if tied:
+            ends = rng.uniform(0.75, 1.0) * best.steps / best.budget_steps
+            moved["decay_fraction"] = ends - _warmup_share(moved, best.budget_steps)  # which the decay comes after
+        if coupled:  # the step was meant in lr/(1 - momentum)
+            moved["lr"] = float(moved["lr"]) * math.exp(shift("lr", moved, True) - shift("lr", point, True))
+        if space.contains(moved):
+            return moved
+    return space.clip(moved)
+
+
+def _warmup_share(point: Point, budget_steps: int) -> float:
+    """The length of a point's warm-up as a share of the step budget."""
+    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
+
+
+def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Point:
+    """The best point, now and then with another option of a choice, whose own hyperparameters are drawn anew."""
+    choices = {name: d for name, d in space.root.items() if isinstance(d, Choice) and len(d.options) > 1}
+    if not choices or rng.random() >= _SWITCH:
+        return best
+    name = str(rng.choice(list(choices)))
+    others = [option for option in choices[name].options if option != best[name]]
+    unit = {address: float(rng.random()) for address in space.axes}
+    fresh = space.from_unit({**unit, name: choices[name].to_unit(str(rng.choice(others)))})
+    leaves = {leaf for options in choices[name].options.values() for leaf in options}
+    kept = {key: value for key, value in best.items() if key not in leaves}
+    return {**kept, **{key: value for key, value in fresh.items() if key in leaves or key == name}}
+
+
+SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}

@@ -42,18 +42,11 @@ class Stops:
 
     Cap: (1 + slack) x the incumbent's steps-to-target. Rungs: grace x the incumbent's steps (x the budget while there
     is none), then a factor eta apart, below the cap; at a rung the trial must be among the best 1/eta of those that
-    came as far (successive halving: Li et al. 2020, "A system for massively parallel hyperparameter tuning").
+    came as far (successive halving: Li et al. 2020, "A system for massively parallel hyperparameter tuning"). Rungs and
+    cap are points of the coarse part of the evaluation grid, which has this `resolution`.
     """
 
     def __init__(self, budget_steps: int, stopping: Stopping, target: Target, resolution: float) -> None:
-        """Nothing is known yet.
-
-        Args:
-            budget_steps: the study's step budget.
-            stopping: the experiment's rule.
-            target: metric and direction.
-            resolution: of the evaluation grid; rungs and cap are points of its coarse part.
-        """
         self._budget_steps, self._stopping, self._target = budget_steps, stopping, target
         self._resolution = resolution
         self._known: list[TrialRecord] = []

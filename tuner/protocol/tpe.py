@@ -1,4 +1,8 @@
-"""Multivariate TPE (Optuna), in the coordinates of `bcrit.tuner.protocol.coordinates`.
+"""Multivariate TPE (Optuna), in coordinates where steps-to-target is simple: log(lr/(1 - momentum)) for log(lr).
+
+At small batch sizes only the effective learning rate lr/(1 - momentum) matters, which makes a diagonal valley in
+(lr, momentum) and a straight one here. On the noisy quadratic model the change halved TPE's error at 100 trials. It
+holds for optimizers whose velocity is a sum (`has_effective_lr`), and only for them.
 
 One Optuna study serves all proposals from one box: finished trials are added to it as they may be known, and what a
 proposal draws is told to it as failed, which its sampler passes over. So nothing but the finished trials decides, as if
@@ -17,28 +21,31 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
-from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Log, ReverseLog
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
+from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.target import Target
-from bcrit.tuner.protocol.coordinates import couples, shift
-from bcrit.tuner.protocol.proposal import TrialRecord
-from bcrit.tuner.protocol.response import response
+from bcrit.tuner.protocol.proposal import TrialRecord, response
 
 # Draws from TPE until one lies inside the box; the box is a parallelogram in TPE's coordinates. Chosen, not studied.
 _DRAWS = 8
+
+
+def couples(space: SearchSpace, optimizer: str) -> bool:
+    """Whether lr and momentum are both searched, on the scales on which the change of coordinates is a shift."""
+    searched = isinstance(space.root.get("lr"), Log) and isinstance(space.root.get("momentum"), ReverseLog)
+    return searched and has_effective_lr(optimizer)
+
+
+def shift(address: str, point: Mapping[str, Any], coupled: bool) -> float:
+    """Scaled coordinate of an axis minus its search coordinate: log(1 - momentum) for a coupled lr, else 0."""
+    return math.log1p(-float(point["momentum"])) if address == "lr" and coupled else 0.0
 
 
 class TpeStudy:
     """Optuna's view of one study in one box."""
 
     def __init__(self, space: SearchSpace, optimizer: str, target: Target) -> None:
-        """Nothing is known yet.
-
-        Args:
-            space: the study's search space as it is now.
-            optimizer: whether lr and momentum belong together depends on it.
-            target: what trials should have reached.
-        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.n_known = space, 0
         self._target, self._coupled = target, couples(space, optimizer)
@@ -57,14 +64,7 @@ class TpeStudy:
             )
 
     def point(self, seed: int) -> Point:
-        """Propose the next point of the study.
-
-        Args:
-            seed: of the sampler.
-
-        Returns:
-            A point inside the space.
-        """
+        """The next point of the study, inside the space."""
         self._study.sampler = _sampler(seed)
         drawn = []
         try:

@@ -1,31 +1,113 @@
-"""Autoencoders of images: McCandlish et al. 2018's plain and variational ones."""
+"""Autoencoders of images, plain and variational: McCandlish et al. 2018's tasks on SVHN."""
 
-from __future__ import annotations
-
+import math
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
+from bcrit.search_spaces.options import Frozen
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.data.choice import ImageChoice
 from bcrit.tuner.workloads.data.images import ImageSet, load_images
-from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
-from bcrit.tuner.workloads.models.catalogue import read_model
-from bcrit.tuner.workloads.models.in_parts import InParts
-from bcrit.tuner.workloads.options import read_choice, with_train_loss
-from bcrit.tuner.workloads.self_supervised import SelfSupervisedWorkload
+from bcrit.tuner.workloads.data.source import ImageChoice
+from bcrit.tuner.workloads.models.layers import InParts
+from bcrit.tuner.workloads.options import Width, Widths, read_choice, read_model, with_train_loss
+from bcrit.tuner.workloads.supervised import SelfSupervisedWorkload
+
+
+class AutoencoderSize(Frozen):
+    """What an autoencoder is made of. McCandlish et al. do not give their sizes: chosen, not studied."""
+
+    filters: Widths = (32, 64)  # of the convolutions, each of which halves the height and width
+    hidden: Width = 256  # width of the layer before and after the code
+    code: Width = 64  # numbers that an image becomes
+    variational: bool = False  # whether the code is drawn from a normal distribution (Kingma and Welling 2014)
+
+
+class Autoencoder(nn.Module):
+    """Images to a code and back; what comes out are the losses of each image, in nats.
+
+    Both losses are sums over an image's numbers, with x in [0, 1] and p the sigmoid of the decoder's output:
+
+        reconstruction = - sum x log p + (1 - x) log(1 - p)     (Bernoulli; its least value is above 0 for grey pixels)
+        divergence     = 1/2 sum exp(v) + m^2 - 1 - v           (of N(m, e^v) from N(0, 1); 0 unless variational)
+
+    Their sum is the negative of the evidence lower bound. The code is drawn in training and evaluation alike, because
+    the bound is an expectation over it.
+    """
+
+    def __init__(self, shape: Sequence[int], size: AutoencoderSize) -> None:
+        """For images of this shape: channels, and a height and width that are multiples of 2^(convolutions)."""
+        super().__init__()
+        channels, height, width = shape
+        shrink = 2 ** len(size.filters)
+        if height % shrink or width % shrink:
+            raise ValueError(
+                f"{len(size.filters)} convolutions that halve an image need a height and width divisible by {shrink}, "
+                f"but images have {height} x {width} pixels; set 'image_size' in 'data' or fewer 'filters'"
+            )
+        self.size = size
+        small = (size.filters[-1], height // shrink, width // shrink)
+        flat = small[0] * small[1] * small[2]
+        encoder: list[nn.Module] = []
+        for before, after in zip((channels, *size.filters), size.filters, strict=False):
+            encoder += [nn.Conv2d(before, after, 4, 2, padding=1), nn.ReLU()]
+        self.encoder = nn.Sequential(
+            *encoder,
+            nn.Flatten(),
+            nn.Linear(flat, size.hidden),
+            nn.ReLU(),
+            nn.Linear(size.hidden, (2 if size.variational else 1) * size.code),
+        )
+        decoder: list[nn.Module] = []
+        back = (*reversed(size.filters), channels)
+        for before, after in zip(back, back[1:], strict=False):
+            decoder += [nn.ConvTranspose2d(before, after, 4, 2, padding=1), nn.ReLU()]
+        self.decoder = nn.Sequential(
+            nn.Linear(size.code, size.hidden),
+            nn.ReLU(),
+            nn.Linear(size.hidden, flat),
+            nn.ReLU(),
+            nn.Unflatten(1, small),
+            *decoder[:-1],
+        )
+
+        # He et al. 2015. PyTorch's own initialisation shrinks what passes a layer, and through eight of them nothing of
+        # the image arrives: plain gradient descent then stays at the mean image.
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(cast(Tensor, layer.bias))
+            elif isinstance(layer, nn.ConvTranspose2d):
+                # A number of its output sums kernel / stride = 2 x 2 weights of each input channel.
+                nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (4 * layer.in_channels)))
+                nn.init.zeros_(cast(Tensor, layer.bias))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Bytes, shape (n, channels, height, width), to (reconstruction, divergence) of each, shape (n, 2)."""
+        targets = images.float() / 255.0
+        code = self.encoder(targets).float()
+        divergence = code.new_zeros(len(code))
+        if self.size.variational:
+            mean, log_variance = code.chunk(2, dim=1)
+            divergence = 0.5 * (log_variance.exp() + mean**2 - 1.0 - log_variance).sum(dim=1)
+            code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        scores = self.decoder(code)
+        reconstruction = nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
+        return torch.stack([reconstruction.flatten(1).sum(dim=1), divergence], dim=1)
+
 
 MODELS: Final = {"autoencoder": ("autoencoder", {"variational": False}), "vae": ("autoencoder", {"variational": True})}
-"""The models by name."""
+"""By the name that an experiment gives, family and sizes."""
 
 _PART = 256  # images evaluated at a time, as in `image_classifier`
 
 
 class AutoencoderWorkload(SelfSupervisedWorkload):
-    """Images reconstructed from a short code; losses in nats an image, see `models.autoencoder.Autoencoder`."""
+    """Images reconstructed from a short code; losses in nats an image, see `Autoencoder`."""
 
     terms = ("val_reconstruction", "val_divergence")
 

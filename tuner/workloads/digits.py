@@ -1,7 +1,5 @@
 """Handwritten digits with a small network: a real workload that trains in a second on one core."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import torch

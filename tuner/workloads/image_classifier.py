@@ -1,7 +1,5 @@
 """Image classification: any images with classes, and the classifiers of Shallue et al. 2018."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -12,15 +10,12 @@ from torch import Tensor, nn
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.data.choice import ImageChoice
 from bcrit.tuner.workloads.data.images import ImageSet, load_images
-from bcrit.tuner.workloads.losses import DEFINITIONS, cross_entropy
+from bcrit.tuner.workloads.data.source import ImageChoice
 from bcrit.tuner.workloads.models.classifiers import read_classifier
-from bcrit.tuner.workloads.models.in_parts import InParts
-from bcrit.tuner.workloads.models.normalisation import batch_normalisation
-from bcrit.tuner.workloads.models.standardise import Standardise
+from bcrit.tuner.workloads.models.layers import InParts, Standardise, batch_normalisation
 from bcrit.tuner.workloads.options import read_choice, whole, with_train_loss
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.supervised import DEFINITIONS, SupervisedWorkload, cross_entropy
 
 # Images evaluated at a time. On one core, an image takes the small CNN of examples/fashion_mnist.yaml 0.032, 0.022 and
 # 0.026 ms at 32, 256 and 512 of them, simple_cnn_base 0.36, 0.33 and 0.39 ms, and ResNet-8 on 28 x 28 pixels 0.31, 0.34
@@ -48,7 +43,7 @@ class ImageClassifier(SupervisedWorkload):
         Args:
             data: a source, or a mapping as `ImageChoice`.
             model: a name, or a mapping of name and sizes (`bcrit.tuner.workloads.models.classifiers`).
-            label_smoothing_over: what `label_smoothing` means, one of `losses.DEFINITIONS`.
+            label_smoothing_over: what `label_smoothing` means, one of `supervised.DEFINITIONS`.
             ghost_batch_size: examples that batch normalisation normalises together; None = the whole batch.
             train_loss_examples: how many of the training set `train_loss` is evaluated on; 0 = no such metric.
 
@@ -102,17 +97,7 @@ class ImageClassifier(SupervisedWorkload):
         return {"val_loss": self.loss(outputs, targets).item(), "val_error": 1.0 - accuracy, "val_accuracy": accuracy}
 
     def rows(self, batch_size: int) -> int:
-        """The batch size itself.
-
-        Args:
-            batch_size: in examples.
-
-        Returns:
-            The same.
-
-        Raises:
-            ValueError: it is no multiple of the ghost batch size.
-        """
+        """The batch size itself; where the ghost batch size does not divide it, a ValueError says so."""
         if self._ghost_batch_size is not None and batch_size % self._ghost_batch_size:
             raise ValueError(
                 f"'ghost_batch_size' must divide every batch size, but {self._ghost_batch_size} does not divide "

@@ -1,7 +1,5 @@
 """Language modelling: any text as tokens, cut into sequences, and the models of Shallue, McCandlish and GPT-2."""
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import Any
 
@@ -10,13 +8,12 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.source import TextChoice
 from bcrit.tuner.workloads.data.tokens import TokenSet, load_tokens
-from bcrit.tuner.workloads.losses import cross_entropy
-from bcrit.tuner.workloads.models.in_parts import InParts
 from bcrit.tuner.workloads.models.language import build_language_model, read_language_model
+from bcrit.tuner.workloads.models.layers import InParts
 from bcrit.tuner.workloads.options import read_choice, whole, with_train_loss
-from bcrit.tuner.workloads.self_supervised import SelfSupervisedWorkload
+from bcrit.tuner.workloads.supervised import SelfSupervisedWorkload, cross_entropy
 
 _SHARE = 0.1  # of the text that validates where nothing says which; nanoGPT's for the same kind of text
 _PART = 1 << 13  # tokens evaluated at a time; chosen, not studied: bounds the memory of their scores
@@ -85,17 +82,7 @@ class LanguageModel(SelfSupervisedWorkload):
         return sequences[: self._validation_sequences]
 
     def rows(self, batch_size: int) -> int:
-        """Sequences in a batch.
-
-        Args:
-            batch_size: in the workload's unit.
-
-        Returns:
-            The number of sequences.
-
-        Raises:
-            ValueError: tokens do not fill whole sequences.
-        """
+        """Sequences in a batch; where its tokens do not fill whole ones, a ValueError says so."""
         if self.unit == "sequences":
             return batch_size
         if batch_size % self._length:
@@ -138,12 +125,7 @@ class NextToken(nn.Module):
     """A sequence's mean cross-entropy, in nats a token: shape (n, length + 1) to (n, 1)."""
 
     def __init__(self, scores: nn.Module, label_smoothing: float) -> None:
-        """Wrap a language model.
-
-        Args:
-            scores: tokens, shape (n, length), to scores, shape (n, length, n_kinds).
-            label_smoothing: in training; evaluation is without.
-        """
+        """Wrap a model of tokens (n, length) to scores (n, length, n_kinds); evaluation is without smoothing."""
         super().__init__()
         self.scores, self.label_smoothing = scores, label_smoothing
 

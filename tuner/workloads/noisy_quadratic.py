@@ -30,13 +30,6 @@ class NoisyQuadratic:
         >>> run.train(1)  # E x^2 = (1 - lr)^2 2 + lr^2 / 4
         >>> run.evaluate()
         {'risk': 0.28125}
-
-    Attributes:
-        spectrum: curvatures h_i, shape (dimensions,).
-        noise: variances c_i of one example's gradient, shape (dimensions,).
-        start: E x_i(0)^2, shape (dimensions,).
-        evaluation_noise: standard deviation of log(measured risk / risk), drawn anew at every step from the run's seed.
-        seed_noise: the same, drawn once for the whole run.
     """
 
     unit: str = "examples"
@@ -44,6 +37,7 @@ class NoisyQuadratic:
     n_examples: int | None = None
     hyperparameters: tuple[str, ...] = ()
     optimizers: tuple[str, ...] = tuple(MOMENTS)  # its updates are formulas of its own, which others have not
+    batch_plan = True  # see `bcrit.tuner.workloads.protocol`
 
     def __init__(
         self,
@@ -63,13 +57,15 @@ class NoisyQuadratic:
         Args:
             dimensions: how many; 1000, or as many as `spectrum` has.
             spectrum_exponent: p in h_i = i^-p; 1 unless `spectrum` is given.
-            spectrum: the h_i themselves.
+            spectrum: the curvatures h_i themselves.
             noise_exponent: q in c_i = noise_scale i^-q.
-            noise: the c_i themselves, before `noise_scale`; without both, c_i = noise_scale h_i.
+            noise: the c_i themselves, variances of one example's gradient, before `noise_scale`; without both,
+                c_i = noise_scale h_i.
             noise_scale: factor on every c_i.
             start: E x_i(0)^2, one number for all or one for each.
-            evaluation_noise: see the class.
-            seed_noise: see the class.
+            evaluation_noise: standard deviation of log(measured risk / risk), drawn anew at every step from the run's
+                seed.
+            seed_noise: the same, drawn once for the whole run.
 
         Raises:
             ValueError: an option is impossible, or two exclude each other.
@@ -99,6 +95,11 @@ class NoisyQuadratic:
         self.evaluation_noise = _one("evaluation_noise", evaluation_noise)
         self.seed_noise = _one("seed_noise", seed_noise)
 
+    @property
+    def deterministic(self) -> bool:
+        """Without noises of its own every seed has the same run."""
+        return self.evaluation_noise == self.seed_noise == 0
+
     def begin(self, settings: Settings) -> NoisyQuadraticRun:
         """Start a run."""
         return NoisyQuadraticRun(self, settings)
@@ -108,15 +109,7 @@ class NoisyQuadraticRun:
     """Steps the second moments of all dimensions at once: 8 us in 1000 dimensions, 28 us where the rate changes."""
 
     def __init__(self, workload: NoisyQuadratic, settings: Settings) -> None:
-        """Stand before the first update.
-
-        Args:
-            workload: the model.
-            settings: all that decides the run.
-
-        Raises:
-            ValueError: there is no such optimizer.
-        """
+        """Stand before the first update."""
         if settings.optimizer not in MOMENTS:
             raise ValueError(f"there is no optimizer {settings.optimizer!r}; choose one of {', '.join(MOMENTS)}")
         self._workload = workload
@@ -189,11 +182,7 @@ class NoisyQuadraticRun:
 
 
 def _one(name: str, value: float) -> float:
-    """Check an option that is a number.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Check an option that is a number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < math.inf:
         raise ValueError(f"'{name}' must be a finite number of at least 0, but it is {value!r}; give 1.0, say")
     return float(value)
@@ -205,11 +194,7 @@ def _powers(dimensions: int, name: str, exponent: float) -> Vector:
 
 
 def _each(name: str, values: Sequence[float], dimensions: int | None = None) -> Vector:
-    """Check an option that is a list with one number for each dimension.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Check an option that is a list with one number for each dimension."""
     if not isinstance(values, Sequence) or len(values) == 0:
         raise ValueError(f"'{name}' must be a list of numbers, but it is {values!r}; write [1.0, 0.5], say")
     if dimensions is not None and len(values) != dimensions:

@@ -1,7 +1,6 @@
 """How a workload reads its options: a choice is a word or a mapping, and every problem with it is in one message."""
 
-from __future__ import annotations
-
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -24,7 +23,7 @@ Choice = TypeVar("Choice", bound=Frozen)
 
 
 def read_choice(kind: type[Choice], given: Any, option: str, word: str) -> Choice:
-    """Read an option that is written as one word or as a mapping.
+    """Read an option that is written as a mapping, or as one word, which is then what stands under the key `word`.
 
     Example:
         >>> class Size(Frozen):
@@ -33,17 +32,7 @@ def read_choice(kind: type[Choice], given: Any, option: str, word: str) -> Choic
         >>> read_choice(Size, "small", "model", "name")
         Size(name='small', width=8)
 
-    Args:
-        kind: what it is read as.
-        given: as written in the experiment.
-        option: the option's name, for messages.
-        word: the key that a single word stands for.
-
-    Returns:
-        The choice.
-
-    Raises:
-        ValueError: it is neither, or a part of it is missing, unknown or of the wrong kind.
+    Where it is neither, or a part of it is missing, unknown or of the wrong kind, a ValueError names the `option`.
     """
     if isinstance(given, kind):
         return given
@@ -56,52 +45,42 @@ def read_choice(kind: type[Choice], given: Any, option: str, word: str) -> Choic
         raise ValueError(f"option '{option}': " + "; ".join(describe(error, kind, facts))) from error
 
 
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """An option that counts something.
+def read_model(
+    given: Any, families: Mapping[str, type[Choice]], presets: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> Choice:
+    """Read the option `model`: a name, or a mapping of `name` and sizes.
 
-    Args:
-        name: the option's, for messages.
-        value: as written in the experiment.
-        least: the smallest that can be.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: it is no whole number from `least` on.
+    A family is what a model's sizes are, a preset a family with the sizes that differ from its defaults. Sizes that are
+    given count, then the preset's, then the family's. No such model, or no such size of it, is a ValueError.
     """
+    facts = {"name": given} if isinstance(given, str) else given
+    if not isinstance(facts, Mapping) or not isinstance(facts.get("name"), str):
+        raise ValueError(f"'model' must be a name or a mapping with 'name', but it is {given!r}")
+    name, own = facts["name"], {key: value for key, value in facts.items() if key != "name"}
+    family, sizes = presets.get(name, (name, {}))
+    if family not in families:
+        names = [*presets, *(name for name in families if name not in presets)]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ValueError(f"there is no model '{name}'; {hint}the models are {', '.join(names)}")
+    return read_choice(families[family], {**sizes, **own}, "model", "name")
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """An option that counts something; no whole number from `least` on is a ValueError."""
     if type(value) is not int or value < least:  # True is an int, and 4.0 none
         raise ValueError(f"'{name}' must be a whole number from {least}, but it is {value!r}")
     return value
 
 
 def number(name: str, value: Any) -> float:
-    """An option that is a number of any kind.
-
-    Args:
-        name: the option's, for messages.
-        value: as written in the experiment.
-
-    Returns:
-        The value.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """An option that is a number of any kind; anything else is a ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"'{name}' must be a number, but it is {value!r}")
     return value
 
 
 def with_train_loss(train_loss_examples: Any, metrics: Mapping[str, Direction]) -> tuple[int, Mapping[str, Direction]]:
-    """The option of the same name, and the metrics that it leads to.
-
-    Args:
-        train_loss_examples: as written in the experiment.
-        metrics: those of the workload.
-
-    Returns:
-        How many examples, and the metrics with `train_loss` unless it is 0. No whole number from 0 is a ValueError.
-    """
+    """The option of that name, and the workload's metrics with `train_loss` unless it is 0."""
     n = whole("train_loss_examples", train_loss_examples, least=0)
     return n, {**metrics, "train_loss": Direction.MINIMIZE} if n else metrics

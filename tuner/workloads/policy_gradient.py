@@ -1,21 +1,28 @@
 """Policy gradients: an actor and a critic learn (A2C) in an environment of gymnasium; a batch is made of frames."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+import importlib
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from bcrit.search_spaces.options import Frozen
 from bcrit.search_spaces.presets import FROM_ZERO, SHARE, Domain
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.device import device_for
 from bcrit.tuner.training.policy_gradient import METRIC, Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.environments import make_environments, shapes
-from bcrit.tuner.workloads.models.actor_critic import read_actor_critic
-from bcrit.tuner.workloads.options import number, whole
+from bcrit.tuner.workloads.options import Width, Widths, number, read_model, whole
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+_ATARI = "ALE/"
 
 
 class PolicyGradient:
@@ -32,18 +39,13 @@ class PolicyGradient:
 
     Frames of one rollout follow from each other under one policy, so that a batch is worth fewer independent examples
     than it has frames: a gradient noise scale of this workload must compare whole environments, not single frames.
-
-    Attributes:
-        unit: frames.
-        metrics: `val_return`.
-        hyperparameters: those above.
-        domains: what values they can have at all, so that a box is never widened beyond.
     """
 
     unit: str = "frames"
+    averages = one_gpu = True  # see `bcrit.tuner.workloads.protocol`
     metrics: Mapping[str, Direction] = {METRIC: Direction.MAXIMIZE}
     hyperparameters: tuple[str, ...] = ("gamma", "gae_lambda", "value_coefficient", "entropy_coefficient")
-    domains: Mapping[str, Domain] = {
+    domains: Mapping[str, Domain] = {  # what values they can have at all, so that a box is never widened beyond
         "gamma": SHARE,
         "gae_lambda": SHARE,
         "value_coefficient": FROM_ZERO,
@@ -71,7 +73,7 @@ class PolicyGradient:
         Args:
             environment: id of an environment of gymnasium (`ALE/Pong-v5`, `my_module:MyEnvironment-v0`).
             environment_options: its keyword arguments.
-            model: `mlp`, `cnn`, or a mapping of name and sizes (`bcrit.tuner.workloads.models.actor_critic`).
+            model: `mlp`, `cnn`, or a mapping of name and sizes (`Mlp`, `Cnn`).
             rollout_length: steps of each environment an update; 5 in Mnih et al. 2016 and McCandlish et al. 2018.
             gamma: discount of rewards, a frame.
             gae_lambda: of generalised advantage estimation; 1 = n-step returns, as in Mnih et al. 2016.
@@ -129,17 +131,7 @@ class PolicyGradient:
         return None
 
     def rows(self, batch_size: int) -> int:
-        """Rows of a batch: the batch size itself.
-
-        Args:
-            batch_size: in frames.
-
-        Returns:
-            The same.
-
-        Raises:
-            ValueError: it is no whole number of rollouts.
-        """
+        """Rows of a batch: the batch size itself; where it is no whole number of rollouts, a ValueError says so."""
         if batch_size % self._rollout_length:
             raise ValueError(
                 f"a batch of frames must be whole rollouts, but {batch_size} frames are no multiple of "
@@ -176,3 +168,151 @@ class PolicyGradient:
 
     def _make(self, n: int) -> Any:
         return make_environments(self._environment, self._environment_options, n)
+
+
+class ActorCritic(nn.Module):
+    """Observations to the policy's logits, shape (n, n_actions), and the critic's values, shape (n,)."""
+
+    def __init__(self, policy: nn.Module, critic: nn.Module | None, width: int, n_actions: int) -> None:
+        """Put the heads on: both take features, shape (n, width); without a critic it shares the policy's."""
+        super().__init__()
+        self.policy, self.critic = policy, critic
+        # The gains of OpenAI's baselines: nearly uniform actions at first.
+        self.logits = _orthogonal(nn.Linear(width, n_actions), gain=0.01)
+        self.value = _orthogonal(nn.Linear(width, 1), gain=1.0)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and values."""
+        features = self.policy(observations)
+        critic = features if self.critic is None else self.critic(observations)
+        return self.logits(features), self.value(critic).squeeze(1)
+
+
+class Sizes(Frozen):
+    """A model and its sizes."""
+
+    shared: bool = True  # whether policy and critic share all layers but the last (Mnih et al. 2016)
+
+    def build(self, shape: Sequence[int], n_actions: int) -> ActorCritic:
+        """A freshly initialised model for observations of this shape; one that it cannot take is a ValueError."""
+        policy, width = self.features(shape)
+        return ActorCritic(policy, None if self.shared else self.features(shape)[0], width, n_actions)
+
+    def features(self, shape: Sequence[int]) -> tuple[nn.Module, int]:
+        """All layers but the last, and how many features come out of them."""
+        raise NotImplementedError
+
+
+class Mlp(Sizes):
+    """Hidden layers with tanh; 64-64 are those of OpenAI's baselines."""
+
+    widths: Widths = (64, 64)
+
+    def features(self, shape: Sequence[int]) -> tuple[nn.Module, int]:
+        """Flat observations, and hidden layers of these widths."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        before = math.prod(shape)
+        for width in self.widths:
+            layers += [_orthogonal(nn.Linear(before, width), math.sqrt(2.0)), nn.Tanh()]
+            before = width
+        return nn.Sequential(*layers), before
+
+
+class Cnn(Sizes):
+    """Three convolutions and a hidden layer with ReLU, for stacked screens of bytes (Mnih et al. 2015)."""
+
+    filters: tuple[Width, Width, Width] = (32, 64, 64)
+    hidden: Width = 512
+
+    def features(self, shape: Sequence[int]) -> tuple[nn.Module, int]:
+        """Screens (channels, height, width) of bytes, divided by 255."""
+        if len(shape) != 3 or min(shape[1:]) < 36:
+            raise ValueError(
+                f"model 'cnn' takes screens (channels, height, width) of at least 36 x 36 pixels, but an observation "
+                f"has the shape {tuple(shape)}; use model 'mlp'"
+            )
+        channels, height, width = shape
+        layers: list[nn.Module] = [_Bytes()]
+        for filters, size, stride in zip(self.filters, (8, 4, 3), (4, 2, 1), strict=True):
+            layers += [_orthogonal(nn.Conv2d(channels, filters, size, stride), math.sqrt(2.0)), nn.ReLU()]
+            channels, height, width = filters, (height - size) // stride + 1, (width - size) // stride + 1
+        hidden = _orthogonal(nn.Linear(channels * height * width, self.hidden), math.sqrt(2.0))
+        return nn.Sequential(*layers, nn.Flatten(), hidden, nn.ReLU()), self.hidden
+
+
+class _Bytes(nn.Module):
+    """Screens stay bytes until the model reads them."""
+
+    def forward(self, screens: Tensor) -> Tensor:
+        """From 0 to 1."""
+        return screens / 255.0
+
+
+def _orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+_FAMILIES: Final[dict[str, type[Sizes]]] = {"mlp": Mlp, "cnn": Cnn}
+
+
+def read_actor_critic(given: Any) -> Sizes:
+    """A model's sizes, by its name or as a mapping of name and sizes."""
+    return read_model(given, _FAMILIES, {})
+
+
+def make_environments(name: str, options: Mapping[str, Any], n: int) -> "VectorEnv[Any, Any, Any]":
+    """Copies of an environment that step together in this process, vectorised where gymnasium has it so.
+
+    Atari's games come vectorised with their preprocessing (as in Mnih et al. 2015: each action for 4 screens, the
+    brighter of the last two, grey, 84 x 84, the last 4 stacked, up to 30 idle steps at the start). Rewards stay as the
+    game gives them, and the emulators take as many threads as PyTorch; `options` can change both. All reset themselves
+    as `bcrit.tuner.training.policy_gradient` says; any that do otherwise, or cannot be made, are a ValueError.
+
+    The name is the environment's id, `module:Id-v0` for one that a module of the user's registers.
+    """
+    gymnasium = _extra("gymnasium", "rl")
+    if name.startswith(_ATARI):
+        gymnasium.register_envs(_extra("ale_py", "atari"))
+        options = {"reward_clipping": False, "num_threads": torch.get_num_threads(), **options}
+    # Stays there, as for a workload of the user's own.
+    if ":" in name and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        made: VectorEnv[Any, Any, Any] = gymnasium.make_vec(name, n, **options)
+    except (gymnasium.error.Error, ImportError, TypeError) as error:
+        raise ValueError(
+            f"environment '{name}' cannot be made with the options {dict(options)}: {type(error).__name__}: {error}; "
+            "correct its id or its options"
+        ) from error
+    if made.metadata.get("autoreset_mode") is not gymnasium.vector.AutoresetMode.NEXT_STEP:
+        raise ValueError(
+            f"environments must reset themselves at the step after an episode's end (AutoresetMode.NEXT_STEP), but "
+            f"'{name}' does not; remove its vector_entry_point, then gymnasium steps copies of it one by one"
+        )
+    return made
+
+
+def shapes(name: str, options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]:
+    """What a model must read and give: the shape of an observation, and the number of actions."""
+    from gymnasium.spaces import Box, Discrete
+
+    made = make_environments(name, options, 1)
+    seen, acted = made.single_observation_space, made.single_action_space
+    made.close()
+    if not isinstance(seen, Box):
+        raise ValueError(f"observations must be arrays of numbers (Box), but '{name}' gives {seen}; choose another")
+    if not isinstance(acted, Discrete) or acted.start != 0:
+        raise ValueError(f"actions must be numbered from 0 (Discrete), but '{name}' takes {acted}; choose another")
+    return seen.shape, int(acted.n)
+
+
+def _extra(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"this environment needs the library '{module}', which cannot be imported ({error}); "
+            f"pip install 'bcrit[{extra}]'"
+        ) from error

@@ -1,7 +1,5 @@
 """The built-in workloads by name, and how a workload is found: by that name or by an import path."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect
@@ -11,31 +9,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.workloads.function.workload import TrainingFunction, declared
 from bcrit.tuner.workloads.protocol import Workload
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a workload before it is imported.
+    """What is known of a workload before it is imported."""
 
-    Attributes:
-        path: where the class is, `module:Class`.
-        description: one line.
-        data: what it is trained on.
-        model: what is trained.
-        metrics: names of what can be a target.
-        target: a target that good settings reach in some hundred steps, as an experiment writes it.
-        unit: what a batch is made of.
-    """
-
-    path: str
+    path: str  # where the class is, `module:Class`
     description: str
     data: str
     model: str
-    metrics: tuple[str, ...]
-    target: str
-    unit: str
+    metrics: tuple[str, ...]  # names of what can be a target
+    target: str  # one that good settings reach in some hundred steps, as an experiment writes it
+    unit: str  # what a batch is made of
 
 
 WORKLOADS: Final = {
@@ -100,17 +90,22 @@ WORKLOADS: Final = {
 def load_training(name: str, options: Mapping[str, Any]) -> Workload | TrainingFunction:
     """Find what an experiment trains: a workload, or a training function of the user's.
 
-    Args:
-        name: one of `WORKLOADS`, or `module:name` for a class or a function of the user's, found from the current
-            directory.
-        options: keyword arguments of the class, or settings that the function is given.
-
-    Returns:
-        The workload, or what is known of the function; nothing is loaded or trained yet. Where it cannot be found or
-        made, a ValueError says why.
+    The name is one of `WORKLOADS`, or `module:name` for a class or a function, found from the current directory; the
+    options are keyword arguments of the class, or settings that the function is given. Nothing is loaded or trained
+    yet. Where it cannot be found or made, a ValueError says why.
     """
     found = _find(name)
     return _made(found, name, options) if isinstance(found, type) else declared(found, name, options)
+
+
+def workload_of_run(experiment: Experiment, where: str) -> Workload | TrainingFunction:
+    """What a run trained, to be trained again; where that was elsewhere, or cannot be loaded, an InputError says so."""
+    if experiment.imported is not None:
+        raise InputError(where, ["an imported run describes trials of elsewhere, which cannot be trained again here"])
+    try:
+        return load_training(experiment.workload.name, experiment.workload.options)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise InputError(where, [str(error)]) from error
 
 
 def is_function(name: str) -> bool:
@@ -119,18 +114,7 @@ def is_function(name: str) -> bool:
 
 
 def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
-    """Make a workload; as `load_training`, but of classes only.
-
-    Args:
-        name: one of `WORKLOADS`, or `module:Class`.
-        options: keyword arguments of the class.
-
-    Returns:
-        The workload.
-
-    Raises:
-        ValueError: it cannot be found, its options are wrong, or it lacks a part of the protocol.
-    """
+    """Make a workload; as `load_training`, but of classes only."""
     found = load_training(name, options)
     if isinstance(found, TrainingFunction):
         raise ValueError(f"'{name}' is a function, but a class is needed here")
@@ -159,17 +143,7 @@ def _made(workload_class: type[Any], name: str, options: Mapping[str, Any]) -> W
 
 
 def _find(name: str) -> Any:
-    """The class or function behind a name.
-
-    Args:
-        name: as for `load_training`.
-
-    Returns:
-        It.
-
-    Raises:
-        ValueError: there is none, or importing its module failed.
-    """
+    """The class or function behind a name; where there is none, or its module cannot be imported, a ValueError."""
     module_name, _, class_name = (WORKLOADS[name].path if name in WORKLOADS else name).partition(":")
     if not (module_name and class_name):
         raise ValueError(

@@ -6,8 +6,6 @@ PyTorch's, v' = momentum v + g, and holds no learning rate, so the maps hold und
 al. 2019, whose own recursion for the heavy ball has the learning rate in the velocity and holds it constant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 
@@ -38,15 +36,9 @@ def _nesterov(lr: float, momentum: float, h: Vector, n: Vector) -> Update:
 
 
 def _pair(x: tuple[Vector, float, float], v: tuple[Vector, float, float], n: Vector) -> Update:
-    """The moments (E x^2, E x v, E v^2) of a map of (x, v).
+    """The moments (E x^2, E x v, E v^2) of the map x' = p x + q v + e xi, v' = r x + s v + f xi, with E xi^2 = n.
 
-    Args:
-        x: factors of x, v and xi in x' = p x + q v + e xi.
-        v: factors of x, v and xi in v' = r x + s v + f xi.
-        n: variance of xi.
-
-    Returns:
-        The products of the two lines, term by term; those with a single xi have mean 0.
+    They are the products of the two lines, term by term; those with a single xi have mean 0.
     """
     (p, q, e), (r, s, f) = x, v
     matrix, noise = np.empty((3, 3, len(n))), np.empty((3, len(n)))

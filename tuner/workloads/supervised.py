@@ -1,12 +1,10 @@
-"""The base of workloads that train a PyTorch model on tensors: a subclass says model and data, and little else."""
-
-from __future__ import annotations
+"""The bases of workloads that train a PyTorch model on tensors: a subclass says model and data, and little else."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -53,22 +51,30 @@ class SupervisedWorkload(ABC):
         >>> run.train(200)
         >>> run.evaluate()["val_error"] < 0.01
         True
-
-    Attributes:
-        unit: what a batch is made of.
-        metrics: what `score` returns, and which way each improves.
-        hyperparameters: names of the workload's own that a search space may hold; `model` reads them from its settings.
-        train_loss_examples: evaluate the loss on this many of the training set too, always the same ones, as the metric
-            `train_loss` (goals on training data, McCandlish et al. 2018); `metrics` must then have it.
-        divisible: whether loss and model treat every example by itself, so that a batch may be computed in pieces where
-            memory asks for it. Say no for a contrastive loss, say. Batch normalisation is seen without being told.
     """
 
-    unit: str = "examples"
+    unit: str = "examples"  # what a batch is made of
+    # what `score` returns, and which way each improves
     metrics: Mapping[str, Direction] = {"val_loss": Direction.MINIMIZE, "val_accuracy": Direction.MAXIMIZE}
+    # names of the workload's own that a search space may hold; `model` reads them from its settings
     hyperparameters: tuple[str, ...] = ()
+    # evaluate the loss on this many of the training set too, always the same ones, as the metric `train_loss` (goals on
+    # training data, McCandlish et al. 2018); `metrics` must then have it
     train_loss_examples: int = 0
+    # whether loss and model treat every example by itself, so that a batch may be computed in pieces where memory asks
+    # for it; say no for a contrastive loss, say. Batch normalisation is seen without being told.
     divisible: bool = True
+    averages = gives_model = batch_plan = True  # see `bcrit.tuner.workloads.protocol`
+
+    @property
+    def our_loop(self) -> bool:
+        """A class that begins runs of its own, not of this loop, would not read what is meant for it."""
+        return type(self).begin is SupervisedWorkload.begin
+
+    @property
+    def one_gpu(self) -> bool:
+        """Our loop trains on one GPU or a share of one."""
+        return self.our_loop
 
     @abstractmethod
     def model(self, settings: Settings) -> nn.Module:
@@ -113,16 +119,7 @@ class SupervisedWorkload(ABC):
         return len(self._train[0])
 
     def sample(self, part: Literal["train", "validation"], size: int, seed: int) -> Examples:
-        """Rows of a set drawn without replacement, in their own order; the whole set where it is no larger.
-
-        Args:
-            part: of which set.
-            size: how many rows.
-            seed: of the draw.
-
-        Returns:
-            Inputs and targets on the host.
-        """
+        """Rows of a set drawn without replacement, in their own order, on the host; all where there are no more."""
         inputs, targets = self._train if part == "train" else self._validation
         if size >= len(inputs):
             return inputs, targets
@@ -194,3 +191,61 @@ class SupervisedWorkload(ABC):
             train, judged = (placed(data, device, partial(free_memory, gpus)) for data in (self._train, self._judged))
             self._places[device] = train, judged
         return self._places[device]
+
+
+class SelfSupervisedWorkload(SupervisedWorkload):
+    """Language models, autoencoders: what comes out of the model has the shape (n, terms), one loss a term and example.
+
+    The sum of the terms is minimised, as a mean over examples, and is `val_loss`. Because the losses are made inside
+    the model, evaluation never holds the outputs of a whole validation set.
+    """
+
+    metrics: Mapping[str, Direction] = {"val_loss": Direction.MINIMIZE}
+    terms: tuple[str, ...] = ()  # names of the metrics that are the single terms; empty where there is but one
+
+    @abstractmethod
+    def train_examples(self) -> Tensor:
+        """The training set, examples along the first axis."""
+
+    @abstractmethod
+    def validation_examples(self) -> Tensor:
+        """The validation set, in the training set's form."""
+
+    def train_data(self) -> Examples:
+        """The training set; its targets are a placeholder."""
+        return self._without_targets(self.train_examples())
+
+    def validation_data(self) -> Examples:
+        """The validation set; its targets are a placeholder."""
+        return self._without_targets(self.validation_examples())
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean over examples of the sum of their terms."""
+        return outputs.sum(dim=1).mean()
+
+    def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
+        """The loss, and the means of its terms."""
+        means = outputs.double().mean(dim=0)
+        terms = dict(zip(self.terms, means.tolist(), strict=True)) if self.terms else {}
+        return {"val_loss": means.sum().item(), **terms}
+
+    @staticmethod
+    def _without_targets(examples: Tensor) -> Examples:
+        return examples, torch.zeros(len(examples), dtype=torch.uint8)
+
+
+DEFINITIONS: Final = {
+    "all": "eps spread evenly over all K classes, the right one included (Szegedy et al. 2016; PyTorch)",
+    "others": "eps taken from the right class and spread evenly over the K - 1 others (Shallue et al. 2018)",
+}
+"""What `label_smoothing` = eps means: the target of the right class is 1 - eps (K - 1) / K or 1 - eps."""
+
+
+def cross_entropy(scores: Tensor, labels: Tensor, label_smoothing: float = 0.0, over: str = "all") -> Tensor:
+    """Cross-entropy, in nats, of each example's logits, shape (n, K), from its label smoothed by eps in [0, 1).
+
+    `over` is one of `DEFINITIONS`, which are one family: eps over the others is eps K / (K - 1) over all.
+    """
+    n_classes = scores.shape[1]
+    over_all = label_smoothing if over == "all" else label_smoothing * n_classes / (n_classes - 1)
+    return nn.functional.cross_entropy(scores, labels, label_smoothing=over_all, reduction="none")

@@ -12,18 +12,16 @@ import numpy as np
 import optuna
 from scipy.stats import qmc
 
-from bcrit.analysis.studies.boundary import after_round
-from bcrit.analysis.studies.searched import SearchedPoint, SearchedTrials
+from bcrit.analysis.studies.boundary import SearchedPoint, SearchedTrials, after_round
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.protocol import tpe
-from bcrit.tuner.protocol.coordinates import couples
-from bcrit.tuner.protocol.local import Incumbent, local_point
-from bcrit.tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, trial_name
+from bcrit.tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, merit, response, trial_name
 from bcrit.tuner.protocol.protocol import trial_seed
-from bcrit.tuner.protocol.response import merit, response
+from bcrit.tuner.protocol.samplers import Incumbent, local_point
+from bcrit.tuner.protocol.tpe import couples
 from bcrit.tuner.training.evaluation import coarse_at_or_after
 
 Kept = Sequence[TrialRecord]

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from tests.scripted import ExactHyperbola
-from tests.simulate import run_trial
+from tests.simulate import run_trial, scripted
 from tests.tuner.protocol import naive
 
 DECAY = {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"}
@@ -28,17 +27,12 @@ SPACES: dict[str, dict[str, Any]] = {
 
 
 def experiment(space: str, **search: Any) -> Experiment:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [8, 64, 512],
-        "target": "loss < 1",
-        "space": SPACES[space],
-        "budget": {"steps": 300, "examples": 4_000},
-        "search": {"trials": 20, "start": 6, **search},
-        "confirm": {"points": 2, "seeds": 2},
-        "boundary": {"max_rounds": 2, "margin": 0.2},
-    }
-    return parse_experiment(data, "test")
+    return scripted(
+        space=SPACES[space],
+        budget={"steps": 300, "examples": 4_000},
+        search={"trials": 20, "start": 6, **search},
+        boundary={"max_rounds": 2, "margin": 0.2},
+    )
 
 
 @dataclass

@@ -4,7 +4,8 @@ import pytest
 
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point
-from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.protocol.proposal import Proposal, response
+from tests.tuner.protocol.records import TARGET, drawn
 
 
 def hyperparameters(point: Point, budget_steps: int = 200) -> Point:
@@ -25,3 +26,10 @@ def hyperparameters(point: Point, budget_steps: int = 200) -> Point:
 )
 def test_shares_of_the_budget_are_recorded_in_steps(point: Point, added: Point) -> None:
     assert hyperparameters(point) == point | added
+
+
+def test_the_order_of_merit_is_reached_then_nearer_then_diverged() -> None:
+    reached = [drawn(0, {}, 10, [(0, 9.0), (10, 0.9)]), drawn(1, {}, 99_999, [(0, 9.0)])]
+    unreached = [drawn(2, {}, None, [(0, 9.0), (50, 1.5)]), drawn(3, {}, None, [(0, 9.0), (50, 6.0)])]
+    ordered = [response(r, TARGET) for r in (*reached, *unreached, drawn(4, {}, None, []))]
+    assert ordered == sorted(ordered) and len(set(ordered)) == 5

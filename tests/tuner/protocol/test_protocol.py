@@ -10,25 +10,20 @@ import pytest
 
 from bcrit.analysis.studies.rounds import study_state
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.tuner.protocol.protocol import PerStudyProtocol, trial_seed
 from bcrit.tuner.training.settings import Settings
 from tests.scripted import ExactHyperbola, ScriptedRun
-from tests.simulate import searched, simulate
+from tests.simulate import scripted, searched, simulate
 
 WORKLOAD = ExactHyperbola(s_min=50, b_crit=64)
 
 
 @dataclass(frozen=True)
 class Failing(ExactHyperbola):
-    """The first search trials of each study fail in the training code.
+    """The first search trials of each study fail in the training code."""
 
-    Attributes:
-        first: how many.
-    """
-
-    first: int = 0
+    first: int = 0  # how many
 
     def begin(self, settings: Settings) -> ScriptedRun:
         if settings.seed in {trial_seed(0, Stage.SEARCH, number) for number in range(self.first)}:
@@ -37,18 +32,7 @@ class Failing(ExactHyperbola):
 
 
 def experiment(**changes: Any) -> Experiment:
-    data = {
-        "workload": "tests.scripted:ExactHyperbola",
-        "batch_sizes": [8, 64, 512],
-        "target": "loss < 1",
-        "space": {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"},
-        "budget": {"steps": 500, "examples": 10_000},
-        "search": {"trials": 12, "start": 6},
-        "confirm": {"points": 2, "seeds": 2},
-        "boundary": {"max_rounds": 1},
-        **changes,
-    }
-    return parse_experiment(data, "test")
+    return scripted(**{"search": {"trials": 12, "start": 6}, "boundary": {"max_rounds": 1}, **changes})
 
 
 def ledger(found: dict[int, list[Any]]) -> dict[str, Any]:

@@ -9,19 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import SearchSpace
-from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.protocol.coordinates import couples
 from bcrit.tuner.protocol.known import Known
-from bcrit.tuner.protocol.local import Incumbent, local_point
 from bcrit.tuner.protocol.proposal import TrialRecord
-from bcrit.tuner.protocol.response import response
-from bcrit.tuner.protocol.samplers import SAMPLERS, Question
+from bcrit.tuner.protocol.samplers import SAMPLERS, Incumbent, Question, local_point
+from bcrit.tuner.protocol.tpe import couples
+from tests.tuner.protocol.records import TARGET, drawn
 
 Floats = npt.NDArray[np.float64]
 
-TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 DECAY = {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"}
 SPACES: dict[str, dict[str, Any]] = {
     "lr only": {"lr": "log from 0.001 to 1"},
@@ -40,32 +36,6 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 
 
-def record(number: int, point: dict[str, Any], steps: int | None, curve: list[tuple[int, float]]) -> TrialRecord:
-    return TrialRecord(
-        trial_id=f"b0000008-search-{number:04d}",
-        batch_size=8,
-        stage=Stage.SEARCH,
-        number=number,
-        round=0,
-        repeats=None,
-        seed=1,
-        outcome=Outcome.REACHED if steps else Outcome.DIVERGED if not curve else Outcome.EXHAUSTED,
-        message=None,
-        max_steps=100,
-        steps=steps or 100,
-        examples=800,
-        steps_to_target=steps,
-        steps_to_target_low=None,
-        best_value=None,
-        train_seconds=0.0,
-        evaluate_seconds=0.0,
-        started_at=0.0,
-        ended_at=0.0,
-        point=point,
-        curve=curve,
-    )
-
-
 def knowing(records: list[TrialRecord]) -> Known:
     known = Known(TARGET)
     for one in records:
@@ -77,7 +47,7 @@ def question(name: str, number: int, known: int) -> Question:
     space = SearchSpace.model_validate(SPACES[name])
     rng = np.random.default_rng(5)
     records = [
-        record(i, space.sample(rng), 20 + i if i % 3 == 0 else None, [(0, 9.0), (50, 5.0 - i / 9)] if i % 3 < 2 else [])
+        drawn(i, space.sample(rng), 20 + i if i % 3 == 0 else None, [(0, 9.0), (50, 5.0 - i / 9)] if i % 3 < 2 else [])
         for i in range(known)
     ]
     return Question(
@@ -161,10 +131,3 @@ def test_a_tied_decay_ends_just_before_the_incumbent_with_its_warm_up(warmup: di
     tied = [0.2 + share for share in drawn if share < 0.5]
     assert 60 < len(tied) < 140
     assert 0.375 <= min(tied) < 0.4 and 0.48 < max(tied) <= 0.5
-
-
-def test_the_order_of_merit_is_reached_then_nearer_then_diverged() -> None:
-    reached = [record(0, {}, 10, [(0, 9.0), (10, 0.9)]), record(1, {}, 99_999, [(0, 9.0)])]
-    unreached = [record(2, {}, None, [(0, 9.0), (50, 1.5)]), record(3, {}, None, [(0, 9.0), (50, 6.0)])]
-    ordered = [response(r, TARGET) for r in (*reached, *unreached, record(4, {}, None, []))]
-    assert ordered == sorted(ordered) and len(set(ordered)) == 5

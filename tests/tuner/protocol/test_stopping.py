@@ -7,42 +7,20 @@ from collections.abc import Sequence
 import pytest
 
 from bcrit.search_spaces.options import Stopping
-from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.protocol.proposal import TrialRecord
 from bcrit.tuner.protocol.stopping import StoppingPlan, Stops
 from bcrit.tuner.training.evaluation import coarse_at_or_after
+from tests.tuner.protocol import records
+from tests.tuner.protocol.records import TARGET
 
-TARGET = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 ASHA = Stopping()
 
 
 def record(number: int, curve: list[tuple[int, float]], reached: bool = False, feasible: bool = True) -> TrialRecord:
-    last = curve[-1][0]
     outcome = Outcome.REACHED if reached else Outcome.EXHAUSTED if feasible else Outcome.DIVERGED
-    return TrialRecord(
-        trial_id=f"b0000008-search-{number:04d}",
-        batch_size=8,
-        stage=Stage.SEARCH,
-        number=number,
-        round=0,
-        repeats=None,
-        seed=1,
-        outcome=outcome,
-        message=None,
-        max_steps=1000,
-        steps=last,
-        examples=8 * last,
-        steps_to_target=last if reached else None,
-        steps_to_target_low=curve[-2][0] if reached else None,
-        best_value=min(v for _, v in curve),
-        train_seconds=0.0,
-        evaluate_seconds=0.0,
-        started_at=0.0,
-        ended_at=0.0,
-        point={"lr": 0.1},
-        curve=curve,
-    )
+    return records.record(number, outcome, curve[-1][0], curve)
 
 
 def plan_stopping(

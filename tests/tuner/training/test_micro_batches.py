@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.micro_batches import MOST_PIECES, Accumulation, MicroBatches, division_problem, smallest_piece
-from bcrit.tuner.workloads.losses import cross_entropy
-from bcrit.tuner.workloads.models.autoencoder import Autoencoder, AutoencoderSize
+from bcrit.tuner.workloads.autoencoder import Autoencoder, AutoencoderSize
 from bcrit.tuner.workloads.models.classifiers import read_classifier
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
 from bcrit.tuner.workloads.models.language import build_language_model, read_language_model
-from bcrit.tuner.workloads.models.normalisation import batch_normalisation
-from bcrit.tuner.workloads.models.standardise import Standardise
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm, Standardise, batch_normalisation
+from bcrit.tuner.workloads.supervised import cross_entropy
 
 CPU = torch.device("cpu")
 N = 24

@@ -21,7 +21,7 @@ from bcrit.tuner.training.data import batches
 from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.workloads.data.choice import ImageChoice
+from bcrit.tuner.workloads.data.source import ImageChoice
 from bcrit.tuner.workloads.options import read_choice, with_train_loss
 
 

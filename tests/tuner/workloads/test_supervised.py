@@ -11,7 +11,7 @@ from bcrit.search_spaces.options import Execution
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.supervised import SupervisedWorkload
+from bcrit.tuner.workloads.supervised import DEFINITIONS, SelfSupervisedWorkload, SupervisedWorkload, cross_entropy
 
 
 def settings(**others: float) -> Settings:
@@ -179,3 +179,70 @@ def test_train_loss_looks_at_the_same_examples_each_time_and_changes_no_other_me
     assert Watched().begin(settings()).evaluate() == metrics
     watched.train(100)
     assert watched.evaluate()["train_loss"] < metrics["train_loss"]
+
+
+class Squares(nn.Module):
+    """Two losses an example: the distance from a learned point, and the size of that point."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.tensor([0.5, 0.5]))
+
+    def forward(self, examples: Tensor) -> Tensor:
+        distance = ((examples - self.point) ** 2).sum(dim=1)
+        return torch.stack([distance, (self.point**2).sum().expand(len(examples))], dim=1)
+
+
+class Centre(SelfSupervisedWorkload):
+    metrics = dict.fromkeys(("val_loss", "distance", "size"), Direction.MINIMIZE)
+    terms = ("distance", "size")
+
+    def model(self, settings: Settings) -> nn.Module:
+        return Squares()
+
+    def train_examples(self) -> Tensor:
+        return torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+    def validation_examples(self) -> Tensor:
+        return torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+
+
+def test_terms_are_means_over_examples_and_the_loss_is_their_sum() -> None:
+    metrics = Centre().begin(Settings(2, 0, "sgd", {"lr": 0.1})).evaluate()
+    assert metrics == pytest.approx({"val_loss": 1.0, "distance": 0.5, "size": 0.5})
+
+
+def test_the_sum_is_minimised() -> None:
+    run = Centre().begin(Settings(2, 0, "sgd", {"lr": 0.1}))
+    run.train(100)  # the least of |p - (2, 3)|^2 + |p|^2 is at p = (1, 1.5)
+    assert run.evaluate()["size"] == pytest.approx(1 + 1.5**2)
+
+
+SCORES = torch.tensor([[2.0, -1.0, 0.5, 0.0], [0.1, 0.2, 0.3, 0.4]])
+LABELS = torch.tensor([0, 3])
+
+
+def by_definition(scores: Tensor, labels: Tensor, eps: float, over: str) -> Tensor:
+    """The naive twin: the smoothed target written out."""
+    n_classes = scores.shape[1]
+    rest = eps / n_classes if over == "all" else eps / (n_classes - 1)
+    right = 1 - eps + rest if over == "all" else 1 - eps
+    targets = torch.full_like(scores, rest)
+    targets[torch.arange(len(labels)), labels] = right
+    torch.testing.assert_close(targets.sum(1), torch.ones(len(labels)))
+    return -(targets * scores.log_softmax(1)).sum(1)
+
+
+@pytest.mark.parametrize("over", DEFINITIONS)
+@pytest.mark.parametrize("eps", [0.0, 0.01, 0.1, 0.5])
+def test_smoothing_is_as_defined(over: str, eps: float) -> None:
+    torch.testing.assert_close(cross_entropy(SCORES, LABELS, eps, over), by_definition(SCORES, LABELS, eps, over))
+
+
+def test_all_is_pytorchs_definition_and_the_two_differ_by_their_factor() -> None:
+    pytorchs = nn.functional.cross_entropy(SCORES, LABELS, label_smoothing=0.1, reduction="none")
+    torch.testing.assert_close(cross_entropy(SCORES, LABELS, 0.1, "all"), pytorchs)
+    # eps_szegedy = eps_shallue K / (K - 1)
+    torch.testing.assert_close(
+        cross_entropy(SCORES, LABELS, 0.09, "others"), cross_entropy(SCORES, LABELS, 0.12, "all")
+    )

@@ -1,7 +1,5 @@
 """Converted data on disk: raw arrays that every process maps into memory, so that a machine holds them once."""
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json
@@ -25,16 +23,12 @@ _CONTENTS = "contents.json"
 
 @dataclass(frozen=True)
 class Converted:
-    """Data in their converted form.
+    """Data in their converted form."""
 
-    Attributes:
-        arrays: by name, mapped into memory: nothing is read before it is used, and processes share what is. They can be
-            written to, which changes this process' copy of a page and never the file.
-        facts: what else is known of the data, as plain JSON data.
-    """
-
+    # by name, mapped into memory: nothing is read before it is used, and processes share what is. They can be written
+    # to, which changes this process' copy of a page and never the file
     arrays: Mapping[str, NDArray[Any]]
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any]  # what else is known of the data, as plain JSON data
 
 
 @dataclass
@@ -91,18 +85,13 @@ def converted(cache: str | None, key: Mapping[str, Any], convert: Callable[[Writ
     """Data from the cache; converted first where they are not there yet.
 
     Any number of processes may ask at once: one converts while the others wait, and what it made appears whole or not
-    at all. A process that is killed while it converts leaves nothing that another would use.
+    at all. A process that is killed while it converts leaves nothing that another would use. Where the cache's folder
+    cannot be written to, or what is in it was changed, a ValueError says so.
 
     Args:
         cache: the cache's folder; None = the user's.
         key: all that decides what the converted data are, as plain JSON data.
         convert: writes the arrays and returns the facts.
-
-    Returns:
-        The data, mapped into memory.
-
-    Raises:
-        ValueError: the cache's folder cannot be written to, or what is in it was changed.
     """
     key = {"format": FORMAT, **key}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
@@ -130,9 +119,7 @@ def cache_folder(cache: str | None) -> Path:
 
 
 def _make(folder: Path, name: str, key: Mapping[str, Any], convert: Callable[[Writer], Mapping[str, Any]]) -> None:
-    for left in folder.glob(
-        f"{name}.*.partial"
-    ):  # of a process that was killed: no other works on it, we hold the lock
+    for left in folder.glob(f"{name}.*.partial"):  # of a process that was killed: we hold the lock, no other is at it
         shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f"{name}.", suffix=".partial", dir=folder))
     writer = Writer(partial)

@@ -1,45 +1,32 @@
 """Images with classes: any source brought into two memory-mapped arrays, one to train and one to validate."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bcrit.tuner.workloads.data.cache import Writer, converted
-from bcrit.tuner.workloads.data.choice import ImageChoice
-from bcrit.tuner.workloads.data.columns import USUAL
-from bcrit.tuner.workloads.data.holdout import held_out, split_at_random
-from bcrit.tuner.workloads.data.idx import IdxPair, idx_splits, read_pair
-from bcrit.tuner.workloads.data.image_rows import PIECE, Pieces, image_pieces
 from bcrit.tuner.workloads.data.library import Rows, open_splits
-from bcrit.tuner.workloads.data.source import HubName, LocalFiles, find_source
+from bcrit.tuner.workloads.data.pixels import PIECE, IdxPair, Pieces, idx_splits, image_pieces, read_pair
+from bcrit.tuner.workloads.data.source import USUAL, HubName, ImageChoice, LocalFiles, find_source
+
+SHARE: Final = 1 / 12
+"""5,000 of 60,000, as Shallue et al. 2018 hold out of MNIST and Fashion-MNIST."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A training and a validation set of images.
+    """A training and a validation set of images, mapped into memory."""
 
-    Attributes:
-        train_images: shape (n, channels, height, width), unsigned bytes; mapped into memory.
-        train_labels: shape (n,).
-        validation_images: in the form of `train_images`.
-        validation_labels: in the form of `train_labels`.
-        n_classes: how many classes there are.
-        mean: of all pixels of a channel in the training set, shape (channels,), on the scale 0 to 255.
-        deviation: standard deviation, likewise.
-    """
-
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
+    train_images: NDArray[np.uint8]  # (n, channels, height, width), unsigned bytes
+    train_labels: NDArray[np.int64]  # (n,)
     validation_images: NDArray[np.uint8]
     validation_labels: NDArray[np.int64]
     n_classes: int
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    mean: tuple[float, ...]  # of all pixels of a channel in the training set, on the scale 0 to 255
+    deviation: tuple[float, ...]  # standard deviation, likewise
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -51,12 +38,8 @@ class ImageSet:
 def load_images(choice: ImageChoice, labelled: bool = True) -> ImageSet:
     """The images that a choice names; converted at the first use on a machine, mapped into memory ever after.
 
-    Args:
-        choice: what to load.
-        labelled: whether labels are wanted, of two classes at least; without, none are looked for and all are 0.
-
-    Returns:
-        The images. Where they are missing, broken or not what the choice says, a ValueError says what to do.
+    Labels are of two classes at least; where they are not wanted, none are looked for and all are 0. Where images are
+    missing, broken or not what the choice says, a ValueError says what to do.
     """
     source = find_source(choice)
     about = source.key if isinstance(source, LocalFiles) else vars(source)
@@ -139,20 +122,7 @@ def _pieces(split: IdxPair | Rows, choice: ImageChoice, limit: int | None, label
 
 
 def _write(writer: Writer, part: str, pieces: Pieces, choice: ImageChoice) -> int:
-    """Write one part.
-
-    Args:
-        writer: writes `{part}_images` and `{part}_labels`.
-        part: train or validation.
-        pieces: what to write.
-        choice: where it is from, for messages.
-
-    Returns:
-        The number of classes, from the largest label.
-
-    Raises:
-        ValueError: there are no images, or labels below 0.
-    """
+    """Write `{part}_images` and `{part}_labels`; returns the number of classes, from the largest label."""
     n_classes = 0
     for images, labels in pieces:
         if labels.size and labels.min() < 0:
@@ -163,6 +133,29 @@ def _write(writer: Writer, part: str, pieces: Pieces, choice: ImageChoice) -> in
     if n_classes == 0:
         raise ValueError(f"'{choice.source}' has no images for the part '{part}'")
     return n_classes
+
+
+def held_out(n_examples: int, wanted: int | float | None, name: str) -> int:
+    """How many examples are held out, where so many or such a share is wanted (None = `SHARE`).
+
+    At least one must be left on both sides; otherwise a ValueError names the data set.
+    """
+    count = wanted if isinstance(wanted, int) else round(n_examples * (SHARE if wanted is None else wanted))
+    if not 1 <= count < n_examples:
+        raise ValueError(
+            f"some examples must be left to train on and some to validate on, but 'validation' holds {count} of the "
+            f"{n_examples} of '{name}' out; choose another number"
+        )
+    return count
+
+
+def split_at_random(n_examples: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the examples that train and of the `count` that validate, each in ascending order.
+
+    The division belongs to the data and is the same for every seed of a run.
+    """
+    order = np.random.default_rng(0).permutation(n_examples)
+    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def _hold_out(writer: Writer, wanted: int | float | None, choice: ImageChoice) -> None:

@@ -10,8 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from bcrit.tuner.workloads.data.choice import DataChoice
-from bcrit.tuner.workloads.data.source import HubName, LocalFiles
+from bcrit.tuner.workloads.data.source import DataChoice, HubName, LocalFiles
 
 Row = Mapping[str, Any]
 
@@ -35,27 +34,14 @@ _PATIENCE = 4.0  # seconds for the hub to answer whether it has a data set; chos
 
 @dataclass(frozen=True)
 class Rows:
-    """One split.
+    """One split."""
 
-    Attributes:
-        name: what was opened, for messages.
-        rows: its rows; every iteration reads them anew.
-        classes: by column, the number of classes, where the data say so.
-    """
-
-    name: str
-    rows: Iterable[Row]
-    classes: Mapping[str, int]
+    name: str  # what was opened, for messages
+    rows: Iterable[Row]  # every iteration reads them anew
+    classes: Mapping[str, int]  # by column, the number of classes, where the data say so
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows one by one.
-
-        Yields:
-            A row, as the library decodes it.
-
-        Raises:
-            ValueError: whatever went wrong in the library.
-        """
+        """The rows one by one, as the library decodes them; whatever goes wrong there is a ValueError."""
         rows = iter(self.rows)
         while True:
             try:
@@ -86,17 +72,8 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
     """Open a data set; rows are read as they are asked for.
 
     Local files are never copied by the library, and data on the hub are first saved in the library's own cache unless
-    `streaming` is set. No code that comes with a data set is ever run.
-
-    Args:
-        source: files or a name on the hub.
-        choice: `streaming`.
-
-    Returns:
-        Its splits by name.
-
-    Raises:
-        ValueError: the library is missing, or cannot open it.
+    `streaming` is set. No code that comes with a data set is ever run. Where the library is missing or cannot open it,
+    a ValueError says so.
     """
     try:
         import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]
@@ -131,11 +108,7 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> Mapping[str
 
 
 def _refuse_unreadable(source: LocalFiles) -> None:
-    """Refuse files of which the library would say something else, or ask the hub.
-
-    Raises:
-        ValueError: none is of a kind that is read, or one is empty.
-    """
+    """Refuse files of which the library would say something else, or ask the hub: of other kinds, or empty."""
     if not any(_readable(file, source) for file in source.files):
         endings = ", ".join(sorted({file.suffix or file.name for file in source.files})[:_SHOWN])
         raise ValueError(

@@ -1,9 +1,8 @@
 """A trial's process, seen from the process that asked for it: reports come in, verdicts go out, and it always ends."""
 
-from __future__ import annotations
-
 import atexit
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -15,15 +14,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Final
 
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.tuner.training.trial import Ended, Report, Returned
 from bcrit.tuner.workloads.function import child, preload
-from bcrit.tuner.workloads.function.reading import read_report
 
 # How long a function that was told to stop may clean up before it is killed. Chosen, not studied.
 GRACE_SECONDS = 5.0
+
+_TOO_MANY: Final = 2**63  # for the tables' 64 bits
 
 
 class FunctionProcess:
@@ -34,12 +35,7 @@ class FunctionProcess:
     """
 
     def __init__(self, call: child.Call, silence_seconds: float) -> None:
-        """Start the process.
-
-        Args:
-            call: what to run.
-            silence_seconds: longest time between two reports.
-        """
+        """Start the process; `silence_seconds` is the longest time between two reports."""
         self._silence_seconds = silence_seconds
         self._last: Report | None = None
         self._waiting = False  # whether the function waits for a verdict
@@ -61,16 +57,10 @@ class FunctionProcess:
         self._heard = time.monotonic()
 
     def next(self, seconds: float) -> Report | None:
-        """Let the function go on until its next report; `Returned` is raised where it returned instead.
+        """Let the function go on until its next report; None where none came within this time.
 
-        Args:
-            seconds: how long to wait.
-
-        Returns:
-            The report; None where none came within this time.
-
-        Raises:
-            Ended: it raised, its process died, it was silent for too long, or the report cannot be read.
+        `Returned` is raised where it returned instead; `Ended` where it raised, its process died, it was silent for too
+        long, or the report cannot be read.
         """
         assert self._process is not None, "the trial is over"
         if self._waiting:
@@ -181,3 +171,55 @@ def _no_main_module() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+def read_report(said: Mapping[str, Any], before: Report | None, batch_size: int) -> Report:
+    """What a function said, as numbers, or one sentence on what cannot be: that ends its trial.
+
+    `said` has `step`, `examples`, `train_seconds` and `metrics` as the function gave them, anything but a number as
+    words or None; and `seconds`, the time between reports so far, of which evaluation takes what the function's own
+    `train_seconds` leaves. A report without `examples` has used step x batch_size.
+    """
+    problem = _problem(said, before, batch_size)
+    if problem is not None:
+        raise Ended(Outcome.FAILED, f"report(...): {problem}")
+    seconds, trained = said["seconds"], said["train_seconds"]
+    return Report(
+        step=said["step"],
+        examples=said["examples"],
+        train_seconds=float(seconds if trained is None else trained),
+        evaluate_seconds=0.0 if trained is None else max(0.0, seconds - trained),
+        metrics={name: float(value) for name, value in said["metrics"].items()},
+    )
+
+
+def _problem(said: Mapping[str, Any], before: Report | None, batch_size: int) -> str | None:
+    """The first thing that cannot be; None where all is well."""
+    step, examples, trained = said["step"], said["examples"], said["train_seconds"]
+    if not isinstance(step, int) or step < 0:
+        return f"'step' must be a whole number of optimizer updates, at least 0, but it is {step}"
+    if examples is not None and not (isinstance(examples, int) and 0 <= examples < _TOO_MANY):
+        rule = "'examples' must be a whole number of training items, at least 0 and below 2^63"
+        return f"{rule}, but it is {examples} at step {step}; or leave it out"
+    if before is not None and step > before.step:  # where steps fall, that is what is wrong
+        used, least = (_used(*report, batch_size) for report in ((step, examples), (before.step, before.examples)))
+        if used < least:
+            meant = f"{used} (step x batch_size, because it was left out)" if examples is None else f"{used}"
+            rule = f"'examples' must be the training items used so far, at least {least} as before"
+            return f"{rule}, but it is {meant} at step {step}; count from the start, in every report or in none"
+    train_seconds = 0.0 if before is None else before.train_seconds
+    if trained is not None and not (isinstance(trained, int | float) and train_seconds <= trained < math.inf):
+        rule = f"'train_seconds' must be the seconds of training so far, at least {train_seconds:g} as before"
+        return f"{rule}, but it is {trained} at step {step}; or leave it out"
+    for name, value in said["metrics"].items():
+        if not isinstance(value, int | float):
+            return f"'{name}' must be a number, but it is {value} at step {step}"
+        if not name.isprintable():
+            return f"the name of a metric must be text that can be printed, but it is {name!a}"
+        if name in MEASUREMENTS.names:
+            return f"'{name}' is a column of the run folder's tables; give the metric another name"
+    return None
+
+
+def _used(step: int, examples: int | None, batch_size: int) -> int:
+    return step * batch_size if examples is None else examples

@@ -1,7 +1,5 @@
 """What an experiment knows of a training function, and how a trial of it begins."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,38 +21,21 @@ class TrainingFunction:
     What it is trained on and what it measures only the function knows. It may say so in attributes, which are then
     checked before anything runs: `train.unit = "tokens"`, `train.n_examples = 50_000`,
     `train.metrics = {"val_loss": "minimize"}`.
-
-    Attributes:
-        name: `module:function`.
-        options: settings that are the same in all trials.
-        unit: what a batch is made of.
-        n_examples: size of the training set, the largest possible batch; None = unlimited, or not known.
-        metrics: the metrics and which way each improves; empty = not known.
-        hyperparameters: not known, and so any name in the space is one.
     """
 
-    name: str
-    options: Mapping[str, Any]
-    unit: str = "examples"
-    n_examples: int | None = None
-    metrics: Mapping[str, Direction] = field(default_factory=dict)
-    hyperparameters: tuple[str, ...] = ()
+    name: str  # `module:function`
+    options: Mapping[str, Any]  # settings that are the same in all trials
+    unit: str = "examples"  # what a batch is made of
+    n_examples: int | None = None  # size of the training set, the largest possible batch; None = unlimited or not known
+    metrics: Mapping[str, Direction] = field(default_factory=dict)  # which way each improves; empty = not known
+    hyperparameters: tuple[str, ...] = ()  # not known, and so any name in the space is one
 
 
 def declared(function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> TrainingFunction:
     """Read what a function says of itself.
 
-    Args:
-        function: the user's.
-        name: `module:function`.
-        options: as the experiment gives them.
-
-    Returns:
-        What is known of it.
-
-    Raises:
-        ValueError: it cannot be called with a configuration and a report, calling it would train nothing, or an
-            attribute cannot be.
+    That it cannot be called with a configuration and a report, that calling it would train nothing, or that an
+    attribute cannot be, is a ValueError.
     """
     if remedy := _not_called_once(function):
         raise ValueError(f"'{name}' is called once and trains until it returns or is stopped, but it {remedy}")
@@ -99,22 +80,12 @@ def start(
     resources: Resources,
     budget_steps: int,
 ) -> Reported:
-    """Start a trial of a function in a process of its own.
+    """Start a trial of a function, whose module is found in the folder, in a process of its own.
 
-    Args:
-        function: what to run.
-        folder: where its module is found.
-        settings: of the trial.
-        metric: the target's.
-        limits: of the trial.
-        resources: what the trial occupies. With GPUs the process begins afresh, because CUDA does not survive a fork.
-        budget_steps: optimizer updates of the study's budget, the same for search and re-runs.
-
-    Returns:
-        Its reports.
+    With GPUs the process begins afresh, because CUDA does not survive a fork. `budget_steps` are optimizer updates of
+    the study's budget, the same for search and re-runs.
     """
-    from bcrit.tuner.workloads.function.child import Call  # it loads PyTorch
-    from bcrit.tuner.workloads.function.config import settings_of
+    from bcrit.tuner.workloads.function.child import Call, settings_of  # it loads PyTorch
     from bcrit.tuner.workloads.function.process import FunctionProcess
 
     call = Call(

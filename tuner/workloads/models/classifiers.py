@@ -1,33 +1,24 @@
-"""The image classifiers by name, with the sizes that an experiment may change."""
+"""The image classifiers of the papers by name, with the sizes that an experiment may change."""
 
-from __future__ import annotations
-
+import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from bcrit.search_spaces.options import Frozen
-from bcrit.tuner.workloads.models.catalogue import read_model
-from bcrit.tuner.workloads.models.fully_connected import fully_connected
-from bcrit.tuner.workloads.models.normalisation import Normalisation
-from bcrit.tuner.workloads.models.resnet import resnet_8, resnet_50
-from bcrit.tuner.workloads.models.simple_cnn import simple_cnn
-from bcrit.tuner.workloads.models.vgg import vgg_11
-from bcrit.tuner.workloads.options import Width, Widths
+from bcrit.tuner.workloads.models.layers import HalvingMaxPool, Normalisation
+from bcrit.tuner.workloads.options import Width, Widths, read_model
 
 
 class Classifier(Frozen):
-    """A model and its sizes.
+    """A model and its sizes."""
 
-    Attributes:
-        dropout: share of units left out in training where a trial's settings do not say; None = it has no dropout.
-        normalised: whether it has normalisation layers.
-    """
-
+    # share of units left out in training where a trial's settings do not say; None = it has no dropout
     dropout: ClassVar[float | None] = None
-    normalised: ClassVar[bool] = False
+    normalised: ClassVar[bool] = False  # whether it has normalisation layers
 
     def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
         """A freshly initialised model of images of this shape (channels, height, width)."""
@@ -35,14 +26,23 @@ class Classifier(Frozen):
 
 
 class FullyConnected(Classifier):
-    """Hidden layers of these widths."""
+    """A flat input, hidden layers of these widths with ReLU and dropout, and a linear layer to the classes.
+
+    Without dropout in Shallue et al. 2018; network F1 of Keskar et al. 2016 has five hidden layers of 512 with batch
+    normalisation before each ReLU.
+    """
 
     dropout: ClassVar[float | None] = 0.0
     widths: Widths
 
     def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `fully_connected`."""
-        return fully_connected(shape, n_classes, self.widths, dropout)
+        """See the class."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, width in pairwise([math.prod(shape), *self.widths]):
+            layers += [nn.Linear(before, width), *([norm(width)] if self.normalised else []), nn.ReLU()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        return nn.Sequential(*layers, nn.Linear(self.widths[-1], n_classes))
 
 
 class FullyConnectedBN(FullyConnected):
@@ -50,52 +50,153 @@ class FullyConnectedBN(FullyConnected):
 
     normalised: ClassVar[bool] = True
 
-    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `fully_connected`."""
-        return fully_connected(shape, n_classes, self.widths, dropout, norm)
-
 
 class SimpleCNN(Classifier):
-    """Convolutions of these filters, and a hidden layer of this width."""
+    """The simple CNN of Shallue et al. 2018, also McCandlish et al.'s for SVHN: convolutions and a hidden layer.
+
+    Convolutions are 5 x 5 with ReLU, each followed by 2 x 2 max-pooling; the hidden layer has ReLU, and no dropout in
+    both papers. Maps are padded so that a convolution keeps their size; pooling halves it and leaves out an odd last
+    row.
+    """
 
     dropout: ClassVar[float | None] = 0.0
     filters: Widths = (32, 64)
     hidden: Width = 1024
 
     def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `simple_cnn`."""
-        return simple_cnn(shape, n_classes, self.filters, self.hidden, dropout)
-
-
-class ResNet8(Classifier):
-    """Without sizes."""
-
-    normalised: ClassVar[bool] = True
-
-    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `resnet_8`."""
-        return resnet_8(shape[0], n_classes, norm)
-
-
-class ResNet50(Classifier):
-    """Without sizes."""
-
-    normalised: ClassVar[bool] = True
-
-    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `resnet_50`."""
-        return resnet_50(shape[0], n_classes, norm)
+        """See the class; an input that is too small for so many poolings is a ValueError."""
+        if min(shape[1:]) < (least := 2 ** len(self.filters)):
+            raise ValueError(
+                f"a simple CNN of {len(self.filters)} convolutions needs images of at least {least} x {least} pixels, "
+                f"but they have {shape[1]} x {shape[2]}; set 'image_size' in 'data', or fewer 'filters'"
+            )
+        channels, height, width = shape
+        layers: list[nn.Module] = []
+        for n_filters in self.filters:
+            layers += [nn.Conv2d(channels, n_filters, 5, padding=2), nn.ReLU(), HalvingMaxPool()]
+            channels, height, width = n_filters, height // 2, width // 2
+        layers += [nn.Flatten(), nn.Linear(channels * height * width, self.hidden), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        return nn.Sequential(*layers, nn.Linear(self.hidden, n_classes))
 
 
 class VGG11(Classifier):
-    """Without sizes."""
+    """VGG-11 (Simonyan and Zisserman 2015, configuration A) with batch normalisation.
+
+    Eight 3 x 3 convolutions in five stages that end with 2 x 2 max-pooling, and three linear layers with the paper's
+    dropout between them. Its inputs are 3 x 224 x 224 in the paper, and at least 32 x 32.
+    """
 
     dropout: ClassVar[float | None] = 0.5
     normalised: ClassVar[bool] = True
 
     def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
-        """See `vgg_11`."""
-        return vgg_11(shape, n_classes, norm, dropout)
+        """See the class; an input that is too small for five poolings is a ValueError."""
+        before, height, width = shape
+        if min(height, width) < 32:
+            raise ValueError(
+                f"vgg_11 needs images of at least 32 x 32 pixels, but they have {height} x {width}; set "
+                "'image_size: 32' in 'data', or choose another model"
+            )
+        layers: list[nn.Module] = []
+        for stage in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+            for channels in stage:
+                layers += [nn.Conv2d(before, channels, 3, padding=1), norm(channels), nn.ReLU()]
+                before = channels
+            layers.append(HalvingMaxPool())
+        layers.append(nn.Flatten())
+        inputs = before * (height // 32) * (width // 32)
+        for size in (inputs, 4096):
+            layers += [nn.Linear(size, 4096), nn.ReLU(), nn.Dropout(dropout)]
+        return nn.Sequential(*layers, nn.Linear(4096, n_classes))
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut without parameters (option A: strided, new channels are 0)."""
+
+    def __init__(self, before: int, channels: int, stride: int, norm: Normalisation) -> None:
+        """From `before` channels to `channels`; the first convolution has the stride."""
+        super().__init__()
+        self.stride, self.new = stride, channels - before
+        self.body = nn.Sequential(
+            nn.Conv2d(before, channels, 3, stride, padding=1, bias=False),
+            norm(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            norm(channels),
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape (n, before, h, w) to (n, channels, h / stride, w / stride)."""
+        shortcut = nn.functional.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new))
+        return nn.functional.relu(self.body(inputs) + shortcut)
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut that is projected where the shape changes (option B).
+
+    The stride is in the first convolution, as in the paper; many libraries have it in the second ("version 1.5").
+    """
+
+    def __init__(self, before: int, width: int, stride: int, norm: Normalisation) -> None:
+        """From `before` channels to `width` of them inside and four times as many at the output."""
+        super().__init__()
+        after = 4 * width
+        self.body = nn.Sequential(
+            nn.Conv2d(before, width, 1, stride, bias=False),
+            norm(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            norm(width),
+            nn.ReLU(),
+            nn.Conv2d(width, after, 1, bias=False),
+            norm(after),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if before != after or stride != 1:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), norm(after))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shape (n, before, h, w) to (n, 4 width, h / stride, w / stride)."""
+        return nn.functional.relu(self.body(inputs) + self.shortcut(inputs))
+
+
+class ResNet8(Classifier):
+    """Seven 3 x 3 convolutions of 16, 32 and 64 channels, and a linear layer (He et al. 2016, section 4.2, n = 1)."""
+
+    normalised: ClassVar[bool] = True
+
+    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
+        """For inputs of any size."""
+        stem = [nn.Conv2d(shape[0], 16, 3, padding=1, bias=False), norm(16), nn.ReLU()]
+        blocks = [BasicBlock(16, 16, 1, norm), BasicBlock(16, 32, 2, norm), BasicBlock(32, 64, 2, norm)]
+        return _residual(stem, blocks, nn.Linear(64, n_classes))
+
+
+class ResNet50(Classifier):
+    """3, 4, 6 and 3 bottlenecks of width 64, 128, 256 and 512 (He et al. 2016, table 1)."""
+
+    normalised: ClassVar[bool] = True
+
+    def build(self, shape: Sequence[int], n_classes: int, dropout: float, norm: Normalisation) -> nn.Module:
+        """For inputs of 224 x 224 in the paper; any size works."""
+        stem = [nn.Conv2d(shape[0], 64, 7, 2, padding=3, bias=False), norm(64), nn.ReLU()]
+        blocks, before = [], 64
+        for stage, (n_blocks, width) in enumerate([(3, 64), (4, 128), (6, 256), (3, 512)]):
+            for block in range(n_blocks):
+                blocks.append(Bottleneck(before, width, 2 if stage > 0 and block == 0 else 1, norm))
+                before = 4 * width
+        return _residual([*stem, nn.MaxPool2d(3, 2, padding=1)], blocks, nn.Linear(before, n_classes))
+
+
+def _residual(stem: Sequence[nn.Module], blocks: Sequence[nn.Module], last: nn.Linear) -> nn.Module:
+    """All in a row; the convolutions have normal weights of variance 2 / (outputs of a weight) (He et al. 2015)."""
+    model = nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), last)
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return model
 
 
 FAMILIES: Final[dict[str, type[Classifier]]] = {

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.landscape.path import ALPHAS, has_batch_statistics, interpolate, recompute_batch_statistics
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm
 from tests.tuner.training.landscape.quadratic import Quadratic, assert_untouched, examples, network
 
 INPUTS, TARGETS = examples()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
 from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 

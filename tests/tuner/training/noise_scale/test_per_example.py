@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bcrit.tuner.training.noise_scale import Ratio, measure_b_noise, measure_b_simple
 from bcrit.tuner.training.noise_scale.per_example import blocks_of, example_loss, parameters_of
 from bcrit.tuner.training.noise_scale.ratio import unbiased_pair
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
 G_SQ = float((C * W).square().sum())

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.tuner.workloads.data.choice import ImageChoice, TextChoice
 from bcrit.tuner.workloads.data.images import ImageSet, load_images
+from bcrit.tuner.workloads.data.source import ImageChoice, TextChoice
 from bcrit.tuner.workloads.data.tokens import load_tokens
 from tests.tuner.workloads.files import pictures, write_text
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.tuner.workloads.data.choice import DataChoice
-from bcrit.tuner.workloads.data.source import HubName, LocalFiles, find_source
+from bcrit.tuner.workloads.data.source import DataChoice, HubName, LocalFiles, find_column, find_source
 
 
 def local(source: str | Path) -> LocalFiles:
@@ -95,3 +94,37 @@ def test_a_broken_link_is_refused_by_its_name(tmp_path: Path) -> None:
     for source in (tmp_path, tmp_path / "b.txt"):
         with pytest.raises(ValueError, match="'/.*/b.txt' is a link to '/.*/gone', where nothing is; mend or remove"):
             find_source(DataChoice(source=str(source)))
+
+
+@pytest.mark.parametrize(
+    ("role", "columns", "found"),
+    [
+        ("image", ["img", "label"], "img"),
+        ("label", ["img", "fine_label", "coarse_label"], "fine_label"),
+        ("text", ["id", "text"], "text"),
+    ],
+    ids=["cifar10", "cifar100", "text"],
+)
+def test_usual_names_are_found(role: str, columns: list[str], found: str) -> None:
+    assert find_column(role, columns, {}, "it") == found
+
+
+def test_the_users_choice_comes_first() -> None:
+    assert find_column("label", ["label", "coarse"], {"label": "coarse"}, "it") == "coarse"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            {},
+            r"'it' has no column for the label; its columns are a, b; name .* with 'columns: \{label: ...\}'",
+        ),
+        ({"label": "c"}, "'it' has no column 'c'; its columns are a, b"),
+        ({"lable": "a"}, "'columns' names lable, but what can be named is image, label, text"),
+    ],
+    ids=["none", "wrong", "misspelt"],
+)
+def test_a_column_that_is_not_there_is_refused(chosen: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_column("label", ["a", "b"], chosen, "it")

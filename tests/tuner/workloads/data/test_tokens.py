@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.tuner.workloads.data.choice import TextChoice
+from bcrit.tuner.workloads.data.source import TextChoice
 from bcrit.tuner.workloads.data.tokens import TokenSet, load_tokens
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from bcrit.tuner.workloads.models.classifiers import PRESETS, read_classifier
-from bcrit.tuner.workloads.models.ghost_batch_norm import GhostBatchNorm
-from bcrit.tuner.workloads.models.normalisation import batch_normalisation
+from bcrit.tuner.workloads.models.layers import GhostBatchNorm, batch_normalisation
 
 MNIST, CIFAR, IMAGENET = (1, 28, 28), (3, 32, 32), (3, 224, 224)
 

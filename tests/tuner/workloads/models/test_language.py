@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from bcrit.tuner.workloads.models.language import PRESETS, build_language_model, read_language_model
-from bcrit.tuner.workloads.models.transformer import Block, TransformerSize, sinusoids
+from bcrit.tuner.workloads.models.language import (
+    PRESETS,
+    Block,
+    TransformerSize,
+    build_language_model,
+    read_language_model,
+    sinusoids,
+)
 
 N_KINDS, LENGTH = 100, 16
 

@@ -6,7 +6,7 @@ from bcrit.search_spaces.dimensions import Value
 from bcrit.tuner.training.evaluation import evaluation_steps
 from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.function.config import Config, settings_of
+from bcrit.tuner.workloads.function.child import Config, settings_of
 
 POINT: dict[str, Value] = {"lr": 0.1, "schedule": "linear", "end_factor": 0.5, "decay_fraction": 0.4, "decay_steps": 40}
 FACTS = settings_of(Settings(64, 3, "own", POINT), 100, 80, {"width": 8, "optimizer": "mine"})

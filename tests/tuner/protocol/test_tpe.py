@@ -11,7 +11,7 @@ from torch import nn
 
 from bcrit.search_spaces.space import SearchSpace
 from bcrit.search_spaces.space_rules import has_effective_lr
-from bcrit.tuner.protocol.coordinates import couples, shift
+from bcrit.tuner.protocol.tpe import couples, shift
 from bcrit.tuner.training.optimizers import build_optimizer
 from bcrit.tuner.training.settings import Settings
 

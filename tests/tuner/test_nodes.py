@@ -1,0 +1,137 @@
+"""Whether a trial or a node is at fault when something goes wrong: judged by what happens where, without Ray."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from bcrit.tuner.cluster import ClusterError, Room
+from bcrit.tuner.nodes import Nodes
+
+
+class Cluster:
+    """Nodes that are there, and what is noted of them."""
+
+    def __init__(self, *names: str, come_up: bool = True) -> None:
+        self.there = {name: Room(name.upper(), 2) for name in names}
+        self.notes: list[str] = []
+        self.nodes = Nodes(lambda: self.there, self.notes.append)
+        for name in names if come_up else ():
+            self.nodes.came_up(name, name.upper(), None)
+
+    def fails_at(self, name: str, trial: str = "t", workers: Sequence[str] | None = None) -> bool:
+        return self.nodes.failed(trial, name, "no disk", list(self.there) if workers is None else workers)
+
+
+ASIDE = "A (node a) is not used any more: trials fail there that train elsewhere: no disk"
+
+
+def test_a_trial_that_fails_on_two_nodes_failed_by_itself() -> None:
+    cluster = Cluster("a", "b")
+    assert not cluster.fails_at("a")
+    assert cluster.nodes.barred("a", ["a", "b"]) == {"t"} and not cluster.nodes.barred("b", ["a", "b"])
+    assert cluster.fails_at("b")
+    cluster.nodes.recorded("t")
+    assert not cluster.nodes.barred("a", ["a", "b"]) and not cluster.nodes.set_aside and not cluster.notes
+
+
+def test_where_a_trial_trains_elsewhere_the_first_node_was_at_fault_if_nothing_ever_trained_there() -> None:
+    cluster = Cluster("a", "b")
+    cluster.fails_at("a")
+    assert cluster.nodes.suspect("a")
+    assert cluster.nodes.trains("t", "b")
+    assert cluster.nodes.set_aside == ["a"] and not cluster.nodes.used("a") and cluster.notes == [ASIDE]
+    assert not cluster.nodes.trains("t", "b")  # nothing is left to find out
+
+
+def test_a_node_that_trains_is_set_aside_at_the_second_failure_in_a_row() -> None:
+    cluster = Cluster("a", "b")
+    cluster.nodes.trains("0", "a")
+    for trial in "123":
+        assert not cluster.nodes.set_aside
+        cluster.fails_at("a", trial)
+        cluster.nodes.trains(trial, "b")
+        if trial == "1":
+            cluster.nodes.trains("in between", "a")
+    assert cluster.nodes.set_aside == ["a"] and cluster.notes == [ASIDE]
+
+
+def test_a_node_is_named_once_though_several_trials_had_failed_there() -> None:
+    cluster = Cluster("a", "b")
+    for trial in "tuv":
+        cluster.fails_at("a", trial)
+    for trial in "tuv":
+        cluster.nodes.trains(trial, "b")
+    cluster.nodes.came_up("a", "A", "FileNotFoundError: data")
+    assert cluster.notes == [ASIDE]
+
+
+def test_a_lone_node_is_nobodys_judge_and_a_trial_that_fails_there_failed() -> None:
+    assert Cluster("a").fails_at("a", workers=["a", "a"])
+    assert Cluster("a", "b").fails_at("a", workers=["a"])  # no worker has been asked for elsewhere
+    gone = Cluster("a", "b")
+    del gone.there["b"]
+    assert gone.fails_at("a", workers=["a", "b"])
+    aside = Cluster("a", "b")
+    aside.nodes.came_up("b", "B", "ImportError: mine")
+    assert aside.fails_at("a", workers=["a", "b", ""])
+
+
+def test_a_trial_waits_for_workers_that_are_starting_as_long_as_one_is_patient() -> None:
+    cluster = Cluster("a", "b")
+    assert not cluster.fails_at("a", workers=["a", ""])
+    assert cluster.nodes.barred("a", ["a", ""]) == {"t"}
+    assert not cluster.nodes.barred("a", ["a", ""], patient=False)
+    assert cluster.nodes.barred("a", ["a", "b"], patient=False) == {"t"}
+    assert cluster.fails_at("a", workers=["a", ""])  # nobody else could take it
+    assert not cluster.nodes.barred("a", ["a", "b"])
+
+
+def test_the_run_ends_where_no_node_is_left_and_says_of_each_why() -> None:
+    cluster = Cluster("a", "b", come_up=False)
+    cluster.nodes.came_up("a", "A", "ImportError: mine")
+    why = "the workload cannot be loaded there: ImportError: mine"
+    with pytest.raises(ClusterError, match=f"^no node can run the experiment: A: {why}; B: {why}$"):
+        cluster.nodes.came_up("b", "B", "ImportError: mine")
+    assert [note[0] for note in cluster.notes] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    ("where", "given_up"),
+    [("aa", False), ("aaa", True), ("ab", True), ("xxxx", False), ("xxaxa", False), ("xab", True), ("xaxaa", True)],
+)
+def test_deaths_count_on_nodes_that_are_still_there_three_on_one_or_one_on_two(where: str, given_up: bool) -> None:
+    cluster = Cluster("a", "b", "x")
+    del cluster.there["x"]
+    verdicts = [cluster.nodes.died("t", name) for name in where]
+    assert verdicts == [False] * (len(where) - 1) + [given_up]
+    cluster.nodes.died("t", "a")
+    cluster.nodes.recorded("t")
+    assert not cluster.nodes.died("t", "b")
+
+
+def test_nodes_without_a_ready_worker_are_at_fault_where_three_more_workers_die_than_are_starting() -> None:
+    cluster = Cluster("a", "b", "c", come_up=False)
+    cluster.nodes.came_up("a", "A", None)
+    assert [cluster.nodes.stillborn(["a", "", ""]) for _ in range(5)] == [False] * 4 + [True]
+    cluster.nodes.none_start("no torch", ["a", "", ""])
+    assert cluster.nodes.set_aside == ["b", "c"]
+    assert cluster.notes[0] == "B (node b) is not used any more: workers cannot be started there: no torch"
+    assert not cluster.nodes.stillborn([])  # they are counted anew
+    cluster.nodes.came_up("a", "A", None)
+    assert [cluster.nodes.stillborn([]) for _ in range(3)] == [False, False, True]
+
+
+def test_where_no_worker_is_ready_anywhere_the_run_ends() -> None:
+    cluster = Cluster("a", "b", come_up=False)
+    with pytest.raises(ClusterError, match="^workers cannot be started: no torch$"):
+        cluster.nodes.none_start("no torch", ["", ""])
+
+
+def test_the_judge_needs_no_ray() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['ray'] = None; import bcrit.tuner.nodes"], check=True
+    )
