@@ -77,8 +77,6 @@ class Run:
 
     def ask(self, name: str, **options: Any) -> Answer:
         """The answer to a question (`bcrit.analysis.questions`); one that this run cannot be asked is an InputError."""
-        from bcrit.analysis.questions import question  # they import this file
-
         answer = question(name)(self, **options)
         if isinstance(answer, str):
             raise InputError(self.location, [answer])

@@ -31,13 +31,13 @@ def analyze(
 
     folder = RunFolder.at(run)
     other = None if target is None else read_targets([target], folder.read_experiment().target)[0]
-    analysis = Run(folder, other)
+    asked = Run(folder, other)
     if other is None:
-        write_analysis(analysis)
+        write_analysis(asked)
     if as_json:
-        print_json(analysis.to_json())  # every question's facts: more than the steps
+        print_json(asked.to_json())  # the facts of the other questions too
     else:
-        show(ask(analysis))
+        show(ask(asked))
 
 
 def report(run: RunPlace) -> None:

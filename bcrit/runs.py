@@ -165,8 +165,8 @@ def _run(
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     # The store may be away also now, when nothing but the answer is still to be written.
-    analysis = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
-    show(ask(analysis), console)
+    finished = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
+    show(ask(finished), console)
     if not result.n_trials:
         say(console, "\nthe run was complete; nothing was run")
     else:
@@ -177,8 +177,8 @@ def _run(
         )
     say(console, f"report: {folder.address(REPORT)}")
     if as_json:
-        print(json.dumps(analysis.to_json(), indent=2, allow_nan=False))
-    if analysis.fit is None:
+        print(json.dumps(finished.to_json(), indent=2, allow_nan=False))
+    if finished.fit is None:
         raise typer.Exit(1)
 
 
