@@ -56,11 +56,6 @@ class Dispatcher:
         return [begun.proposal for begun in self._begun.values() if begun.ending is None]
 
     @property
-    def waiting(self) -> list[Proposal]:
-        """The trials that have ended and wait for their horizon to be settled."""
-        return [begun.proposal for begun in self._begun.values() if begun.ending is not None]
-
-    @property
     def complete(self) -> bool:
         """Whether nothing is left to run; asked when nothing runs."""
         return not self._begun and self._protocol.next_trial(self._records, ()) is None

@@ -91,11 +91,6 @@ class PartedTables:
         """File names of the parts that count, in order of their flushes."""
         return [part.name for part in self._counting(self.listed(table))]
 
-    def superseded(self, table: Table) -> list[str]:
-        """File names of the parts that another replaces."""
-        listed = self.listed(table)
-        return sorted({part.name for part in listed} - {part.name for part in self._counting(listed)})
-
     def next_number(self, table: Table) -> int:
         """The first flush number that no part holds."""
         return max((part.last for part in self.listed(table)), default=-1) + 1

@@ -13,7 +13,7 @@ from bcrit.analysis.questions.adaptive.measure import Frontier, fixed_frontier, 
 from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult, Trained
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.problems import InputError
-from bcrit.tuner.adaptive.bench import Bench, Watch, prepare
+from bcrit.tuner.adaptive.bench import Watch, prepare
 from bcrit.tuner.adaptive.tuned import Tuned
 from bcrit.tuner.training.batch_schedule import ByNoise, Fixed, Ramp
 
@@ -91,7 +91,7 @@ def adaptive(folder: RunFolder, options: Options, watch: Watch = lambda line: No
     factor, first = _calibrated(runs, found, b_crit, str(folder))
     others: list[ScheduleResult] = []
     for r in options.exchange_rates or _rates(b_crit, found):
-        name, schedule = _name(r), _by_noise(r, found, bench, factor, first)
+        name, schedule = _name(r), _by_noise(r, found, factor, first)
         others.append(ScheduleResult(name, "noise", None, r, 0, 0, None, None))
         runs += bench.runs(name, schedule, _farther(_steps_at(math.sqrt(r * b_crit), found, curve)))
     for ramp in options.ramps:
@@ -161,7 +161,7 @@ def _rates(b_crit: float, found: Tuned) -> list[float]:
     return inside or [b_crit]
 
 
-def _by_noise(r: float, found: Tuned, bench: Bench, factor: float, first: float) -> ByNoise:
+def _by_noise(r: float, found: Tuned, factor: float, first: float) -> ByNoise:
     low, high = found.batch_sizes[0], found.batch_sizes[-1]
     return ByNoise(r, low, high, first=round(min(max(math.sqrt(r * first), low), high)), factor=factor)
 
