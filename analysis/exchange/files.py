@@ -44,14 +44,16 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise InputError(str(path), [f"it is not text in UTF-8 (byte {error.start})"]) from error
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if not text.strip():
         raise InputError(str(path), ["the file is empty"])
     return text
 
 
-def _unreadable(path: Path, error: Exception, how: str = "read") -> InputError:
-    return InputError(str(path), [f"it cannot be {how}: {getattr(error, 'strerror', None) or error}"])
+def unreadable(path: Path | str, error: Exception, how: str = "read", what: str = "it") -> InputError:
+    """One message why a file cannot be read, in the system's words; Arrow says of a missing one only its path."""
+    missing = "No such file or directory" if isinstance(error, FileNotFoundError) else error
+    return InputError(str(path), [f"{what} cannot be {how}: {getattr(error, 'strerror', None) or missing}"])
 
 
 def read_json(path: Path) -> Any:
@@ -64,7 +66,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     found: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -95,7 +97,7 @@ def read_cells(path: Path) -> pd.DataFrame:
             return _with_words(pd.read_parquet(path))
         cells = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # pandas' and Arrow's own errors are ValueErrors
-        raise _unreadable(path, error, "read as a table") from error
+        raise unreadable(path, error, "read as a table") from error
     return cells.astype(object).where(cells != "", None)
 
 

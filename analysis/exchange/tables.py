@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from bcrit.analysis.exchange.files import NULLS, is_parquet, open_batches
+from bcrit.analysis.exchange.files import NULLS, is_parquet, open_batches, unreadable
 from bcrit.analysis.exchange.run import (
     RANDOM_SEARCH,
     ImportedRun,
@@ -91,7 +91,7 @@ def read_mapping(text: str | None) -> Mapped:
         try:
             content = read_yaml(Path(text).read_text(encoding="utf-8"), text)
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(text, [f"the mapping cannot be read: {error}"]) from error
+            raise unreadable(text, error, what="the mapping") from error
         if not isinstance(content, dict):
             raise InputError(text, ["a mapping has one line a column, such as 'batch_size: bs'"])
     else:
@@ -195,7 +195,7 @@ def _read(path: str, mapped: Mapped) -> pa.Table:
         convert = _options(dict.fromkeys(trial_names(path, mapped), pa.string()), [])
         return arrow_csv.read_csv(path, None, arrow_csv.ParseOptions(newlines_in_values=True), convert)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise InputError(path, [f"the table cannot be read: {error}"]) from error
+        raise unreadable(path, error, what="the table") from error
 
 
 def trial_names(path: str, mapped: Mapped) -> list[str]:
@@ -332,7 +332,7 @@ class TableCurves:
             words = dict.fromkeys(trial_names(path, mapped), pa.string())
             schema, _ = open_batches(Path(path), _options(words, []))
         except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-            raise InputError(path, [f"the table cannot be read: {error}"]) from error
+            raise unreadable(path, error, what="the table") from error
         self._roles, guessed = assign(mapped, schema.names, _MEASUREMENTS, path)
         _refuse_missing(("trial_id", "step"), self._roles, schema.names, path)
         if guessed:
@@ -397,7 +397,7 @@ class TableCurves:
                 if batch.num_rows:
                     yield self._ours(batch)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(self._path, [f"the table cannot be read: {error}"]) from error
+            raise unreadable(self._path, error, what="the table") from error
 
     def _ours(self, batch: pa.RecordBatch) -> pa.Table:
         ids = pc.fill_null(pc.cast(batch.column(self._roles["trial_id"]), pa.string()), "")

@@ -217,3 +217,9 @@ def test_a_word_among_numbers_further_down_is_refused(tmp_path: Path, monkeypatc
 def test_a_column_that_the_user_names_holds_names_whatever_its_case(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text('Case,"Run",step\n007,1,2\n')
     assert trial_names(str(tmp_path / "t.csv"), Mapped({"trial_id": "Case"})) == ["Case", "Run"]
+
+
+@pytest.mark.parametrize("name", ["no.csv", "no.parquet"])
+def test_a_file_that_is_missing_is_said_to_be_missing(name: str) -> None:
+    with pytest.raises(InputError, match="the table cannot be read: No such file or directory$"):
+        import_table(name, None, TARGET, GUESS)
