@@ -210,8 +210,8 @@ def test_open_ends_stay_open() -> None:
 def test_both_scales_are_drawn_against_the_loss_and_one_line_a_batch_size_against_the_step(
     run: Run,
 ) -> None:
-    section = asked(run)
-    value, step = (part.figure for part in section.parts if isinstance(part, Plot))
+    found = asked(run)
+    value, step = (part.figure for part in found.parts if isinstance(part, Plot))
     assert [trace["name"] for trace in value["data"]] == ["B_simple", "B_noise"]
     assert [trace["name"] for trace in step["data"]] == [
         "batch size 16",
@@ -235,8 +235,8 @@ def test_the_band_is_the_fitted_b_crit_and_goes_with_it(run: Run) -> None:
 
 
 def test_the_table_has_every_batch_size_and_all_together(run: Run) -> None:
-    section = asked(run)
-    at_target, along = (part for part in section.parts if isinstance(part, Rows))
+    found = asked(run)
+    at_target, along = (part for part in found.parts if isinstance(part, Rows))
     assert [row[0] for row in at_target.table.rows] == ["16", "64", "256", "1,024", "all"]
     assert not at_target.folded and along.folded
     assert len(along.table.rows) > 5 * len(SIZES)

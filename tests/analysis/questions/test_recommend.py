@@ -106,9 +106,9 @@ def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
     assert column(limits, "on") == ["1 x big"] and not found.yes
     (every,) = (table for heading, table in tables_of(found).items() if heading.startswith("All"))
     assert set(column(every, "on")) == {"1 x big", "1 x small"}
-    section = hardware(analysis.but(recommendation=runs.recommended_on_two(analysis)))
-    assert isinstance(section, Answer)
-    plot, prices = section.parts
+    shown = hardware(analysis.but(recommendation=runs.recommended_on_two(analysis)))
+    assert isinstance(shown, Answer)
+    plot, prices = shown.parts
     assert isinstance(plot, Plot) and isinstance(prices, Rows)
     assert prices.table.head[:3] == ("device", "price now", "chosen below")
     assert column(prices.table, "device")[0] in ("big", "small")
@@ -118,8 +118,8 @@ def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
 def test_the_decision_is_the_recommendations_paragraph() -> None:
     analysis = runs.usual()
     recommendation = runs.recommended(analysis)
-    section = decision(analysis.but(recommendation=recommendation))
-    assert (section.sentences, section.parts) == ((recommendation.paragraph,), ())
+    shown = decision(analysis.but(recommendation=recommendation))
+    assert (shown.sentences, shown.parts) == ((recommendation.paragraph,), ())
 
 
 def test_without_a_fit_the_decision_is_not_to_decide() -> None:
