@@ -94,9 +94,6 @@ def test_an_occupied_place_is_refused_and_stays_as_it_is(tmp_path: Path) -> None
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine"]
 
 
-OTHER = curve("a", (1, 2.0)).rename_columns([*MEASUREMENTS.names, "n"])
-
-
 def failing() -> Iterator[pa.Table]:
     yield curve("a", (5, 0.5))
     raise InputError("there", ["the second file is broken"])
