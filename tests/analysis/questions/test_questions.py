@@ -125,6 +125,7 @@ def test_the_question_that_contributing_shows_is_one(stored: Path) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
     made: dict[str, Any] = {}
     exec(compile(code, "CONTRIBUTING.md", "exec"), made)
+    assert f'"outcomes": "{inspect.getdoc(made["ask"])}"' in text  # the line of the list
     answer = made["ask"](Run(RunFolder.at(stored)))
     assert isinstance(answer, Answer) and "trials most ended as" in answer.sentences[0]
     json.dumps(answer.facts, allow_nan=False)
