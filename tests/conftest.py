@@ -9,3 +9,5 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # One small graph is compiled: processes that wait for more, each with an import of torch, cost more than they save.
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+# Ray's workers give way to everything else (niceness 15), and then wait minutes beside tests that compute.
+os.environ.setdefault("RAY_worker_niceness", "0")

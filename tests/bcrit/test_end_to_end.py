@@ -228,7 +228,7 @@ def test_a_killed_worker_costs_no_trial(undisturbed: Path, short: Path, tmp_path
     for finished in (3, 10, 20):
         until(folder, finished, driver)
         os.kill(trial_workers(driver)[-1], signal.SIGKILL)
-    assert driver.wait(timeout=120) == 0
+    assert driver.wait(timeout=200) == 0
     ends_as(undisturbed, folder)
 
 
