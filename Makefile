@@ -10,7 +10,9 @@ demo: .venv/installed
 # The tests begin some hundred processes that import the same files: they are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# Three at once on two cores: tests that start Ray wait for a good part of their time. Files are handed out in the order
+# of tests/conftest.py, the longest first.
+PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	$(PYTEST)

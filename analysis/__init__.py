@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from bcrit.analysis.curve.likelihood import Hyperbola
     from bcrit.analysis.curve.other_curves import PNorm
     from bcrit.analysis.curve.table import read_table
+    from bcrit.analysis.recommendation import Recommendation, recommend
+    from bcrit.analysis.recommendation.choices import FrontierPoint
     from bcrit.analysis.recommendation.hardware import (
         Hardware,
         StepTimes,
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
         read_hardware,
         read_step_times,
     )
-    from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-    from bcrit.analysis.recommendation.terms import FrontierPoint
 
 _MODULES = {
     "bcrit.analysis.curve.table": ("read_table",),
@@ -29,8 +29,8 @@ _MODULES = {
     "bcrit.analysis.recommendation.hardware": (
         *("read_step_times", "fit_step_times", "StepTimes", "read_hardware", "Hardware"),
     ),
-    "bcrit.analysis.recommendation.recommend": ("recommend", "Recommendation"),
-    "bcrit.analysis.recommendation.terms": ("FrontierPoint",),
+    "bcrit.analysis.recommendation": ("recommend", "Recommendation"),
+    "bcrit.analysis.recommendation.choices": ("FrontierPoint",),
 }
 
 __all__ = [

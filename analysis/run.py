@@ -14,32 +14,41 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.budgets.tables import BudgetTables, budget_tables
-from bcrit.analysis.budgets.within import BestWithin
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
-from bcrit.analysis.questions import question
+from bcrit.analysis.optimum.sensitivity import Sensitivity, sensitivity_of
+from bcrit.analysis.questions import QUESTIONS, question
+from bcrit.analysis.recommendation import Asked, Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import trial_step_times
-from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.sensitivity.sensitivity import Sensitivity, sensitivity_of
-from bcrit.analysis.studies.steps_to_target import boundary_table, outcome_counts, steps_to_target
-from bcrit.analysis.targets.crossings import Crossings
+from bcrit.analysis.records.one_pass import curves
+from bcrit.analysis.records.run_folder import ASKED, RunFolder
+from bcrit.analysis.studies import state
+from bcrit.analysis.studies.boundary import StudyState
+from bcrit.analysis.studies.driver import Driver
+from bcrit.analysis.studies.steps_to_target import (
+    boundary_table,
+    box_edges,
+    outcome_counts,
+    steps_to_target,
+    study_states,
+    tied,
+)
+from bcrit.analysis.targets.budgets import BestWithin, BudgetTables, budget_tables
+from bcrit.analysis.targets.crossings import Crossings, Noise, noise, noise_notes
 from bcrit.analysis.targets.grid import TargetGrid, other_target_notes, retargeted, target_grid
+from bcrit.analysis.targets.measured import measured, refuse_unmeasured, unmeasured
+from bcrit.search_spaces.dimensions import Choice
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.outcome import STUDY
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, STEPS_TO_TARGET, TRIALS, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Target
 
 if TYPE_CHECKING:
     from bcrit.analysis.report.answer import Answer
-
-_FEWEST_STUDIES = 2  # of the two parameters of the curve
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -77,10 +86,20 @@ class Run:
 
     def ask(self, name: str, **options: Any) -> Answer:
         """The answer to a question (`bcrit.analysis.questions`); one that this run cannot be asked is an InputError."""
-        answer = question(name)(self, **options)
+        answer = question(name)(self, **options) if options else self.answer(name)
         if isinstance(answer, str):
             raise InputError(self.location, [answer])
         return answer
+
+    def answer(self, name: str) -> Answer | str:
+        """The answer without options, or why this run cannot be asked; each question is asked once."""
+        if name not in self._answers:
+            self._answers[name] = question(name)(self)
+        return self._answers[name]
+
+    @cached_property
+    def _answers(self) -> dict[str, Answer | str]:
+        return {}
 
     @cached_property
     def location(self) -> str:
@@ -104,9 +123,24 @@ class Run:
 
     @cached_property
     def recorded(self) -> pd.DataFrame:
-        """The trials table as it was recorded."""
+        """The finished trials of the study as they were recorded, one row each."""
+        if self.finished.empty:
+            going = f"if nothing is running, `bcrit resume {self.location}` goes on with it"
+            raise InputError(self.location, [f"the run has no finished trial yet; {going}"])
+        return self.finished
+
+    @cached_property
+    def finished(self) -> pd.DataFrame:
+        """The same, of a run that may have none yet."""
         _ = self.declared  # that a folder holds no run is told first
-        return finished_trials(self.folder)
+        table = self.every_trial
+        return table[table["stage"].isin(STUDY)].reset_index(drop=True) if len(table) else table
+
+    @cached_property
+    def every_trial(self) -> pd.DataFrame:
+        """The finished trials of all stages, those beside the study too."""
+        table: pd.DataFrame = self.folder.read(TRIALS).to_pandas()
+        return table
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -119,19 +153,53 @@ class Run:
     @cached_property
     def studies(self) -> pd.DataFrame:
         """One row a batch size (columns of `STEPS_TO_TARGET`, then the best point's hyperparameters)."""
-        return steps_to_target(self.trials, self.experiment)
+        return steps_to_target(self.trials, self.experiment, self._at_crossing)
+
+    @cached_property
+    def _at_crossing(self) -> dict[str, float]:
+        """The value at the crossing of those that share the fewest steps and trained on, by trial."""
+        on = tied(self.trials)
+        steps = on[on["steps"] > on["steps_to_target"]].set_index("trial_id")["steps_to_target"]
+        seen = curves(self.folder, list(steps.index), self.experiment.target.metric)
+        return {name: float(values[at == steps[name]][0]) for name, at, values in seen if (at == steps[name]).any()}
 
     @cached_property
     def boundary(self) -> pd.DataFrame:
         """One row a touched edge (columns of `BOUNDARY`)."""
-        return boundary_table(self.trials, self.experiment)
+        own = self._states if self.target is None else None
+        return boundary_table(self.trials, self.experiment, own)
+
+    @cached_property
+    def _states(self) -> dict[int, StudyState]:
+        return study_states(self.finished, self.declared)
+
+    @cached_property
+    def so_far(self) -> state.Progress | None:
+        """How far the run is, complete or not; None of an imported one."""
+        return state.progress(self.finished, self.declared, self._states)
+
+    @cached_property
+    def progress(self) -> state.Progress | None:
+        """The same; None where it is complete."""
+        return None if self.so_far is None or self.so_far.complete else self.so_far
+
+    @cached_property
+    def driver(self) -> Driver | None:
+        """What the process that ran it told last."""
+        return Driver.of(self.folder)
+
+    @cached_property
+    def early(self) -> list[int]:
+        """Batch sizes whose search has just begun, or has not reached yet: they make neither a point nor a bound."""
+        return [] if self.progress is None else self.progress.early(self.studies)
 
     @cached_property
     def _fit(self) -> tuple[HyperbolaFit | None, str | None]:
+        known = self.studies[~self.studies["batch_size"].isin(self.early)]
         try:
-            return fit_hyperbola(self.studies, unit=self.experiment.unit), None
+            return fit_hyperbola(known, unit=self.experiment.unit, at_edge=self.at_edge), None
         except InputError as error:
-            return None, _why_no_fit(self.studies, self.trials) or error.problems[0]
+            return None, state.why_no_curve(known, self.trials, self.progress) or error.problems[0]
 
     @cached_property
     def fit(self) -> HyperbolaFit | None:
@@ -165,10 +233,13 @@ class Run:
 
     @cached_property
     def targets(self) -> TargetGrid | None:
-        """Steps to other targets; None where the run has no measurements of the metric."""
-        if self.unmeasured is not None:
+        """Steps to other targets; None where the run has no measurements of the metric, or too few trials yet."""
+        known = [size for size in self.experiment.batch_sizes if size not in self.early]
+        if self.unmeasured is not None or not known:
             return None
-        return target_grid(self.folder, self.recorded, self.experiment, self.crossings, self.declared.target)
+        experiment = self.experiment.model_copy(update={"batch_sizes": known})
+        own, at_edge = self.declared.target, self.at_edge
+        return target_grid(self.folder, self.recorded, experiment, self.crossings, own, at_edge)
 
     @cached_property
     def budgets(self) -> BudgetTables | None:
@@ -179,10 +250,30 @@ class Run:
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What to know of an analysis at another target than the run's own."""
-        if self.targets is None or self.target in (None, self.declared.target):
-            return ()
-        return other_target_notes(self.targets.cells, self.experiment.target, self.declared.target)
+        """What to know of a run that is not complete, of lost re-runs, of another target than the run's own."""
+        found = () if self.progress is None or self.fit is None else tuple(self.progress.notes(self.early))
+        if self.targets is not None and self.target not in (None, self.declared.target):
+            found += other_target_notes(self.targets.cells, self.experiment.target, self.declared.target)
+        found += (*state.failures(self.recorded, self.declared), *state.coarse_notes(self.studies, tied(self.trials)))
+        found += tuple(state.widened_notes(self.studies, self.trials, self.boundary))
+        return (*found, *noise_notes(self._noise), *state.choice_notes(self.trials))
+
+    @property
+    def how_far(self) -> tuple[str, ...]:
+        """The headline of a run that is not complete, or in which nothing ever trained; none of another."""
+        return state.headline(self.recorded, self.progress, self.location)
+
+    @cached_property
+    def _noise(self) -> list[Noise | None]:
+        """Of evaluations around the crossing, in one run of each study's point; none where the rule smooths them."""
+        target, best = self.experiment.target, self.studies["best_trial"].dropna()
+        if target.rule is not None or target.metric not in self.folder.column_names(MEASUREMENTS):
+            return []
+        own = self.trials[self.trials["steps_to_target"].notna()].sort_values("stage")  # re-runs first
+        own = own[own["repeats"].isin(best) | own["trial_id"].isin(best)].groupby("batch_size").head(1)
+        return [
+            noise(at, values, target) for _, at, values in curves(self.folder, list(own["trial_id"]), target.metric)
+        ]
 
     @cached_property
     def probed(self) -> pd.DataFrame | None:
@@ -191,7 +282,8 @@ class Run:
         One row an evaluation: `trial_id`, `batch_size`, `step`, `crossing` (step; NaN where the run did not reach the
         target), `value` (the target's metric) and the probes' columns, NaN where nothing was measured.
         """
-        if not self.experiment.probes.measure:
+        told = {"g_sq", "g_h_g"} & set(self.folder.column_names(MEASUREMENTS))  # by a function of the user's
+        if not (self.experiment.probes.measure or told):
             return None
         again = (self.trials["stage"] == "confirm") & self.trials["repeats"].isin(self.studies["best_trial"].dropna())
         own, columns = self.trials[again], [column.name for column in (*NOISE_SCALE, *WEIGHT_DISTANCE)]
@@ -227,8 +319,11 @@ class Run:
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
-        """From the run's own step times, without limits; None where there is no curve."""
-        return self.recommend() if self.fit is not None else None
+        """On the terms that were kept in the run, else from its own step times; None where there is no curve."""
+        if self.fit is None:
+            return None
+        asked = self.folder.read_result(ASKED, Asked) or Asked({})
+        return self.recommend(asked.hardware, **asked.terms)
 
     def recommend(self, step_times: Any = None, **limits: Any) -> Recommendation:
         """The recommendation under limits, with step times or kinds of hardware other than those the run measured."""
@@ -244,11 +339,16 @@ class Run:
 
     @cached_property
     def hyperparameters(self) -> dict[float, dict[str, Any]]:
-        """The best point of every study that has one, by batch size."""
+        """The best point of every study that has one, by batch size.
+
+        Without the schedule where that is constant by default: a training function may have one of its own.
+        """
         found, whole = {}, whole_names(self.trials, self.experiment)
+        schedule = self.declared.space.root.get("schedule")
+        bare = ["schedule"] if isinstance(schedule, Choice) and schedule.options == {"constant": {}} else []
         for row in self.studies.to_dict("records"):
             if pd.notna(row["best_trial"]):
-                found[float(row["batch_size"])] = as_whole(_point(row, STEPS_TO_TARGET.names), whole)
+                found[float(row["batch_size"])] = as_whole(_point(row, [*STEPS_TO_TARGET.names, *bare]), whole)
         return found
 
     def last_edges(self, batch_size: int) -> pd.DataFrame:
@@ -257,6 +357,16 @@ class Run:
         search = self.trials[(self.trials["batch_size"] == batch_size) & (self.trials["stage"] == "search")]
         last: pd.DataFrame = edges[edges["round"] == search["round"].max()]
         return last
+
+    @cached_property
+    def at_edge(self) -> dict[float, str]:
+        """The studies whose best setting lies at the end of its box at last: batch size -> `lr high, momentum low`."""
+        found = {float(size): box_edges(self.last_edges(size)) for size in self.studies["batch_size"]}
+        return {size: edges for size, edges in found.items() if edges}
+
+    def _progress(self, so_far: state.Progress) -> dict[str, Any]:
+        counts = {"finished": so_far.finished, "expected": so_far.expected}
+        return {**counts, "searching": so_far.searching, "early": self.early}
 
     def to_json(self) -> dict[str, Any]:
         """The object of `bcrit analyze --json`."""
@@ -276,45 +386,21 @@ class Run:
         return {
             "run": self.location,
             "target": str(self.experiment.target),
+            "progress": None if self.progress is None else self._progress(self.progress),
             "fit": None if self.fit is None else self.fit.to_json(),
             "no_fit": self.no_fit,
             "studies": plain(studies),
-            "targets": None if self.targets is None else self.targets.to_json(),
-            "budgets": None if self.budgets is None else self.budgets.to_json(),
             "notes": list(self.notes),
-            **{name: self._facts(name) for name in ("optimum", "sensitivity", "noise_scale", "weight_distance")},
-            **{name: self._facts(name) for name in ("landscape", "adaptive")},
+            **{name: _facts(self.answer(name)) for name, line in QUESTIONS.items() if line.analyzed},
         }
-
-    def _facts(self, name: str) -> Mapping[str, Any] | None:
-        answer = question(name)(self)
-        return None if isinstance(answer, str) else answer.facts
-
-
-def finished_trials(folder: RunFolder) -> pd.DataFrame:
-    """The trials table; a run without a finished trial is an InputError."""
-    trials: pd.DataFrame = folder.read(TRIALS).to_pandas()
-    if trials.empty:
-        raise InputError(str(folder), ["the run has no finished trial yet; `bcrit resume` goes on with it"])
-    return trials
-
-
-def _why_no_fit(studies: pd.DataFrame, trials: pd.DataFrame) -> str | None:
-    """What a run without a curve lacks, and what its trials say about it."""
-    reached = int(studies["steps"].notna().sum())
-    if reached >= _FEWEST_STUDIES:
-        return None
-    why = f"a curve needs {_FEWEST_STUDIES} batch sizes that reached the target, better 6, but there are {reached}"
-    failed = trials[trials["outcome"].isin([outcome for outcome in Outcome if not outcome.feasible])]
-    if len(failed):
-        why += f"; {len(failed)} of {len(trials)} trials diverged or failed"
-        for message, count in failed["message"].value_counts().head(1).items():
-            why += f", {count} of them with: {message}"
-    return why
 
 
 def _point(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:
     return {str(name): value for name, value in row.items() if name not in not_these and not pd.isna(value)}
+
+
+def _facts(answer: Answer | str) -> Mapping[str, Any] | None:
+    return None if isinstance(answer, str) else answer.facts
 
 
 def _edge(row: Mapping[Any, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def command(name: str) -> Callable[..., None]:
         if isinstance(answer, str):
             raise InputError(where, [answer])
         if out is not None:  # before anything is printed: a reader that closes the pipe must not cost the page
-            from bcrit.analysis.report.template import page_of
+            from bcrit.analysis.report.build import page_of
 
             folder, file = _place(out)
             folder.write_bytes(file, page_of(answer, _generator(name)).encode())
@@ -135,5 +135,5 @@ def listed(name: str) -> Callable[[], None]:
     def unasked() -> None:
         raise AssertionError("the command that is asked for is loaded")
 
-    unasked.__name__, unasked.__doc__ = name, {**QUESTIONS, **OF_SEVERAL}[name]
+    unasked.__name__, unasked.__doc__ = name, {**QUESTIONS, **OF_SEVERAL}[name].says
     return unasked

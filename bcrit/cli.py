@@ -9,22 +9,17 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from bcrit import (
-    answers,
-    exchange,
-    measure,
-    pilot,
-    repair,
-    runs,
-)
+from bcrit import answers, begin, exchange, live, measure, pilot, runs
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
-from bcrit.supervise import STOPPED, supervised
-from bcrit.terminal import say
+from bcrit.supervise import STOPPED, remedy, say_stopped, supervised
+from bcrit.terminal import Screen, say
+
+# Commands that run Ray, in a process of their own.
+_USE_RAY = {"demo", "tune", "resume", "pilot", "landscape", "adaptive", "doctor"}
 
 
 def _print_version(wanted: bool) -> None:
@@ -38,17 +33,17 @@ def application(asked: Collection[str]) -> typer.Typer:
     app = typer.Typer(
         name="bcrit",
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        epilog="Begin with:  bcrit tune examples/digits.yaml",
+        epilog="Begin with:  bcrit demo   or, for a script of yours,   bcrit init --from train.py",
     )
     app.callback()(_options)
     loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
-        *(runs.tune, runs.resume, repair.repair, pilot.pilot, answers.analyze),
+        *(begin.demo, begin.init, begin.check, begin.doctor),
+        *(runs.tune, runs.resume, live.status, live.watch, answers.repair, pilot.pilot, answers.analyze),
         *(command_of(name) if name in loaded else listed(name) for name in OF_SEVERAL),
-        *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line),
+        *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line.says),
         *(measure.landscape, measure.adaptive),
         *(answers.report, answers.workloads),
     )
@@ -68,20 +63,23 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; the exit codes stand in the README."""
-    sys.exit(supervised(command) if sys.argv[1:2] in (["tune"], ["resume"]) else command())
+    """Run the command line; the exit codes stand in docs/guides/operations.md."""
+    sys.exit(supervised(command) if set(sys.argv[1:2]) & _USE_RAY else command())
 
 
 def command() -> int:
-    """Run the command that `sys.argv` names.
+    """Run the command that `sys.argv` names: 0 done, 1 ran and the answer is "no", 2 bad input, 130 interrupted.
 
-    Returns:
-        The exit code: 0 done, 1 ran and the answer is "no", 2 bad input, 3 the cluster failed, 130 interrupted.
+    "No" is no batch size within the limits, nothing to compare, a run without a curve where one is asked for, whichever
+    command asks. What cannot be read or is not as it must be is bad input, a table that is too short for a curve too.
     """
-    errors = Console(stderr=True)
+    errors = Screen(stderr=True)
     try:
-        application(sys.argv[1:2])()
+        # Where a shell asks for completions, the words so far stand in its own variable.
+        application(sys.argv[1:2] or os.environ.get("COMP_WORDS", "").split()[1:2])()
     except SystemExit as done:
+        if done.code == STOPPED:  # as typer has it of a KeyboardInterrupt
+            say_stopped()
         return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
     except InputError as error:
         say(errors, str(error))
@@ -91,11 +89,11 @@ def command() -> int:
     except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
         if os.environ.get("BCRIT_TRACEBACK"):
             raise
-        say(errors, f"bcrit failed: {type(error).__name__}: {error}")
-        kept = "finished trials are kept, `bcrit resume` goes on; " if sys.argv[1:2] in (["tune"], ["resume"]) else ""
-        say(errors, f"{kept}BCRIT_TRACEBACK=1 shows where it failed")
+        say(errors, f"bcrit failed: {type(error).__name__}: {error}; BCRIT_TRACEBACK=1 shows where")
+        if set(sys.argv[1:2]) & _USE_RAY:
+            say(errors, remedy())
         return 1
     except KeyboardInterrupt:
-        errors.print("stopped")
+        say_stopped()
         return STOPPED
     return 0

@@ -16,8 +16,8 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.exchange import SOURCES, Ask, Runs
-from bcrit.runs import AsJson
+from bcrit.analysis.exchange import SOURCES, Ask, Reading, Runs
+from bcrit.ask import AS_JSON
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.target import Target
 from bcrit.terminal import say, wide_console
@@ -38,17 +38,23 @@ Out = Annotated[
 
 def command_of(source: Callable[..., Runs]) -> Callable[..., None]:
     """The command of a source: what its parameters ask, then where to write and how to tell."""
-    signature = inspect.signature(source)
+    own = inspect.signature(source).parameters.values()
+    shared = inspect.signature(Reading).parameters.values()
+    # A `Reading` is asked for by its fields.
+    asked = [field for parameter in own for field in (shared if parameter.annotation is Reading else [parameter])]
 
     def command(out: str | None, as_json: bool, **given: Any) -> None:
         if isinstance(sentence := given.get("target"), str):
             given["target"] = read_target(sentence, "--target")
+        for parameter in own:
+            if parameter.annotation is Reading:
+                given[parameter.name] = Reading(**{field.name: given.pop(field.name) for field in shared})
         land(source(**given), out, as_json)
 
-    own = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Out)]
-    own += [inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)]
-    asked = [p.replace(annotation=_option(p), kind=p.KEYWORD_ONLY) for p in signature.parameters.values()]
-    command.__signature__ = inspect.Signature([*asked, *own])  # type: ignore[attr-defined]
+    last = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Out)]
+    last += [inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AS_JSON)]
+    options = [p.replace(annotation=_option(p), kind=p.KEYWORD_ONLY) for p in asked]
+    command.__signature__ = inspect.Signature([*options, *last])  # type: ignore[attr-defined]
     command.__annotations__ = {}
     command.__doc__ = source.__doc__
     return command
@@ -75,10 +81,10 @@ def land(runs: Runs, out: str | None, as_json: bool) -> None:
     """
     from bcrit.analysis.exchange.write import refuse_occupied, write_runs
 
-    folders = {name: _place(name, out, single=len(runs) == 1) for name in runs}
-    for folder in folders.values():
+    folders = [_place(run.experiment.name, out, single=len(runs) == 1) for run in runs]
+    for folder in folders:
         refuse_occupied(folder)
-    written = write_runs([(run, folders[name]) for name, run in runs.items()])
+    written = write_runs(zip(runs, folders, strict=True))
     if as_json:
         print(json.dumps({"runs": [census.to_json() for census in written]}, indent=2, allow_nan=False))
         return
@@ -118,16 +124,30 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a
 Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write; nothing may lie there.")]
 
 
+SafeCells = Annotated[
+    bool,
+    typer.Option("--safe-cells", help="For spreadsheets: an apostrophe before texts that begin as a formula."),
+]
+
+
 def _export(kind: str, told: str) -> None:
-    def command(run: Run, out: Place) -> None:
+    def export(run: Run, out: Place, **options: bool) -> None:
         from bcrit.analysis.exchange.exports import EXPORTS
         from bcrit.analysis.records.run_folder import RunFolder
 
-        rows = EXPORTS[kind](RunFolder.at(run), out)
+        rows = EXPORTS[kind](RunFolder.at(run), out, **options)
         counts = " and ".join(f"{count:,} {name}" for name, count in rows.items())
         say(wide_console(), f"{run}: {counts} written to {out}; back:  bcrit import {kind} {out}")
 
-    exports.command(kind, help=f"{told}; `bcrit import {kind}` gives the same run back.")(command)
+    def command(run: Run, out: Place) -> None:
+        export(run, out)
+
+    def csv(run: Run, out: Place, safe_cells: SafeCells = False) -> None:
+        export(run, out, safe_cells=safe_cells)
+
+    exports.command(kind, help=f"{told}; `bcrit import {kind}` gives the same run back.")(
+        csv if kind == "csv" else command
+    )
 
 
 _export("csv", "Write trials.csv and measurements.csv")

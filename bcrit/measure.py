@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from bcrit.ask import AS_JSON, RUN
+from bcrit.runs import Address, Trust, Workers
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import print_json, say, show, wide_console
+from bcrit.terminal import Display, Screen, print_json, say, show, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.search_spaces.outcome import Stage
+    from bcrit.tuner.protocol.proposal import Proposal
+    from bcrit.tuner.session import Train
     from bcrit.tuner.training.batch_schedule import Ramp
 
 
@@ -37,6 +40,9 @@ def landscape(
         int,
         typer.Option(metavar="N", min=0, help="Also train the largest batch size from N iterates of the smallest."),
     ] = 0,
+    trust: Trust = None,
+    address: Address = None,
+    workers: Workers = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Measure sharpness and curvature around the confirmed winners, and add them to the report.
@@ -46,16 +52,18 @@ def landscape(
     eigenvalue and the trace of the Hessian, the distance from the start; and the loss between the smallest and the
     largest batch size. The loss f stands beside every number, because sharpness and curvature fall with it.
 
-    Weights are made by training the confirmation runs again, at most once: they stay in RUN/checkpoints. This takes
-    2 x seeds training runs a batch size. Memory of the subspace: 4 x P bytes a weight.
+    Weights are made by training the confirmation runs again, as trials of the run beside its study: 2 x seeds a batch
+    size, on the workers that `bcrit tune` would have. What has finished stays, in RUN/trials and RUN/checkpoints, so a
+    call after a kill goes on where it stopped. Memory of the subspace: 4 x P bytes a weight.
 
     --warm-starts 6 trains the smallest batch size for its whole search budget, and from 6 of its iterates (from none to
     the last one) the largest batch size for the whole of its own, tuned and with the smallest one's hyperparameters:
-    seeds x (1 + 2 x 6) training runs of full length.
+    seeds x (6 + 2 x 6) training runs, of full length but for the iterates.
     """
     from bcrit.analysis.records.run_folder import LANDSCAPE
-    from bcrit.tuner.landscape.landscape import landscape as measure
-    from bcrit.tuner.landscape.measure import Options
+    from bcrit.tuner.stages.landscape import STAGES
+    from bcrit.tuner.stages.landscape import landscape as measure
+    from bcrit.tuner.stages.measure import Options
 
     def options() -> Options:
         chosen = {"eps": tuple(eps)} if eps else {}
@@ -63,7 +71,7 @@ def landscape(
             seeds, subspace=subspace, examples=examples, iterations=iterations, warm_starts=warm_starts, **chosen
         )
 
-    _measured("landscape", run, LANDSCAPE, measure, options, as_json)
+    _measured("landscape", run, LANDSCAPE, measure, options, STAGES, address, workers, as_json)
 
 
 def adaptive(
@@ -82,6 +90,9 @@ def adaptive(
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every schedule, on seeds that the run has not used.")] = 5,
+    trust: Trust = None,
+    address: Address = None,
+    workers: Workers = None,
     as_json: AS_JSON = False,
 ) -> None:
     """Train with batch sizes that grow with the noise scale, and say what that gains over fixed ones.
@@ -92,20 +103,20 @@ def adaptive(
     many times the steps and examples of their mean batch size held fixed they need, with an interval over seeds, beside
     what theory predicts.
 
-    Every finished run is kept in RUN/adaptive, so that a call after a kill goes on where it stopped; remove that folder
-    after a change of your own code.
+    They are trials of the run beside its study, on the workers that `bcrit tune` would have; what has finished stays,
+    so a call after a kill goes on where it stopped.
 
     Needs three confirmed batch sizes on both sides of b_crit, whose winners have a constant learning rate; a
     SupervisedWorkload without batch normalisation (ghost batches are fine), or noisy_quadratic.
     """
     from bcrit.analysis.records.run_folder import ADAPTIVE
-    from bcrit.tuner.adaptive.adaptive import Options
-    from bcrit.tuner.adaptive.adaptive import adaptive as measure
+    from bcrit.tuner.stages.adaptive import STAGES, Options
+    from bcrit.tuner.stages.adaptive import adaptive as measure
 
     def options() -> Options:
         return Options(tuple(exchange_rate or ()), tuple(_stages(text) for text in ramp or ()), seeds)
 
-    _measured("adaptive", run, ADAPTIVE, measure, options, as_json)
+    _measured("adaptive", run, ADAPTIVE, measure, options, STAGES, address, workers, as_json)
 
 
 def _stages(text: str) -> Ramp:
@@ -129,26 +140,39 @@ def _measured(
     name: str,
     run: str,
     file: str,
-    measure: Callable[[RunFolder, Any, Callable[[str], None]], Any],
+    measure: Callable[[RunFolder, Any, Train, Callable[[str], None]], Any],
     options: Callable[[], Any],
+    stages: Collection[Stage],
+    address: str | None,
+    workers: int | None,
     as_json: bool,
 ) -> None:
     """Measure with the options, store it in the file, make the report anew, and show the answer of that name."""
-    from bcrit.analysis.finish import finish
-    from bcrit.analysis.questions import question
     from bcrit.analysis.records.run_folder import REPORT, RunFolder
-    from bcrit.analysis.records.stored import write_stored
+    from bcrit.analysis.report.build import finish
+    from bcrit.supervise import cluster_failures
+    from bcrit.tuner.session import Stopped, training_beside, use_code
 
-    errors, folder = Console(stderr=True), RunFolder.at(run)
+    errors, folder, again = Screen(stderr=True), RunFolder.at(run), f"bcrit {name} {run}"
     try:
         chosen = options()
     except ValueError as error:
         raise InputError(name, [str(error)]) from error
     with redirect_stdout(sys.stderr):  # what a user's code prints
-        found = measure(folder, chosen, lambda line: say(errors, line))
-    write_stored(folder, file, found)
-    answer = question(name)(finish(folder))
-    assert not isinstance(answer, str), "what was stored is there to be read"
+        use_code(folder, None)
+        experiment = folder.read_experiment()
+        with training_beside(folder, experiment, stages, address, workers) as train, cluster_failures(run, again):
+
+            def shown(proposals: Sequence[Proposal]) -> None:
+                with Display(experiment, errors, proposals) as display:
+                    train(proposals, display)
+
+            try:
+                found = measure(folder, chosen, shown, lambda line: say(errors, line))
+            except Stopped:
+                raise KeyboardInterrupt from None
+    folder.write_result(file, found)
+    answer = finish(folder).ask(name)
     if as_json:
         print_json(answer.facts)
     else:

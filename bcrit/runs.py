@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -17,28 +17,63 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.analysis.records.json_values import plain
+from bcrit.ask import AS_JSON
+from bcrit.bounds import MaxCost, MaxHours, Price, Until, bounds_of, step_times
+from bcrit.live import served
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import say, show, wide_console
+from bcrit.supervise import AT_BOUND, cluster_failures
+from bcrit.terminal import Display, Screen, print_json, say, show, wide_console
 
 if TYPE_CHECKING:
+    from bcrit.analysis.recommendation.hardware import StepTimes
     from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.run import Run
     from bcrit.tuner.code import Code
+    from bcrit.tuner.pulse import Bounds
+    from bcrit.tuner.session import SessionResult, Watch
 
 Address = Annotated[
     str | None,
     typer.Option(help="Address of a running Ray cluster ('auto' on its head node). Default: this machine alone."),
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Trials at once. Default: as many as there is room for.")]
-# What `--plan` says of search trials, by stopping rule.
+
+
+def _trust(modules: list[str] | None) -> None:
+    if modules:
+        from bcrit.tuner.workloads.places import trust
+
+        trust(modules)
+
+
+Trust = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE",
+        callback=_trust,
+        help="Run a workload from this module, although it is installed and not in this folder; may be repeated.",
+    ),
+]
+Live = Annotated[
+    bool, typer.Option("--live", help="Serve the page of the run on this machine while it goes on: see `bcrit watch`.")
+]
+
+
+# What `--plan` says of search trials, by protocol and by stopping rule.
+_SEARCHES = {
+    "joint": "One joint search proposes the trials of all batch sizes, tied to horizons where their schedules end.",
+    "tpe": "Every batch size is searched by itself, with TPE.",
+    "sobol": "Every batch size is searched by itself, at the points of a Sobol sequence.",
+    "random": "Every batch size is searched by itself, at random.",
+}
 _STOPPING = {
     "asha": "Early stopping ('asha') usually leaves a small part of that.",
     "cap": "Early stopping ('cap') usually leaves a part of that.",
     "none": "Only the target ends a trial earlier.",
     "full": "Search trials use all of it, also beyond the target.",
 }
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 
 
 def tune(
@@ -49,29 +84,78 @@ def tune(
     out: Annotated[
         str | None, typer.Option(help="Run folder: a path or a URI (s3://...). Default: runs/NAME, or runs/NAME-2 ...")
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out if this experiment was begun there: for jobs that are started again.",
+        ),
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Print what would run and what it costs at most; run nothing.")
     ] = False,
+    step_time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE.csv|RUN",
+            help="For --plan: how long a step takes, by a table as `bcrit recommend` takes, an earlier run or a pilot.",
+        ),
+    ] = None,
+    trust: Trust = None,
     address: Address = None,
     workers: Workers = None,
-    as_json: AsJson = False,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
+    until: Until = None,
+    price: Price = None,
+    live: Live = False,
+    as_json: AS_JSON = False,
 ) -> None:
     """Search, confirm, fit and recommend: one experiment from beginning to end.
 
     For every batch size: search the space, widen it where the optimum lies on its edge, re-run the best points on fresh
-    seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently; `bcrit resume` goes on.
+    seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently, and so does a bound such
+    as --max-hours; `bcrit resume` goes on. `bcrit status` tells from anywhere how far it is.
 
     What is trained may be built in (`bcrit workloads`), a class of yours, or a function `def train(config, report)`
     with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
-    from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
 
+    if go_on and out is None:
+        raise InputError("--resume", ["it goes on with the run in --out, which was not given; give --out RUN"])
+    begun = _answering(out) if go_on and out is not None else None
+    if begun is not None and not begun.has(EXPERIMENT):
+        begun = None
+    bounds = bounds_of(max_hours, max_cost, until, price, None if begun is None else _told_price(begun))
+    if begun is not None:
+        from bcrit.tuner.session import use_code
+
+        use_code(begun, None)
     checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), str(experiment)), str(experiment))
-    if plan:
-        _print_plan(checked, notes, as_json)
+    if begun is not None:
+        checked = _the_same(begun.read_experiment(), checked, experiment, begun)
+        _run(begun, checked, [], False, address, workers, as_json, bounds, live)
         return
-    folder = RunFolder.at(out) if out is not None else _free_folder(checked.name)
-    _run(folder, checked, notes, True, address, workers, as_json)
+    if step_time is not None and not plan:
+        raise InputError("--step-time", ["it says what a plan costs; add --plan, or leave it out"])
+    if plan:
+        times = None if step_time is None else step_times(step_time)
+        _print_plan(checked, notes, as_json, times, price, workers)
+        return
+    folder = RunFolder.at(out) if out is not None else free_folder(checked.name)
+    _run(folder, checked, notes, True, address, workers, as_json, bounds, live)
+
+
+def _the_same(frozen: Experiment, told: Experiment, file: Path, run: RunFolder) -> Experiment:
+    """The experiment of a run that another job began, where it is that of the file; else an InputError."""
+    there, here = frozen.to_dict(), told.to_dict()
+    if here["search"]["parallel_per_study"] == "auto":  # settled when the run began
+        here["search"]["parallel_per_study"] = there["search"]["parallel_per_study"]
+    if differs := [key for key in sorted({*there, *here}) if there.get(key) != here.get(key)]:
+        problem = f"the run there is of another experiment than {file}: its {', '.join(differs)} differ"
+        raise InputError(str(run), [f"{problem}; give another --out, or go on with it as it is: `bcrit resume {run}`"])
+    return frozen
 
 
 def resume(
@@ -88,34 +172,64 @@ def resume(
             "--code", metavar="FOLDER", help="Go on with the code in this folder, in the place of the run's own copy."
         ),
     ] = None,
+    trust: Trust = None,
     address: Address = None,
     workers: Workers = None,
-    as_json: AsJson = False,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
+    until: Until = None,
+    price: Price = None,
+    live: Live = False,
+    as_json: AS_JSON = False,
 ) -> None:
     """Go on with a run that was stopped or killed; finished trials are not repeated unless that is asked for.
 
     It may be resumed from any folder of any machine that reaches the run folder: code of yours was copied into it when
     the run began. What is run again is set aside in RUN/repaired first.
     """
-    from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.tuner.session import replace_code, use_code
 
-    folder = RunFolder.at(run)
+    folder = _answering(run)
+    bounds = bounds_of(max_hours, max_cost, until, price, _told_price(folder))
     own = use_code(folder, new_code)
     experiment, _ = checked_experiment(folder.read_experiment().to_dict(), run)  # the notes were given when it began
     if new_code is not None and own is not None:
         replace_code(folder, own)
     if retry_failed or retry:
         _set_aside(folder, experiment, retry_failed, retry or [])
-    _run(folder, experiment, [], False, address, workers, as_json)
+    _run(folder, experiment, [], False, address, workers, as_json, bounds, live)
+
+
+def _told_price(folder: RunFolder) -> float | None:
+    """The price that a run was begun with."""
+    from bcrit.analysis.studies.driver import Driver
+
+    told = Driver.of(folder)
+    return None if told is None else told.price
+
+
+def _answering(location: str) -> RunFolder:
+    """The folder of a run to go on with, whose store may be away for as long as a run bears it."""
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+    from bcrit.analysis.records.storage import patiently
+    from bcrit.tuner.uploader import DELIVERY_PATIENCE
+
+    folder, told = RunFolder.at(location, DELIVERY_PATIENCE), False
+
+    def wait(seconds: float) -> None:
+        nonlocal told
+        if not told:
+            said = f"{location} does not answer; trying again for {DELIVERY_PATIENCE / 60:.0f} minutes"
+            say(Screen(stderr=True), said)
+        told = True
+        time.sleep(seconds)
+
+    patiently(lambda: folder.impatient().has(EXPERIMENT), 0 if folder.is_local else DELIVERY_PATIENCE, wait)
+    return folder
 
 
 def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_sizes: Sequence[int]) -> None:
-    """Let trials that have ended be run again.
-
-    Raises:
-        InputError: there is no such study.
-    """
+    """Let trials that have ended be run again."""
     from bcrit.analysis.records.repair import set_trials_aside
     from bcrit.tuner.lease import held
     from bcrit.tuner.ledger import Ledger
@@ -126,7 +240,7 @@ def _set_aside(folder: RunFolder, experiment: Experiment, failed: bool, batch_si
     with held(folder) as lease:
         Ledger.open(folder, experiment, lease).close()
         number = set_trials_aside(folder, failed, batch_sizes)
-    say(Console(stderr=True), f"{number} trials are run again")
+    say(Screen(stderr=True), f"{number} trials are run again")
 
 
 def checked_experiment(data: Any, where: str) -> tuple[Experiment, list[str]]:
@@ -138,6 +252,66 @@ def checked_experiment(data: Any, where: str) -> tuple[Experiment, list[str]]:
         return check_experiment(data, where, notes.append), notes
 
 
+def carry_out(
+    folder: RunFolder,
+    experiment: Experiment,
+    *,
+    new: bool,
+    address: str | None,
+    workers: int | None,
+    watch: Watch,
+    bounds: Bounds | None = None,
+) -> tuple[SessionResult, Run]:
+    """Run a checked experiment, or what is left of it; at its end, or at a bound, everything that follows is written.
+
+    At a bound that is the answer so far, where any trial has finished.
+    """
+    from bcrit.analysis.records.storage import patiently
+    from bcrit.analysis.report.build import finish
+    from bcrit.analysis.run import Run
+    from bcrit.tuner.pulse import UNBOUNDED
+    from bcrit.tuner.session import run
+    from bcrit.tuner.uploader import DELIVERY_PATIENCE
+
+    limits = UNBOUNDED if bounds is None else bounds
+    result = run(folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=limits)
+    found = Run(folder)
+    if not result.complete and (result.bound is None or found.finished.empty):
+        return result, found
+    # The store may be away also now, when nothing but the answer is still to be written.
+    return result, patiently(lambda: finish(folder), DELIVERY_PATIENCE)
+
+
+def watched(
+    folder: RunFolder,
+    experiment: Experiment,
+    new: bool,
+    address: str | None,
+    workers: int | None,
+    again: str,
+    whole: RunFolder | None = None,
+    bounds: Bounds | None = None,
+    live: bool = False,
+) -> tuple[SessionResult, Run]:
+    """The same before the user's eyes; `again` is the command that goes on with it, or with the `whole`.
+
+    Raises:
+        KeyboardInterrupt: it was stopped.
+        typer.Exit: the cluster failed, which was said.
+    """
+    with (
+        Display(experiment, Screen(stderr=True)) as display,
+        served(folder, display, live) as watch,
+        cluster_failures(str(whole or folder), again),
+    ):
+        result, found = carry_out(
+            folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=bounds
+        )
+    if not result.complete and result.bound is None:
+        raise KeyboardInterrupt
+    return result, found
+
+
 def _run(
     folder: RunFolder,
     experiment: Experiment,
@@ -146,39 +320,39 @@ def _run(
     address: str | None,
     workers: int | None,
     as_json: bool,
+    bounds: Bounds,
+    live: bool,
 ) -> None:
     from bcrit.analysis.records.run_folder import REPORT
-    from bcrit.display import Display
-    from bcrit.supervise import STOPPED, cluster_failures
-    from bcrit.tuner.session import run
 
-    errors, console = Console(stderr=True), wide_console(stderr=as_json)
-    _say_notes(errors, notes)
-    with Display(experiment, errors) as display, cluster_failures(str(folder)):
-        result = run(folder, experiment, new=new, address=address, workers=workers, watch=display)
-    if not result.complete:
-        say(errors, f"stopped; go on with:  bcrit resume {folder}")
-        raise typer.Exit(STOPPED)
-    from bcrit.analysis.finish import finish
-    from bcrit.analysis.questions.steps import ask
-    from bcrit.analysis.records.storage import patiently
-    from bcrit.tuner.uploader import DELIVERY_PATIENCE
-
-    # The store may be away also now, when nothing but the answer is still to be written.
-    finished = patiently(lambda: finish(folder), DELIVERY_PATIENCE)
-    show(ask(finished), console)
-    if not result.n_trials:
+    say_notes(Screen(stderr=True), notes)
+    again = f"bcrit resume {folder}"
+    result, found = watched(folder, experiment, new, address, workers, again, bounds=bounds, live=live)
+    console = wide_console(stderr=as_json)
+    begun = not found.finished.empty
+    if begun:
+        show(found.ask("steps"), console)
+    if not result.n_trials and result.complete:
         say(console, "\nthe run was complete; nothing was run")
     else:
+        kept = f", {result.checkpoint_share:.1%} checkpoints" if result.checkpoint_share else ""
         say(
             console,
             f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, of whose time "
-            f"{result.training_share:.0%} was training and {result.evaluation_share:.0%} evaluation",
+            f"from the first trial to the last {result.training_share:.0%} was training and "
+            f"{result.evaluation_share:.0%} evaluation{kept}",
         )
-    say(console, f"report: {folder.address(REPORT)}")
+    if begun:
+        say(console, f"report: {folder.address(REPORT)}")
+    state = found.ask("status")
+    if not result.complete:
+        for sentence in ("", *state.sentences):
+            say(console, sentence)
     if as_json:
-        print(json.dumps(finished.to_json(), indent=2, allow_nan=False))
-    if finished.fit is None:
+        print_json({**(found.to_json() if begun else {}), **({} if result.complete else {"status": state.facts})})
+    if not result.complete:
+        raise typer.Exit(AT_BOUND)
+    if found.fit is None:
         raise typer.Exit(1)
 
 
@@ -191,7 +365,7 @@ def read_experiment_file(path: Path) -> str:
         raise InputError(str(path), [f"the experiment cannot be read: {reason}"]) from error
 
 
-def _free_folder(name: str) -> RunFolder:
+def free_folder(name: str) -> RunFolder:
     """runs/NAME, or with the first number that is free: a run folder is never overwritten."""
     from bcrit.analysis.records.run_folder import RunFolder
 
@@ -202,9 +376,14 @@ def _free_folder(name: str) -> RunFolder:
     return folder
 
 
-def _say_notes(console: Console, notes: Sequence[str]) -> None:
+def say_notes(console: Console, notes: Sequence[str]) -> None:
+    """What should be known of an experiment before it runs."""
     for note in notes:
         say(console, f"note: {note}")
+
+
+def _searches(protocol: str) -> str:
+    return _SEARCHES.get(protocol, f"Every batch size is searched by itself, with {protocol}.")
 
 
 def _at_once(experiment: Experiment) -> str:
@@ -224,7 +403,15 @@ def _goes_along(code: Code) -> str:
     )
 
 
-def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> None:
+def _print_plan(
+    experiment: Experiment,
+    notes: Sequence[str],
+    as_json: bool,
+    times: StepTimes | None,
+    price: float | None,
+    workers: int | None,
+) -> None:
+    from bcrit.analysis.numbers.wording import duration, readable
     from bcrit.tuner.code import is_own, pack
     from bcrit.tuner.plan import plan
 
@@ -236,24 +423,45 @@ def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> 
             notes = [*notes, f"your code cannot go along to a cluster: {error.problems[0]}"]
     steps, most = sum(p.steps for p in plans), sum(p.most_steps for p in plans)
     examples, most_examples = sum(p.examples for p in plans), sum(p.most_examples for p in plans)
+    # Hours of the devices of one trial: evaluation and Ray are not in them.
+    step_hours = [0.0 if times is None else float(times.seconds(p.batch_size)) / 3600 for p in plans]
+    hours = [p.steps * each for p, each in zip(plans, step_hours, strict=True)]
+    most_hours = sum(p.most_steps * each for p, each in zip(plans, step_hours, strict=True))
+    devices = experiment.resources.gpus or 1.0
     if as_json:
         studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
-        totals = {"steps": steps, "examples": examples, "most_steps": most, "most_examples": most_examples}
+        totals: dict[str, Any] = {"steps": steps, "examples": examples}
+        totals |= {"most_steps": most, "most_examples": most_examples}
+        if times is not None:
+            for study, each in zip(studies, hours, strict=True):
+                study["device_hours"] = devices * each
+            totals |= {"device_hours": devices * sum(hours), "most_device_hours": devices * most_hours}
+            if price is not None:
+                totals |= {"cost": price * devices * sum(hours), "most_cost": price * devices * most_hours}
         content: dict[str, Any] = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals}
         content["notes"] = notes
         if code is not None:
             facts = {"files": len(code.names), "bytes": code.n_bytes, "ignored": code.ignored}
             content["code"] = {"folder": str(Path.cwd()), **facts}
-        print(json.dumps(content, indent=2))
+        print_json(content)
         return
     console, unit = wide_console(), experiment.unit
     table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
-    for heading in ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all"):
+    headings = ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all")
+    for heading in (*headings, *(["time"] if times else [])):
         table.add_column(escape(heading), justify="right")
-    for p in plans:
+    for p, each in zip(plans, hours, strict=True):
         cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
-        table.add_row(*(f"{cell:,}" for cell in cells))
+        table.add_row(*(f"{cell:,}" for cell in cells), *([duration(devices * each)] if times else []))
     console.print(table)
+    takes = ""
+    if times is not None:
+        money = "" if price is None else f", which cost {readable(price * devices * sum(hours))}"
+        wall = "" if workers is None else f", {duration(sum(hours) / workers)} on {workers} workers"
+        takes = (
+            f"Training takes at most {duration(devices * sum(hours))} of devices{wall}{money}; "
+            f"{duration(devices * most_hours)} with all of that. Evaluation comes on top.\n"
+        )
     say(
         console,
         "A re-run may take as long as a slow seed needs: up to "
@@ -261,7 +469,8 @@ def _print_plan(experiment: Experiment, notes: Sequence[str], as_json: bool) -> 
         f"{_at_once(experiment)}\n"
         f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
+        f"{takes}"
         f"{'' if code is None else _goes_along(code)}"
-        f"{_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
+        f"{_searches(experiment.search.protocol)} {_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
     )
-    _say_notes(console, notes)
+    say_notes(console, notes)

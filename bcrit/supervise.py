@@ -20,15 +20,21 @@ from types import FrameType
 from typing import Final
 
 import typer
-from rich.console import Console
 
-from bcrit.terminal import say
+from bcrit.terminal import Screen, say
 
 CLUSTER_FAILED: Final = 3
 """Exit code: the cluster, or Ray on this machine, failed. Nothing was wrong with the experiment."""
+NOT_STARTED: Final = 4
+"""Exit code: Ray could not be started on this machine."""
+AT_BOUND: Final = 5
+"""Exit code: a run reached a bound that it was given, such as `--max-hours`; `bcrit resume` goes on."""
 STOPPED: Final = 130
-"""Exit code: stopped by a signal."""
+"""Exit code of a command that Ctrl-C stopped; another signal's is 128 and its number, as a shell says it."""
 
+# How long a command that was told to end may take: what it has finished is kept however it ends, and who sends SIGTERM
+# often kills after 10 s (Docker's default).
+_GRACE_SECONDS: Final = 8
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 # What Ray writes when it gives up, and what it means.
 _CAUSES = {
@@ -36,94 +42,110 @@ _CAUSES = {
     "aylet": "Ray's process on this machine (the raylet) died",
 }
 _parent: int | None = None  # where the child tells what it does; None in a process that is not watched
+_told: dict[str, str] = {}
 
 
 def tell(what: str, value: str) -> None:
     """Tell the process that watches this one, if one does.
 
-    Args:
-        what: `folder` (that can be resumed) or `exit` (the exit code).
-        value: the value.
+    That is the `run` folder and the command that goes on with it (`again`), and at last the code of `exit`.
     """
+    _told[what] = value
     if _parent is not None:
         with suppress(BrokenPipeError):  # it was killed, and this process is ending
             os.write(_parent, f"{what} {value}\n".encode())
 
 
+def remedy() -> str:
+    """What to do after a command has ended before its time."""
+    from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+
+    if "again" in _told:
+        folder = RunFolder.at(_told["run"])
+        if not folder.is_local or folder.has(EXPERIMENT):  # a store may be what is away
+            return f"finished trials are kept, go on with:  {_told['again']}"
+    return "nothing was run; give the same command again"
+
+
+def say_stopped() -> None:
+    """Say that this command was stopped; of one that is watched the process that watches it does."""
+    if _parent is None:
+        say(Screen(stderr=True), f"stopped; {remedy()}" if "again" in _told else "stopped")
+
+
 def supervised(work: Callable[[], int]) -> int:
-    """Do work in a child process.
+    """Do work in a child process, which ends soon after a signal that ends programs, however it stands.
 
-    Args:
-        work: returns the exit code.
-
-    Returns:
-        The exit code: the work's, or `CLUSTER_FAILED` or `STOPPED` where the child did not come to its end.
+    Gives its exit code; `CLUSTER_FAILED` where it did not come to its end; after a signal 128 and its number.
     """
     reading, writing = os.pipe()
     handle, log = tempfile.mkstemp(prefix="bcrit-ray-", suffix=".log")
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
+    stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # one that comes now waits until there is somebody to take it
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what the child leaves behind becomes ours
     child = os.fork()
     if child == 0:
         os.close(reading)
         _begin(parent, writing, handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         tell("exit", str(code := work()))
         sys.stdout.flush()
         sys.exit(code)
     os.close(writing)
     os.close(handle)
-    told: dict[str, str] = {}
     asked: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+        if number != signal.SIGALRM:
+            if number != signal.SIGINT or asked:  # the first Ctrl-C lets reports come in, however long they take
+                signal.alarm(_GRACE_SECONDS)
+            asked.append(number)
         with suppress(ProcessLookupError):
-            os.kill(child, number)
+            # Whatever it was, the child is to end as after Ctrl-C: SIGTERM is Ray's, which takes it for an error.
+            os.kill(child, signal.SIGKILL if number == signal.SIGALRM else signal.SIGINT)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number in stops if signal.getsignal(number) is not signal.SIG_IGN]  # as `nohup` has it
+    before = {number: signal.signal(number, forward) for number in heard}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
     try:
         with open(reading, encoding="utf-8") as pipe:
             for line in pipe:
                 what, _, value = line.rstrip("\n").partition(" ")
-                told[what] = value
+                _told[what] = value
         _, status = os.waitpid(child, 0)
+        signal.alarm(0)
         _end_orphans()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if "exit" in told:
+    code = int(_told.get("exit", -1))
+    errors = Screen(stderr=True)
+    if code == STOPPED or (asked and code < 0):
         Path(log).unlink()
-        return int(told["exit"])
-    go_on = f"go on with:  bcrit resume {told['folder']}" if "folder" in told else "nothing was run"
-    errors = Console(stderr=True)
-    if asked:
-        Path(log).unlink()
-        say(errors, f"stopped; {go_on}")
-        return STOPPED
-    say(errors, f"{_cause(Path(log), status)}; finished trials are kept, {go_on}   (what Ray said: {log})")
-    return CLUSTER_FAILED
+        say(errors, f"stopped; {remedy()}")
+        return 128 + (asked or [signal.SIGINT])[0]
+    if code < 0:
+        say(errors, f"{_cause(Path(log), status)}; {remedy()}   (what Ray said: {log})")
+        return CLUSTER_FAILED
+    Path(log).unlink()
+    return code
 
 
 @contextmanager
-def cluster_failures(folder: str) -> Iterator[None]:
-    """Tell apart what the cluster did from what the experiment did, while a run is under way.
+def cluster_failures(run: str, again: str) -> Iterator[None]:
+    """Tell apart what the cluster did from what the experiment did, while a run is under way."""
+    from bcrit.tuner.cluster import ClusterError, NotStarted
 
-    Args:
-        folder: how the user names the run.
-
-    Raises:
-        typer.Exit: with `CLUSTER_FAILED`, after the reason was said.
-    """
-    from bcrit.tuner.cluster import ClusterError
-
-    tell("folder", folder)
+    tell("run", run)
+    tell("again", again)
     try:
         yield
     except ClusterError as error:
-        say(Console(stderr=True), f"{error}; finished trials are kept, go on with:  bcrit resume {folder}")
-        raise typer.Exit(CLUSTER_FAILED) from error
+        say(Screen(stderr=True), f"{error}; {remedy()}")
+        raise typer.Exit(NOT_STARTED if isinstance(error, NotStarted) else CLUSTER_FAILED) from error
 
 
 def _end_orphans() -> None:
@@ -151,15 +173,21 @@ class _Ours(io.TextIOWrapper):
         return os.write(self._log, text.encode(errors="backslashreplace"))
 
 
+def die_with_parent() -> None:
+    """Have Linux send this process SIGTERM when the one that started it ends."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _begin(parent: int, pipe: int, log: int) -> None:
     """Set up the child: it dies with its parent, only its parent hears Ctrl-C, and Ray's own output goes to the log."""
     global _parent
     _parent = pipe
     os.set_inheritable(pipe, False)
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # it still takes Ray's processes with it
+    die_with_parent()  # it still takes Ray's processes with it
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     sys.stdout, sys.stderr = _Ours(os.dup(1), log), _Ours(os.dup(2), log)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)

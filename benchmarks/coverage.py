@@ -19,7 +19,7 @@ import pandas as pd
 from scipy import optimize
 
 from bcrit.analysis import HyperbolaFit, PNorm, fit_hyperbola
-from bcrit.tuner.workloads.second_moments import MOMENTS
+from bcrit.tuner.workloads.noisy_quadratic import MOMENTS
 
 STUDIES = 400  # a cell; Monte-Carlo standard error of a coverage of 0.95: 0.011
 LEVEL = 0.95

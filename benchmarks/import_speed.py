@@ -88,7 +88,8 @@ def as_imported(workload: Path, out: Path) -> RunFolder:
     """Read and written as `bcrit import` does."""
     shutil.rmtree(out, ignore_errors=True)
     folder = RunFolder.at(out)
-    write_run(next(iter(import_batch_science(str(workload), _TARGET).values())), folder)
+    (run,) = import_batch_science(str(workload), _TARGET)
+    write_run(run, folder)
     return folder
 
 

@@ -20,7 +20,7 @@ from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
-from bcrit.tuner.training.evaluation import evaluation_steps
+from bcrit.tuner.training.settings import evaluation_steps
 
 SIZES = [500, 2_000, 5_000, 10_000]
 STUDIES = 10

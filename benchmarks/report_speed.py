@@ -16,12 +16,11 @@ from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from bcrit.analysis.finish import finish
 from bcrit.analysis.records.run_folder import REPORT, RunFolder
+from bcrit.analysis.report.build import finish
 from tests.browser.chromium import open_browser
 from tests.browser.large_run import write_large_run
-from tests.browser.pages import opened
-from tests.browser.speed import LIMIT, Opening, opening
+from tests.browser.pages import LIMIT, Opening, opened, opening
 
 OPENINGS = 5
 RUNS = {"10 x 200": (10, 200, 40), "12 x 14,000": (12, 14_000, 5), "36 x 5,000": (36, 5_000, 5)}

@@ -127,13 +127,14 @@ def parts(workload: SupervisedWorkload, batch_size: int, calls: int) -> dict[str
         return call
 
     run, rows = begin(workload, batch_size), []
-    stepper: Any = run._stepper
-    mean_loss: Any = run._gradient._loss
+    updates: Any = run._updates
+    gradient: Any = run._gradient
+    mean_loss: Any = gradient._loss
     with (
         mock.patch.object(mean_loss, "pick", timed("batch", mean_loss.pick)),
-        mock.patch.object(run._gradient, "_loss", timed("loss", mean_loss)),
+        mock.patch.object(gradient, "_loss", timed("loss", mean_loss)),
         mock.patch.object(Tensor, "backward", timed("backward", Tensor.backward)),
-        mock.patch.object(stepper, "_update", timed("update", stepper._update)),
+        mock.patch.object(updates, "_update", timed("update", updates._update)),
     ):
         for _ in range(PAIRS * calls):
             spent.update(dict.fromkeys(spent, 0.0))

@@ -22,8 +22,7 @@ from torch import nn
 
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
-from bcrit.tuner.training.evaluation import evaluation_steps
-from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.settings import Settings, evaluation_steps
 from bcrit.tuner.training.trial import Limits, Measurement, Trial, as_row
 from bcrit.tuner.workloads.digits import DigitsMLP
 

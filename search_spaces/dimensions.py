@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 Value = float | int | str | bool
 """A hyperparameter's value."""
@@ -189,6 +189,16 @@ class Fixed(BaseModel):
 
     scale: Literal["fixed"] = "fixed"
     value: Value
+
+    @field_validator("value")
+    @classmethod
+    def _fits_a_table(cls, value: Value) -> Value:
+        """Tables hold numbers of 64 bits, and their JSON no infinite ones."""
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"a finite number is needed here, but it is {value:g}")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError(f"a whole number must be below 2^63 in size, but it is {str(value)[:20]}...")
+        return value
 
     def contains(self, value: Any) -> bool:
         """Whether it is the value."""

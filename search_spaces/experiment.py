@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed
 from bcrit.search_spaces.options import (
+    MOST,
     BoundaryRule,
     Budget,
     Centre,
@@ -22,10 +24,11 @@ from bcrit.search_spaces.options import (
     Search,
 )
 from bcrit.search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
-from bcrit.search_spaces.space import SearchSpace, hyperparameter
-from bcrit.search_spaces.space_rules import (
+from bcrit.search_spaces.space import (
+    SearchSpace,
     domain_problems,
     extrapolation_problems,
+    hyperparameter,
     missing_names,
     schedule_problems,
     with_default_boxes,
@@ -47,14 +50,21 @@ class Imported(Frozen):
     names: dict[str, str] = {}  # hyperparameters that were renamed: name here -> name in the source
 
 
+COMMAND: Final = "command"
+"""The workload that is a program of the user's, and the option with its command line."""
+
+
 class WorkloadChoice(Frozen):
     """Which workload, by registered name or import path (`my_module:MyWorkload`), and its options.
 
-    `workload: digits_mlp` and `workload: {name: noisy_quadratic, dimensions: 100}` are both read.
+    `workload: digits_mlp`, `workload: {name: noisy_quadratic, dimensions: 100}` and `workload: {command: python
+    train.py --batch-size {batch_size}}` are all read.
     """
 
     name: str
+    """The name, where options are given."""
     options: dict[str, Any] = {}
+    """Keyword arguments of the class, or what the function finds in `config`; they may also stand beside `name`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -62,7 +72,10 @@ class WorkloadChoice(Frozen):
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, dict) and "options" not in value:
-            return {"name": value.get("name"), "options": {k: v for k, v in value.items() if k != "name"}}
+            return {
+                "name": value.get("name", COMMAND if COMMAND in value else None),
+                "options": {k: v for k, v in value.items() if k != "name"},
+            }
         return value
 
     @field_validator("name", mode="before")
@@ -71,6 +84,11 @@ class WorkloadChoice(Frozen):
         if not isinstance(value, str) or not value:
             raise ValueError("a workload needs a name; `bcrit workloads` lists the built-in ones")
         return value
+
+    @property
+    def own(self) -> bool:
+        """Whether it is code of the user's, and not a built-in workload."""
+        return ":" in self.name or self.name == COMMAND
 
     @field_validator("options", mode="before")
     @classmethod
@@ -107,8 +125,9 @@ def _said(value: Any) -> str:
     return f"the {words.get(name, name)} {str(value)[:60]}"
 
 
+_MOST_EVALUATIONS = 1_000_000  # of a trial, whose grid is written out; chosen
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-BatchSize = Annotated[StrictInt, Field(ge=1)]
+BatchSize = Annotated[StrictInt, Field(ge=1, le=MOST)]
 
 
 def _space_with_defaults(value: Any, info: ValidationInfo) -> Any:
@@ -134,29 +153,64 @@ def _space_with_defaults(value: Any, info: ValidationInfo) -> Any:
 class Experiment(Frozen):
     """One YAML file: a workload, an optimizer, batch sizes, a search space, a target, a budget."""
 
-    name: str = Field(default="experiment", max_length=100)  # name of the run folder unless another is given
-    # Where the run came from if it was not made here; such an experiment describes and cannot be run.
+    name: str = Field(default="experiment", max_length=100)
+    """Name of the run folder under `runs/`, unless `--out` gives another place."""
     imported: Imported | None = None
-    workload: WorkloadChoice  # what is trained
-    # One of `presets.OPTIMIZERS`, or any other class of `torch.optim`, in lower case; `own` where a training function
-    # of the user's makes the updates.
-    optimizer: str = "momentum"
-    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1)  # one study for each
-    target: Target  # what "reached" means
-    space: Annotated[SearchSpace, BeforeValidator(_space_with_defaults)]  # what is searched at each batch size
-    budget: Budget  # how far a search trial may train
-    search: Search = Search()  # how each study looks for its best point
-    boundary: BoundaryRule = BoundaryRule()  # when and how a box is widened
-    confirm: Confirm = Confirm()  # the re-runs that make the number
-    centre: Centre = Centre()  # where the learning rate's box stands at each batch size
-    # Evaluations stand at most this share of the current step apart, so that steps-to-target is known to this relative
-    # error; in the search only near the target, and up to 1/5 of the step apart before.
+    """Written by `bcrit import`: where the run came from. Such an experiment cannot be run."""
+    workload: WorkloadChoice
+    """What is trained: a name from `bcrit workloads`, or `module:name` for a class or a training function of your
+    own. `{name: noisy_quadratic, dimensions: 100}` passes options, `{command: ...}` runs a program of yours."""
+    optimizer: str = Field(default="momentum", max_length=200)
+    """`sgd`, `momentum` (heavy ball), `nesterov`, `adam`, `adamw`, `rmsprop`, `muon`, `lars`, `lamb`, `extrap_sgd`
+    and its relatives (Lin et al. 2020), or any other class of `torch.optim`; case does not matter. `own`: a training
+    function of yours makes the updates, which is the default for one."""
+    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1, max_length=10_000)
+    """One study for each. Six or more, from 1/16 to 2.5 times the `b_crit` you expect, give a useful fit."""
+    target: Target
+    """What "reached" means: `val_loss < 0.15`, or the keys below. The first evaluation strictly better than the
+    threshold counts."""
+    space: Annotated[SearchSpace, BeforeValidator(_space_with_defaults)]
+    """What is searched at each batch size; see above."""
+    budget: Budget
+    """How far a search trial may train: `steps + examples / batch_size` optimizer updates. Steps alone or examples
+    alone are the budgets of Shallue et al. 2018."""
+    search: Search = Search()
+    """How each study looks for its best point."""
+    boundary: BoundaryRule = BoundaryRule()
+    """When an optimum counts as lying on the edge of its box, and what is done then."""
+    confirm: Confirm = Confirm()
+    """The re-runs that make the number."""
+    centre: Centre = Centre()
+    """Where the box of the learning rate starts at each batch size; nothing keeps the optimum there. A fixed `lr` is
+    multiplied by the same factor."""
     resolution: float = Field(default=0.02, ge=1e-6, le=0.5)
-    resources: Resources = Resources()  # what one trial occupies
-    execution: Execution = Execution()  # how our training loop computes an update
-    probes: Probes = Probes()  # what is measured on the side along the confirming runs
-    unit: str = "examples"  # what a batch counts (examples, tokens, frames); filled in from the workload
-    seed: StrictInt = Field(default=0, ge=0, lt=2**32)  # everything random is derived from it
+    """Evaluations stand at most this share of the current step apart, so steps-to-target is known to this relative
+    error. Search trials are evaluated up to a fifth of the step apart until a tenth of the way to the target is
+    left."""
+    resources: Resources = Resources()
+    """What one trial occupies."""
+    checkpoint_seconds: float | None = Field(default=None, gt=0, le=1e9)
+    """Seconds between the checkpoints that a trial goes on from where its worker, node or driver was lost; without it
+    300."""
+    execution: Execution = Execution()
+    """How our training loop computes an update. Workloads with a loop of their own refuse it."""
+    probes: Probes = Probes()
+    """What is measured on the side along the confirming runs, without changing a bit of them. `probes: [noise_scale]`
+    is short for `measure`."""
+    tracking: tuple[Literal["optuna", "tensorboard", "mlflow", "wandb", "trackio"], ...] | None = None
+    """Trackers that follow the run, one run or study for each batch size; each needs its own package."""
+    unit: str = Field(default="examples", max_length=200)
+    """What a batch counts (examples, tokens, frames); filled in from the workload."""
+    seed: StrictInt = Field(default=0, ge=0, lt=2**32)
+    """Everything random is derived from it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _program_updates_itself(cls, value: Any) -> Any:
+        workload = value.get("workload") if isinstance(value, Mapping) else None
+        if isinstance(workload, Mapping) and COMMAND in workload and "optimizer" not in value:
+            return {**value, "optimizer": OWN}
+        return value
 
     @field_validator("name")
     @classmethod
@@ -174,11 +228,15 @@ class Experiment(Frozen):
             raise ValueError(f"an optimizer is one word: {', '.join(OPTIMIZERS)}, or another class of torch.optim")
         return value.lower()
 
+    @field_validator("tracking")
+    @classmethod
+    def _each_tracker_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return tuple(dict.fromkeys(value or ())) or None
+
     @field_validator("batch_sizes")
     @classmethod
     def _sorted_and_different(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value):
-            repeated = sorted({b for b in value if value.count(b) > 1})
+        if repeated := sorted(size for size, count in Counter(value).items() if count > 1):
             raise ValueError(f"batch sizes must differ, but {repeated} stand more than once; keep one of each")
         return tuple(sorted(value))
 
@@ -201,7 +259,7 @@ class Experiment(Frozen):
                         if leaf_name in space.root:
                             problems.append(f"'{leaf_name}' stands both in the space and under {name}.{option}")
         names = {hyperparameter(address) for address in space.addresses}
-        reserved = {column.name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for column in table.columns}
+        reserved = {name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for name in table.known}
         taken = sorted(names & (reserved | set(STEPS_OF.values()) - set(WARMUP)))
         problems += [f"the name '{name}' is a column of the run folder's tables; choose another" for name in taken]
         problems += schedule_problems(space)
@@ -245,6 +303,59 @@ class Experiment(Frozen):
         given = {hyperparameter(address) for address in self.space.addresses}
         if known and (extra := sorted(given & words - set(known.names))):
             raise ValueError(f"optimizer '{self.optimizer}' has no {', '.join(extra)}; remove it from 'space'")
+        return self
+
+    @model_validator(mode="after")
+    def _protocol(self) -> Self:
+        """Settle what `auto` is, and what a joint search has where nothing else is said."""
+        search, confirm = self.search, self.confirm
+        if search.protocol == "auto":
+            search = search.model_copy(update={"protocol": "joint" if self._worth_joining else "tpe"})
+        if search.protocol == "joint":
+            choices = any(isinstance(d, Choice) and len(d.options) > 1 for d in self.space.root.values())
+            given = search.model_fields_set
+            own = {"trials": 20 if choices else 14, "start": 24}
+            search = search.model_copy(update={name: value for name, value in own.items() if name not in given})
+            if "points" not in confirm.model_fields_set:
+                confirm = confirm.model_copy(update={"points": 1})
+        object.__setattr__(self, "search", search)
+        object.__setattr__(self, "confirm", confirm)
+        return self
+
+    @property
+    def _worth_joining(self) -> bool:
+        """Whether one search of all batch sizes is better than one of each: in spaces where a search of one is lost.
+
+        A study of two dimensions finds its optimum within 3 % by itself. Code of the user's may have a schedule that
+        does not end where its trial does.
+        """
+        boxes = {hyperparameter(address) for address, d in self.space.axes.items() if isinstance(d, Box)}
+        own = self.workload.own or self.imported is not None
+        ends = self.search.stopping.rule == "asha"
+        return ends and not own and len(boxes) >= 3 and "lr" in boxes and len(self.batch_sizes) >= 3
+
+    @property
+    def middle(self) -> int:
+        """The batch size that a joint search starts at."""
+        return self.batch_sizes[(len(self.batch_sizes) - 1) // 2]
+
+    def trials_at(self, batch_size: int) -> int:
+        """Search trials wanted in the first round of a study: feasible ones; of a joint search, any."""
+        start = self.search.start if self.search.protocol == "joint" and batch_size == self.middle else 0
+        return self.search.trials + start
+
+    @model_validator(mode="after")
+    def _so_many_evaluations(self) -> Self:
+        if self.imported or (self.budget.epochs is not None and not self.budget.examples):
+            return self
+        # One a step up to 1 / resolution, then a share of the step apart.
+        steps, share = self.budget.max_steps(min(self.batch_sizes)), self.resolution
+        count = steps if steps * share <= 1 else (1 + math.log(steps * share)) / share
+        if count > _MOST_EVALUATIONS:
+            raise ValueError(
+                f"a trial is evaluated at most {_MOST_EVALUATIONS:,} times, but a 'resolution' of {share:g} makes "
+                f"{count:,.0f} of {steps:,} steps; raise it"
+            )
         return self
 
     @property

@@ -30,13 +30,11 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"a key must be a plain word, but it is {key!r}", key_node.start_mark
-                )
+                problem = f"a key must be a plain word, but it is {key!r}"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice; keep one", key_node.start_mark
-                )
+                problem = f"the key '{key}' stands twice; keep one"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -50,14 +48,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str, where: str) -> Any:
-    """Parse YAML into plain data.
-
-    Args:
-        text: the document.
-        where: the file's name, for messages.
-
-    Returns:
-        Mappings, lists, numbers, strings, booleans.
+    """Parse YAML into plain data; `where` is the file's name, for messages.
 
     Raises:
         InputError: it is not YAML, or uses tags (which can run code), or repeats a key.
@@ -74,14 +65,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 
 def parse_experiment(data: Any, where: str) -> Experiment:
-    """Validate plain data as an experiment.
-
-    Args:
-        data: what `read_yaml` returned.
-        where: the file's name, for messages.
-
-    Returns:
-        The experiment with all defaults filled in.
+    """The experiment that plain data describe, with all defaults filled in; `where` is the file's name, for messages.
 
     Raises:
         InputError: names every problem of the schema at once.

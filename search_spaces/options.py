@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
+
+MOST = 10**12
+"""Nothing that is counted is more; far beyond what is run, and products of two fit into 64 bits or a float."""
 
 
 class Frozen(BaseModel):
@@ -33,13 +37,15 @@ class Budget(Frozen):
     a schedule are shares of this number (`decay_fraction`, `warmup_fraction`), so they stay the same in updates too.
     """
 
-    steps: StrictInt = Field(default=0, ge=0, le=10**12)  # optimizer updates, the same at every batch size
-    examples: StrictInt = Field(default=0, ge=0, le=10**18)  # training items, the same at every batch size
-    # Another way to write `examples`, which it is turned into once the workload is known (`resolved`): passes over the
-    # training set, of which an epoch of batches may leave out the last few.
+    steps: StrictInt = Field(default=0, ge=0, le=MOST)
+    """Its part that is the same in optimizer updates at every batch size."""
+    examples: StrictInt = Field(default=0, ge=0, le=10**18)
+    """Its part that is the same in training items at every batch size."""
     epochs: float | None = Field(default=None, gt=0, le=10**9)
-    # The reference batch size; None = every batch size has its own number of updates.
-    regime_adaptation: StrictInt | None = Field(default=None, ge=1)
+    """Passes over the training set: another way to write `examples`, which it becomes once the workload is known."""
+    regime_adaptation: StrictInt | None = Field(default=None, ge=1, le=MOST)
+    """A reference batch size whose number of updates holds at every batch size (Hoffer et al. 2017):
+    `steps + examples / regime_adaptation`. `null`: every batch size has its own."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Self:
@@ -74,16 +80,16 @@ class Budget(Frozen):
 class Stopping(Frozen):
     """When a search trial ends before its budget. All of it happens inside one study, never across batch sizes."""
 
-    # `asha` (rungs and the cap), `cap` (the cap alone), `none` (the target or the full budget) or `full` (the full
-    # budget, also beyond the target: Shallue et al. 2018; what a comparison under budgets needs).
     rule: Literal["asha", "cap", "none", "full"] = "asha"
-    # At each rung the best 1/eta of the study's trials go on; rungs are a factor eta apart.
-    eta: float = Field(default=3.0, gt=1)
-    # First rung, as a share of the incumbent's steps-to-target (0.45 or more keeps the winner alive: measured on the
-    # noisy quadratic model, where a first rung at 0.15 killed it in 17 to 59 % of studies).
-    grace: float = Field(default=0.45, gt=0, le=1)
-    # A trial ends as capped when it has passed (1 + slack) x the incumbent's steps.
-    slack: float = Field(default=0.1, ge=0)
+    """`asha` (rungs and the cap), `cap` (the cap alone), `none` (the target or the full budget) or `full` (the full
+    budget, also beyond the target, as in Shallue et al. 2018; `bcrit budgets` needs it)."""
+    eta: float = Field(default=3.0, gt=1, le=1e6)
+    """At a rung the best 1/eta of the study go on; rungs are a factor eta apart."""
+    grace: float = Field(default=0.45, ge=1e-6, le=1)
+    """The first rung, as a share of the steps of the study's best trial so far. 0.45 or more keeps the winner alive:
+    on the noisy quadratic model a first rung at 0.15 killed it in 17 to 59 % of studies."""
+    slack: float = Field(default=0.1, ge=0, le=1e6)
+    """A trial ends as capped when it has passed (1 + slack) times the steps of the best trial so far."""
 
     @model_validator(mode="before")
     @classmethod
@@ -94,57 +100,92 @@ class Stopping(Frozen):
 class Search(Frozen):
     """How each study looks for its best point."""
 
-    # `tpe` (Sobol start, then multivariate TPE and steps around the best point by turns), `sobol` or `random`.
-    protocol: Literal["tpe", "sobol", "random"] = "tpe"
-    # Feasible trials a study; diverged ones are drawn again (Shallue et al. 2018).
+    protocol: str = Field(default="auto", max_length=200)
+    """`joint` (one model of all batch sizes proposes), `tpe` (at each batch size a Sobol start, then multivariate TPE
+    and steps around the best point by turns), `sobol` or `random`. `auto` is `joint` where a built-in workload has at
+    least three batch sizes and three numeric dimensions, lr among them; else `tpe`. `module:name` is what makes a
+    sampler of Optuna or a search algorithm of Ray Tune when it is called with a `seed`: `optuna.samplers:GPSampler`,
+    `ray.tune.search.optuna:OptunaSearch`, or a class or function of your own."""
     trials: StrictInt = Field(default=40, ge=1, le=100_000)
-    # Trials of the scrambled Sobol start (`tpe` only), the same points at every batch size.
-    start: StrictInt = Field(default=12, ge=1)
-    # At most this many draws for each feasible trial wanted (chosen, not studied; Shallue's worst study drew 11 for 1).
+    """Trials of each study, not counting those that diverge or fail, which are drawn again (Shallue et al. 2018).
+    With `joint` all count, and it is `14`, or `20` where the space has a choice (14 left one study in three 10 to 40
+    % off)."""
+    start: StrictInt = Field(default=12, ge=1, le=100_000)
+    """How many of them are the scrambled Sobol start, the same points at every batch size. With `joint`, `24` more
+    trials at the middle batch size alone."""
     max_draws: float = Field(default=4.0, ge=1, le=1000)
-    # Trials of one study that may run at once. Proposals wait for all but this many of their predecessors, which makes
-    # the experiment the same whatever the number of workers. `auto` becomes a number when a run begins
-    # (`bcrit.tuner.plan.resolved`).
+    """A study draws at most this many for each trial wanted. Chosen, not studied; Shallue's worst study drew 11 for
+    1."""
     parallel_per_study: int | Literal["auto"] = "auto"
+    """Trials of one study that may be under way at once. A proposal waits for all but this many of its predecessors,
+    so it changes results, and the number of workers does not. `auto` becomes a number when the run begins, which the
+    run folder keeps: twice the workers' share of a study, at least 2, at most half of `search.trials`. Workers beyond
+    this many for each batch size wait for re-runs."""
     stopping: Stopping = Stopping()
+    """When a search trial ends before its budget. `stopping: cap` is short for `{rule: cap}`."""
+
+    @field_validator("protocol")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        known = ("auto", "joint", "tpe", "sobol", "random")
+        if value not in known and not re.fullmatch(r"[\w.]+:\w+", value):
+            raise ValueError(f"it must be {', '.join(known)}, or module:name of another search, but it is '{value}'")
+        return value
 
     @field_validator("parallel_per_study", mode="plain")
     @classmethod
     def _number_or_auto(cls, value: Any) -> Any:
         """One sentence where pydantic would have one for the number and another for the word."""
-        if value == "auto" or (type(value) is int and value >= 1):
+        if value == "auto" or (type(value) is int and 1 <= value <= 100_000):
             return value
-        raise ValueError(f"it must be 'auto' or a whole number of at least 1, but it is {value!r}")
+        bound = "at most 100000" if type(value) is int and value > 1 else "at least 1"
+        raise ValueError(f"it must be 'auto' or a whole number of {bound}, but it is {value!r:.60}")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether what a trial is depends on those before it."""
+        return self.protocol not in ("sobol", "random")
+
+    @property
+    def draws(self) -> float:
+        """Draws that are allowed for each trial wanted; a joint search counts those that diverge."""
+        return 1.0 if self.protocol == "joint" else self.max_draws
 
     @property
     def at_once(self) -> int:
         """`parallel_per_study` as a number; `auto` is its fewest, 2, as long as no run has begun."""
-        return 2 if self.parallel_per_study == "auto" else self.parallel_per_study
+        fewest = 1 if self.protocol == "joint" else 2
+        return fewest if self.parallel_per_study == "auto" else self.parallel_per_study
 
 
 class BoundaryRule(Frozen):
     """When an optimum counts as lying on the edge of its box, and what is done then."""
 
-    margin: float = Field(default=0.05, gt=0, lt=0.5)  # share of the box's scaled width that counts as its edge
-    # Trials within this share of the best steps-to-target form the near-optimal cluster.
-    within: float = Field(default=0.10, ge=0)
-    max_rounds: StrictInt = Field(default=2, ge=0)  # how often a study's box may be widened
-    widen: float = Field(default=0.5, gt=0)  # a box is widened by this share of its scaled width
-    # Feasible trials of the search after each widening; None = half of the search's.
-    trials: StrictInt | None = Field(default=None, ge=1)
+    margin: float = Field(default=0.05, gt=0, lt=0.5)
+    """Share of the box, in its scaled coordinate, that counts as its edge."""
+    within: float = Field(default=0.10, ge=0, le=1e6)
+    """Trials within this share of the fewest steps count as near the optimum."""
+    max_rounds: StrictInt = Field(default=2, ge=0, le=1000)
+    """How often a study's box may be widened."""
+    widen: float = Field(default=0.5, gt=0, le=100)
+    """By what share of its width, in its scaled coordinate."""
+    trials: StrictInt | None = Field(default=None, ge=1, le=100_000)
+    """Trials of the search after each widening; `null` is half of `search.trials`."""
 
 
 class Confirm(Frozen):
     """The re-runs that make the number: the best points of a study on fresh seeds, nothing pruned."""
 
-    points: StrictInt = Field(default=3, ge=1, le=100)  # how many of the best points are re-run
-    seeds: StrictInt = Field(default=5, ge=0, le=10_000)  # fresh seeds for each
-    # A re-run may train this many times the point's steps-to-target (at least the budget), so that a slower seed still
-    # reaches.
-    horizon: float = Field(default=4.0, ge=1)
-    # Whether a re-run that has reached the target trains on to its horizon: for `bcrit finals`, and for probes of a
-    # whole run.
+    points: StrictInt = Field(default=3, ge=1, le=100)
+    """How many of a study's best points are run again; `1` with a joint search."""
+    seeds: StrictInt = Field(default=5, ge=0, le=10_000)
+    """On how many fresh seeds each. With 0 the number is the search's own, which luck makes too low."""
+    horizon: float = Field(default=4.0, ge=1, le=10_000)
+    """A re-run may take this many times the steps that the search found, and at least the budget, so that a slower
+    seed still reaches."""
     beyond_target: bool = False
+    """Whether a re-run that has reached the target trains on to its horizon, for `bcrit finals` and for probes of a
+    whole run."""
 
     @model_validator(mode="after")
     def _runs_to_go_on(self) -> Self:
@@ -156,8 +197,10 @@ class Confirm(Frozen):
 class Centre(Frozen):
     """Where the box of the learning rate, or its value if fixed, stands at each batch size: a starting point only."""
 
-    rule: Literal["none", "linear", "sqrt"] = "none"  # `none` (the same box), `linear` (lr ~ B), `sqrt` (lr ~ sqrt B)
-    batch_size: StrictInt | None = Field(default=None, ge=1, le=10**12)  # where the box, or the value, is as written
+    rule: Literal["none", "linear", "sqrt"] = "none"
+    """`none`, `linear` (the box moves with B) or `sqrt` (with the root of B)."""
+    batch_size: StrictInt | None = Field(default=None, ge=1, le=MOST)
+    """Where the box, or the value, is as written; needed by `linear` and `sqrt`."""
 
     @model_validator(mode="after")
     def _anchored(self) -> Self:
@@ -175,37 +218,60 @@ class Centre(Frozen):
 class Resources(Frozen):
     """What one trial occupies."""
 
-    cpus: float = Field(default=1, gt=0)  # cores; also PyTorch's thread count
-    gpus: float = Field(default=0, ge=0)  # devices, or a share of one
-    # A training function that reports nothing for so long is taken to hang. Chosen, not studied.
-    silence_seconds: float = Field(default=1800, gt=0)
+    cpus: float = Field(default=1, gt=0, le=1e6)
+    """Cores, which is also PyTorch's number of threads."""
+    gpus: float = Field(default=0, ge=0, le=1e6)
+    """Devices, or a share of one, which limits its memory too. With 0 a trial stays on the CPU."""
+    processes: StrictInt | None = Field(default=None, ge=1, le=1024)
+    """Processes of one machine that share each batch of a trial (data-parallel), one for each GPU where it has GPUs;
+    `cpus` are those of all. Without it as many as GPUs, where our own loop trains; else 1."""
+    silence_seconds: float = Field(default=1800, gt=0, le=1e9)
+    """A training function that reports nothing for so long is taken to hang. Chosen, not studied."""
+
+    @model_validator(mode="after")
+    def _one_gpu_each(self) -> Self:
+        if self.processes is not None and self.processes > 1 and self.gpus not in (0, self.processes):
+            raise ValueError(
+                f"'processes' share no GPU, but there are {self.processes} processes for gpus={self.gpus:g}; "
+                "write one number for both, or leave 'processes' out"
+            )
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one trial in our own loop."""
+        return self.processes or max(1, int(self.gpus))
+
+    @property
+    def threads(self) -> int:
+        """PyTorch's, in each of them."""
+        return max(1, int(self.cpus / self.ranks))
 
 
 class Execution(Frozen):
     """How our own training loop computes an update; the batch size is none of its business."""
 
-    # Rows of the training set (examples; whole sequences where a batch counts tokens) that a gradient is computed over
-    # at a time, and then summed to the batch's; None = the whole batch. It is halved where memory gives out.
-    micro_batch: StrictInt | None = Field(default=None, ge=1)
-    # Of the model in training. `bfloat16` is autocast: weights, their gradients and updates, the loss and evaluation
-    # stay in float32.
+    micro_batch: StrictInt | None = Field(default=None, ge=1, le=MOST)
+    """Rows (examples; whole sequences where a batch counts tokens) computed at a time and added up to the batch's
+    gradient; `null` is all. It is halved where memory gives out."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False  # whether training runs the model through `torch.compile`
+    """`bfloat16` trains under autocast; weights, their updates, the loss and evaluation stay float32."""
+    compile: bool = False
+    """Train through `torch.compile`; compiling is not counted as training time."""
 
 
 class Probes(Frozen):
     """What is measured on the side along the confirming runs, which train as they would without, bit for bit."""
 
-    # `noise_scale` (the gradient noise scales of McCandlish et al. 2018, before the first update, at evaluations evenly
-    # spaced in log step, and where the target is reached) and `weight_distance` (from the start, at every evaluation;
-    # Hoffer et al. 2017).
     measure: tuple[Literal["noise_scale", "weight_distance"], ...] = ()
-    # Rows of the training set that a noise scale is measured on, drawn anew each time; all of them where there are
-    # fewer. On digits one measurement of 512 rows took 0.2 s (0.6 ms an update) and knew b_simple to a factor 1.2 to
-    # 2.5; 256 left it open near the target, and 1,024 took 0.4 s for a factor 1.3.
-    examples: StrictInt = Field(default=512, ge=20)
-    # Noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied.
+    """`noise_scale` (McCandlish et al. 2018, before the first update, at evaluations evenly spaced in log step, and
+    where the target is reached) and `weight_distance` (from the start, at every evaluation; Hoffer et al. 2017), or
+    one of them."""
+    examples: StrictInt = Field(default=512, ge=20, le=MOST)
+    """Rows of the training set that a noise scale is measured on, drawn anew each time. On digits 512 rows took 0.2 s
+    and knew b_simple to a factor 1.2 to 2.5; 256 left it open near the target, 1,024 took 0.4 s for a factor 1.3."""
     per_decade: StrictInt = Field(default=4, ge=1, le=100)
+    """Noise scales in each factor ten of steps, as far as evaluations allow. Chosen, not studied."""
 
     @model_validator(mode="before")
     @classmethod

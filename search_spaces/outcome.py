@@ -44,7 +44,15 @@ _SENTENCES = {
 
 
 class Stage(StrEnum):
-    """What a trial is for: `search` picks the point, `confirm` (fresh seeds, nothing pruned) makes the number."""
+    """What a trial is for. The order is that of seeds (`bcrit.tuner.protocol.protocol.trial_seed`)."""
 
-    SEARCH = "search"
-    CONFIRM = "confirm"
+    SEARCH = "search"  # picks the point
+    CONFIRM = "confirm"  # makes the number: fresh seeds, nothing pruned
+    # What other commands train beside the study; it decides no step count.
+    LANDSCAPE = "landscape"  # a winner again, or its un-tuned twin, for its weights
+    WARM_START = "warm_start"  # an iterate of the small batch, or the large batch from one
+    ADAPTIVE = "adaptive"  # with batch sizes that change along the run, or as their control
+
+
+STUDY = (Stage.SEARCH, Stage.CONFIRM)
+"""The stages of a study: what its step counts, its curve and its cost are made of."""

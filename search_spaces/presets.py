@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ EXTRAPOLATED: Final = {f"extrap_{base}": base for base in ("sgd", "momentum", "a
 
 EXTRAPOLATIONS: Final = {"past": 1, "fresh": 2, "gaussian": 1, "velocity": 1}
 """Whereto a gradient is extrapolated, and how many gradients of each example one update then takes;
-`bcrit.tuner.training.stepper` has the formulas."""
+`bcrit.tuner.training.updates` has the formulas."""
 
 OPTIMIZERS: Final = _PLAIN | {
     name: Parameters(
@@ -116,6 +117,20 @@ OPTIMIZERS: Final = _PLAIN | {
 
 OWN: Final = "own"
 """The optimizer of an experiment whose training function has its own: any name in the space is the function's."""
+
+_SUMMED: Final = {"momentum", "nesterov", "lars", "rmsprop", "extrap_momentum", OWN}
+
+
+def has_effective_lr(optimizer: str) -> bool:
+    """Whether lr / (1 - momentum) is what matters where steps are small: the velocity is a sum, v = momentum v + g.
+
+    So it is for the heavy ball and Nesterov, for LARS, whose ratio stands inside the sum, and for RMSprop, whose
+    velocity sums normalised gradients. A velocity that is a mean, v = momentum v + (1 - momentum) g, as Adam's, does
+    not grow with momentum, and Muon's update has the same norm whatever its velocity's is. What a training function
+    of the user's calls momentum is taken for SGD's. False also where nobody knows.
+    """
+    return optimizer in _SUMMED
+
 
 # What PyTorch's formulas need, which is sometimes more than its classes check: at alpha or rho of 1 or more the mean of
 # squares never moves, or its root does not exist.
@@ -188,3 +203,28 @@ def derived(point: Mapping[str, Any]) -> set[str]:
     None and NaN stand for a name that is not there.
     """
     return {steps for share, steps in STEPS_OF.items() if (value := point.get(share)) is not None and value == value}
+
+
+Scale = Literal["log", "reverse_log", "linear"]
+
+# They average over 1 / (1 - value) steps, which is what is searched (Shallue et al. 2018: REVERSE_LOG for momentum).
+_AVERAGES: Final = ("momentum", "beta1", "beta2", "beta_1", "beta_2", "ema_decay")
+# Positive values that span this factor were chosen on a logarithmic scale, as learning rates and weight decays are.
+# Chosen, not studied.
+_WIDE: Final = 10.0
+
+
+def tried_scale(name: str, low: float, high: float) -> Scale:
+    """Guess the scale in which equal distances between values matter equally.
+
+    Momentum and the like are on the scale of log(1 - value), learning rates on that of log(value), other positive
+    values on the latter when they span a factor of ten. Shares, whose natural domain is [0, 1], are linear, as is all
+    else whose smallest and largest values another scale cannot tell apart.
+    """
+    if name in _AVERAGES and 0 <= low and high < 1 and math.log1p(-high) < math.log1p(-low):
+        return "reverse_log"
+    domain = DOMAINS.get(name)
+    if low <= 0 or (domain is not None and domain.includes_high):
+        return "linear"
+    span = math.log(high) - math.log(low)
+    return "log" if span > 0 and (name == "lr" or high / low >= _WIDE) else "linear"

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+_LONGEST, _MOST = 300, 30  # characters of a problem, and problems, in a message; chosen
+
+
+def _cut(problem: str) -> str:
+    """What is too long without its middle: a sentence begins with what is wrong and ends with the remedy."""
+    return problem if len(problem) <= _LONGEST else f"{problem[:190]} ... {problem[-105:]}"
+
 
 class InputError(ValueError):
     """Something that the user gave is wrong; the message says what and how to mend it."""
 
     def __init__(self, where: str, problems: Iterable[str]) -> None:
-        self.problems = tuple(dict.fromkeys(problems))  # one sentence each
+        self.problems = tuple(dict.fromkeys(map(_cut, problems)))  # one sentence each
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__("\n".join([f"{where}: {count}", *(f"  - {problem}" for problem in self.problems)]))
+        more = [f"  - and {len(self.problems) - _MOST} more"] if len(self.problems) > _MOST else []
+        listed = [f"  - {problem}" for problem in self.problems[:_MOST]]
+        super().__init__("\n".join([f"{where}: {count}", *listed, *more]))
 
 
 def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list[str]:
@@ -29,6 +39,10 @@ def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list
             sentences.append(_unknown_key(steps, model))
         elif item["type"] == "missing":
             sentences.append(f"'{key}' is missing; add it")
+        elif "betas" in steps and _RULES.get(item["type"]) == _MAPPING:  # as PyTorch's optimizers have them
+            sentences.append(
+                "'space.betas' is given by beta1 and beta2, each a number or a dimension; write both instead"
+            )
         elif item["type"] == "value_error":
             sentences.append(f"'{key}': {item['ctx']['error']}")
         elif item["type"] == "union_tag_invalid":
@@ -36,34 +50,32 @@ def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list
             sentences.append(f"'{key}': there is no scale {item['ctx']['tag']!r}; the scales are {scales}")
         else:
             sentences.append(f"'{key}' {_rule(item)}, but it is {_short(item['input'])}")
+        # `{lr: 0.1, schedule: choice of constant, cosine}` has an empty key 'cosine'.
+        if item["input"] is None and item["type"] != "missing" and len(steps) > 1:
+            sentences[-1] += "; in braces a comma ends a value, so put one that has a comma in quotes"
     return sentences
 
 
+_MAPPING: Final = "must be a mapping of keys"
+# The rule behind each of pydantic's types of error, with the context that it comes with in braces.
 _RULES: Final = {
-    "tuple_type": "must be a list",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping of keys",
-    "model_type": "must be a mapping of keys",
-    "model_attributes_type": "must be a mapping of keys",
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), _MAPPING),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("literal_error", "enum"), "must be {expected}"),
     "string_type": "must be a word",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
+    "string_too_long": "must have at most {max_length} characters",
     "finite_number": "must be a finite number",
     "greater_than": "must be greater than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "too_short": "must have {min_length} or more entries",
-    "string_too_long": "must have at most {max_length} characters",
-    "literal_error": "must be {expected}",
-    "enum": "must be {expected}",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must have a character",
 }
-"""The rule behind each of pydantic's types of error, with the context that it comes with in braces."""
 
 _PLAIN_TYPES = {"float", "int", "str", "bool", "constrained-int", "constrained-float", "constrained-str"}
 
@@ -96,16 +108,38 @@ def _merged(items: list[ErrorDetails]) -> list[ErrorDetails]:
     return kept
 
 
-_TAGS = {"linear", "log", "reverse_log", "integer", "fixed", "choice"}
 # Tags of the dimension union stand in pydantic's addresses; `linear` is also a schedule, but addresses of a schedule's
 # parameters remain readable without it.
+_TAGS = {"linear", "log", "reverse_log", "integer", "fixed", "choice"}
 
 
 def _unknown_key(steps: list[str], model: type[BaseModel]) -> str:
     valid = _valid_keys(model, steps[:-1])
-    close = difflib.get_close_matches(steps[-1], valid, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
-    return f"there is no key '{'.'.join(steps)}'; {hint}the keys are {', '.join(valid)}"
+    return f"there is no key '{'.'.join(steps)}'; {did_you_mean(steps[-1], valid)}the keys are {', '.join(valid)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The question with the name that is nearest, and a blank behind it; empty where none is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+# user:password@host, up to the last @, for one may be in it; and ?password=...
+_PASSWORD: Final = re.compile(
+    r"(://[^\s:/@]*:)\S*(?=@)|([?&](?:\w*password|passwd|pwd|\w*token|\w*secret\w*|\w*access_key)=)[^\s&'\"]+", re.I
+)
+# Control characters but tab and newline, marks that turn the direction of writing, and halves of characters.
+_UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def without_passwords(text: str) -> str:
+    """Text in which the passwords of URLs are three stars."""
+    return _PASSWORD.sub(r"\1\2***", text)
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may have it: no passwords, and what would steer the terminal written out."""
+    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), without_passwords(text))
 
 
 def _valid_keys(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.object_store import ObjectStore
 
 # Read when numpy and torch are first imported. There are as many workers as cores: a second thread in each only waits
 # for the other, and makes tiny products a hundred times slower on a busy machine.
@@ -11,3 +19,25 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Ray's workers give way to everything else (niceness 15), and then wait minutes beside tests that compute.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# The files that take longest are begun first, so that no worker is left with one of them at the end.
+LONGEST = (
+    *("tuner/test_cluster.py", "bcrit/test_end_to_end.py", "bcrit/test_function_end_to_end.py"),
+    *("tuner/workloads/test_misbehaving.py", "golden/test_goldens.py", "bcrit/test_retry.py"),
+    *("tuner/test_uploader.py", "bcrit/test_measured.py", "bcrit/test_pilot.py", "test_wheel.py"),
+    *("tuner/workloads/test_examples.py", "tuner/test_lease.py", "tuner/test_reused_actors.py"),
+)
+_PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+assert all(path.is_file() for path in _PLACES), "a file of LONGEST has moved"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _PLACES.get(item.path, len(_PLACES)))
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[ObjectStore]:
+    from tests.object_store import object_store  # its libraries are no part of the smallest installation
+
+    with object_store() as found:
+        yield found

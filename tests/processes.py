@@ -19,18 +19,11 @@ KINDS: Final = {
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was there at one moment.
+    """A process that was there at one moment."""
 
-    Attributes:
-        pid: its number, which another process may have later.
-        parent: that of its parent.
-        started: when it began, by which it is told from that other one.
-        line: its command line.
-    """
-
-    pid: int
+    pid: int  # its number, which another process may have later
     parent: int
-    started: str
+    started: str  # when it began, by which it is told from that other one
     line: str
 
     @property

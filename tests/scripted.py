@@ -25,22 +25,14 @@ class ExactHyperbola:
     so that the best point of every study has exactly s_min (1 + b_crit / B) steps. The loss falls exponentially,
     10^(1 - step / (S - 1/2)) with S the rounded steps: it is above 1 at S - 1 and below at S, and at any step it ranks
     the settings as their S does. Nothing is random; a schedule changes nothing.
-
-    Attributes:
-        s_min: steps at infinite batch size.
-        b_crit: examples.
-        lr: best learning rate at infinite batch size.
-        momentum: best momentum; plays no part with an optimizer that has none.
-        curvature: how fast the steps grow away from the best point, per squared natural-log distance.
-        diverges_at: at more than this many times lr_best(B) the loss is infinite after the first update.
     """
 
-    s_min: float = 100.0
-    b_crit: float = 64.0
-    lr: float = 0.1
-    momentum: float = 0.9
-    curvature: float = 0.5
-    diverges_at: float = 8.0
+    s_min: float = 100.0  # steps at infinite batch size
+    b_crit: float = 64.0  # examples
+    lr: float = 0.1  # the best at infinite batch size
+    momentum: float = 0.9  # the best; plays no part with an optimizer that has none
+    curvature: float = 0.5  # how fast the steps grow away from the best point, per squared natural-log distance
+    diverges_at: float = 8.0  # at more than this many times lr_best(B) the loss is infinite after the first update
 
     unit: ClassVar[str] = "examples"
     metrics: ClassVar[Mapping[str, Direction]] = {"loss": Direction.MINIMIZE}
@@ -67,14 +59,9 @@ class ExactHyperbola:
 
 @dataclass
 class ScriptedRun:
-    """A run that is at `step` of its script.
+    """A run that is at `step` of its script."""
 
-    Attributes:
-        steps_to_target: the first step with loss < 1; None = diverges.
-        step: updates made.
-    """
-
-    steps_to_target: int | None
+    steps_to_target: int | None  # the first step with loss < 1; None = diverges
     step: int = 0
 
     def train(self, steps: int) -> None:

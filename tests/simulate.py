@@ -12,7 +12,7 @@ from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
-from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Trial, as_row
 from bcrit.tuner.workloads.protocol import Workload
@@ -35,7 +35,7 @@ def scripted(**changes: Any) -> Experiment:
 def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tuple[list[Row], Ending]:
     """All measurements of a trial under its proposal's limits, and its end."""
     settings = Settings(proposal.batch_size, proposal.seed, experiment.optimizer, proposal.hyperparameters)
-    limits = limits_of(proposal, experiment.resolution)
+    limits = limits_of(proposal, experiment)
     trial = Trial(lambda: workload.begin(settings), experiment.target, limits)
     rows: list[Row] = []
     while trial.ending is None:
@@ -96,7 +96,7 @@ def simulate(
         if ending is not None:
             found[proposal.batch_size].append(record(experiment, proposal, rows, ending))
 
-    dispatcher = Dispatcher(PerStudyProtocol(experiment, horizon_falls=True), found, experiment.target, keep)
+    dispatcher = Dispatcher(protocol_of(experiment, horizon_falls=True), found, experiment.target, keep)
     taken: dict[str, Proposal] = {}
     done = 0
     while done < at_most:

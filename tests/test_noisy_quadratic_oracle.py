@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.studies.rounds import study_state
+from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.tuner.training.settings import Settings

@@ -48,7 +48,7 @@ def ran(*words: object, cwd: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy: building leaves files beside the sources."""
     copy = tmp_path_factory.mktemp("wheel")
-    for name in ("bcrit", *USERS):
+    for name in ("bcrit", "examples", *USERS):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -64,7 +64,7 @@ def test_a_wheel_holds_one_package_whole(wheel: Path) -> None:
     ours = {f"{path.parent}/{path.name}" for path in map(Path, names)}
     files = [path.relative_to(ROOT) for name in USERS for path in (ROOT / name).rglob("*.*")]
     expected = {f"bcrit/{path}" for path in files if "__pycache__" not in path.parts}
-    assert expected <= ours and "bcrit/py.typed" in ours
+    assert expected <= ours and {"bcrit/py.typed", "bcrit/examples/digits.yaml", "bcrit/examples/lora.py"} <= ours
 
 
 def test_a_users_own_packages_of_our_folders_names_are_theirs(wheel: Path, tmp_path: Path) -> None:

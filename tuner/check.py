@@ -1,15 +1,19 @@
-"""Whether an experiment can be run at all: the schema's problems and the workload's in one message."""
+"""Whether an experiment can be run at all: what the schema, the workload and its model say before anything runs."""
 
-from collections.abc import Mapping
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from bcrit.search_spaces.dimensions import Fixed
-from bcrit.search_spaces.experiment import Experiment, WorkloadChoice
+from bcrit.search_spaces.dimensions import Choice, Fixed, Integer
+from bcrit.search_spaces.experiment import COMMAND, Experiment, WorkloadChoice
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.options import Budget
+from bcrit.search_spaces.options import Budget, Execution, Probes
 from bcrit.search_spaces.presets import (
     AVERAGED,
     AVERAGING,
@@ -21,18 +25,31 @@ from bcrit.search_spaces.presets import (
     Domain,
     Parameters,
 )
-from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.space import hyperparameter
-from bcrit.search_spaces.space_rules import domain_problems, missing_names, with_natural_limits
+from bcrit.search_spaces.problems import InputError, did_you_mean
+from bcrit.search_spaces.space import domain_problems, hyperparameter, missing_names, with_natural_limits
 from bcrit.search_spaces.tables import MEASUREMENTS
-from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.check_model import Note, execution_problems, model_problems, probe_problems
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.own import own_search_problem
+from bcrit.tuner.trackers import missing
+from bcrit.tuner.training.noise_scale import mixing_layer
+from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
 from bcrit.tuner.training.optimizers import parameters_of
+from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.stepper import build_stepper
-from bcrit.tuner.workloads.function.workload import OF_THE_TRIAL, TrainingFunction
-from bcrit.tuner.workloads.protocol import Workload, gives_model, says, unfit
+from bcrit.tuner.training.supervised import why_not_shared
+from bcrit.tuner.training.updates import Updates, division_problem
+from bcrit.tuner.workloads.command import problems as command_problems
+from bcrit.tuner.workloads.function import OF_THE_TRIAL, TrainingFunction
+from bcrit.tuner.workloads.protocol import OpenWorkload, Workload, gives_model, our_loop, says, unfit
 from bcrit.tuner.workloads.registry import load_training
+
+Note = Callable[[str], None]
+"""Takes a sentence on what can be run, but hardly is what was meant."""
+
+Trained = Workload | TrainingFunction
+
+_FEW = 2  # examples: one alone hides an axis that is dropped by mistake
+_BLOCKS = 2 * MIN_BLOCKS  # examples: as few as the estimator of noise scales takes
 
 
 def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) -> Experiment:
@@ -44,7 +61,7 @@ def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) 
         note: is told what can be run, but hardly is what was meant.
 
     Returns:
-        The experiment, with what only the workload knows filled in: the unit of a batch, epochs as examples.
+        The experiment, with what only the workload knows filled in: the unit of a batch, epochs, how long re-runs are.
 
     Raises:
         InputError: names every problem at once, those of the schema and those that only the workload shows.
@@ -52,226 +69,41 @@ def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) 
     if isinstance(data, dict) and data.get("imported"):
         raise InputError(where, ["an imported run describes trials of elsewhere and cannot be run; remove 'imported'"])
     problems: list[str] = []
-    experiment = None
-    choice = _read(WorkloadChoice, data, "workload")
-    workload, unloaded = _load(choice)
+    workload: Trained | None = None
+    experiment: Experiment | None = None
+    choice: WorkloadChoice | None = _read(WorkloadChoice, data, "workload")
+    name = None if choice is None else choice.name
+    if choice is not None:
+        try:
+            workload = load_training(choice.name, choice.options)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported
+            problems = [_raised(choice.name, error)]
     try:
-        name = None if choice is None else choice.name
         experiment = parse_experiment(_with_own_optimizer(data, workload, name), where)
     except InputError as error:
-        problems += error.problems
-    problems += unloaded
-    if choice is not None and workload is not None:
+        problems = [*error.problems, *problems]
+    if name is not None and workload is not None:
         try:
-            problems += _misfits(workload, choice.name, data)
+            problems += list(_misfits(workload, name, data))
             if experiment is not None:
-                if isinstance(workload, TrainingFunction):
-                    problems += _function_problems(workload, experiment)
-                else:
-                    problems += _optimizer_problems(workload, choice.name, experiment)
-                problems += execution_problems(workload, choice.name, experiment)
-                problems += _impossible_values(workload, experiment)
-            if experiment is not None and not problems:
-                problems += model_problems(workload, choice.name, experiment, note)
-            if experiment is not None and not problems:
-                problems += probe_problems(workload, choice.name, experiment)
+                problems += list(_experiment_problems(workload, experiment, note))
+                problems += [] if problems else model_problems(workload, experiment, note)
+                problems += [] if problems else probe_problems(workload, experiment)
+                problems += [] if problems else filter(None, [own_search_problem(experiment)])
         except (Exception, SystemExit) as error:  # a user's module may raise anything when it is asked
-            problems.append(_raised(choice.name, error))
+            problems.append(_raised(name, error))
     if problems or experiment is None or workload is None:
         raise InputError(where, problems)
     budget = experiment.budget.resolved(workload.n_examples or 0)
-    space = with_natural_limits(experiment.space, _domains(workload))
-    return experiment.model_copy(update={"unit": workload.unit, "budget": budget, "space": space})
-
-
-def _load(choice: WorkloadChoice | None) -> tuple[Workload | TrainingFunction | None, list[str]]:
-    """What is trained, or why it cannot be had."""
-    if choice is None:
-        return None, []
-    try:
-        return load_training(choice.name, choice.options), []
-    except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported
-        return None, [_raised(choice.name, error)]
-
-
-def _misfits(workload: Workload | TrainingFunction, name: str, data: Mapping[str, Any]) -> list[str]:
-    """Where target and batch sizes contradict the workload; each is read on its own, so that all problems show."""
-    taken = sorted(set(workload.metrics) & set(MEASUREMENTS.names))
-    problems = [f"'workload': the metric '{m}' of '{name}' is a column of our own; name it otherwise" for m in taken]
-    if "unit" in data and data["unit"] != workload.unit:
-        problems.append(f"'unit': workload '{name}' counts {workload.unit}, not {data['unit']!r}; remove the key")
-    target = _read(Target, data, "target")
-    if target is not None and not (isinstance(workload, TrainingFunction) and not workload.metrics):
-        metrics = _metrics(workload, data)
-        direction = metrics.get(target.metric)
-        if direction is None:
-            known = ", ".join(f"{m} ({d})" for m, d in metrics.items())
-            problems.append(f"'target': workload '{name}' has no metric '{target.metric}'; its metrics are {known}")
-        elif direction != target.direction:
-            sign = "<" if direction == "minimize" else ">"
-            problems.append(
-                f"'target': {target.metric} improves by {direction.replace('ize', 'izing')}, but the target is "
-                f"'{target}'; write '{target.metric} {sign} {target.threshold:g}'"
-            )
-    budget = _read(Budget, data, "budget")
-    if budget is not None:
-        problems += _budget_problems(budget, workload, name)
-    sizes = _read(tuple[int, ...], data, "batch_sizes")
-    if sizes is not None and workload.n_examples is not None:
-        if too_large := [b for b in sizes if b > workload.n_examples]:
-            problems.append(
-                f"'batch_sizes': a batch is at most the training set of {workload.n_examples} {workload.unit}, but "
-                f"{', '.join(map(str, too_large))} {'is' if len(too_large) == 1 else 'are'} larger; remove them"
-            )
-    if sizes is not None:
-        problems += list(dict.fromkeys(f"'batch_sizes': {why}" for b in sizes if (why := unfit(workload, b))))
-    return problems
-
-
-def _with_own_optimizer(data: Any, workload: Workload | TrainingFunction | None, name: str | None) -> Any:
-    """The experiment's data; where a training function has no optimizer named, it makes the updates itself.
-
-    What cannot be had and has an import path, or no name, is taken for a function: it may be one, and to ask for a
-    momentum that it does not need would be a second problem where there is one.
-    """
-    function = workload is None and ":" in (name or ":")
-    if (function or isinstance(workload, TrainingFunction)) and isinstance(data, Mapping) and "optimizer" not in data:
-        return {**data, "optimizer": OWN}
-    return data
-
-
-def _function_problems(function: TrainingFunction, experiment: Experiment) -> list[str]:
-    """What cannot be meant of a training function."""
-    problems, given = [], {hyperparameter(address) for address in experiment.space.addresses}
-    if twice := sorted(given & set(function.options)):
-        problems.append(
-            f"'workload': {', '.join(twice)} stands among the options and in 'space'; keep one, which the function gets"
-        )
-    if taken := sorted(set(OF_THE_TRIAL) & set(function.options)):
-        problems.append(f"'workload': the options {', '.join(taken)} are what a trial decides; name them otherwise")
-    if taken := sorted(set(OF_THE_TRIAL) & given):
-        problems.append(f"'space': {', '.join(taken)} is what a trial decides; name it otherwise")
-    if experiment.target.metric in MEASUREMENTS.names:
-        problems.append(f"'target': '{experiment.target.metric}' is a column of our own; name the metric otherwise")
-    return problems
-
-
-def _optimizer_problems(workload: Workload, name: str, experiment: Experiment) -> list[str]:
-    """What is wrong with the optimizer, and with the names in the space that nobody would read.
-
-    A workload may name the `optimizers` that it supports; then only those, and of them only the hyperparameters that
-    they need, because it computes their updates itself.
-    """
-    optimizer = experiment.optimizer
-    own: tuple[str, ...] | None = getattr(workload, "optimizers", None)
-    if own is not None and optimizer not in own:
-        return [f"'optimizer': workload '{name}' knows {', '.join(own)}, but not {optimizer}; choose one of them"]
-    if own is None and optimizer == OWN:
-        names = ", ".join(OPTIMIZERS)
-        return [f"'optimizer': own is for a training function of yours, which '{name}' is not; choose one of {names}"]
-    try:
-        parameters = _parameters(optimizer, own)
-    except ValueError as error:
-        return [f"'optimizer': {error}"]
-    problems = _unknown_hyperparameters(workload, name, experiment, parameters)
-    problems += _local_batch_problems(workload, experiment)
-    if missing := missing_names(experiment.space, parameters.needed):
-        problems.append(f"'space': optimizer '{optimizer}' needs {', '.join(missing)}; add it, searched or fixed")
-    if not problems and own is None:
-        problems += _refused_values(experiment)
-    return problems
-
-
-def _parameters(optimizer: str, own: tuple[str, ...] | None) -> Parameters:
-    if own is not None:
-        return Parameters(OPTIMIZERS[optimizer].needed if optimizer in OPTIMIZERS else ("lr",))
-    return parameters_of(optimizer)
-
-
-def _unknown_hyperparameters(
-    workload: Workload, name: str, experiment: Experiment, parameters: Parameters
-) -> list[str]:
-    """Names in the space that nobody would read: a misspelt one must not be searched for days."""
-    known = {"schedule", *WARMUP, *parameters.names, *workload.hyperparameters}
-    known |= {parameter for schedule in SCHEDULES.values() for parameter in schedule}
-    names = {hyperparameter(address) for address in experiment.space.addresses}
-    if names & set(AVERAGING) and says(workload, "averages"):
-        known |= set(AVERAGING)
-    return [
-        f"'space.{unknown}': neither optimizer '{experiment.optimizer}' nor workload '{name}' has this hyperparameter; "
-        f"those it can have are {', '.join(sorted(known))}"
-        for unknown in sorted(names - known)
-    ]
-
-
-def _local_batch_problems(workload: Workload, experiment: Experiment) -> list[str]:
-    """Why the workload cannot make local batches of this size (part of a sequence, or of a ghost batch)."""
-    local = experiment.space.root.get("local_batch_size")
-    if not gives_model(workload) or not isinstance(local, Fixed) or int(local.value) >= max(experiment.batch_sizes):
-        return []
-    return [f"'space.local_batch_size': {why}"] if (why := unfit(workload, int(local.value))) else []
-
-
-def _refused_values(experiment: Experiment) -> list[str]:
-    """What PyTorch says to the two opposite corners of the space, on a model with two small layers."""
-    space, problems = experiment.space, []
-    for corner in (0.0, 1.0):
-        point = space.from_unit(dict.fromkeys(space.axes, corner))
-        settings = Settings(
-            experiment.batch_sizes[0], 0, experiment.optimizer, dict.fromkeys(STEPS_OF.values(), 1) | point
-        )
-        try:
-            build_stepper(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), settings)
-        except (ValueError, TypeError) as error:
-            problems.append(f"'space': optimizer '{experiment.optimizer}' refuses a value: {error}")
-    return problems
-
-
-def _domains(workload: Workload | TrainingFunction) -> Mapping[str, Domain]:
-    """The values that hyperparameters of the workload's own can have at all, where it says so in `domains`."""
-    return getattr(workload, "domains", {})
-
-
-def _impossible_values(workload: Workload | TrainingFunction, experiment: Experiment) -> list[str]:
-    named = ((hyperparameter(address), dimension) for address, dimension in experiment.space.dimensions.items())
-    found = [problem for name, dimension in named for problem in domain_problems(name, dimension, _domains(workload))]
-    return [f"'space': {problem}" for problem in found]
-
-
-def _budget_problems(budget: Budget, workload: Workload | TrainingFunction, name: str) -> list[str]:
-    """Why this workload's epochs are no number of examples, or its reference batch makes no updates."""
-    n_examples = workload.n_examples
-    if budget.epochs is not None and n_examples is None and isinstance(workload, TrainingFunction):
-        return [
-            f"'budget.epochs': the function '{name}' does not say how large its training set is; set its attribute, "
-            f"'{name.rpartition(':')[2]}.n_examples = ...' in its module, or write 'examples' or 'steps'"
-        ]
-    if budget.epochs is not None and n_examples is None:
-        return [f"'budget.epochs': workload '{name}' has no training set to pass over; write 'examples' or 'steps'"]
-    reference = budget.regime_adaptation
-    if reference is not None and n_examples is not None and reference > n_examples:
-        return [
-            f"'budget.regime_adaptation' is a batch size, at most the training set of {n_examples} {workload.unit}, "
-            f"but it is {reference}; choose a smaller one, 128 for example"
-        ]
-    try:
-        resolved = budget.resolved(n_examples or 0)
-    except ValueError as error:
-        return [f"'budget': {error}"]
-    if reference is not None and resolved.steps + resolved.examples // reference < 1:
-        return [
-            f"'budget.regime_adaptation': batches of {reference} make no whole update of {resolved.examples} "
-            f"{workload.unit}; choose a smaller one, or a larger budget"
-        ]
-    return []
-
-
-def _metrics(workload: Workload | TrainingFunction, data: Mapping[str, Any]) -> Mapping[str, Direction]:
-    """What the workload measures with this space: where weights are averaged, each metric at the average too."""
-    found, space = dict(workload.metrics), data.get("space")
-    if isinstance(space, Mapping) and set(AVERAGING) & set(space) and says(workload, "averages"):
-        found |= {f"{metric}{AVERAGED}": direction for metric, direction in found.items()}
-    return found
+    space = with_natural_limits(experiment.space, getattr(workload, "domains", {}))
+    # At `horizon` 1 no re-run is longer than the budget.
+    shorter = {"horizon": 1.0} if getattr(workload, "ends_at_budget", False) else {}
+    if shorter and "horizon" in experiment.confirm.model_fields_set and experiment.confirm.horizon > 1:
+        asked = f"'confirm.horizon' is {experiment.confirm.horizon:g}, but re-runs train no longer than the budget"
+        note(f"{asked}, since '{name}' says that it ends there (ends_at_budget)")
+    confirm = experiment.confirm.model_copy(update=shorter)
+    known = {"unit": workload.unit, "budget": budget, "space": space, "confirm": confirm}
+    return experiment.model_copy(update=known)
 
 
 def _read(kind: Any, data: Any, key: str) -> Any:
@@ -288,3 +120,317 @@ def _raised(name: str, error: BaseException) -> str:
     if isinstance(error, ValueError):
         return f"'workload': {error}"
     return f"'workload': making '{name}' raised {type(error).__name__}: {error}; mend the class or its options"
+
+
+def _with_own_optimizer(data: Any, workload: Trained | None, name: str | None) -> Any:
+    """The experiment's data; where a training function has no optimizer named, it makes the updates itself.
+
+    What cannot be had and has an import path, or no name, is taken for a function: it may be one, and to ask for a
+    momentum that it does not need would be a second problem where there is one.
+    """
+    function = workload is None and (name == COMMAND or ":" in (name or ":"))
+    if (function or isinstance(workload, TrainingFunction)) and isinstance(data, Mapping) and "optimizer" not in data:
+        return {**data, "optimizer": OWN}
+    return data
+
+
+def _misfits(workload: Trained, name: str, data: Mapping[str, Any]) -> Iterator[str]:
+    """Where target and batch sizes contradict the workload; each is read on its own, so that all problems show."""
+    for metric in sorted(set(workload.metrics) & set(MEASUREMENTS.names)):
+        yield f"'workload': the metric '{metric}' of '{name}' is a column of our own; name it otherwise"
+    if "unit" in data and data["unit"] != workload.unit:
+        yield f"'unit': workload '{name}' counts {workload.unit}, not {data['unit']!r}; remove the key"
+    target, budget = _read(Target, data, "target"), _read(Budget, data, "budget")
+    if target is not None and not (isinstance(workload, TrainingFunction) and not workload.metrics):
+        metrics, space = dict(workload.metrics), data.get("space")
+        # Where weights are averaged, each metric is measured at the average too.
+        if isinstance(space, Mapping) and set(AVERAGING) & set(space) and says(workload, "averages"):
+            metrics |= {f"{metric}{AVERAGED}": direction for metric, direction in metrics.items()}
+        direction = metrics.get(target.metric)
+        if direction is None:
+            known = ", ".join(f"{m} ({d})" for m, d in metrics.items())
+            yield f"'target': workload '{name}' has no metric '{target.metric}'; its metrics are {known}"
+        elif direction != target.direction:
+            sign = "<" if direction == "minimize" else ">"
+            yield (
+                f"'target': {target.metric} improves by {direction.replace('ize', 'izing')}, but the target is "
+                f"'{target}'; write '{target.metric} {sign} {target.threshold:g}'"
+            )
+    if budget is not None and (why := _budget_problem(budget, workload, name)):
+        yield why
+    sizes = _read(tuple[int, ...], data, "batch_sizes") or ()
+    if workload.n_examples is not None and (too_large := [b for b in sizes if b > workload.n_examples]):
+        yield (
+            f"'batch_sizes': a batch is at most the training set of {workload.n_examples} {workload.unit}, but "
+            f"{', '.join(map(str, too_large))} {'is' if len(too_large) == 1 else 'are'} larger; remove them"
+        )
+    yield from dict.fromkeys(f"'batch_sizes': {why}" for b in sizes if (why := unfit(workload, b)))
+
+
+def _budget_problem(budget: Budget, workload: Trained, name: str) -> str | None:
+    """Why this workload's epochs are no number of examples, or its reference batch makes no updates."""
+    n_examples, reference = workload.n_examples, budget.regime_adaptation
+    if budget.epochs is not None and n_examples is None:
+        if isinstance(workload, TrainingFunction):
+            return (
+                f"'budget.epochs': the function '{name}' does not say how large its training set is; set its "
+                f"attribute, '{name.rpartition(':')[2]}.n_examples = ...' in its module, or write 'examples' or 'steps'"
+            )
+        return f"'budget.epochs': workload '{name}' has no training set to pass over; write 'examples' or 'steps'"
+    if reference is not None and n_examples is not None and reference > n_examples:
+        return (
+            f"'budget.regime_adaptation' is a batch size, at most the training set of {n_examples} {workload.unit}, "
+            f"but it is {reference}; choose a smaller one, 128 for example"
+        )
+    try:
+        resolved = budget.resolved(n_examples or 0)
+    except ValueError as error:
+        return f"'budget': {error}"
+    if reference is not None and resolved.steps + resolved.examples // reference < 1:
+        return (
+            f"'budget.regime_adaptation': batches of {reference} make no whole update of {resolved.examples} "
+            f"{workload.unit}; choose a smaller one, or a larger budget"
+        )
+    return None
+
+
+def _experiment_problems(workload: Trained, experiment: Experiment, note: Note) -> Iterator[str]:
+    """All that can be said of a valid experiment without the workload's model."""
+    if isinstance(workload, TrainingFunction):
+        yield from _function_problems(workload, experiment)
+        if workload.name == COMMAND:
+            yield from command_problems(experiment, note)
+    else:
+        yield from _optimizer_problems(workload, experiment)
+    yield from _execution_problems(workload, experiment)
+    yield from missing(experiment)
+    domains: Mapping[str, Domain] = getattr(workload, "domains", {})
+    for address, dimension in experiment.space.dimensions.items():
+        yield from (f"'space': {problem}" for problem in domain_problems(hyperparameter(address), dimension, domains))
+
+
+def _function_problems(function: TrainingFunction, experiment: Experiment) -> Iterator[str]:
+    """What cannot be meant of a training function."""
+    given = {hyperparameter(address) for address in experiment.space.addresses}
+    if twice := sorted(given & set(function.options)):
+        yield (
+            f"'workload': {', '.join(twice)} stands among the options and in 'space'; keep one, which the function gets"
+        )
+    if taken := sorted(set(OF_THE_TRIAL) & set(function.options)):
+        yield f"'workload': the options {', '.join(taken)} are what a trial decides; name them otherwise"
+    if taken := sorted(set(OF_THE_TRIAL) & given):
+        yield f"'space': {', '.join(taken)} is what a trial decides; name it otherwise"
+    if experiment.target.metric in MEASUREMENTS.names:
+        yield f"'target': '{experiment.target.metric}' is a column of our own; name the metric otherwise"
+
+
+def _optimizer_problems(workload: Workload, experiment: Experiment) -> list[str]:
+    """What is wrong with the optimizer, and with the names in the space that nobody would read.
+
+    A workload may name the `optimizers` that it supports; then only those, and of them only the hyperparameters that
+    they need, because it computes their updates itself.
+    """
+    optimizer, name, space = experiment.optimizer, experiment.workload.name, experiment.space
+    own: tuple[str, ...] | None = getattr(workload, "optimizers", None)
+    if own is not None and optimizer not in own:
+        return [f"'optimizer': workload '{name}' knows {', '.join(own)}, but not {optimizer}; choose one of them"]
+    if own is None and optimizer == OWN:
+        choices = ", ".join(OPTIMIZERS)
+        return [f"'optimizer': own is for a training function of yours, which '{name}' is not; choose one of {choices}"]
+    try:
+        if own is None:
+            parameters = parameters_of(optimizer)
+        else:
+            parameters = Parameters(OPTIMIZERS[optimizer].needed if optimizer in OPTIMIZERS else ("lr",))
+    except ValueError as error:
+        return [f"'optimizer': {error}"]
+    # A misspelt name, which nobody would read, must not be searched for days.
+    known = {"schedule", *WARMUP, *parameters.names, *workload.hyperparameters, *chain(*SCHEDULES.values())}
+    names = {hyperparameter(address) for address in space.addresses}
+    if names & set(AVERAGING) and says(workload, "averages"):
+        known |= set(AVERAGING)
+    problems = [
+        f"'space.{unknown}': neither optimizer '{optimizer}' nor workload '{name}' has this hyperparameter; "
+        f"{did_you_mean(unknown, known)}those it can have are {', '.join(sorted(known))}"
+        for unknown in sorted(names - known)
+    ]
+    # A local batch may be part of a sequence, or of a ghost batch.
+    local = space.root.get("local_batch_size")
+    if gives_model(workload) and isinstance(local, Fixed) and int(local.value) < max(experiment.batch_sizes):
+        if why := unfit(workload, int(local.value)):
+            problems.append(f"'space.local_batch_size': {why}")
+    if missing := missing_names(space, parameters.needed):
+        problems.append(f"'space': optimizer '{optimizer}' needs {', '.join(missing)}; add it, searched or fixed")
+    if not problems and own is None:
+        problems += _refused_values(experiment)
+    return problems
+
+
+def _refused_values(experiment: Experiment) -> Iterator[str]:
+    """What PyTorch says to the two opposite corners of the space, on a model with two small layers."""
+    for corner in (0.0, 1.0):
+        places = dict.fromkeys(experiment.space.axes, corner)
+        try:
+            model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+            Updates(model, _settings(experiment, experiment.batch_sizes[0], places))
+        except (ValueError, TypeError) as error:
+            yield f"'space': optimizer '{experiment.optimizer}' refuses a value: {error}"
+
+
+def _settings(
+    experiment: Experiment, batch_size: int, places: Mapping[str, float] | None = None, **others: Any
+) -> Settings:
+    """Settings of a trial at a place in the space's unit cube, the low corner unless given."""
+    space = experiment.space
+    point = dict.fromkeys(STEPS_OF.values(), 1) | space.from_unit(places or dict.fromkeys(space.axes, 0.0))
+    return Settings(batch_size, 0, experiment.optimizer, point, **others)
+
+
+def _built(workload: OpenWorkload, settings: Settings) -> nn.Module:
+    """The workload's model, at which nothing else draws."""
+    with torch.random.fork_rng(devices=[]):
+        return workload.model(settings)
+
+
+def _execution_problems(workload: object, experiment: Experiment) -> Iterator[str]:
+    """What is wrong with `execution` and `resources.gpus`.
+
+    A workload that computes its updates itself would not read the section, so one that says anything is refused. Where
+    batches are computed in pieces of `micro_batch` rows, the model is made to see its layers.
+    """
+    name, gpus, rows = experiment.workload.name, experiment.resources.gpus, experiment.execution.micro_batch
+    if gpus > 1 and says(workload, "one_gpu"):
+        yield (
+            f"'resources.gpus': workload '{name}' trains on one GPU or a share of one, but gpus is "
+            f"{gpus:g}; write 1, and more trials run at once"
+        )
+    if gpus > 1 and gpus != int(gpus) and our_loop(workload):
+        yield f"'resources.gpus': more than one GPU are whole ones, but gpus is {gpus:g}; write {int(gpus)}"
+    elif our_loop(workload):
+        yield from _sharing_problems(workload, experiment)
+    elif (experiment.resources.processes or 1) > 1:
+        yield f"'resources.processes': '{name}' computes its updates itself and cannot share them; remove it"
+    if not our_loop(workload):
+        itself = f"workload '{name}' computes its updates itself and would not read it; remove it"
+        said = (key for key, value in experiment.execution if value != getattr(Execution(), key))
+        yield from (f"'execution.{key}': {itself}" for key in said)
+    elif rows is not None:
+        most = max(workload.rows(batch_size) for batch_size in experiment.batch_sizes)
+        if rows < most:
+            model = _built(workload, _settings(experiment, experiment.batch_sizes[-1]))
+            if problem := division_problem(model, most, rows, workload.divisible):
+                yield f"'execution.micro_batch': {problem}"
+
+
+def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterator[str]:
+    """The first batch size that the processes of a trial cannot share."""
+    parallel = Parallel(0, experiment.resources.ranks)
+    for batch_size in experiment.batch_sizes if parallel.size > 1 else ():
+        settings = _settings(experiment, workload.rows(batch_size), parallel=parallel)
+        if problem := why_not_shared(_built(workload, settings), settings, workload.divisible):
+            yield f"'batch_sizes': {problem}"
+            return
+
+
+def model_problems(workload: object, experiment: Experiment, note: Note) -> list[str]:
+    """What is wrong with the model, which otherwise every trial would fail on.
+
+    It is built at one point of the space, and at every option of the workload's own choices and both ends of its own
+    integers, because those decide its layers. It is then given two examples. Nothing is trained. The note is told where
+    batch normalisation makes the model another one at every batch size.
+    """
+    if not our_loop(workload):
+        return []
+    name, start = experiment.workload.name, dict.fromkeys(experiment.space.axes, 0.0)
+    places = [start]
+    for address, axis in experiment.space.axes.items():
+        if hyperparameter(address) in workload.hyperparameters:
+            if isinstance(axis, Choice):
+                places += [{**start, address: axis.to_unit(option)} for option in list(axis.options)[1:]]
+            elif isinstance(axis, Integer):
+                places.append({**start, address: 1.0})
+    rows, gpus, model = workload.rows(experiment.batch_sizes[0]), experiment.resources.gpus, None
+    for place in places:
+        settings, doing = _settings(experiment, rows, place, gpus=gpus), "building its model"
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = workload.model(settings)
+                # A model may need the GPU that its trials are given; where this is checked there may be none. Where
+                # examples are mixed, two may be too few.
+                if not gpus and workload.divisible:
+                    doing = f"giving its model {_FEW} examples of the training set"
+                    inputs, targets = workload.sample("train", _FEW, 0)
+                    # With gradients as in training, but as in evaluation each example by itself.
+                    loss = workload.training_loss(settings)(model.eval()(inputs), targets)
+                    if loss.numel() != 1:
+                        rule = "the loss must be one number, the mean over the examples"
+                        raise ValueError(f"{rule}, but has the shape {[*loss.shape]}")
+        except Exception as error:  # a user's code may raise anything
+            said = " ".join(str(error).split())[:500]
+            if isinstance(error, ValueError):
+                return [f"'workload': {doing} failed for '{name}': {said}"]
+            kind = type(error).__name__
+            return [f"'workload': {doing} failed for '{name}' with {kind}: {said}; mend the class or its options"]
+    if model is not None and len(experiment.batch_sizes) > 1:
+        for layer, module in model.train().named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+                note(_batch_norm_note(f"'{layer}' ({type(module).__name__})", workload, experiment))
+                break
+    return []
+
+
+def _batch_norm_note(layer: str, workload: OpenWorkload, experiment: Experiment) -> str:
+    common = math.gcd(*(workload.rows(batch_size) for batch_size in experiment.batch_sizes))
+    if "ghost_batch_size" in inspect.signature(type(workload)).parameters:
+        size = f", {common} for example," if common > 1 else " and batch sizes that are multiples of it"
+        remedy = f"set the workload's 'ghost_batch_size'{size} to keep it the same"
+    else:
+        remedy = "bcrit.tuner.workloads.layers.GhostBatchNorm keeps it the same"
+    return (
+        f"layer {layer} normalises with the statistics of the whole batch, so that what is minimised changes with the "
+        f"batch size, and steps with it (Hoffer et al. 2017); {remedy}"
+    )
+
+
+def probe_problems(workload: object, experiment: Experiment) -> list[str]:
+    """What is wrong with `probes`.
+
+    Where noise scales are wanted, a model is made at a corner of the space and one is measured on few examples: only
+    that tells whether PyTorch can take second derivatives of every layer for single examples.
+    """
+    measured, name = experiment.probes.measure, experiment.workload.name
+    if not measured:
+        return []
+    if not our_loop(workload):
+        return [f"'probes': workload '{name}' computes its updates itself, where nothing can be probed; remove it"]
+    if taken := sorted(set(workload.metrics) & set(MEASUREMENTS.known)):
+        return [
+            f"'probes': the metric '{metric}' of '{name}' is a probe's column; name it otherwise" for metric in taken
+        ]
+    if not experiment.confirm.seeds:
+        remedy = "give it seeds, or remove the probes"
+        return [f"'probes': only confirming runs are probed, but 'confirm.seeds' is 0; {remedy}"]
+    why = why_no_scale(workload, experiment, "remove noise_scale") if "noise_scale" in measured else None
+    return [] if why is None else [f"'probes': noise_scale cannot be measured on workload '{name}': {why}"]
+
+
+def why_no_scale(workload: OpenWorkload, experiment: Experiment, remedy: str) -> str | None:
+    """Why gradient noise cannot be measured on a workload, with what to do without it; None where it can.
+
+    The first batch size of the experiment and the low corner of its space are tried.
+    """
+    if not workload.divisible:
+        return f"it says that its loss or model mixes examples, so one example has no gradient of its own; {remedy}"
+    batch_size = experiment.batch_sizes[0]
+    layer = mixing_layer(_built(workload, _settings(experiment, batch_size)).train())
+    if layer is not None:
+        return (
+            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own; choose a "
+            f"model without batch normalisation, or {remedy}"
+        )
+    probes = Probes(measure=("noise_scale",), examples=_BLOCKS)
+    try:
+        workload.begin(_settings(experiment, batch_size, probes=probes)).probe(last=True)
+    except Exception as error:  # PyTorch has many for what it cannot differentiate twice or for single examples
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}; {remedy}"
+    return None

@@ -31,6 +31,7 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # in a Ray job too the workers have the run's copy of the user's code
     "RAY_DEDUP_LOGS": "0",  # it would print what a raylet said as it died in our main thread, between our lines
 }
 # How long to wait for a cluster's address to answer.
@@ -44,15 +45,23 @@ class ClusterError(Exception):
     """Ray or its machines cannot go on, and why: no fault of the experiment's, and no outcome of a trial."""
 
 
+class NotStarted(ClusterError):
+    """Ray does not start on this machine."""
+
+
 @contextmanager
 def ray_running(
-    address: str | None, workers: int | None, resources: Resources, code: str | None
+    address: str | None,
+    workers: int | None,
+    resources: Resources,
+    code: str | None,
+    starting: Callable[[], None] = lambda: None,
 ) -> Iterator[Callable[[], int]]:
     """A Ray of our own on this machine (no address), or a cluster's; gives how many workers there should be now.
 
     That changes as a cluster grows and shrinks; `workers` None = as many as there is room for. `code` is a folder that
     the workers of a cluster are to have as their working directory. A cluster that cannot be reached, or too little
-    room for one trial, is an InputError.
+    room for one trial, is an InputError, before `starting` is called and Ray starts wherever that can be known.
     """
     os.environ.update(SETTINGS)
     if address is None:  # a head of ours that died does not come back; a cluster's may, within Ray's minute
@@ -66,6 +75,7 @@ def ray_running(
 
     for name in ("ray", "ray.tune"):  # what matters to the user is an outcome of a trial, or an exception
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    starting()
     _start(address, workers, resources, code)
     try:
         here = _held(resources)
@@ -133,7 +143,16 @@ def _need(resources: Resources) -> str:
 
 def _start(address: str | None, workers: int | None, resources: Resources, code: str | None) -> None:
     import ray
+    from ray.job_config import JobConfig
 
+    # Ray puts the working folder first on its workers' path, where a user's `random.py` would end every one of them.
+    # So it is told not to (as of a client's job), or not to bring these files; workers add the folder themselves, last
+    # (`places.reach`). Only a checkout in which the command was started must be found before what is installed.
+    given: dict[str, Any] = {"job_config": JobConfig(_client_job=True, _py_driver_sys_path=_checkout())}
+    if address is not None and code is not None:
+        hiding = (f"/{name}{end}" for name in sys.stdlib_module_names for end in (".py", "/__init__.py"))
+        left_out = [path for path in hiding if Path(code + path).is_file()]
+        given = {"runtime_env": {"working_dir": code, "excludes": left_out}}
     for left in reversed(range(_STARTS)):
         try:
             # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
@@ -143,7 +162,7 @@ def _start(address: str | None, workers: int | None, resources: Resources, code:
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                runtime_env={"working_dir": code} if address is not None and code is not None else None,
+                **given,
             )
             return
         except Exception as error:  # Ray has no class of its own for a process of its own that does not come up
@@ -153,7 +172,12 @@ def _start(address: str | None, workers: int | None, resources: Resources, code:
                 problem = f"no cluster can be joined at '{address}': {reason}; {_token_hint()}"
                 raise InputError("--address", [problem]) from error
             if not left:
-                raise ClusterError(f"Ray does not start on this machine: {reason}") from error
+                raise NotStarted(f"Ray does not start on this machine: {reason}") from error
+
+
+def _checkout() -> list[str]:
+    """The working folder, where this very package lies in it."""
+    return [here] if (here := os.getcwd()) == str(Path(__file__).parents[2]) else []
 
 
 def _authenticate(address: str | None) -> None:
@@ -172,6 +196,7 @@ def _authenticate(address: str | None) -> None:
         from ray import _raylet
 
         _raylet.Config.initialize("")  # type: ignore[attr-defined]  # of the extension module
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()  # type: ignore[attr-defined]
 
 
 def _has_token() -> bool:

@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ IGNORED: Final = (
 """Patterns of names that are left out, wherever they stand; `.bcritignore` has more, one a line."""
 
 MOST_BYTES: Final = 50_000_000  # chosen: code is smaller, data are larger, and Ray's own limit is 500 MB
+INSTALLED: Final = ("optuna.", "ray.")
+"""What the names of searches begin with that need no code of the user's."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a ZIP archive holds: the same files give the same archive
 
 
@@ -68,8 +72,9 @@ class Code:
 
 
 def is_own(experiment: Experiment) -> bool:
-    """Whether an experiment trains a class or function of the user's, and not a built-in one."""
-    return ":" in experiment.workload.name
+    """Whether an experiment names a class, function or program of the user's: to train, or to search with."""
+    search = experiment.search.protocol
+    return experiment.workload.own or (":" in search and not search.startswith(INSTALLED))
 
 
 def pack(folder: Path) -> Code:
@@ -101,12 +106,23 @@ def pack(folder: Path) -> Code:
 
 
 def stored(run: RunFolder) -> Code | None:
-    """The code that lies in a run folder; None where there is none."""
+    """The code that lies in a run folder; None where there is none. What is damaged is an InputError."""
     if not run.has(CODE):
         return None
-    archive = run.read_bytes(CODE)
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        return Code(archive, tuple(opened.namelist()), sum(info.file_size for info in opened.infolist()))
+    archive, remedy = run.read_bytes(CODE), "bring the code yourself, with --code FOLDER"
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+            size = sum(info.file_size for info in opened.infolist())
+            if size > MOST_BYTES:
+                says = f"{CODE} says that it holds {size / 10**6:,.0f} MB, more than {MOST_BYTES // 10**6} MB of code"
+                raise InputError(str(run), [f"{says}; {remedy}"])
+            damaged = opened.testzip()
+            found = Code(archive, tuple(opened.namelist()), size)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InputError(str(run), [f"{CODE} is damaged ({error}); {remedy}"]) from error
+    if damaged is not None:
+        raise InputError(str(run), [f"{CODE} is damaged, in {damaged}; {remedy}"])
+    return found
 
 
 def _patterns(folder: Path) -> tuple[str, ...]:

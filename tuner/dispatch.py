@@ -13,10 +13,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.target import Target
-from bcrit.tuner.protocol.proposal import Proposal, Records
-from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.protocol.proposal import Proposal, Proposals, Records
+from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Limits
 
 Row = Mapping[str, Any]
@@ -45,7 +47,7 @@ class Dispatcher:
     says which workers should be told a lower horizon. A worker that is not told in time only trains for nothing.
     """
 
-    def __init__(self, protocol: PerStudyProtocol, records: Records, target: Target, record: Record) -> None:
+    def __init__(self, protocol: Proposals, records: Records, target: Target, record: Record) -> None:
         self._protocol, self._records, self._target, self._record = protocol, records, target, record
         self._begun: dict[str, _Begun] = {}
         self._stirred: set[int] = set()  # studies in which a trial has ended since `falls` was last asked
@@ -124,16 +126,33 @@ class Dispatcher:
         return min(settled, key=lambda begun: begun.proposal.trial_id, default=None)
 
 
-def limits_of(proposal: Proposal, resolution: float) -> Limits:
+def settings_of(proposal: Proposal, experiment: Experiment, gpus: float) -> Settings:
+    """All that decides a proposal's run but the weights that it begins with, on a worker that has so many GPUs.
+
+    Confirming runs are probed. A batch size that changes would be compiled anew each time.
+    """
+    execution = experiment.execution
+    return Settings(
+        proposal.batch_size,
+        proposal.seed,
+        experiment.optimizer,
+        proposal.hyperparameters,
+        execution if proposal.batches is None else execution.model_copy(update={"compile": False}),
+        gpus,
+        experiment.probes if proposal.stage is Stage.CONFIRM else Probes(),
+        batches=proposal.batches,
+    )
+
+
+def limits_of(proposal: Proposal, experiment: Experiment) -> Limits:
     """How far a proposal's trial may go, and where it is evaluated.
 
-    Search trials that end at the target are evaluated on the coarse grid until they are near it. Those that go on are
+    Search trials are evaluated on the coarse grid until they are near the target. Those of the stopping rule `full` are
     there to be read at other targets, and re-runs make the number: both are evaluated at the whole resolution.
     """
     rungs = tuple((rung.step, rung.cutoff) for rung in proposal.rungs)
-    stop = proposal.stop_at_target
-    coarse = stop and proposal.stage is Stage.SEARCH
-    return Limits(proposal.max_steps, proposal.capped, rungs, resolution, stop, coarse)
+    coarse = proposal.stage is Stage.SEARCH and experiment.search.stopping.rule != "full"
+    return Limits(proposal.max_steps, proposal.capped, rungs, experiment.resolution, proposal.stop_at_target, coarse)
 
 
 def _unrecorded(begun: _Begun, proposal: Proposal) -> list[Row]:

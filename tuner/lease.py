@@ -37,14 +37,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 from pyarrow import fs
 
 from bcrit.analysis.records.run_folder import LEASE, LOCK, RunFolder
-from bcrit.search_spaces.problems import InputError
+from bcrit.analysis.records.storage import patiently
+from bcrit.search_spaces.problems import InputError, printable
 
 # Chosen: a driver that dies keeps other machines out for a minute, and one whose network falters for half a minute
 # does not even have to make sure.
@@ -78,7 +80,7 @@ class Lease:
     """The right to write to a run, as long as `check` does not raise; `me` has the lock of its machine."""
 
     def __init__(self, folder: RunFolder, me: Holder) -> None:
-        self._folder, self._me = folder, me
+        self._folder, self._patience, self._me = replace(folder, patience=0.0), folder.patience, me
         self._name = f"{LEASE}/{me.token}.json"
         self._sure_since: float | None = None  # None = for ever: a local folder, where the lock is enough
         self._lost: LeaseLost | None = None
@@ -101,9 +103,9 @@ class Lease:
         That somebody else holds it, or that writing there is not possible, is an InputError.
         """
         try:
-            other = self._take()
-            if other is not None and self._falls_silent(*other):
-                other = self._take()
+            other = patiently(self._take, self._patience)
+            if other is not None and patiently(partial(self._falls_silent, *other), self._patience):
+                other = patiently(self._take, self._patience)
         except OSError as error:
             raise InputError(str(self._folder), [f"the run folder cannot be written: {error}"]) from error
         if other is not None:
@@ -144,7 +146,8 @@ class Lease:
                 return False
             if _now() > told:
                 told = math.inf
-                print(f"{self._folder} is held by {who}, who may be dead; waiting for {_STALE:.0f} s", file=sys.stderr)
+                said = f"{self._folder} is held by {who}, who may be dead; waiting for {_STALE:.0f} s"
+                print(printable(said), file=sys.stderr)
             written = seen
         return True
 

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from bcrit.analysis.studies.driver import SetAside
 from bcrit.tuner.cluster import ClusterError, Room
 
 # A trial whose worker process died this often on one node, which is still there, is given up. Chosen, not studied.
@@ -42,11 +43,17 @@ class Nodes:
         self._stillborn = 0
         self._failures: dict[str, dict[str, str | None]] = defaultdict(dict)  # why a trial did not train, by node
         self._deaths: dict[str, list[str]] = defaultdict(list)  # nodes on which a trial's worker died
+        self._resumed: dict[str, int] = {}  # the step from which a trial went on
 
     @property
     def set_aside(self) -> list[str]:
         """Those that are not used."""
         return [name for name, node in self._nodes.items() if node.problem is not None]
+
+    @property
+    def not_used(self) -> tuple[SetAside, ...]:
+        """The same by their names for people, and why."""
+        return tuple(SetAside(of.host, of.problem) for of in list(self._nodes.values()) if of.problem is not None)
 
     def host(self, name: str) -> str:
         """A node's name for people."""
@@ -108,8 +115,15 @@ class Nodes:
         counts = Counter(node for node in self._deaths[trial_id] if node in alive)
         return len(counts) > 1 or max(counts.values(), default=0) >= _DEATHS
 
+    def went_on(self, trial_id: str, step: int) -> None:
+        """A trial went on from a checkpoint; where that was a later one, it came forward in spite of the deaths."""
+        if step > self._resumed.get(trial_id, 0):
+            self._resumed[trial_id] = step
+            self._deaths.pop(trial_id, None)
+
     def recorded(self, trial_id: str) -> None:
         """A trial has its outcome: nothing more is to be found out from it."""
+        self._resumed.pop(trial_id, None)
         self._failures.pop(trial_id, None)
         self._deaths.pop(trial_id, None)
 

@@ -47,7 +47,8 @@ def resolved(experiment: Experiment, workers: int) -> Experiment:
     search = experiment.search
     if search.parallel_per_study != "auto":
         return experiment
-    wanted = math.ceil(_UNDER_WAY * workers / len(experiment.batch_sizes))
+    under_way = 1 if search.protocol == "joint" else _UNDER_WAY  # its clock has as many trials under way as run at once
+    wanted = math.ceil(under_way * workers / len(experiment.batch_sizes))
     number = max(search.at_once, min(wanted, search.trials // _SHARE))
     return experiment.model_copy(update={"search": search.model_copy(update={"parallel_per_study": number})})
 
@@ -61,17 +62,20 @@ def plan(experiment: Experiment) -> list[StudyPlan]:
     plans = []
     for batch_size in experiment.batch_sizes:
         budget = experiment.budget.max_steps(batch_size)
-        reruns = confirm.points * confirm.seeds
-        rerun_steps = reruns * math.ceil(confirm.horizon * budget)
+        # A joint search runs one more point again where a study has no number yet.
+        points = confirm.points + (search.protocol == "joint")
+        reruns, trials = confirm.points * confirm.seeds, experiment.trials_at(batch_size)
+        rerun_each = math.ceil(confirm.horizon * budget)
+        rerun_steps = reruns * rerun_each
         later = boundary.max_rounds * experiment.later_trials
         plans.append(
             StudyPlan(
                 batch_size=batch_size,
                 max_steps=budget,
-                search_trials=search.trials,
+                search_trials=trials,
                 confirm_trials=reruns,
-                steps=search.trials * budget + rerun_steps,
-                most_steps=int((search.trials + later) * search.max_draws) * budget + rerun_steps,
+                steps=trials * budget + rerun_steps,
+                most_steps=int((trials + later) * search.draws) * budget + points * confirm.seeds * rerun_each,
             )
         )
     return plans

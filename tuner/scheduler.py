@@ -10,6 +10,7 @@ Whether a machine is at fault or a trial when something goes wrong is for `bcrit
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,15 +24,17 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
+from bcrit.analysis.records.run_folder import checkpoint
+from bcrit.analysis.studies.driver import Running, SetAside
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.checkpoints import remove, unfinished
 from bcrit.tuner.cluster import Room
 from bcrit.tuner.dispatch import Dispatcher, Row
 from bcrit.tuner.ledger import Ledger, trial_row
 from bcrit.tuner.nodes import Nodes
-from bcrit.tuner.protocol.proposal import Proposal
-from bcrit.tuner.protocol.protocol import PerStudyProtocol
-from bcrit.tuner.trainable import to_text
+from bcrit.tuner.protocol.proposal import Proposal, Proposals
 from bcrit.tuner.training.trial import Ending
 
 # How long nothing may run while a trial that failed on one node waits for workers of another to start. Chosen: a worker
@@ -43,12 +46,19 @@ _REPORT_SECONDS = 0.2
 _ALL_REPORT_SECONDS = 0.01
 
 
+Follow = Callable[[Proposal, Sequence[Row], Mapping[str, Any] | None], None]
+"""Told what was just recorded of a trial: measurements, and its row where it has ended."""
+
+
 @dataclass
 class _Worker:
     trial: Trial  # Tune's
     node: str = ""
+    sees_folder: bool = False  # whether it reads and writes the run folder itself
     proposal: Proposal | None = None
     trained: bool = False  # whether the proposal's training has begun to make steps
+    step: int = 0  # where it was evaluated last
+    since: float = 0.0  # when it was handed over, in seconds since 1970
 
 
 class WorkerScheduler(FIFOScheduler):
@@ -60,20 +70,25 @@ class WorkerScheduler(FIFOScheduler):
 
     def __init__(
         self,
-        protocol: PerStudyProtocol,
+        protocol: Proposals,
+        target: Target,
         ledger: Ledger,
         nodes: Callable[[], Mapping[str, Room]],
         notice: Callable[[WorkerScheduler], None],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.ledger, self._notice = ledger, notice
+        self.follow: Follow | None = None
         self.notes: list[str] = []  # what the user should know, in order
         self.retried = 0  # how often a trial was begun again, because its worker died or it failed before it trained
+        self.trained = False  # whether any trial has made a step
         self.stopping = False  # set to end the run; the trials in flight are stopped and leave no row
         # What ended the run before it was complete. Tune passes over what is raised here.
         self.error: Exception | None = None
-        self._dispatcher = Dispatcher(protocol, ledger.records, protocol.experiment.target, self._record)
+        self._dispatcher = Dispatcher(protocol, ledger.records, target, self._record)
         self._nodes = Nodes(nodes, self.notes.append)
+        # The trials that may have a checkpoint to go on from; those of sessions before this one are there at first.
+        self.unfinished: set[str] = set()
         self._places: dict[str, str] = {}  # the node where a trial ran that is not recorded yet
         self._workers: dict[str, _Worker] = {}
         self._changed = False  # since trials were handed out the last time
@@ -85,9 +100,23 @@ class WorkerScheduler(FIFOScheduler):
         return self._dispatcher.running
 
     @property
+    def at_work(self) -> tuple[Running, ...]:
+        """The same with where and how far they are; may be asked by another thread."""
+        return tuple(
+            Running(p.trial_id, p.batch_size, p.stage, self._nodes.host(w.node), w.step, p.max_steps, w.since)
+            for w in list(self._workers.values())
+            if (p := w.proposal) is not None
+        )
+
+    @property
     def set_aside(self) -> list[str]:
         """Ids of the nodes that are not used."""
         return self._nodes.set_aside
+
+    @property
+    def not_used(self) -> tuple[SetAside, ...]:
+        """Their names for people, and why; may be asked by another thread."""
+        return self._nodes.not_used
 
     @property
     def n_workers(self) -> int:
@@ -97,7 +126,7 @@ class WorkerScheduler(FIFOScheduler):
     @property
     def _whereabouts(self) -> list[str]:
         """The node of every worker; "" for one that is starting."""
-        return [worker.node for worker in self._workers.values()]
+        return [worker.node for worker in list(self._workers.values())]
 
     # What Tune calls
 
@@ -112,8 +141,15 @@ class WorkerScheduler(FIFOScheduler):
             if "node" in result:
                 self._came_up(worker, result)
             elif worker.proposal is not None:
-                self._brought(worker, result["rows"], result["ending"])
-                result["rows"] = result["ending"] = None  # Tune keeps the last result of every trial
+                self._heard(worker.proposal, result)
+                if "preempted" in result:
+                    return TrialScheduler.STOP
+                if "died" in result:
+                    self._died(worker, worker.proposal, result["died"])
+                else:
+                    self._nodes.went_on(worker.proposal.trial_id, result["resumed_at"])
+                    self._brought(worker, result["rows"], result["ending"])
+                result["rows"] = result["ending"] = result["files"] = None  # Tune keeps a trial's last result
             goes_on = worker.proposal is not None
             if self._changed:
                 self._changed = False
@@ -132,14 +168,14 @@ class WorkerScheduler(FIFOScheduler):
             return
         with self._recording():
             if worker.proposal is not None:
-                self._died(worker, worker.proposal)
+                self._died(worker, worker.proposal, "the worker process died")
             elif not worker.node and self._nodes.stillborn(self._whereabouts):
                 self._nodes.none_start(_last_words(trial), self._whereabouts)
             self._hand_out(tune_controller)
             self._notice(self)
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        """A worker was stopped, as its node was set aside."""
+        """A worker was stopped, as its node was set aside, or leaves because it was told to."""
         self._lose(self._workers.pop(trial.trial_id))
         self._hand_out(tune_controller)
 
@@ -150,14 +186,23 @@ class WorkerScheduler(FIFOScheduler):
     # What workers bring
 
     def _came_up(self, worker: _Worker, result: Mapping[str, Any]) -> None:
-        worker.node, self._changed = str(result["node"]), True
+        worker.node, worker.sees_folder, self._changed = str(result["node"]), bool(result["sees_folder"]), True
         self._nodes.came_up(worker.node, str(result["host"]), result["problem"])
+
+    def _heard(self, proposal: Proposal, result: dict[str, Any]) -> None:
+        """Keep the files that came with a report, and take note of the rest."""
+        for path, content in result["files"]:
+            self.ledger.keep(path, content)
+        self.notes += [note for note in result["notes"] if note not in self.notes]
+        if result["keeps"]:
+            self.unfinished.add(proposal.trial_id)
 
     def _brought(self, worker: _Worker, rows: list[dict[str, Any]], ending: Ending | None) -> None:
         proposal = worker.proposal
         assert proposal is not None
+        worker.step = rows[-1]["step"] if rows else worker.step
         if not worker.trained and any(row["step"] > 0 for row in rows):
-            worker.trained = True
+            worker.trained = self.trained = True
             self._changed |= self._nodes.trains(proposal.trial_id, worker.node)
         if ending is None:
             self._dispatcher.reported(proposal.trial_id, rows)
@@ -176,10 +221,23 @@ class WorkerScheduler(FIFOScheduler):
     def _record(self, proposal: Proposal, rows: Sequence[Row], ending: Ending | None) -> None:
         """Write down what the dispatcher lets go."""
         self.ledger.measured(rows)
+        row = None
         if ending is not None:
             place = self._places.pop(proposal.trial_id)
-            self.ledger.finished(trial_row(proposal, ending, host=self._nodes.host(place), node=place))
+            row = trial_row(proposal, ending, host=self._nodes.host(place), node=place)
+            self.ledger.finished(row)
             self._nodes.recorded(proposal.trial_id)
+            if proposal.trial_id in self.unfinished:
+                self.unfinished.discard(proposal.trial_id)
+                self._forget(proposal.trial_id)
+        if self.follow is not None:
+            self.follow(proposal, rows, row)
+
+    def _forget(self, trial_id: str) -> None:
+        try:
+            remove(self.ledger.folder, [trial_id])
+        except OSError as error:
+            self.notes.append(f"the checkpoint of {trial_id} stays until the next session removes it: {error}")
 
     def _set_free(self, worker: _Worker) -> None:
         worker.proposal, worker.trained, self._changed = None, False, True
@@ -189,15 +247,16 @@ class WorkerScheduler(FIFOScheduler):
         if worker.proposal is not None:
             self._dispatcher.lost(worker.proposal.trial_id)
             del self._places[worker.proposal.trial_id]
+            self.unfinished.add(worker.proposal.trial_id)
             self._set_free(worker)
             self.retried += 1
 
-    def _died(self, worker: _Worker, proposal: Proposal) -> None:
+    def _died(self, worker: _Worker, proposal: Proposal, why: str) -> None:
         if not self._nodes.died(proposal.trial_id, worker.node):
             self._lose(worker)
             return
         now = time.time()
-        message = "the worker process died, also when the trial was tried again"
+        message = f"{why}, also when the trial was tried again"
         steps = self.ledger.last_step(proposal.trial_id)
         self._set_free(worker)
         self._dispatcher.ended(
@@ -240,12 +299,18 @@ class WorkerScheduler(FIFOScheduler):
 
     def _give(self, controller: Any, worker: _Worker, proposal: Proposal) -> None:
         worker.proposal, self._places[proposal.trial_id] = proposal, worker.node
+        worker.step, worker.since = 0, time.time()
         seconds = max(_REPORT_SECONDS, _ALL_REPORT_SECONDS * len(self._workers))
+        folder, goes_on = self.ledger.folder, proposal.trial_id in self.unfinished
+        wanted = [] if proposal.start is None else [checkpoint(proposal.start)]
+        wanted += [unfinished(proposal.trial_id)] if goes_on else []
+        sent = [path for path in wanted if not worker.sees_folder and folder.has(path)]
+        files = {path: folder.read_bytes(path) for path in sent}
         # As Tune calls `train`, but with what is to be trained: handing a trial over takes no call of its own.
         controller._schedule_trial_task(
             trial=worker.trial,
             method_name="begin",
-            args=(to_text(proposal), seconds),
+            args=(pickle.dumps(proposal), seconds, goes_on, files),
             on_result=controller._on_training_result,
             on_error=controller._trial_task_failure,
         )
@@ -306,18 +371,23 @@ class Workers(Searcher):
 
 
 class StopWhenAsked(Stopper):
-    """Stops all workers once the scheduler was told to, or has nothing left."""
+    """Stops all workers once the scheduler was told to, has nothing left, or a bound is reached."""
 
-    def __init__(self, scheduler: WorkerScheduler) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: WorkerScheduler, due: Callable[[], bool]) -> None:
+        self._scheduler, self._due = scheduler, due
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No worker is stopped for itself."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the run was told to end."""
+        """Whether the run is to end; Tune asks all the time, whether anything is reported or not."""
+        self._scheduler.stopping = self._scheduler.stopping or self._due()
         return self._scheduler.stopping
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles it; there is nothing to keep."""
+        return {}
 
 
 def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:

@@ -6,41 +6,46 @@ results. The trials of the experiment are handed to it by `bcrit.tuner.scheduler
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import pickle
 import platform
+import signal
 import sys
-from dataclasses import asdict
-from functools import lru_cache
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache, partial
+from types import FrameType
 from typing import Any
 
 import ray
 import torch
 from ray import tune
 
+from bcrit.analysis.records.run_folder import checkpoint
+from bcrit.search_spaces.experiment import COMMAND
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.options import Probes
-from bcrit.search_spaces.outcome import Stage
-from bcrit.tuner.dispatch import limits_of
-from bcrit.tuner.protocol.proposal import Proposal, Rung
-from bcrit.tuner.training.device import prepare_gpu
-from bcrit.tuner.training.settings import Run, Settings
-from bcrit.tuner.training.trial import Limits, Reported, Trial, as_row
-from bcrit.tuner.workloads.function.workload import TrainingFunction, start
-from bcrit.tuner.workloads.protocol import Workload
+from bcrit.tuner import checkpoints
+from bcrit.tuner.checkpoints import Reach
+from bcrit.tuner.code import is_own
+from bcrit.tuner.dispatch import limits_of, settings_of
+from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.training.data import prepare_gpu
+from bcrit.tuner.training.reported import Died, Reported
+from bcrit.tuner.training.settings import Run
+from bcrit.tuner.training.state import RunState
+from bcrit.tuner.training.trial import Keeping, Limits, Preempted, Trial, as_row
+from bcrit.tuner.workloads.command import not_there
+from bcrit.tuner.workloads.function import TrainingFunction, start, why_no_start
+from bcrit.tuner.workloads.places import EVERYTHING, reach, trust
+from bcrit.tuner.workloads.protocol import Workload, our_loop
+from bcrit.tuner.workloads.ranks import Ranks, Start
+from bcrit.tuner.workloads.ranks import begin as begin_together
 from bcrit.tuner.workloads.registry import load_workload
 
-
-def to_text(proposal: Proposal) -> str:
-    """A proposal as one string, which travels to the worker cheaply."""
-    return json.dumps(asdict(proposal))
-
-
-def from_text(text: str) -> Proposal:
-    """The proposal in a string."""
-    facts = json.loads(text)
-    facts["rungs"] = tuple(Rung(**rung) for rung in facts["rungs"])
-    return Proposal(**{**facts, "stage": Stage(facts["stage"])})
+_CHECKPOINT_SECONDS = 300.0
+"""Between a trial's checkpoints where the experiment does not say; chosen: what is lost then is five minutes."""
 
 
 @lru_cache(maxsize=4)
@@ -52,47 +57,100 @@ def _workload(name: str, options: str) -> Workload:
 class Worker(tune.Trainable):
     """Runs trials. A step is a chunk of optimizer updates with their evaluations; the first one looks the node over."""
 
-    def setup(self, config: dict[str, Any], experiment: Any = None, folder: str = "", function: bool = False) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        experiment: Any = None,
+        folder: str = "",
+        function: bool = False,
+        run: tuple[str, str] = ("", ""),
+    ) -> None:
         """Note what is to be run; nothing that may fail happens here, where a failure could not name its node.
 
         `folder` is where a user's own workload is found ("" = the working directory, to which Ray brought it),
-        `function` whether that is a training function, which this process never imports.
+        `function` whether that is a training function, which this process never imports, `run` the place of the run
+        folder and the fingerprint of its experiment.
         """
         self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder or os.getcwd()
         self._function, self._ready = function, False
         self._trial: Trial | None = None
-        self._seconds = 0.0
+        self._run: Run | None = None  # of a trial whose weights are kept
+        self._ranks: Ranks | None = None  # the other processes of each trial
+        self._seconds, self._place, self._reach = 0.0, run, Reach(None)
+        self._keeps = False  # whether the trial has written a checkpoint
+        self._notes: list[str] = []  # what the driver is to be told
+        self._leaving = False  # whether a notice came that this process will be ended
 
     def _begin(self, proposal: Proposal, limits: Limits) -> Run | Reported:
         """Start the training run of a proposal."""
         experiment = self._experiment
-        settings = Settings(
-            proposal.batch_size,
-            proposal.seed,
-            experiment.optimizer,
-            proposal.hyperparameters,
-            experiment.execution,
-            experiment.resources.gpus,
-            experiment.probes if proposal.stage is Stage.CONFIRM else Probes(),
-        )
+        settings = settings_of(proposal, experiment, experiment.resources.gpus)
+        if proposal.start is not None:
+            weights = checkpoints.unpacked(self._reach.read(checkpoint(proposal.start)) or b"", proposal.start)
+            if weights is None:
+                raise ValueError(f"the weights of {proposal.start} are damaged")
+            settings = replace(settings, start=weights)
         choice, resources = experiment.workload, experiment.resources
         if self._function:
             function = TrainingFunction(choice.name, choice.options)
             metric, budget = experiment.target.metric, proposal.budget_steps
             return start(function, self._folder, settings, metric, limits, resources, budget)
-        return _workload(choice.name, json.dumps(choice.options, sort_keys=True)).begin(settings)
+        workload = _workload(choice.name, json.dumps(choice.options, sort_keys=True))
+        if resources.ranks > 1 and our_loop(workload):
+            if self._ranks is None or not self._ranks.alive:
+                own = self._folder if is_own(experiment) else ""
+                begun_with = Start(choice.name, choice.options, own, resources.threads, resources.gpus)
+                self._ranks = Ranks(begun_with, resources.ranks)
+            run: Run = begin_together(self._ranks, workload, settings)
+        else:
+            run = workload.begin(settings)
+        self._run = run if proposal.keep else None
+        return run
 
-    def begin(self, proposal: str, seconds: float) -> Any:
-        """Take another trial, as `to_text` made it, train `seconds` long as between all reports, and report."""
-        self.offer(proposal, seconds)
+    def begin(self, proposal: bytes, seconds: float, goes_on: bool, files: Mapping[str, bytes]) -> Any:
+        """Take another trial, pickled, train `seconds` long as between all reports, and report.
+
+        `goes_on` says that it may have been begun before, and `files` are those of its checkpoints that this process
+        cannot read from the run folder.
+        """
+        self.offer(pickle.loads(proposal), seconds, goes_on, files)  # noqa: S301  # of our own driver
         return self.train()  # type: ignore[no-untyped-call]
 
-    def offer(self, proposal: str, seconds: float) -> None:
+    def offer(
+        self, proposal: Proposal, seconds: float, goes_on: bool = False, files: Mapping[str, bytes] | None = None
+    ) -> None:
         """Make ready for another trial; nothing of the last one is kept but the workload's data."""
-        self.cleanup()
-        self._proposal, self._seconds = from_text(proposal), seconds
-        limits = limits_of(self._proposal, self._experiment.resolution)
-        self._trial = Trial(lambda: self._begin(self._proposal, limits), self._experiment.target, limits)
+        self._let_go()
+        self._proposal, self._seconds, self._keeps = proposal, seconds, goes_on
+        self._reach = Reach(self._reach.folder, files or {})
+        limits = limits_of(proposal, self._experiment)
+        every = self._experiment.checkpoint_seconds or _CHECKPOINT_SECONDS
+        keeping = Keeping(every, self._keep, lambda: self._leaving)
+        begin, target = partial(self._begin, proposal, limits), self._experiment.target
+        self._trial = Trial(begin, target, limits, keeping=keeping)
+        if goes_on:
+            self._trial.checkpoint = self._kept
+
+    def _keep(self, state: RunState) -> None:
+        """Write a checkpoint; where the store is away the trial trains on, and the next one is due as ever."""
+        try:
+            path = checkpoints.unfinished(self._proposal.trial_id)
+            self._reach.write(path, checkpoints.packed_state(state, self._proposal))
+            self._keeps = True
+        except (OSError, MemoryError) as error:
+            self._notes.append(f"checkpoints cannot be written from {platform.node()}: {error}")
+
+    def _kept(self) -> RunState | None:
+        """What the trial goes on from; without it, it begins anew."""
+        why = "it is damaged, or of another trial"
+        try:
+            content = self._reach.read(checkpoints.unfinished(self._proposal.trial_id))
+            if content is None or (state := checkpoints.unpacked_state(content, self._proposal)) is not None:
+                return None if content is None else state
+        except OSError as error:
+            why = str(error)
+        self._notes.append(f"the checkpoint of {self._proposal.trial_id} cannot be read, so it begins anew: {why}")
+        return None
 
     def lower(self, trial_id: str, max_steps: int) -> None:
         """Let a trial end earlier than it was told, if it is still the one at work."""
@@ -100,42 +158,90 @@ class Worker(tune.Trainable):
             self._trial.lower(max_steps)
 
     def step(self) -> dict[str, Any]:
-        """Train for a while and report the measurements, and the ending once there is one; at first, the node."""
+        """Train for a while and report the measurements, and the ending once there is one; at first, the node.
+
+        Where the trial's process died before it had measured anything, or this one has to leave, report that alone.
+        """
         if not self._ready:
             self._ready = True
             return self._look_around()
         assert self._trial is not None, "a step without a trial"
-        made = self._trial.advance(self._seconds)
+        try:
+            made = self._trial.advance(self._seconds)
+        except Died as died:
+            return {"died": str(died), **self._told()}
+        except Preempted:
+            return {"preempted": True, **self._told()}
         rows = [as_row(m, self._proposal.trial_id, self._proposal.batch_size) for m in made]
-        return {"rows": rows, "ending": self._trial.ending}
+        ending, resumed_at = self._trial.ending, self._trial.resumed_at
+        if self._run is not None and ending is not None:
+            self._reach.goes[checkpoint(self._proposal.trial_id)] = checkpoints.packed(self._run, self._proposal)
+        return {"rows": rows, "ending": ending, "resumed_at": resumed_at, **self._told()}
+
+    def _told(self) -> dict[str, Any]:
+        """What every report takes along; in lists, for Tune takes mappings apart."""
+        (files, self._reach.goes), (notes, self._notes) = (self._reach.goes, {}), (self._notes, [])
+        return {"files": list(files.items()), "notes": notes, "keeps": self._keeps}
 
     def _look_around(self) -> dict[str, Any]:
         """Load the workload as every trial here will, and say where this is and what is wrong with it, if anything."""
-        node = ray.get_runtime_context().get_node_id()
-        return {"node": node, "host": platform.node(), "problem": self._problem()}
+        node, problem = "", self._problem()
+        if ray.is_initialized():  # else it is no worker of a run
+            node = ray.get_runtime_context().get_node_id()
+            self._reach = Reach.to(*self._place)
+            self._heed_notices()
+        sees = self._reach.folder is not None
+        return {"node": node, "host": platform.node(), "problem": problem, "sees_folder": sees}
+
+    def _heed_notices(self) -> None:
+        """At a SIGTERM let the trial write a checkpoint and leave; at a second one, or without a trial, end at once."""
+        before = signal.getsignal(signal.SIGTERM)
+
+        def noticed(number: int, frame: FrameType | None) -> None:
+            if self._leaving or self._trial is None or self._trial.ending is not None:
+                if callable(before):
+                    before(number, frame)
+                sys.exit(1)
+            self._leaving = True
+
+        signal.signal(signal.SIGTERM, noticed)
 
     def _problem(self) -> str | None:
         choice = self._experiment.workload
         try:
-            if self._folder not in sys.path:
-                sys.path.insert(0, self._folder)
+            trust([EVERYTHING])  # the driver has checked
+            if is_own(self._experiment):
+                reach(self._folder)
             torch.set_num_threads(max(1, int(self._experiment.resources.cpus)))
+            if choice.name == COMMAND and (why := not_there(choice.options)):
+                return why
             if self._function:
-                return None  # its own processes import it
+                return why_no_start(choice.name, self._folder, self._experiment.resources)
+            importlib.import_module("bcrit.tuner.workloads.preload")  # else the first trial would wait for it
             if self._experiment.resources.gpus:
                 prepare_gpu(self._experiment.resources.gpus)
-            _ = _workload(choice.name, json.dumps(choice.options, sort_keys=True)).n_examples  # reads the data
+            workload = _workload(choice.name, json.dumps(choice.options, sort_keys=True))
+            _ = workload.n_examples  # reads the data
+            if our_loop(workload):
+                torch.set_num_threads(self._experiment.resources.threads)
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             return f"{type(error).__name__}: {error}"
         return None
 
     def cleanup(self) -> None:
         """Leave nothing running: a trial may be stopped before its end."""
+        self._let_go()
+        if self._ranks is not None:
+            self._ranks.close()
+            self._ranks = None
+
+    def _let_go(self) -> None:
+        self._run = None
         if self._trial is not None:
             self._trial.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing is saved: a trial that is cut off is run again, and makes the same curve."""
+        """Tune saves nothing: a trial keeps its own checkpoints (`bcrit.tuner.checkpoints`)."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing was saved."""

@@ -20,9 +20,8 @@ from typing import BinaryIO, Final, Protocol, TypeVar
 import pyarrow as pa
 
 from bcrit.analysis.records.arrow_tables import joined
-from bcrit.analysis.records.parted_tables import part_name
+from bcrit.analysis.records.parted_tables import Rows, begin_segment, number_of, part_name, read_log, record, segments
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.records.run_log import Rows, begin_segment, number_of, read_log, record, segments
 from bcrit.analysis.records.storage import patiently
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
@@ -60,10 +59,10 @@ class Uploader:
     """
 
     def __init__(self, folder: RunFolder, fence: Fence | None) -> None:
-        self._folder, self._fence = folder, fence
-        self._log = patiently(lambda: folder.log, DELIVERY_PATIENCE)
+        self._folder, self._fence = folder.impatient(), fence
+        self._log = patiently(lambda: self._folder.log, DELIVERY_PATIENCE)
         self._left = segments(self._log)  # by sessions before this one
-        numbers = [patiently(partial(folder.next_number, table), DELIVERY_PATIENCE) for table in _ORDER]
+        numbers = [patiently(partial(self._folder.next_number, table), DELIVERY_PATIENCE) for table in _ORDER]
         self._number = max([*numbers, *(number_of(path) + 1 for path in self._left)])
         self._token = uuid.uuid4().hex[:6]
         self._parts = dict.fromkeys((table.name for table in _ORDER), 0)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
-from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Profile
+from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, PowerSum, Profile
+from bcrit.analysis.curve.table import Study
 from bcrit.analysis.numbers.estimate import t_quantile
 
 FALSE_ALARM_RATE = 0.05
@@ -36,14 +37,10 @@ class Bend:
 
 
 def directions(log_batch: Floats, u: float) -> tuple[Floats, Floats]:
-    """Derivatives of log S at the hyperbola: with respect to (log s_min, log e_min), and to p.
-
-    In S = s_min (1 + (b_crit / B)^p)^(1/p) with z = u - log B and w = 1 / (1 + e^-z), d log S / d log s_min = 1 - w,
-    d log S / d log e_min = w, and at p = 1 d log S / d p = z w - log(1 + e^z).
-    """
-    z = u - log_batch
-    share = special.expit(z)
-    return np.stack([1 - share, share], axis=-1), z * share - np.logaddexp(0, z)
+    """Derivatives of log S at the hyperbola: with respect to (log s_min, log e_min), and to p of the p-norm."""
+    knee = PowerSum()
+    share = knee.slope(log_batch, u)
+    return np.stack([1 - share, share], axis=-1), knee.bending(log_batch, u)
 
 
 def bend(log_batch: Floats, residuals: Floats, u: float) -> Bend | None:
@@ -153,7 +150,7 @@ class Squared:
         if self.exact:
             return self.best - half, self.best + half
         m, quantile = int(self.profile.reached.sum()), t_quantile(self.degrees, level)
-        low, high = _ends(self.profile, self.best, m * math.log1p(quantile**2 * self.share / self.degrees))
+        low, high = self.profile.ends(self.best, m * math.log1p(quantile**2 * self.share / self.degrees))
         low, high = low + min(self.shift, 0.0), high + max(self.shift, 0.0)
         return (min(low, self.best - half), max(high, self.best + half)) if half > 0 else (low, high)
 
@@ -213,22 +210,25 @@ def carried(log_batch: Floats, reached: npt.NDArray[np.bool_], u: float) -> floa
     return float(moved[1] - moved[0])
 
 
-def _ends(profile: Profile, best: float, allowed: float) -> tuple[float, float]:
-    """Where the deviance is `allowed` above its minimum, outermost."""
-    threshold = float(profile.deviance(best)) + allowed
+def rounding(used: Sequence[Study]) -> float:
+    """The least standard deviation that log S can have: a crossing lies anywhere between two evaluations.
 
-    def excess(u: float) -> float:
-        return float(profile.deviance(u)) - threshold
+    Uniform on an interval of width w, S has the standard deviation w / sqrt(12); the root mean square of its share of S
+    over the reached studies is returned, 0 where the table does not say how often was evaluated.
+    """
+    shares = [(study.resolution or 0.0) / study.steps for study in used if study.steps is not None]
+    return math.sqrt(sum(share**2 for share in shares) / len(shares) / 12)
 
-    grid, deviance = profile.scan
-    outside = profile.deviance([-math.inf, best, math.inf])
-    points, order = np.unique([-math.inf, best, math.inf, *grid], return_index=True)
-    inside = np.flatnonzero(np.concatenate([outside, deviance])[order] <= threshold)
-    first, last = int(inside[0]), int(inside[-1])
-    # Beyond the grid the curve is its limit, so an end that is not within the grid is open.
-    low = -math.inf if first < 2 else float(optimize.brentq(excess, points[first - 1], points[first]))
-    high = math.inf if last > len(points) - 3 else float(optimize.brentq(excess, points[last], points[last + 1]))
-    return low, high
+
+def grid_spread(used: Sequence[Study], covariance: Matrix | None, sigma: float | None) -> float:
+    """The least standard deviation that log b_crit = log e_min - log s_min can have, from that of log S (`rounding`).
+
+    Points may lie on a curve by luck; b_crit is no better known than evaluations let S be.
+    """
+    if covariance is None or not sigma:
+        return 0.0
+    (ss, se), (_, ee) = covariance
+    return rounding(used) * math.sqrt(max(ss + ee - 2 * se, 0.0)) / sigma
 
 
 WIDEST = 10.0

@@ -1,17 +1,25 @@
-"""The hyperbola, and the likelihood of a table of steps to target along log b_crit. The one owner of these formulas."""
+"""The hyperbola, and the one fit of curves with a knee: least squares of the logarithm, bounds for what was not seen.
+
+Every curve is log y = level + offset(log B; u), u being the log batch size of its knee. The level and the scatter
+follow in closed form for given u, so that only u is sought: the fit is global, and the same scan gives the interval.
+Members are the hyperbola, the p-norm and two straight lines (`PowerSum`), the U (`Valley`), and the laws of the optimum
+(`bcrit.analysis.optimum.laws`).
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
 Floats = npt.NDArray[np.float64]
-Matrix = tuple[tuple[float, float], tuple[float, float]]
+Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -24,45 +32,90 @@ class Hyperbola:
     Assumes that hyperparameters are tuned afresh at every batch size and that the batch size is fixed during training.
     Source: McCandlish et al. 2018 (arXiv 1812.06162), eq. 2.11 and 2.12. The limits s_min = 0 (perfect scaling) and
     e_min = 0 (no gain from larger batches) are allowed, not both at once.
+
+    With b_opt > 0 it is a U: examples are fewest at b_opt and rise again below it.
+
+    S(B) = s_min (1 - b_opt / B)^2 + e_min / B = s_min + e / B + q / B^2
+    E(B) = e_min + s_min (B - b_opt)^2 / B,   e = e_min - 2 s_min b_opt >= 0,   q = s_min b_opt^2
     """
 
     s_min: float  # steps that remain at an infinite batch size
-    e_min: float  # examples that remain at a vanishing batch size
+    e_min: float  # the fewest examples: at b_opt; of the hyperbola, those that remain at a vanishing batch size
+    b_opt: float = 0.0  # the batch size with the fewest examples; 0 = the hyperbola
 
     @property
     def b_crit(self) -> float:
-        """e_min / s_min, in examples: there S = 2 s_min and E = 2 e_min. Infinite where s_min = 0."""
-        return self.e_min / self.s_min if self.s_min > 0 else math.inf
+        """The larger batch size with E = 2 e_min, in examples; infinite where s_min = 0.
+
+        Of the hyperbola it is e_min / s_min, where S = 2 s_min too.
+        """
+        return self.batch_size_for_examples(2 * self.e_min) or 0.0
 
     def steps(self, batch_size: npt.ArrayLike) -> Floats:
         """S(B), in steps; shape of `batch_size`."""
-        return np.asarray(self.s_min + self.e_min / np.asarray(batch_size, dtype=float))
+        batch = np.asarray(batch_size, dtype=float)
+        return np.asarray(self.s_min * self._share(batch) + self.e_min / batch)
 
     def examples(self, batch_size: npt.ArrayLike) -> Floats:
         """E(B) = B S(B), in examples; shape of `batch_size`."""
-        return np.asarray(self.s_min * np.asarray(batch_size, dtype=float) + self.e_min)
+        batch = np.asarray(batch_size, dtype=float)
+        return np.asarray(self.s_min * batch * self._share(batch) + self.e_min)
+
+    def _share(self, batch: Floats) -> Floats | float:
+        """Of s_min in S: (1 - b_opt / B)^2, of the hyperbola 1 at B = 0 too."""
+        return (1 - self.b_opt / batch) ** 2 if self.b_opt else 1.0
 
     def efficiency(self, batch_size: npt.ArrayLike) -> Floats:
         """e_min / E(B) = 1 / (1 + B / b_crit): the share of examples that is not wasted, in [0, 1]."""
         return np.asarray(self.e_min / self.examples(batch_size))
 
+    def jacobian(self, batch_size: npt.ArrayLike) -> Floats:
+        """D log S / d (log s_min, log e_min) = (1 - w, w) with w = e_min / E(B); (..., 2).
+
+        Of a U also d log S / d log b_opt = -2 (1 - w) b_opt / (B - b_opt); (..., 3).
+        """
+        share = self.efficiency(batch_size)
+        if self.b_opt == 0:
+            return np.stack([1 - share, share], axis=-1)
+        batch = np.asarray(batch_size, dtype=float)
+        of_place = -2 * self.s_min * (1 - self.b_opt / batch) * self.b_opt / batch / self.steps(batch)
+        return np.stack([1 - share, share, of_place], axis=-1)
+
+    @property
+    def of_b_crit(self) -> Floats:
+        """D log b_crit / d (log s_min, log e_min), of a U also by log b_opt; (2,) or (3,).
+
+        (b_crit - b_opt)^2 = h b_crit with h = e_min / s_min, differentiated.
+        """
+        if self.b_opt == 0:
+            return np.array([-1.0, 1.0])
+        beyond, h = self.b_crit - self.b_opt, self.e_min / self.s_min
+        of_h, of_place = h / (2 * beyond - h), 2 * beyond * self.b_opt / self.b_crit / (2 * beyond - h)
+        return np.array([-of_h, of_h, of_place])
+
     def batch_size_for_steps(self, max_steps: float) -> float | None:
         """The smallest B with S(B) <= max_steps: B = e_min / (max_steps - s_min); 0 where every one will do.
 
-        None if max_steps <= s_min: no batch size is large enough.
+        Of a U the root of (max_steps - s_min) B^2 - e B - q = 0. None if max_steps <= s_min: no batch size is large
+        enough.
         """
         if max_steps > self.s_min:
-            return self.e_min / (max_steps - self.s_min)
+            left, e = max_steps - self.s_min, self.e_min - 2 * self.s_min * self.b_opt
+            return (e + math.hypot(e, 2 * self.b_opt * math.sqrt(self.s_min * left))) / (2 * left)
         return 0.0 if self.e_min == 0 and max_steps == self.s_min else None
 
     def batch_size_for_examples(self, max_examples: float) -> float | None:
         """The largest B with E(B) <= max_examples: B = (max_examples - e_min) / s_min.
 
-        Infinite where every one will do; None if max_examples <= e_min: none is small enough.
+        Of a U the larger root of (B - b_opt)^2 = h B with that as h. Infinite where every one will do; None if
+        max_examples <= e_min: none needs so few.
         """
         if self.s_min == 0:
             return math.inf if max_examples >= self.e_min else None
-        return (max_examples - self.e_min) / self.s_min if max_examples > self.e_min else None
+        if max_examples <= self.e_min:
+            return None
+        h = (max_examples - self.e_min) / self.s_min
+        return (2 * self.b_opt + h + h * math.sqrt(1 + 4 * self.b_opt / h)) / 2
 
 
 _ITERATIONS = 200  # of damped Newton; about 10 are used
@@ -79,7 +132,26 @@ def weight(z: Floats) -> Floats:
     return np.clip(rate * (rate - z), 0.0, 1.0)
 
 
-def censored_normal(values: Floats, reached: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+LEAST = 0.03
+"""The least scatter of log S where some studies are known between two evaluations only: a curve may keep all of these,
+and the likelihood has no maximum without it. Tuned studies scatter by 3 % or more (search-cost study)."""
+
+
+def between(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of a normal value between two bounds: log P, P = Phi(high) - Phi(low); phi(low) / P; phi(high) / P.
+
+    Taken in the logarithm, on the side of the mean where both tails are small. Shapes of `low` and `high`.
+    """
+    flip = low + high > 0
+    near, far = (special.log_ndtr(end) for end in (np.where(flip, -low, high), np.where(flip, -high, low)))
+    log_p = near + np.log1p(-np.exp(np.minimum(far - near, -1e-15)))
+    at_low, at_high = (np.exp(-(end**2) / 2 - math.log(2 * math.pi) / 2 - log_p) for end in (low, high))
+    return np.asarray(log_p), at_low, at_high
+
+
+def censored_normal(
+    values: Floats, reached: npt.NDArray[np.bool_], lower: Floats | None = None
+) -> tuple[Floats, Floats]:
     """Maximise the likelihood of a right-censored normal sample over its mean and standard deviation.
 
     log L = sum_reached [-log sigma - r^2 / 2] + sum_others log Phi(-r),   r = (value - mean) / sigma.
@@ -89,29 +161,47 @@ def censored_normal(values: Floats, reached: npt.NDArray[np.bool_]) -> tuple[Flo
     anywhere reach the one maximum; 1 / (1 + decrement) is the damping for which -log gamma is never left (Boyd and
     Vandenberghe, section 9.6). Many samples are solved at once because a profile is scanned on a grid: values are
     (..., n), of which those that were reached, at least two that differ, are observations and the others bounds.
+
+    Where a reached value is above its `lower`, (..., n), it lies between the two: its term is log(Phi(r) -
+    Phi(r_lower)), which is concave too (Burridge 1981, "A note on maximum likelihood estimation for regression models
+    using grouped data"), and the standard deviation is at least `LEAST`.
     """
+    inside = np.zeros(values.shape, dtype=bool) if lower is None else reached & (lower < values)
+    n_seen = (reached & ~inside).sum(-1)
     # Scaled by all values, the first residuals are of order one; sigma may then shrink by a half a step.
     center, spread = values.mean(-1, keepdims=True), values.std(-1, keepdims=True)
+    spread = spread if lower is None else np.maximum(spread, LEAST)  # upper ends may lie on the curve by construction
     scaled = (values - center) / spread
     gamma, delta = np.ones(values.shape[:-1]), np.zeros(values.shape[:-1])
+    below = scaled if lower is None else np.where(inside, (lower - center) / spread, scaled - 1.0)
+    most = np.inf if lower is None else spread[..., 0] / LEAST
     for _ in range(_ITERATIONS):
         residual = gamma[..., None] * scaled - delta[..., None]
         # d log L / dr and -d2 log L / dr2, row by row.
         slope = -np.where(reached, residual, hazard(residual))
         curvature = np.where(reached, 1.0, weight(residual))
-        gradient_gamma = (slope * scaled).sum(-1) + reached.sum() / gamma
-        gradient_delta = -slope.sum(-1)
-        gg = (curvature * scaled**2).sum(-1) + reached.sum() / gamma**2
-        gd = -(curvature * scaled).sum(-1)
-        dd = curvature.sum(-1)
+        terms = slope * scaled, -slope, curvature * scaled**2, -curvature * scaled, curvature
+        if lower is not None:
+            bottom = gamma[..., None] * below - delta[..., None]
+            _, low, high = between(bottom, residual)
+            hh, ll, lh = -residual * high - high**2, bottom * low - low**2, low * high  # second derivatives of log P
+            by_gamma = -(scaled**2 * hh + 2 * scaled * below * lh + below**2 * ll)
+            both = scaled * hh + (scaled + below) * lh + below * ll
+            own = high * scaled - low * below, low - high, by_gamma, both, -(hh + 2 * lh + ll)
+            terms = tuple(np.where(inside, term, usual) for term, usual in zip(own, terms, strict=True))
+        gradient_gamma, gradient_delta, gg, gd, dd = (term.sum(-1) for term in terms)
+        gradient_gamma, gg = gradient_gamma + n_seen / gamma, gg + n_seen / gamma**2
         determinant = gg * dd - gd**2
         # Where sigma has shrunk to the rounding of the values, no digit of it is left, and no step is better than none.
         per_determinant = np.divide(1.0, determinant, out=np.zeros_like(determinant), where=determinant > 0)
         step_gamma = (dd * gradient_gamma - gd * gradient_delta) * per_determinant
         step_delta = (gg * gradient_delta - gd * gradient_gamma) * per_determinant
+        if lower is not None:
+            held = (gamma >= most) & (gradient_gamma > 0)
+            step_gamma, step_delta = np.where(held, 0.0, step_gamma), np.where(held, gradient_delta / dd, step_delta)
         decrement = np.sqrt(np.maximum(gradient_gamma * step_gamma + gradient_delta * step_delta, 0.0))
         damping = np.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
-        gamma, delta = gamma + damping * step_gamma, delta + damping * step_delta
+        gamma, delta = np.minimum(gamma + damping * step_gamma, most), delta + damping * step_delta
         if np.all(decrement < 1e-12):
             break
     return (center[..., 0] + spread[..., 0] * delta / gamma), spread[..., 0] / gamma
@@ -127,81 +217,191 @@ EXACT = 1e-9
 _GRID = 400  # points of the scan; a step of about 0.1 in log b_crit, far finer than the curve's knee (about 2)
 
 
-@dataclass(frozen=True)
-class Profile:
-    """Deviance of the curve at a given u = log b_crit, the other parameters being maximised out.
+class Shape(ABC):
+    """The offset of a curve log y = level + offset(log B; u)."""
 
-    For given u the model log S = log s_min + log(1 + exp(p (u - log B))) / p + error is a mean with a known offset, so
-    that s_min and sigma follow in closed form (or, with unreached studies, from a concave problem). Only u is left to
-    be sought, which makes the fit global, and exact under a change of either unit. Errors are normal in log S with the
-    same sigma everywhere; deviance = -2 log likelihood up to a constant. p = 1 is the hyperbola.
+    reach: ClassVar[float] = REACH  # the knee is sought up to this factor beyond the batch sizes of the data
+    limits: ClassVar[tuple[float, ...]] = ()  # values of u beyond, where the curve is its limit and still ordinary
+
+    @abstractmethod
+    def offset(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        """Log y less its level; (..., n)."""
+
+    @abstractmethod
+    def slope(self, log_batch: Floats, u: float) -> Floats:
+        """Its derivative with respect to u, up to a constant; (n,)."""
+
+
+@dataclass(frozen=True)
+class PowerSum(Shape):
+    """S^p = s_min^p + (e_min / B)^p: log S = log s_min + log(1 + exp(p (u - log B))) / p with u = log b_crit.
 
     The offset is written relative to the level at the middle of the data, so that u = -inf (e_min = 0, flat) and
     u = +inf (s_min = 0, perfect scaling) are ordinary values.
     """
 
-    log_batch: Floats  # log batch size; (n,)
-    log_steps: Floats  # log steps to target, or log of the bound where not reached; (n,)
-    reached: npt.NDArray[np.bool_]  # which; at least two. (n,).
-    p: float = 1.0  # sharpness of the knee, as of a `PNorm`; inf = two straight lines
+    p: float = 1.0  # sharpness of the knee, as of a `PNorm`; 1 = the hyperbola, inf = two straight lines
+    limits: ClassVar[tuple[float, ...]] = (-math.inf, math.inf)
 
-    @property
-    def center(self) -> float:
-        """Mean log batch size."""
-        return float(self.log_batch.mean())
-
-    def offset(self, u: npt.ArrayLike) -> Floats:
-        """log(1 + exp(p (u - log B))) / p - max(u - center, 0); (..., n)."""
-        beyond = np.asarray(u, dtype=float)[..., None] - self.center
-        plateau, slope = -np.maximum(beyond, 0), np.minimum(beyond, 0) - (self.log_batch - self.center)
+    def offset(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        """log(1 + exp(p (u - log B))) / p - max(u - center, 0)."""
+        beyond = np.asarray(u, dtype=float)[..., None] - log_batch.mean()
+        plateau, slope = -np.maximum(beyond, 0), np.minimum(beyond, 0) - (log_batch - log_batch.mean())
         if math.isinf(self.p):
-            return np.maximum(plateau, slope)
+            return np.asarray(np.maximum(plateau, slope))
         return np.asarray(np.logaddexp(self.p * plateau, self.p * slope) / self.p)
 
-    def solve(self, u: npt.ArrayLike) -> tuple[Floats, Floats]:
-        """The maximum-likelihood (level, sigma) at u; each (...). log S = level + offset."""
-        rest = self.log_steps - self.offset(u)
-        if self.reached.all():
-            return rest.mean(-1), rest.std(-1)
-        return censored_normal(rest, self.reached)
+    def above(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        """log(S / s_min); (..., n)."""
+        return np.asarray(np.logaddexp(0, self.p * (np.asarray(u, dtype=float)[..., None] - log_batch)) / self.p)
 
-    def deviance(self, u: npt.ArrayLike) -> Floats:
+    def slope(self, log_batch: Floats, u: float) -> Floats:
+        """The share w of the falling part: (e_min / B)^p / S^p."""
+        z = u - log_batch
+        return np.asarray(special.expit(self.p * z))
+
+    def bending(self, log_batch: Floats, u: float) -> Floats:
+        """D log S / d log p = z w - log(1 + exp(p z)) / p with z = u - log B; (n,)."""
+        z = u - log_batch
+        return np.asarray(z * self.slope(log_batch, u) - np.logaddexp(0, self.p * z) / self.p)
+
+
+@dataclass(frozen=True)
+class Valley(Shape):
+    """The U, S = s_min + e / B + q / B^2: log S = log s_min + log(1 + exp(u - log B) + exp(2 (v - log B))).
+
+    u = log(e / s_min) and v = log b_opt, since q = s_min b_opt^2.
+    """
+
+    log_b_opt: npt.ArrayLike  # v; broadcast against u
+
+    def offset(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        """log(S / s_min)."""
+        return self.above(log_batch, u)
+
+    def above(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        """log(1 + exp(u - log B) + exp(2 (v - log B))); (..., n)."""
+        first, second = (np.asarray(of, dtype=float)[..., None] - log_batch for of in (u, self.log_b_opt))
+        return np.asarray(np.logaddexp(np.logaddexp(0, first), 2 * second))
+
+    def slope(self, log_batch: Floats, u: float) -> Floats:
+        """The share of e / B."""
+        return np.asarray(np.exp(u - log_batch - self.offset(log_batch, u)))
+
+    def bending(self, log_batch: Floats, u: float) -> Floats:
+        """D log S / d v: twice the share of q / B^2; (n,)."""
+        return np.asarray(2 * np.exp(2 * (np.asarray(self.log_b_opt) - log_batch) - self.offset(log_batch, u)))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Deviance of a curve at a given u, the level and sigma being maximised out.
+
+    Errors are normal in log y, with the same sigma everywhere or in the proportions that weights say. The model is a
+    mean with a known offset, so that level and sigma follow in closed form (or, with unreached studies, from a concave
+    problem). Only u is left to be sought, which makes the fit global, and exact under a change of either unit;
+    deviance = -2 log likelihood up to a constant.
+    """
+
+    log_batch: Floats  # log batch size; (n,)
+    log_steps: Floats  # log steps to target (of a law: log y), or log of the bound where not reached; (n,)
+    reached: npt.NDArray[np.bool_]  # which; at least two. (n,).
+    shape: Shape = PowerSum()
+    weights: Floats | float = 1.0  # proportional to inverse variances; with all reached. (n,).
+    # Log of the evaluation before, where a study is known to lie between the two only; log_steps elsewhere. (n,).
+    lower: Floats | None = None
+
+    def offset(self, u: npt.ArrayLike) -> Floats:
+        """Of the curve; (..., n)."""
+        return self.shape.offset(self.log_batch, u)
+
+    def solve(self, u: npt.ArrayLike) -> tuple[Floats, Floats]:
+        """The maximum-likelihood (level, sigma) at u; each (...). log y = level + offset."""
+        rest = self.log_steps - self.offset(u)
+        if self.lower is not None:
+            return censored_normal(rest, self.reached, self.lower - self.offset(u))
+        if not self.reached.all():
+            return censored_normal(rest, self.reached)
+        level = (self.weights * rest).mean(-1) / np.mean(self.weights)
+        return np.asarray(level), np.sqrt((self.weights * (rest - level[..., None]) ** 2).mean(-1))
+
+    def deviance(self, u: npt.ArrayLike, solved: tuple[Floats, Floats] | None = None) -> Floats:
         """-2 log L(u) up to a constant; (...). With all studies reached it is n log RSS(u), sigma >= `EXACT`."""
-        level, sigma = self.solve(u)
+        level, sigma = solved or self.solve(u)
         sigma = np.maximum(sigma, EXACT)
         residual = (self.log_steps - self.offset(u) - level[..., None]) / sigma[..., None]
-        rows = np.where(self.reached, 2 * np.log(sigma)[..., None] + residual**2, -2 * special.log_ndtr(-residual))
-        return np.asarray(rows.sum(-1))
+        seen = 2 * np.log(sigma)[..., None] + self.weights * residual**2
+        if self.lower is not None:
+            width = (self.log_steps - self.lower) / sigma[..., None]
+            log_p, *_ = between(residual - np.where(width > 0, width, 1.0), residual)
+            seen = np.where(width > 0, -2 * log_p, seen)
+        return np.asarray(np.where(self.reached, seen, -2 * special.log_ndtr(-residual)).sum(-1))
+
+    def expected(self, u: float) -> Floats:
+        """Log y less the curve at u; of what is only bounded its expectation, given the bounds. (n,)."""
+        level, sigma = self.solve(u)
+        residual = self.log_steps - self.offset(u) - level
+        if self.reached.all() and self.lower is None:
+            return np.asarray(residual)
+        found = np.where(self.reached, residual, sigma * hazard(residual / sigma))
+        if self.lower is not None:
+            width = self.log_steps - self.lower
+            _, low, high = between((residual - np.where(width > 0, width, 1.0)) / sigma, residual / sigma)
+            found = np.where(self.reached & (width > 0), sigma * (low - high), found)
+        return found
 
     def slope(self, u: float) -> float:
         """A positive multiple of d deviance / du: the other parameters are stationary, so only the offset counts."""
-        level, sigma = self.solve(u)
-        residual = self.log_steps - self.offset(u) - level
-        if not self.reached.all():
-            residual = np.where(self.reached, residual, sigma * hazard(residual / sigma))
-        return -float(residual @ special.expit(self.p * (u - self.log_batch)))
+        return -float((self.weights * self.expected(u)) @ self.shape.slope(self.log_batch, u))
 
     def curve(self, u: float) -> Hyperbola:
-        """The asymptotes at u, as the hyperbola that has them; at p = 1 the curve itself."""
-        level = float(self.solve(u)[0])
-        return Hyperbola(s_min=math.exp(level - max(u - self.center, 0)), e_min=math.exp(level + min(u, self.center)))
+        """The asymptotes of a `PowerSum` at u, as the hyperbola that has them; at p = 1 and of a `Valley` the curve."""
+        if isinstance(self.shape, Valley):
+            s_min, b_opt = math.exp(float(self.solve(u)[0])), math.exp(float(np.asarray(self.shape.log_b_opt)))
+            return Hyperbola(s_min, s_min * (math.exp(u) + 2 * b_opt), b_opt)
+        level, center = float(self.solve(u)[0]), float(self.log_batch.mean())
+        return Hyperbola(s_min=math.exp(level - max(u - center, 0)), e_min=math.exp(level + min(u, center)))
 
     @cached_property
     def scan(self) -> tuple[Floats, Floats]:
-        """Where u is scanned, the data's range and `REACH` beyond it on either side, and the deviance there."""
-        low, high = self.log_batch.min() - math.log(REACH), self.log_batch.max() + math.log(REACH)
-        grid = np.linspace(low, high, _GRID)
+        """Where u is scanned, the data's range and `reach` beyond it on either side, and the deviance there."""
+        reach = math.log(self.shape.reach)
+        grid = np.linspace(self.log_batch.min() - reach, self.log_batch.max() + reach, _GRID)
         return grid, self.deviance(grid)
 
+    def ends(self, best: float, allowed: float) -> tuple[float, float]:
+        """The outermost u whose deviance is `allowed` above that of `best`; infinite where it does not rise so far."""
+        threshold = float(self.deviance(best)) + allowed
 
-def likelihood(log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.bool_]) -> Profile:
+        def excess(u: float) -> float:
+            return float(self.deviance(u)) - threshold
+
+        grid, deviance = self.scan
+        apart = [*self.shape.limits, best]
+        points, order = np.unique([*apart, *grid], return_index=True)
+        inside = np.flatnonzero(np.concatenate([self.deviance(apart), deviance])[order] <= threshold)
+        first, last = int(inside[0]), int(inside[-1])
+        # Beyond the grid the curve is its limit, so an end that is not within the grid is open.
+        edge = len(self.shape.limits) // 2
+        low = -math.inf if first <= edge else float(optimize.brentq(excess, points[first - 1], points[first]))
+        high = math.inf
+        if last < len(points) - 1 - edge:
+            high = float(optimize.brentq(excess, points[last], points[last + 1]))
+        return low, high
+
+
+def likelihood(
+    log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.bool_], lower: Floats | None = None
+) -> Profile:
     """The likelihood of the hyperbola, without unreached studies where they cannot or need not enter.
 
     With two reached studies, or with points on a curve that the bounds do not contradict, sigma -> 0 makes the
     likelihood infinite there: the curve through the reached points is the answer.
     """
     x, y = log_batch, log_steps
-    full, only = Profile(x, y, reached), Profile(x[reached], y[reached], reached[reached])
+    full, only = Profile(x, y, reached, lower=lower), Profile(x[reached], y[reached], reached[reached])
+    if lower is not None:
+        only = replace(only, lower=lower[reached])
     if reached.all() or reached.sum() == 2:
         return only
     best = minimise(only)
@@ -211,13 +411,13 @@ def likelihood(log_batch: Floats, log_steps: Floats, reached: npt.NDArray[np.boo
 
 
 def minimise(profile: Profile) -> float:
-    """Find the u with the smallest deviance; -inf or +inf where a limit of the curve is better than every hyperbola.
+    """Find the u with the smallest deviance; -inf or +inf where a limit of the curve is better than every knee.
 
     Every local minimum of the scan is refined as a root of the slope, which is good to rounding (a minimiser would be
     good to its square root).
     """
     grid, deviance = profile.scan
-    found = [-math.inf, math.inf]
+    found = list(profile.shape.limits or (float(grid[0]), float(grid[-1])))
     for i in range(1, _GRID - 1):
         if deviance[i] <= min(deviance[i - 1], deviance[i + 1]):
             low, high = float(grid[i - 1]), float(grid[i + 1])

@@ -1,4 +1,4 @@
-"""The sources of runs from elsewhere: a source is a function that yields runs, and its parameters are its options.
+"""The sources of runs from elsewhere: a source is a function that gives runs, and its parameters are its options.
 
 `bcrit import NAME` is made from them: a parameter's `Ask` is its help, the docstring that of the command. Nothing heavy
 is loaded before a source is called. (Annotations are evaluated here, for the command line reads them.) A new source is
@@ -9,6 +9,7 @@ and its entry in `SOURCES`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,8 +18,7 @@ from bcrit.search_spaces.target import Target
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.run import ImportedRun
 
-Runs = Mapping[str, "ImportedRun"]
-"""Imported runs by names for their folders."""
+Runs = list["ImportedRun"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,38 @@ Goal = Annotated[Target, _TARGET]
 OptionalGoal = Annotated[Target | None, _TARGET]
 Unit = Annotated[str, Ask("What a batch counts.")]
 Exported = Annotated[str, Ask("Folder that the export wrote.", "SOURCE")]
-# What is asked of every tracker (`logged.Reading`).
-BatchSize = Annotated[str | None, Ask("Setting that holds the batch size. Default: the one named like it.")]
-Seed = Annotated[str | None, Ask("Setting that holds the seed. Default: the one named like it, if any.")]
 StepKey = Annotated[str | None, Ask("Logged column that counts progress. Default: the first that is named like steps.")]
-Steps = Annotated[float | None, Ask("Optimizer updates in one count. Default: 1.")]
-Examples = Annotated[float | None, Ask("Or training examples in one count: an epoch's, if it counts epochs.")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the runs of a tracker are to be read: options of each of their commands."""
+
+    target: Goal
+    batch_size_param: Annotated[
+        str | None, Ask("Setting that holds the batch size. Default: the one named like it.")
+    ] = None
+    seed_param: Annotated[str | None, Ask("Setting that holds the seed. Default: the one named like it, if any.")] = (
+        None
+    )
+    steps_per_iteration: Annotated[float | None, Ask("Optimizer updates in one count. Default: 1.")] = None
+    examples_per_iteration: Annotated[
+        float | None, Ask("Or training examples in one count: an epoch's, if it counts epochs.")
+    ] = None
+    unit: Unit = "examples"
+
+    def steps(self, batch_size: int) -> float:
+        """Optimizer updates in one count at a batch size."""
+        if self.examples_per_iteration is not None:
+            return self.examples_per_iteration / batch_size
+        return 1.0 if self.steps_per_iteration is None else self.steps_per_iteration
+
+    @property
+    def factor(self) -> str:
+        """What one count is, in words."""
+        if self.examples_per_iteration is not None:
+            return f"{self.examples_per_iteration:,.12g} {self.unit}"
+        return "one step" if self.steps_per_iteration in (None, 1) else f"{self.steps_per_iteration:,.12g} steps"
 
 
 def batch_science_runs(
@@ -87,27 +113,23 @@ def table_runs(
     Needed: batch_size, and steps_to_target (empty = not reached) or the second table. Further columns: trial_id, seed,
     outcome, max_steps, seconds. Any other NAME=COLUMN is a hyperparameter.
     """
-    from bcrit.analysis.exchange.tables import import_table, read_mapping
+    from bcrit.analysis.exchange.columns import read_mapping
+    from bcrit.analysis.exchange.tables import import_table
 
     curves = None if measurements is None else str(measurements)
-    run = import_table(str(trials), curves, target, read_mapping(columns), unit)
-    return {run.experiment.name: run}
+    return [import_table(str(trials), curves, target, read_mapping(columns), unit)]
 
 
-def csv_runs(source: Exported) -> Runs:
-    """Import what `bcrit export csv` wrote: the same run again."""
+def _back(kind: str, source: Exported) -> Runs:
     from bcrit.analysis.exchange.exports import import_tables
 
-    run = import_tables(source, "csv")
-    return {run.experiment.name: run}
+    return [import_tables(source, kind)]
 
 
-def parquet_runs(source: Exported) -> Runs:
-    """Import what `bcrit export parquet` wrote: the same run again."""
-    from bcrit.analysis.exchange.exports import import_tables
-
-    run = import_tables(source, "parquet")
-    return {run.experiment.name: run}
+def _exported(kind: str) -> Callable[..., Runs]:
+    source = partial(_back, kind)
+    source.__doc__ = f"Import what `bcrit export {kind}` wrote: the same run again."
+    return source
 
 
 def mlperf_runs(
@@ -131,66 +153,47 @@ def mlperf_runs(
 
 def optuna_runs(
     source: Annotated[str, Ask("sqlite:///study.db, another URL, or an SQLite or journal file.", "STORAGE")],
-    target: Goal,
+    how: Reading,
     study: Annotated[list[str] | None, Ask("Name of a study; repeat it to read several as one run.")] = None,
-    batch_size_param: BatchSize = None,
-    seed_param: Seed = None,
     steps_attr: Annotated[
         str | None, Ask("User attribute with the step of a trial's final value, if trials do not report.")
     ] = None,
     objective: Annotated[int | None, Ask("Which value of a study with several objectives, from 0.")] = None,
-    steps_per_iteration: Steps = None,
-    examples_per_iteration: Examples = None,
-    unit: Unit = "examples",
 ) -> Runs:
     """Import studies of an Optuna storage; what trials reported are the measurements.
 
     Batch size and seed may be parameters, or user attributes of a trial or its study.
     """
-    from bcrit.analysis.exchange.logged import Reading
-    from bcrit.analysis.exchange.optuna_storage import StudyChoice, import_optuna
+    from bcrit.analysis.exchange.optuna_storage import import_optuna
 
-    how = Reading(target, batch_size_param, seed_param, None, steps_per_iteration, examples_per_iteration, unit)
-    return import_optuna(source, how, StudyChoice(tuple(study or ()), steps_attr, objective))
+    return [import_optuna(source, how, study or (), steps_attr, objective)]
 
 
 def ray_runs(
     source: Annotated[Path, Ask("Results folder of a Ray Tune experiment.", "FOLDER")],
-    target: Goal,
-    batch_size_param: BatchSize = None,
-    seed_param: Seed = None,
+    how: Reading,
     step_key: StepKey = None,
-    steps_per_iteration: Steps = None,
-    examples_per_iteration: Examples = None,
-    unit: Unit = "examples",
 ) -> Runs:
     """Import the results folder of a Ray Tune experiment: params.json, result.json, progress.csv of each trial.
 
     Nested settings are named with '/', as in optimizer/lr. Where no 'step' or 'global_step' was reported, say what a
     training iteration is with --steps-per-iteration or --examples-per-iteration.
     """
-    from bcrit.analysis.exchange.logged import Reading
-    from bcrit.analysis.exchange.ray_results import import_ray
+    from bcrit.analysis.exchange.tracker_files import import_ray
 
-    how = Reading(target, batch_size_param, seed_param, step_key, steps_per_iteration, examples_per_iteration, unit)
-    return import_ray(source, how)
+    return [import_ray(source, how, step_key)]
 
 
 def wandb_runs(
     source: Annotated[Path, Ask("CSV of the runs (script or project page), or a folder of run folders.", "SOURCE")],
-    target: Goal,
+    how: Reading,
     history: Annotated[
         Path | None, Ask("Histories of the runs of a CSV: a file of all, or a folder with a file for each.")
     ] = None,
-    batch_size_param: BatchSize = None,
-    seed_param: Seed = None,
     param: Annotated[
         list[str] | None, Ask("A setting that is a hyperparameter; repeat it. Default: all settings.")
     ] = None,
     step_key: StepKey = None,
-    steps_per_iteration: Steps = None,
-    examples_per_iteration: Examples = None,
-    unit: Unit = "examples",
 ) -> Runs:
     """Import an export of Weights & Biases.
 
@@ -198,18 +201,16 @@ def wandb_runs(
     run folders (config.yaml, wandb-history.jsonl). '_step' counts calls of log: name it with --step-key if each of them
     was one optimizer update.
     """
-    from bcrit.analysis.exchange.logged import Reading
-    from bcrit.analysis.exchange.wandb_export import import_wandb
+    from bcrit.analysis.exchange.tracker_files import import_wandb
 
-    how = Reading(target, batch_size_param, seed_param, step_key, steps_per_iteration, examples_per_iteration, unit)
-    return import_wandb(source, how, history, tuple(param or ()))
+    return [import_wandb(source, how, step_key, history, param or ())]
 
 
 SOURCES: Final[Mapping[str, Callable[..., Runs]]] = {
     "batch_science": batch_science_runs,
     "table": table_runs,
-    "csv": csv_runs,
-    "parquet": parquet_runs,
+    "csv": _exported("csv"),
+    "parquet": _exported("parquet"),
     "mlperf": mlperf_runs,
     "optuna": optuna_runs,
     "ray": ray_runs,

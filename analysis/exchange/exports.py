@@ -10,35 +10,42 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
-from bcrit.analysis.exchange.batch_science import EXAMPLES, KEY, MEASUREMENTS_CSV, METADATA, SECONDS, STUDY
-from bcrit.analysis.exchange.files import TYPES, open_batches
-from bcrit.analysis.exchange.run import ImportedRun, Notes, Row
+from bcrit.analysis.exchange.files import is_parquet, open_batches, read_text
+from bcrit.analysis.exchange.run import Axis, ImportedRun, Notes, Row, choice_of, interval
 from bcrit.analysis.records.arrow_tables import decoded
+from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from bcrit.search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
-from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.outcome import STUDY as STUDIED
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import SearchSpace, hyperparameter
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
-Format = Literal["csv", "parquet"]
 COLUMNS = "columns.json"
+# The batch_science layout.
+STUDY = "study.json"
+METADATA = "metadata.json"
+MEASUREMENTS_CSV = "measurements.csv"
+# What an export of ours adds, so that its import gives back the very same run: the layout has no place for seeds,
+# stages, outcomes, seconds or the target. They stand under this key of both JSON files, and in these two columns of
+# `measurements.csv`; other readers pass over them.
+KEY = "bcrit"
+EXAMPLES, SECONDS = "bcrit/examples", "bcrit/train_seconds"
+_SCALES = {"LINEAR": "linear", "LOG": "log", "REVERSE_LOG": "reverse_log", "": "linear"}
 # Trials that trained as long as they were meant to are COMPLETE, those stopped or broken before that INCOMPLETE.
 _STATUS = {Outcome.REACHED: "COMPLETE", Outcome.EXHAUSTED: "COMPLETE", Outcome.DIVERGED: "INFEASIBLE"}
 
@@ -51,120 +58,126 @@ def _new_folder(out: str) -> Iterator[Path]:
         raise InputError(out, ["an export is written to a local folder; copy it from there"])
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise InputError(out, ["something lies there already; give another place"])
-    temporary = place.parent / f".{place.name}.{uuid.uuid4().hex}"
     try:
-        temporary.mkdir(parents=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent)
     except OSError as error:
         raise InputError(out, [f"a folder cannot be made there: {error.strerror}"]) from error
-    try:
-        yield temporary
+    with temporary as holder:
+        whole = Path(holder) / place.name
+        whole.mkdir()
+        yield whole
         if place.exists():
             place.rmdir()
-        temporary.rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def export_tables(folder: RunFolder, out: str, kind: Format) -> dict[str, int]:
-    """Write a run folder as two tables at a free local place: the rows written, by table."""
-    text = folder.read_text(EXPERIMENT) if folder.has(EXPERIMENT) else ""
-    folder.read_experiment()
-    trials, schema = folder.read(TRIALS), _measurement_schema(folder)
-    with _new_folder(out) as place:
-        (place / EXPERIMENT).write_text(text, encoding="utf-8")
-        if folder.has(ENVIRONMENT):
-            (place / ENVIRONMENT).write_text(folder.read_text(ENVIRONMENT), encoding="utf-8")
-        described = {t.name: _described(t, of) for t, of in ((TRIALS, trials.schema), (MEASUREMENTS, schema))}
-        (place / COLUMNS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-        with _writer(place / f"{TRIALS.name}.{kind}", trials.schema) as writer:
-            writer.write_table(trials)
-        rows = 0
-        with _writer(place / f"{MEASUREMENTS.name}.{kind}", schema) as writer:
-            for batch in folder.scan(MEASUREMENTS, schema.names):
-                writer.write_table(decoded(pa.Table.from_batches([batch])).cast(schema))
-                rows += batch.num_rows
-    return {TRIALS.name: trials.num_rows, MEASUREMENTS.name: rows}
+        whole.rename(place)
 
 
 def _measurement_schema(folder: RunFolder) -> pa.Schema:
     """The columns of a run's measurements: floats where any part has floats."""
-    unified = pa.unify_schemas(folder.schemas(MEASUREMENTS), promote_options="permissive")
+    try:
+        unified = pa.unify_schemas(folder.schemas(MEASUREMENTS), promote_options="permissive")
+    except pa.ArrowException as error:
+        why = f"the parts of '{MEASUREMENTS.name}' do not fit together: {error}"
+        raise InputError(str(folder), [f"{why}; `bcrit repair {folder}` sets aside what is wrong"]) from error
     return pa.schema([pa.field(f.name, pa.float64() if pa.types.is_null(f.type) else f.type) for f in unified])
 
 
-def _writer(path: Path, schema: pa.Schema) -> Any:
-    return pq.ParquetWriter(path, schema) if path.suffix == ".parquet" else arrow_csv.CSVWriter(path, schema)
-
-
-def _described(table: Table, schema: pa.Schema) -> list[dict[str, str]]:
-    known = {column.name: column for column in (*table.columns, *table.optional)}
-    found = []
-    for field in schema:
-        column = known.get(field.name)
-        entry = {"name": field.name, "type": type_name(field.type)}
-        if column is not None:
-            entry |= {"unit": column.unit, "description": column.description}
-        else:
-            entry["description"] = f"One of the {table.others}."
-        found.append(entry)
-    return found
-
-
 def type_name(kind: pa.DataType) -> str:
-    """The name of a column's type, as `TYPES` reads it; a column without any value counts as one of floats."""
+    """The name of a column's type, as Arrow reads it; a column without any value counts as one of floats."""
     return "double" if pa.types.is_null(kind) else str(kind)
 
 
-def import_tables(source: str, kind: Format) -> ImportedRun:
+def export_tables(folder: RunFolder, out: str, kind: str, safe_cells: bool = False) -> dict[str, int]:
+    """Write a run folder as two tables at a free local place: the rows written, by table.
+
+    With `safe_cells` text that a spreadsheet would run as a formula begins with an apostrophe, also when it is read
+    back.
+    """
+    text = folder.read_text(EXPERIMENT) if folder.has(EXPERIMENT) else ""
+    folder.read_experiment()
+    trials, schema = folder.read(TRIALS), _measurement_schema(folder)
+    measured = folder.scan(MEASUREMENTS, schema.names, set(trials["trial_id"].to_pylist()))  # not of what was stopped
+    content = {
+        TRIALS: (trials.schema, iter([trials])),
+        MEASUREMENTS: (schema, (decoded(pa.Table.from_batches([batch])).cast(schema) for batch in measured)),
+    }
+    if safe_cells:
+        content = {
+            table: (_safe(columns.empty_table()).schema, map(_safe, pieces))
+            for table, (columns, pieces) in content.items()
+        }
+    described, rows = {}, {}
+    with _new_folder(out) as place:
+        (place / EXPERIMENT).write_text(text, encoding="utf-8")
+        if folder.has(ENVIRONMENT):
+            (place / ENVIRONMENT).write_text(folder.read_text(ENVIRONMENT), encoding="utf-8")
+        for table, (columns, pieces) in content.items():
+            described[table.name], rows[table.name] = [_described(table, column) for column in columns], 0
+            path = place / f"{table.name}.{kind}"
+            with pq.ParquetWriter(path, columns) if is_parquet(path) else arrow_csv.CSVWriter(path, columns) as writer:
+                for piece in pieces:
+                    writer.write_table(piece)
+                    rows[table.name] += piece.num_rows
+        (place / COLUMNS).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    return rows
+
+
+def _safe(data: pa.Table) -> pa.Table:
+    """The table with an apostrophe before texts, and names of columns, that begin as a formula does."""
+    formula, plain = r"^([=+@\t\r-])", r"'\1"
+    for place, field in enumerate(data.schema):
+        if pa.types.is_string(field.type):
+            data = data.set_column(place, field, pc.replace_substring_regex(data[place], formula, plain))
+    return data.rename_columns([re.sub(formula, plain, name) for name in data.column_names])
+
+
+def _described(table: Table, column: pa.Field) -> dict[str, str]:
+    known = next((of for of in (*table.columns, *table.optional) if of.name == column.name), None)
+    meaning = {"unit": known.unit, "description": known.description} if known else {}
+    other = {"description": f"One of the {table.others}."}
+    return {"name": column.name, "type": type_name(column.type), **(meaning or other)}
+
+
+def import_tables(source: str, kind: str) -> ImportedRun:
     """Read what `export_tables` wrote, the run as it was; measurements are read piece by piece while it is written."""
     place = Path(source)
     needed = [EXPERIMENT, COLUMNS, f"{TRIALS.name}.{kind}", f"{MEASUREMENTS.name}.{kind}"]
     if missing := [name for name in needed if not (place / name).is_file()]:
         rule = f"it must be a folder that `bcrit export {kind}` wrote, but it has no {', '.join(missing)}"
         raise InputError(source, [f"{rule}; tables from elsewhere are read by `bcrit import table`"])
-    experiment = parse_experiment(read_yaml((place / EXPERIMENT).read_text(encoding="utf-8"), source), source)
-    trials = pa.concat_tables(_Pieces(place, TRIALS, kind, source))
+    experiment = parse_experiment(read_yaml(read_text(place / EXPERIMENT), source), source)
+    trials = pa.concat_tables(_our_pieces(place, TRIALS, kind, source))
     sessions: list[Mapping[str, Any]] = []
     if (place / ENVIRONMENT).is_file():
         try:
-            sessions = json.loads((place / ENVIRONMENT).read_text(encoding="utf-8"))["sessions"]
+            sessions = [dict(session) for session in loaded((place / ENVIRONMENT).read_bytes())["sessions"]]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(source, [f"{ENVIRONMENT} is damaged: {error}"]) from error
-    measured = _Pieces(place, MEASUREMENTS, kind, source)
+    measured = partial(_our_pieces, place, MEASUREMENTS, kind, source)
     return ImportedRun(kind, source, experiment, lambda: trials, measured, Notes(), recorded=True, sessions=sessions)
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """The rows of a table that `export_tables` wrote, at least one piece; every iteration reads the file anew."""
-
-    place: Path
-    table: Table
-    kind: Format
-    source: str
-
-    def __iter__(self) -> Iterator[pa.Table]:
-        path = self.place / f"{self.table.name}.{self.kind}"
-        convert = None if self.kind == "parquet" else self._convert()
+def _our_pieces(place: Path, table: Table, kind: str, source: str) -> Iterator[pa.Table]:
+    """The rows of a table that `export_tables` wrote, at least one piece."""
+    path, types, convert = place / f"{table.name}.{kind}", {}, None
+    if kind == "csv":
         try:
-            schema, batches = open_batches(path, convert)
-            if unknown := [name for name in schema.names if convert is not None and name not in convert.column_types]:
-                raise InputError(self.source, [f"{COLUMNS} does not describe {', '.join(unknown)} of {path.name}"])
-            yield schema.empty_table()
-            for batch in batches:
-                yield pa.Table.from_batches([batch])
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(self.source, [f"{path.name} cannot be read: {error}"]) from error
-
-    def _convert(self) -> arrow_csv.ConvertOptions:
-        try:
-            described = json.loads((self.place / COLUMNS).read_text(encoding="utf-8"))[self.table.name]
-            types = {column["name"]: TYPES[column["type"]] for column in described}
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(self.source, [f"{COLUMNS} cannot be read: {error}"]) from error
-        return arrow_csv.ConvertOptions(
+            described = loaded((place / COLUMNS).read_bytes())[table.name]
+            types = {column["name"]: pa.type_for_alias(column["type"]) for column in described}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(source, [f"{COLUMNS} cannot be read: {error}"]) from error
+        convert = arrow_csv.ConvertOptions(
             column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
         )
+    try:
+        schema, batches = open_batches(path, convert, exact=True)
+        if unknown := [name for name in schema.names if convert and name not in types]:
+            raise InputError(source, [f"{COLUMNS} does not describe {', '.join(unknown)} of {path.name}"])
+        yield schema.empty_table()
+        for batch in batches:
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise InputError(source, [f"{path.name} cannot be read: {error}"]) from error
 
 
 def export_batch_science(folder: RunFolder, out: str) -> dict[str, int]:
@@ -174,10 +187,11 @@ def export_batch_science(folder: RunFolder, out: str) -> dict[str, int]:
     on fresh seeds as further trials of the study.
     """
     experiment = folder.read_experiment()
-    trials = folder.read(TRIALS)
-    schema = _measurement_schema(folder)
-    rows = trials.to_pylist()
-    names = [name for name in trials.column_names if name not in TRIALS.names]
+    trials, schema = folder.read(TRIALS), _measurement_schema(folder)
+    rows = [row for row in trials.to_pylist() if row["stage"] in STUDIED]
+    if not rows:
+        raise InputError(str(folder), ["no trial of it has ended; `bcrit export csv` writes a run that has only begun"])
+    names = TRIALS.beside(trials.column_names)
     metrics = [name for name in schema.names if name not in MEASUREMENTS.names]
     ours = {
         "experiment": experiment.to_dict(),
@@ -185,56 +199,49 @@ def export_batch_science(folder: RunFolder, out: str) -> dict[str, int]:
         "metrics": {name: type_name(schema.field(name).type) for name in metrics},
         "sessions": folder.read_environment(),
     }
+    there = experiment.imported.names if experiment.imported else {"lr": "learning_rate"}
+    # A workload that is one word is both data set and model.
+    data, _, model = experiment.workload.name.rpartition("/")
+    words = (data.replace("/", "_") or model, model, experiment.optimizer)
+    data, model, optimizer = (re.sub(r"[^\w.-]+", "_", word).strip(".") or "unnamed" for word in words)
     with _new_folder(out) as place:
         files: dict[str, Path] = {}
         for batch_size in dict.fromkeys(row["batch_size"] for row in rows):
             of_it = [row for row in rows if row["batch_size"] == batch_size]
             study = sorted(of_it, key=lambda row: (row["stage"] != "search", row["number"], row["trial_id"]))
-            path = place.joinpath(*_workload_path(experiment), str(batch_size))
+            path, space = place / data / model / optimizer / str(batch_size), experiment.space_at(batch_size)
             path.mkdir(parents=True)
-            _write_json(path / STUDY, {**_study(experiment, batch_size, study), KEY: ours})
-            for number, row in zip(_numbers(study), study, strict=True):
-                (path / number).mkdir()
-                _write_json(path / number / METADATA, _metadata(experiment, row, number, names))
+            told: Row = {
+                "batch_size": batch_size,
+                "dataset": data,
+                "early_stopping": any(row["outcome"] in (Outcome.PRUNED, Outcome.CAPPED) for row in study),
+                "model": model,
+                "optimizer": optimizer,
+                "parameter_configs": {there.get(name, name): of for name, of in configs_of(space).items()},
+                # "The minimum number of training steps for a trial to be considered COMPLETE" (README of the archive).
+                "train_steps": min((row["steps"] for row in study if _status(row) == "COMPLETE"), default=0),
+                KEY: ours,
+            }
+            _write_json(path / STUDY, told)
+            # Trial folders are whole numbers: those that the trials came with, or their places from 1.
+            numbers = [str(row["trial_id"]).rpartition("/")[2] for row in study]
+            if not all(name.isdecimal() for name in numbers) or len(set(map(int, numbers))) < len(numbers):
+                numbers = [str(number) for number in range(1, len(study) + 1)]
+            choices = {hyperparameter(address) for address, axis in space.axes.items() if isinstance(axis, Choice)}
+            for number, row in zip(numbers, study, strict=True):
+                point = {n: row[n] for n in names if row[n] is not None}
+                numeric = {n: _number_of(v) if n in choices and isinstance(v, str) else v for n, v in point.items()}
+                metadata: Row = {
+                    "parameters": {there.get(name, name): _json_cell(value) for name, value in numeric.items()},
+                    "status": _status(row),
+                    "steps": row["steps"],
+                    "trial_id": int(number),
+                    KEY: {name: _json_cell(value) for name, value in row.items()},
+                }
                 files[row["trial_id"]] = path / number / MEASUREMENTS_CSV
-        return {TRIALS.name: len(rows), MEASUREMENTS.name: _write_measurements(folder, schema, files)}
-
-
-def _numbers(study: Sequence[Row]) -> list[str]:
-    """Names of the trial folders, whole numbers: those that the trials came with, or their places from 1."""
-    told = [str(row["trial_id"]).rpartition("/")[2] for row in study]
-    if all(name.isdecimal() for name in told) and len({int(name) for name in told}) == len(told):
-        return told
-    return [str(place) for place in range(1, len(study) + 1)]
-
-
-def _workload_path(experiment: Experiment) -> tuple[str, str, str]:
-    """Folders `dataset`, `model`, `optimizer`; a workload that is one word is both of the first two."""
-    dataset, _, model = experiment.workload.name.rpartition("/")
-    words = (dataset.replace("/", "_") or model, model, experiment.optimizer)
-    dataset, model, optimizer = (re.sub(r"[^\w.-]+", "_", word).strip(".") or "unnamed" for word in words)
-    return dataset, model, optimizer
-
-
-def _names_there(experiment: Experiment) -> Mapping[str, str]:
-    return experiment.imported.names if experiment.imported else {"lr": "learning_rate"}
-
-
-def _study(experiment: Experiment, batch_size: int, study: Sequence[Row]) -> Row:
-    there = _names_there(experiment)
-    complete = [row["steps"] for row in study if _status(row) == "COMPLETE"]
-    dataset, model, optimizer = _workload_path(experiment)
-    configs = configs_of(experiment.space_at(batch_size))
-    return {
-        "batch_size": batch_size,
-        "dataset": dataset,
-        "early_stopping": any(row["outcome"] in (Outcome.PRUNED, Outcome.CAPPED) for row in study),
-        "model": model,
-        "optimizer": optimizer,
-        "parameter_configs": {there.get(name, name): config for name, config in configs.items()},
-        # "The minimum number of training steps for a trial to be considered COMPLETE" (README of the archive).
-        "train_steps": min(complete, default=0),
-    }
+                (path / number).mkdir()
+                _write_json(path / number / METADATA, metadata)
+        return {TRIALS.name: len(rows), MEASUREMENTS.name: _write_curves(folder, schema, files)}
 
 
 def _status(row: Row) -> str:
@@ -260,6 +267,35 @@ def configs_of(space: SearchSpace) -> dict[str, Row]:
     return found
 
 
+def axis_of(name: str, config: Mapping[str, Any], study: str, notes: Notes) -> Axis | None:
+    """The dimension that `type`, and `min_value`, `max_value`, `scale` or `feasible_points` describe; else None."""
+    where, points = f"{study}: {name}", config.get("feasible_points")
+    if is_choice(config) and isinstance(points, list) and points:
+        return choice_of(map(option_of, points))
+    low, high = config.get("min_value"), config.get("max_value")
+    if isinstance(low, int | float) and isinstance(high, int | float) and math.isfinite(low) and math.isfinite(high):
+        if str(config.get("type", "")).upper() == "INTEGER" and int(low) == low and int(high) == high:
+            return interval("integer", low, high, where, notes)
+        word = str(config.get("scale") or "").upper().removesuffix("_SCALE")
+        if word not in _SCALES:
+            notes.add(f"Scales that are not known, taken as linear: '{config.get('scale')}'", 1, where)
+        return interval(_SCALES.get(word, "linear"), low, high, where, notes)
+    notes.add("Search configurations that describe no dimension are left out", 1, where)
+    return None
+
+
+def is_choice(config: Mapping[str, Any]) -> bool:
+    """Whether a hyperparameter takes one of listed values."""
+    return str(config.get("type", "")).upper() in ("DISCRETE", "CATEGORICAL") or "feasible_points" in config
+
+
+def option_of(value: Any) -> str:
+    """A listed value as the name of an option: `0.1` for 0.1, and equal numbers have one name (1 and 1.0)."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _number_of(option: str) -> float | int | str:
     """The number that an option's name stands for, or the name itself."""
     try:
@@ -269,22 +305,7 @@ def _number_of(option: str) -> float | int | str:
     return value if isinstance(value, int | float) and not isinstance(value, bool) else option
 
 
-def _metadata(experiment: Experiment, row: Row, number: str, names: Sequence[str]) -> Row:
-    there = _names_there(experiment)
-    axes = experiment.space_at(row["batch_size"]).axes
-    choices = {hyperparameter(address) for address, axis in axes.items() if isinstance(axis, Choice)}
-    given = {name: row[name] for name in names if row[name] is not None}
-    given = {n: _number_of(v) if n in choices and isinstance(v, str) else v for n, v in given.items()}
-    return {
-        "parameters": {there.get(name, name): json_cell(value) for name, value in given.items()},
-        "status": _status(row),
-        "steps": row["steps"],
-        "trial_id": int(number),
-        KEY: {name: json_cell(value) for name, value in row.items()},
-    }
-
-
-def json_cell(value: Any) -> Any:
+def _json_cell(value: Any) -> Any:
     """A cell as JSON holds it: what is not finite as its name."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
@@ -293,31 +314,24 @@ def _write_json(path: Path, content: Row) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _write_measurements(folder: RunFolder, schema: pa.Schema, files: Mapping[str, Path]) -> int:
-    """Append every trial's rows to its file, in the order in which they lie in the run."""
+def _write_curves(folder: RunFolder, schema: pa.Schema, files: Mapping[str, Path]) -> int:
+    """Write every trial's rows into its file, in the order in which they lie in the run."""
     columns = [name for name in schema.names if name not in ("trial_id", "examples", "train_seconds")]
-    ordered = ["trial_id", *columns, "examples", "train_seconds"]
     header = pa.schema([*(pa.field(n, schema.field(n).type) for n in columns), (EXAMPLES, pa.int64()), (SECONDS, "f8")])
     for path in files.values():
-        with path.open("wb") as file:
-            arrow_csv.write_csv(header.empty_table(), file)
+        arrow_csv.write_csv(header.empty_table(), path)
     rows = 0
-    for batch in folder.scan(MEASUREMENTS, ordered):
-        ids = batch.column("trial_id")
-        order = np.argsort(ids.indices.to_numpy(), kind="stable")
-        data = pa.Table.from_batches([batch]).take(pa.array(order)).drop_columns(["trial_id"])
-        data = data.rename_columns(header.names).cast(header)
-        code = ids.indices.to_numpy()[order]
-        starts = np.flatnonzero(np.diff(code, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(code)], strict=True):
-            trial_id = ids.dictionary[int(code[start])].as_py()
-            with files[trial_id].open("ab") as file:
-                arrow_csv.write_csv(data.slice(start, end - start), file, arrow_csv.WriteOptions(include_header=False))
-        rows += len(code)
+    for batch in folder.scan(MEASUREMENTS, ["trial_id", *columns, "examples", "train_seconds"], files):
+        ids = batch.column("trial_id").to_pandas()
+        data = pa.Table.from_batches([batch]).drop_columns(["trial_id"]).rename_columns(header.names).cast(header)
+        for trial_id, places in ids.groupby(ids, observed=True).indices.items():
+            with files[str(trial_id)].open("ab") as file:
+                arrow_csv.write_csv(data.take(places), file, arrow_csv.WriteOptions(include_header=False))
+        rows += len(ids)
     return rows
 
 
-EXPORTS: Final[Mapping[str, Callable[[RunFolder, str], dict[str, int]]]] = {
+EXPORTS: Final[Mapping[str, Callable[..., dict[str, int]]]] = {
     "csv": partial(export_tables, kind="csv"),
     "parquet": partial(export_tables, kind="parquet"),
     "batch_science": export_batch_science,

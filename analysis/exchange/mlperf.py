@@ -12,31 +12,20 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from bcrit.analysis.exchange import Counted
+from bcrit.analysis.exchange import run as foreign
 from bcrit.analysis.exchange.files import read_json, read_text
-from bcrit.analysis.exchange.run import (
-    ImportedRun,
-    Notes,
-    Row,
-    experiment_name,
-    foreign_run,
-    numbered,
-    our_names,
-    setting_columns,
-    trial_row,
-    uniform,
-)
+from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
 
-# MLPerf's own names of what we call otherwise; `global_batch_size` repeats the batch size.
+# MLPerf's own names of what we call otherwise.
 _NAMES = {
     "opt_base_learning_rate": "lr",
     "opt_lr": "lr",
@@ -44,7 +33,6 @@ _NAMES = {
     "opt_name": "optimizer",
     "opt_weight_decay": "weight_decay",
 }
-_DOUBLED = ("global_batch_size",)
 
 
 @dataclass(frozen=True)
@@ -166,13 +154,29 @@ def read_points(path: Path) -> list[ReferencePoint]:
     The file is a `rcps_*.json` of mlcommons/logging, whose folder names the version, or a CSV with the columns
     benchmark, batch_size, epochs_list and perhaps version, ref, hyperparams (lists and mappings as JSON).
     """
+    told: list[tuple[str, str, str, Mapping[str, Any]]] = []  # where it stands, its name, its version, the rest
+    if path.suffix.lower() == ".json":
+        content = read_json(path)
+        if not isinstance(content, Mapping) or not all(isinstance(point, Mapping) for point in content.values()):
+            raise InputError(str(path), ["reference points are a JSON object of objects, one for each point"])
+        version = path.parent.name if re.search(r"\d+\.\d+", path.parent.name) else ""
+        told = [(f"point '{name}'", name, version, point) for name, point in content.items()]
+    else:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        if missing := {"benchmark", "batch_size", "epochs_list"} - set(reader.fieldnames or ()):
+            have = ", ".join(reader.fieldnames or ()) or "none"
+            raise InputError(str(path), [f"columns {', '.join(sorted(missing))} are missing; the columns are {have}"])
+        for row in reader:
+            name = row.get("ref") or f"{row['benchmark']}_{row['batch_size']}"
+            lists = {"epochs to converge": row["epochs_list"] or "[]", "hyperparams": row.get("hyperparams")}
+            rest = {"benchmark": row["benchmark"], "bs": row["batch_size"], **lists}
+            told.append((f"line {reader.line_num}", name, row.get("version") or "", rest))
     points, problems = [], []
-    for where, read, row in _json_rows(path) if path.suffix.lower() == ".json" else _csv_rows(path):
+    for where, name, version, point in told:
         try:
-            points.append(read(row))
+            points.append(_point(name, version, point))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            problems.append(f"{where}: {what}")
+            problems.append(f"{where}: {f'it lacks {error}' if isinstance(error, KeyError) else error}")
     if problems:
         raise InputError(str(path), problems[:10])
     if not points:
@@ -180,58 +184,22 @@ def read_points(path: Path) -> list[ReferencePoint]:
     return points
 
 
-_Raw = tuple[str, Callable[[Mapping[str, Any]], ReferencePoint], Mapping[str, Any]]
-
-
-def _json_rows(path: Path) -> Iterable[_Raw]:
-    content = read_json(path)
-    if not isinstance(content, Mapping) or not all(isinstance(point, Mapping) for point in content.values()):
-        raise InputError(str(path), ["reference points are a JSON object of objects, one for each point"])
-    version = path.parent.name if re.search(r"\d+\.\d+", path.parent.name) else ""
-    for name, point in content.items():
-        yield f"point '{name}'", partial(_from_json, name, version), point
-
-
-def _csv_rows(path: Path) -> Iterable[_Raw]:
-    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
-    if missing := {"benchmark", "batch_size", "epochs_list"} - set(reader.fieldnames or ()):
-        have = ", ".join(reader.fieldnames or ()) or "none"
-        raise InputError(str(path), [f"columns {', '.join(sorted(missing))} are missing; the columns are {have}"])
-    for row in reader:
-        yield f"line {reader.line_num}", _from_csv, row
-
-
-def _from_json(name: str, version: str, point: Mapping[str, Any]) -> ReferencePoint:
-    # "Epochs to converge" is the name whatever the unit; some newer files say "samples to converge" instead.
+def _point(name: str, version: str, point: Mapping[str, Any]) -> ReferencePoint:
     lists = {key.lower(): value for key, value in point.items()}
+    # "Epochs to converge" is the name whatever the unit; some newer files say "samples to converge" instead.
     samples = "samples to converge" in lists
     lengths = lists["samples to converge" if samples else "epochs to converge"]
     settings = lists.get("hyperparams") or {}
-    return _point(name, str(lists["benchmark"]), version, lists["bs"], lengths, settings, samples)
-
-
-def _from_csv(row: Mapping[str, str]) -> ReferencePoint:
-    name = row.get("ref") or f"{row['benchmark']}_{row['batch_size']}"
-    settings = json.loads(row.get("hyperparams") or "{}")
-    lengths = json.loads(row["epochs_list"] or "[]")
-    return _point(name, row["benchmark"], row.get("version") or "", row["batch_size"], lengths, settings, False)
-
-
-def _point(
-    name: str, benchmark: str, version: str, batch_size: Any, lengths: Any, settings: Any, samples: bool
-) -> ReferencePoint:
-    size = float(batch_size)
+    lengths, settings = (loaded(value) if isinstance(value, str) else value for value in (lengths, settings))
+    size = float(lists["bs"])
     if not (size >= 1 and size == int(size)):
-        raise ValueError(f"the batch size must be a whole number of at least 1, but it is {batch_size}")
-    if not isinstance(lengths, list) or not all(_positive(length) for length in lengths):
+        raise ValueError(f"the batch size must be a whole number of at least 1, but it is {lists['bs']}")
+    if not isinstance(lengths, list) or not all(type(n) in (int, float) and 0 < n < math.inf for n in lengths):
         raise ValueError("its list to converge must hold positive numbers only")
     if not isinstance(settings, Mapping):
         raise ValueError("its hyperparameters must be a mapping of names to values")
-    return ReferencePoint(name, benchmark, version, int(size), tuple(map(float, lengths)), samples, settings)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+    lengths = tuple(map(float, lengths))
+    return ReferencePoint(name, str(lists["benchmark"]), version, int(size), lengths, samples, settings)
 
 
 def import_mlperf(
@@ -241,7 +209,7 @@ def import_mlperf(
     target: Target | None = None,
     counted: Counted | None = None,
     examples_per_epoch: float | None = None,
-) -> dict[str, ImportedRun]:
+) -> list[foreign.ImportedRun]:
     """Read reference convergence points (`read_points`): runs by names such as `resnet_training_4.0.0`.
 
     A version may be told as `5.0.0`, or `training_5.0.0` where that is not enough. What is None is taken as known for
@@ -260,11 +228,11 @@ def import_mlperf(
     for point in chosen:
         groups.setdefault((point.benchmark, point.version or (version or "")), []).append(point)
     told = {key: as_told(*key, target, counted, examples_per_epoch) for key in groups}
-    runs: dict[str, ImportedRun] = {}
+    runs: dict[str, foreign.ImportedRun] = {}
     empty = []
     for key, group in groups.items():
         if any(point.lengths for point in group):
-            name = experiment_name("_".join(filter(None, key)), "mlperf")
+            name = foreign.experiment_name("_".join(filter(None, key)), "mlperf")
             name = name if name not in runs else f"{name[:90]}-{len(runs)}"
             runs[name] = _run(name, group, *told[key], str(path), counted)
         else:
@@ -273,56 +241,7 @@ def import_mlperf(
         raise InputError(str(path), [f"no reference point of {', '.join(empty)} has a list to converge"])
     for run in runs.values():
         run.notes.among("Benchmarks without any list to converge were left out", empty)
-    return runs
-
-
-def _run(
-    name: str, points: Sequence[ReferencePoint], facts: Benchmark, target: Target, source: str, counted: Counted | None
-) -> ImportedRun:
-    notes = Notes()
-    without = [point.name for point in points if not point.lengths]
-    notes.among("Reference points without a list to converge were left out", without)
-    points = [point for point in points if point.lengths]
-    there = setting_columns([_plain(point.settings) for point in points], notes)
-    # Of two spellings of one thing the later in `_NAMES` keeps its own name.
-    known = {ours: name for name, ours in reversed(_NAMES.items()) if name in there and ours not in there}
-    here = our_names(there, {name: ours for ours, name in known.items()})
-    columns = {here[n]: values for n, values in there.items()}
-    rows, seen = [], Counter[str]()
-    # An epoch is the same at every batch size, and so, nearly, is the number of epochs between two evaluations.
-    together = evaluation_interval([p.lengths for p in points]) if facts.counted is Counted.EPOCHS else None
-    for i, point in enumerate(points):
-        seen[point.name] += 1
-        label = point.name if seen[point.name] == 1 else f"{point.name} #{seen[point.name]}"
-        # Optimizer updates in one unit of the list; what the source says of its unit goes before what is known.
-        examples = 1.0 if point.counts_samples and counted is None else facts.examples
-        unit = 1.0 if examples is None else examples / point.batch_size
-        grid = together or evaluation_interval([point.lengths])
-        for seed, length in enumerate(point.lengths):
-            steps = max(1, round(length * unit))
-            low = None if grid is None else max(0, min(steps - 1, round((length - grid) * unit)))
-            ended = {"outcome": Outcome.REACHED.value, "steps": steps, "steps_to_target": steps}
-            known_of = {"stage": "confirm", "repeats": label, "seed": seed, **ended, "steps_to_target_low": low}
-            point_of = {column: values[i] for column, values in columns.items()}
-            rows.append(trial_row(f"{label}/{seed}", point.batch_size, **known_of, **point_of))
-    numbered(rows)
-    _explain(notes, points, facts, target, columns)
-    optimizers = sorted({str(value) for value in columns.get("optimizer", ()) if value is not None})
-    optimizer = optimizers[0] if len(optimizers) == 1 else "several" if optimizers else "not recorded"
-    workload = f"MLPerf {points[0].benchmark} {points[0].version}".strip()
-    experiment: Row = {"name": name, "workload": workload, "optimizer": optimizer, "target": target, "space": {}}
-    experiment["batch_sizes"] = sorted({point.batch_size for point in points})
-    experiment["steps"] = [row["steps"] for row in rows]
-    return foreign_run("mlperf", source, notes, lambda: uniform(rows), [], here, **experiment)
-
-
-def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Hyperparameters without the batch size; lists and mappings as JSON text."""
-    return {
-        str(name): json.dumps(value) if isinstance(value, list | dict) else value
-        for name, value in settings.items()
-        if name not in _DOUBLED
-    }
+    return list(runs.values())
 
 
 def evaluation_interval(points: Sequence[Sequence[float]]) -> float | None:
@@ -340,29 +259,66 @@ def evaluation_interval(points: Sequence[Sequence[float]]) -> float | None:
     return min(gaps, key=lambda gap: (-gaps[gap], gap)) if gaps else None
 
 
-def _explain(
-    notes: Notes,
-    points: Sequence[ReferencePoint],
-    facts: Benchmark,
-    target: Target,
-    columns: Mapping[str, Sequence[Any]],
-) -> None:
+def _run(
+    name: str, points: Sequence[ReferencePoint], facts: Benchmark, target: Target, source: str, counted: Counted | None
+) -> foreign.ImportedRun:
+    notes = foreign.Notes()
+    without = [point.name for point in points if not point.lengths]
+    notes.among("Reference points without a list to converge were left out", without)
+    points = [point for point in points if point.lengths]
+    # Lists and mappings stand as JSON text; `global_batch_size` repeats the batch size.
+    settings = [{n: v for n, v in point.settings.items() if n != "global_batch_size"} for point in points]
+    plain = [{n: json.dumps(v) if isinstance(v, list | dict) else v for n, v in of.items()} for of in settings]
+    there = foreign.setting_columns(plain, notes)
+    # Of two spellings of one thing the later in `_NAMES` keeps its own name.
+    known = {ours: name for name, ours in reversed(_NAMES.items()) if name in there and ours not in there}
+    here = foreign.our_names(there, {name: ours for ours, name in known.items()})
+    rows, seen = [], Counter[str]()
+    # An epoch is the same at every batch size, and so, nearly, is the number of epochs between two evaluations.
+    together = evaluation_interval([p.lengths for p in points]) if facts.counted is Counted.EPOCHS else None
+    for i, point in enumerate(points):
+        seen[point.name] += 1
+        label = point.name if seen[point.name] == 1 else f"{point.name} #{seen[point.name]}"
+        # Optimizer updates in one unit of the list; what the source says of its unit goes before what is known.
+        examples = 1.0 if point.counts_samples and counted is None else facts.examples
+        unit = 1.0 if examples is None else examples / point.batch_size
+        grid = together or evaluation_interval([point.lengths])
+        of_point: foreign.Row = {here[name]: values[i] for name, values in there.items()}
+        of_point |= {"stage": "confirm", "repeats": label, "outcome": Outcome.REACHED.value}
+        for seed, length in enumerate(point.lengths):
+            steps = max(1, round(length * unit))
+            low = None if grid is None else max(0, min(steps - 1, round((length - grid) * unit)))
+            reached = {"steps": steps, "steps_to_target": steps, "steps_to_target_low": low}
+            rows.append(foreign.trial_row(f"{label}/{seed}", point.batch_size, seed=seed, **reached, **of_point))
+
     samples = all(point.counts_samples for point in points)
-    unit = Counted.EXAMPLES if samples else facts.counted
+    what = Counted.EXAMPLES if samples else facts.counted
     size = "" if samples or facts.examples in (None, 1.0) else f" of {facts.examples:,.12g} examples each"
-    notes.add(f"The lists to converge count {unit}{size}")
-    if unit is Counted.EPOCHS:
-        notes.add(
-            "Steps are epochs times the epoch's size over the batch size, to whole steps; whether a last partial batch "
-            "was trained on is not known. A wrong size multiplies s_min and e_min alike and leaves b_crit as it is"
-        )
-    else:
-        notes.add("Steps are rounded to whole numbers")
+    notes.add(f"The lists to converge count {what}{size}")
+    notes.add(
+        "Steps are epochs times the epoch's size over the batch size, to whole steps; whether a last partial batch "
+        "was trained on is not known. A wrong size multiplies s_min and e_min alike and leaves b_crit as it is"
+        if what is Counted.EPOCHS
+        else "Steps are rounded to whole numbers"
+    )
     if facts.note:
         notes.add(facts.note[0].upper() + facts.note[1:])
     notes.add(f"MLPerf counts a run as converged at the threshold too, not only beyond it: {target}")
     notes.add("An evaluation interval is read off the lengths of the seeds; where all agree it is not known")
-    if len(set(columns.get("optimizer", ()))) > 1:
+    named = {row.get("optimizer") for row in rows}
+    if len(named) > 1:
         notes.add("The optimizer is not the same at all batch sizes; it is kept as a hyperparameter")
     several = [size for size, count in Counter(point.batch_size for point in points).items() if count > 1]
     notes.add("Batch sizes with several reference points: the smallest median counts", len(several))
+
+    optimizers = named - {None}
+    optimizer = "not recorded" if not optimizers else str(*optimizers) if len(optimizers) == 1 else "several"
+    workload = f"MLPerf {points[0].benchmark} {points[0].version}".strip()
+    experiment: foreign.Row = {
+        "name": name,
+        "workload": workload,
+        "optimizer": optimizer,
+        "target": target,
+        "space": {},
+    }
+    return foreign.foreign_run("mlperf", source, notes, rows, tuple, here, **experiment)

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bcrit.analysis.exchange.files import metrics, table_of_rows
-from bcrit.analysis.exchange.logged import SECONDS, LoggedRun, Reading, flat, import_logged
-from bcrit.analysis.exchange.run import (
-    Axis,
-    ImportedRun,
-    Notes,
-    box_scale,
-    choice_of,
-    experiment_name,
-    interval,
-    listed,
-    one_type,
-    our_names,
-)
+from bcrit.analysis.exchange import Reading
+from bcrit.analysis.exchange import run as foreign
+from bcrit.analysis.exchange.files import STEP, metrics, table_of_rows
+from bcrit.analysis.exchange.logged import SECONDS, Counters, LoggedRun, flat, import_logged
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.problems import InputError, without_passwords
 from bcrit.search_spaces.target import Direction, Target
 
 if TYPE_CHECKING:
@@ -33,85 +22,86 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-_STEP = "step"
-# What Optuna raises for a damaged or foreign storage, beside its own errors.
-_FAULTS = (RuntimeError, ValueError, KeyError, TypeError)
 _OUTCOMES = {"PRUNED": Outcome.PRUNED, "FAIL": Outcome.FAILED}
 _RUNNING = "still running when it was read"
 _MESSAGES = {"RUNNING": _RUNNING, "FAIL": "Optuna's FAIL: an error, or an objective that was NaN"}
 
 
-@dataclass(frozen=True)
-class StudyChoice:
-    """Which part of a storage is read, and how its trials report."""
-
-    names: tuple[str, ...] = ()  # several are read as one run, such as one study a batch size; empty = the only one
-    steps_attr: str | None = None  # user attribute with the step of a trial's final value, for trials without reports
-    objective: int | None = None  # which value of a study with several objectives, from 0; such trials cannot report
-
-
-def import_optuna(location: str, reading: Reading, choice: StudyChoice) -> dict[str, ImportedRun]:
+def import_optuna(
+    location: str,
+    how: Reading,
+    names: Sequence[str] = (),
+    steps_attr: str | None = None,
+    objective: int | None = None,
+) -> foreign.ImportedRun:
     """Read studies of a storage: `sqlite:///study.db`, another URL for SQLAlchemy, or an SQLite or journal file.
 
     Reports (`trial.report(value, step)`) are the measurements. Only parameters are hyperparameters, but the batch size
-    and the seed may as well be user attributes of a trial or of its study.
+    and the seed may as well be user attributes of a trial or of its study. Several `names` of studies are read as one
+    run, such as one study a batch size; none = the only one. `steps_attr` is the user attribute with the step of a
+    trial's final value, for trials without reports; `objective` which value of a study with several, whose trials
+    cannot report.
     """
-    studies = [_checked(study, reading.target, choice, location) for study in _chosen(location, choice)]
+    studies = _chosen(location, names)
+    location = without_passwords(location)  # from here on it is only told
+    for study in studies:
+        _check(study, how.target, objective, location)
     trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
-    runs = [_logged(study, trial, len(studies) > 1, reading.target, choice) for study, trial in trials]
+    runs = []
+    for study, trial in trials:
+        name = f"{study.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)
+        at = trial.user_attrs.get(steps_attr) if steps_attr is not None else None
+        final = {} if trial.values is None or not isinstance(at, int | float) else {at: trial.values[objective or 0]}
+        runs.append(_logged(name, study, trial, how.target.metric, final))
     if runs and all(run.log.empty for run in runs):
-        attributes = listed(sorted({name for _, trial in trials for name in trial.user_attrs}))
+        attributes = foreign.listed(sorted({name for _, trial in trials for name in trial.user_attrs}))
         remedy = f"name the user attribute with the step of its final value by --steps-attr; there are {attributes}"
         raise InputError(location, [f"no trial reported a value with trial.report; {remedy}"])
-    notes = Notes()
-    if reading.steps_per_count is None and reading.examples_per_count is None:
+    notes = foreign.Notes()
+    if how.steps_per_iteration is None and how.examples_per_iteration is None:
         notes.add("If the steps of the reports count epochs, import again with --examples-per-iteration")
     running = [run.name for run in runs if run.message == _RUNNING]
     notes.among("Trials were still running when they were read", running)
     space = searched([trial.distributions for _, trial in trials], notes)
-    name = experiment_name(studies[0].study_name if len(studies) == 1 else location, "optuna")
-    return {name: import_logged(runs, replace(reading, counter=_STEP), "optuna", location, notes, space, name)}
+    name = studies[0].study_name if len(studies) == 1 else location
+    return import_logged(runs, how, Counters(STEP), "optuna", location, notes, space, name)
 
 
-def _logged(study: Study, trial: FrozenTrial, several: bool, target: Target, choice: StudyChoice) -> LoggedRun:
-    rows: list[dict[str, Any]] = [
-        {_STEP: step, target.metric: value} for step, value in sorted(trial.intermediate_values.items())
-    ]
-    at = trial.user_attrs.get(choice.steps_attr) if choice.steps_attr is not None else None
-    if trial.values is not None and isinstance(at, int | float) and (not rows or at > rows[-1][_STEP]):
-        rows.append({_STEP: at, target.metric: trial.values[choice.objective or 0]})
-    duration = None if trial.duration is None else trial.duration.total_seconds()
-    if rows and duration is not None:
-        rows[-1][SECONDS] = duration
-    log, broken = metrics(table_of_rows(rows))
-    state = trial.state.name
+def _logged(name: str, study: Study, trial: FrozenTrial, metric: str, final: Mapping[Any, float]) -> LoggedRun:
+    """A trial with what it reported, and its final value by step where that is known and later."""
+    reports = sorted(trial.intermediate_values.items())
+    reports += [(step, value) for step, value in final.items() if not reports or step > reports[-1][0]]
+    rows: list[dict[str, Any]] = [{STEP: step, metric: value} for step, value in reports]
+    if rows and trial.duration is not None:
+        rows[-1][SECONDS] = trial.duration.total_seconds()
+    state, begin, end = trial.state.name, trial.datetime_start, trial.datetime_complete
     return LoggedRun(
-        name=f"{study.study_name}/{trial.number}" if several else str(trial.number),
-        settings={name: _parameter_value(value) for name, value in trial.params.items()},
-        log=log,
-        broken=broken,
+        name,
+        {parameter: _parameter_value(value) for parameter, value in trial.params.items()},
+        *metrics(table_of_rows(rows)),
         outcome=_OUTCOMES.get(state),
         message=_MESSAGES.get(state) if rows or state == "FAIL" else None,
-        started_at=0.0 if trial.datetime_start is None else trial.datetime_start.timestamp(),
-        ended_at=0.0 if trial.datetime_complete is None else trial.datetime_complete.timestamp(),
+        started_at=0.0 if begin is None else begin.timestamp(),
+        ended_at=0.0 if end is None else end.timestamp(),
         attributes=flat({**study.user_attrs, **trial.user_attrs}),
     )
 
 
-def _chosen(location: str, choice: StudyChoice) -> list[Study]:
+def _chosen(location: str, names: Sequence[str]) -> list[Study]:
     import optuna
 
-    with _quiet(location):
+    with _quiet(without_passwords(location)):
         storage = _opened(location)
+        location = without_passwords(location)
         there = [study.study_name for study in storage.get_all_studies()]
         if not there:
             raise InputError(location, ["the storage has no study"])
-        if unknown := [name for name in choice.names if name not in there]:
-            raise InputError(location, [f"there is no study '{unknown[0]}'; the studies are {listed(there)}"])
-        if not choice.names and len(there) > 1:
+        if unknown := [name for name in names if name not in there]:
+            raise InputError(location, [f"there is no study '{unknown[0]}'; the studies are {foreign.listed(there)}"])
+        if not names and len(there) > 1:
             remedy = "name one with --study, or several of one workload by repeating it"
-            raise InputError(location, [f"the storage has {len(there)} studies: {listed(there)}; {remedy}"])
-        return [optuna.load_study(study_name=name, storage=storage) for name in choice.names or there]
+            raise InputError(location, [f"the storage has {len(there)} studies: {foreign.listed(there)}; {remedy}"])
+        return [optuna.load_study(study_name=name, storage=storage) for name in names or there]
 
 
 @contextmanager
@@ -120,14 +110,16 @@ def _quiet(location: str) -> Iterator[None]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    # What is raised for a damaged or foreign storage. An InputError is a ValueError too, but ours.
+    faults = (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, OSError)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
         yield
-    except InputError:  # a ValueError too, but ours
+    except InputError:
         raise
-    except (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, OSError, *_FAULTS) as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0] or type(error).__name__
+    except (*faults, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = without_passwords(str(error.__cause__ or error)).strip().partition("\n")[0] or type(error).__name__
         raise InputError(location, [f"it cannot be read as an Optuna storage: {reason}"]) from error
     finally:
         optuna.logging.set_verbosity(level)
@@ -153,53 +145,50 @@ def _opened(location: str) -> BaseStorage:
     return JournalStorage(JournalFileBackend(path))
 
 
-def _checked(study: Study, target: Target, choice: StudyChoice, location: str) -> Study:
-    """The study, if its objective can be the target: one objective, and of the target's name and direction."""
+def _check(study: Study, target: Target, index: int | None, location: str) -> None:
+    """Refuse a study whose objective cannot be the target: one objective, of the target's name and direction."""
     names, n = study.metric_names, len(study.directions)
     where = f"study '{study.study_name}'"
-    index = choice.objective
     if n > 1 and index is None:
-        what = f" ({listed(names)})" if names else ""
+        what = f" ({foreign.listed(names)})" if names else ""
         remedy = f"choose one with --objective, from 0 to {n - 1}"
         raise InputError(location, [f"{where} has {n} objectives{what}; {remedy}"])
     if index is not None and not 0 <= index < n:
         raise InputError(location, [f"{where} has {n} objectives, so --objective lies from 0 to {n - 1}, not {index}"])
-    index = index or 0
     problems = []
-    if names and names[index] != target.metric:
-        problems.append(f"{where} names its objective '{names[index]}', but the target's metric is '{target.metric}'")
-    direction = study.directions[index].name.lower()
+    if names and names[index or 0] != target.metric:
+        named = f"{where} names its objective '{names[index or 0]}'"
+        problems.append(f"{named}, but the target's metric is '{target.metric}'")
+    direction = study.directions[index or 0].name.lower()
     if direction in tuple(Direction) and direction != target.direction.value:
         sign = "<" if direction == "minimize" else ">"
         problems.append(f"{where} is to {direction} its objective, so the target reads '{target.metric} {sign} NUMBER'")
     if problems:
         raise InputError(location, problems)
-    return study
 
 
-def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: Notes) -> dict[str, Axis]:
+def searched(distributions: Iterable[Mapping[str, BaseDistribution]], notes: foreign.Notes) -> dict[str, foreign.Axis]:
     """The dimensions that trials were drawn from; one that changed on the way is as wide as all its forms together.
 
     A choice among numbers is a box on their range, since numbers have an order.
     """
-    forms: dict[str, list[tuple[str, list[Any]]]] = {}
     distributions = list(distributions)
-    ours = our_names(name for of_trial in distributions for name in of_trial)
+    ours = foreign.our_names(name for of_trial in distributions for name in of_trial)
+    forms: dict[str, dict[str, list[Any]]] = {}
     for of_trial in distributions:
         for name, distribution in of_trial.items():
-            form = _form(ours[name], distribution)
-            if form not in forms.setdefault(name, []):
-                forms[name].append(form)
-    found: dict[str, Axis] = {}
-    for name, several in forms.items():
-        scales = {scale for scale, _ in several}
-        values = [value for _, of_form in several for value in of_form]
-        if len(scales) > 1:
+            scale, values = _form(ours[name], distribution)
+            forms.setdefault(name, {}).setdefault(scale, []).extend(values)
+    found: dict[str, foreign.Axis] = {}
+    for name, by_scale in forms.items():
+        (scale, values), *others = by_scale.items()
+        if others:
             notes.add("Parameters whose distribution changed its kind are left out of the search space", 1, name)
-        elif scales == {"choice"}:
-            found[name] = choice_of(values)
         else:
-            found[name] = interval(scales.pop(), min(values), max(values), name, notes)
+            box = scale != "choice"
+            found[name] = (
+                foreign.interval(scale, min(values), max(values), name, notes) if box else foreign.choice_of(values)
+            )
     return found
 
 
@@ -211,8 +200,8 @@ def _form(name: str, distribution: BaseDistribution) -> tuple[str, list[Any]]:
         whole = isinstance(low, int) and not log
         return "log" if log else "integer" if whole else "linear", [low, high]
     if all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices):
-        return box_scale(name, choices), [min(choices), max(choices)]
-    return "choice", one_type([_parameter_value(choice) for choice in choices])
+        return foreign.box_scale(name, choices), [min(choices), max(choices)]
+    return "choice", foreign.one_type([_parameter_value(choice) for choice in choices])
 
 
 def _parameter_value(value: Any) -> Any:

@@ -18,10 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 from bcrit.analysis.records.arrow_tables import to_arrow
-from bcrit.analysis.records.tried_scale import tried_scale
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Linear, Value
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.presets import STEPS_OF
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.presets import STEPS_OF, tried_scale
 from bcrit.search_spaces.space import SearchSpace
 from bcrit.search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
 
@@ -42,7 +42,7 @@ KNOWN = {
 }
 SPELLINGS = frozenset(spelling for spellings in KNOWN.values() for spelling in spellings)
 # No columns of the tables are `decay_steps` and the like, but the analysis reads them as lengths of our schedules.
-_RESERVED = {name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for name in table.names} | set(STEPS_OF.values())
+_RESERVED = {name for table in (TRIALS, MEASUREMENTS, STEPS_TO_TARGET) for name in table.known} | set(STEPS_OF.values())
 _SUFFIX = "_in_source"
 # A configuration may hold hundreds of settings that no run ever changed; a table of so many columns shows nothing.
 # Chosen, not studied.
@@ -54,8 +54,8 @@ _SHOWN = 40  # names listed in a message; chosen
 class Notes:
     """What was assumed or left out, with counts. Grows while the source is read."""
 
-    counts: dict[str, int | None] = field(default_factory=dict)
-    examples: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int | None] = field(default_factory=dict)  # by sentence
+    examples: dict[str, str] = field(default_factory=dict)  # the first, by sentence
 
     def add(self, what: str, count: int | None = None, example: str | None = None) -> None:
         """Note a sentence without its full stop; counts of the same thing add up, and its first example is kept.
@@ -97,7 +97,7 @@ class ImportedRun:
     trials: Callable[[], pa.Table]
     # Tables with the columns `trial_id`, `step`, `examples`, `train_seconds` and the metrics. Each holds whole trials;
     # order and repeated steps are put right by `write_run`. Those of a recorded run hold any rows, each once.
-    measurements: Iterable[pa.Table]
+    measurements: Callable[[], Iterable[pa.Table]]
     notes: Notes  # what was assumed or left out
     recorded: bool = False  # complete as it is (a run of ours that comes back): nothing is read off the curves
     sessions: Sequence[Mapping[str, Any]] = ()  # of the sessions that made it, for `environment.json`
@@ -107,33 +107,36 @@ def foreign_run(
     format_name: str,
     source: str,
     notes: Notes,
-    trials: Callable[[], pa.Table],
-    measurements: Iterable[pa.Table],
+    rows: Sequence[Row],
+    measurements: Callable[[], Iterable[pa.Table]],
     names: Mapping[str, str],
     *,
     spaces: Mapping[int, Any] | None = None,
-    steps: Iterable[int | None],
     **experiment: Any,
 ) -> ImportedRun:
-    """Put a run of others together; the budget is the most `steps` known, and `names` are ours by theirs."""
-    imported: Row = {
-        "format": format_name,
-        "source": source,
-        # Name there by name here, of those that differ.
-        "names": {here: there for there, here in names.items() if here != there},
-    }
+    """Put a run of others together; `names` are ours by theirs, and the budget is the most steps of a row.
+
+    `spaces` are those of the studies, where they are known. Reading the measurements may still change the rows.
+    """
+    # Name there by name here, of those that differ.
+    other = {here: there for there, here in names.items() if here != there}
+    imported: Row = {"format": format_name, "source": source, "names": other}
+    batch_sizes = sorted({row["batch_size"] for row in rows})
     if spaces is not None:
-        imported["spaces"] = spaces
-        experiment["batch_sizes"] = list(spaces)
-    known = {"imported": imported, "budget": {"steps": max([1, *(n or 0 for n in steps)])}, **experiment}
-    return ImportedRun(format_name, source, Experiment.model_validate(known), trials, measurements, notes)
+        imported["spaces"], batch_sizes = spaces, list(spaces)
+    steps = max([1, *(row[name] or 0 for row in rows for name in ("steps", "max_steps"))])
+    known = {"imported": imported, "batch_sizes": batch_sizes, "budget": {"steps": steps}, **experiment}
+    told = parse_experiment(known, source)
+    return ImportedRun(format_name, source, told, lambda: uniform(rows), measurements, notes)
+
+
+# Rows of trials.
 
 
 def trial_row(trial_id: str, batch_size: int, **known: Any) -> Row:
     """A row of the trials table in which everything that a source may lack has its neutral value.
 
-    `known` holds further columns and the hyperparameters. Its `number` is its place among the trials of its study and
-    stage (`numbered`): equal steps-to-target go to the smaller one.
+    `known` holds further columns and the hyperparameters. Its `number` is given by `uniform`.
     """
     row: Row = dict.fromkeys(TRIALS.names)
     row |= {"trial_id": trial_id, "batch_size": batch_size, "stage": "search", "round": 0, "number": 0, "seed": 0}
@@ -141,30 +144,30 @@ def trial_row(trial_id: str, batch_size: int, **known: Any) -> Row:
     return row | known
 
 
-def numbered(rows: Sequence[Row]) -> Sequence[Row]:
-    """Give every row its place among those of its study and stage, in their order."""
+def uniform(rows: Sequence[Row]) -> pa.Table:
+    """Rows of the trials table as Arrow; a hyperparameter that is a number here and a word there is a word.
+
+    A row's number is its place among those of its study and stage: equal steps to target go to the smaller one. It is
+    also the seed where none is known.
+    """
     counted = Counter[tuple[int, str]]()
-    for row in rows:
-        row["number"] = counted[row["batch_size"], row["stage"]]
-        counted[row["batch_size"], row["stage"]] += 1
-    return rows
-
-
-def uniform(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of the trials table as Arrow; a hyperparameter that is a number here and a word there is a word."""
     kinds: dict[str, set[type]] = {}
     for row in rows:
+        study = row["batch_size"], row["stage"]
+        row["number"] = counted[study]
+        row["seed"] = counted[study] if row["seed"] is None else row["seed"]
+        counted[study] += 1
         for name, value in row.items():
-            if value is not None and name not in TRIALS.names:
+            if value is not None and name not in TRIALS.known:
                 kinds.setdefault(name, set()).add(type(value))
-    words = {name for name, types in kinds.items() if len(types) > 1 and not types <= {int, float}}
-    if words:
-        rows = [{n: _word(v) if n in words and v is not None else v for n, v in row.items()} for row in rows]
+    for name in [name for name, types in kinds.items() if len(types) > 1 and not types <= {int, float}]:
+        for row in rows:
+            value = row.get(name)
+            row[name] = value if value is None or isinstance(value, str) else json.dumps(value)
     return to_arrow(TRIALS, rows)
 
 
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+# Names.
 
 
 def last_word(name: str) -> str:
@@ -223,6 +226,9 @@ def metric_names(source: Iterable[str]) -> dict[str, str]:
     return {name: name + _SUFFIX if name in MEASUREMENTS.names else name for name in source}
 
 
+# Settings and spaces.
+
+
 def setting_columns(settings: Sequence[Mapping[str, Any]], notes: Notes) -> dict[str, list[Any]]:
     """One column for each setting that tells runs apart, and for the unchanged ones where they are few.
 
@@ -247,20 +253,18 @@ def one_type(values: Sequence[Any]) -> list[Any]:
     """
     given = [_scalar(value) for value in values]
     kinds = {type(value) for value in given if value is not None}
-    if kinds <= {int}:
-        return given
-    kind = float if kinds <= {int, float} else str
+    kind = int if kinds <= {int} else float if kinds <= {int, float} else str
     return [None if value is None else kind(value) for value in given]
 
 
 def _scalar(value: Any) -> Any:
     """A value as int, float, text or None; a NaN is none, and what tables cannot hold as a number is a text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    fits = (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value))
-    return value if value is None or fits else str(value)
+    fits = abs(value) < 2**63 if isinstance(value, int) else isinstance(value, float) and math.isfinite(value)
+    return value if fits else str(value)
 
 
 def interval(scale: str, low: float, high: float, where: str, notes: Notes) -> Axis:
@@ -295,25 +299,21 @@ def fitted(
             continue
         if isinstance(axis, Choice):
             new = [str(value) for value in dict.fromkeys(values) if str(value) not in axis.options]
-            if new:
-                notes.add(f"Values of '{name}' that are not among its options are taken as options", len(new), study)
-                axis = choice_of([*axis.options, *new])
-        elif isinstance(axis, Box) and not all(_has_coordinate(axis, value) for value in values):
-            if not all(isinstance(value, int | float) for value in values):
-                notes.add(f"Dimension '{name}' is left out of the search space where values are no numbers", 1, study)
-                continue
-            notes.add(f"Dimension '{name}' is taken as linear where its scale does not allow all values", 1, study)
-            axis = Linear(low=axis.low, high=axis.high)
+            notes.add(f"Values of '{name}' that are not among its options are taken as options", len(new), study)
+            axis = choice_of([*axis.options, *new]) if new else axis
+        elif isinstance(axis, Box):
+            try:
+                for value in values:
+                    axis.to_unit(value)  # type: ignore[arg-type]
+            except (ValueError, TypeError):
+                if not all(isinstance(value, int | float) for value in values):
+                    what = f"Dimension '{name}' is left out of the search space where values are no numbers"
+                    notes.add(what, 1, study)
+                    continue
+                notes.add(f"Dimension '{name}' is taken as linear where its scale does not allow all values", 1, study)
+                axis = Linear(low=axis.low, high=axis.high)
         kept[name] = axis
     return SearchSpace.model_construct(root=kept)
-
-
-def _has_coordinate(box: Box, value: Any) -> bool:
-    try:
-        box.to_unit(value)
-    except (ValueError, TypeError):
-        return False
-    return True
 
 
 def common_space(spaces: Sequence[SearchSpace]) -> SearchSpace:

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from bcrit.analysis.exchange.run import ImportedRun
+from bcrit.analysis.exchange.steps import Ints, in_order
 from bcrit.analysis.records.arrow_tables import column_violations, decoded, violations
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Chunk
-from bcrit.analysis.records.parted_tables import part_name
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
 from bcrit.analysis.targets.crossings import Crossings
 from bcrit.search_spaces.load import dump_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
-from bcrit.search_spaces.target import Direction, Target
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.target import Target
 
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 # Rows of a part, of which a reader holds one at a time. Chosen, not studied.
 PART_ROWS = 1_000_000
 
@@ -72,11 +70,17 @@ def write_runs(runs: Iterable[tuple[ImportedRun, RunFolder]]) -> list[Census]:
         for run, folder in runs:
             refuse_occupied(folder)
             existed = bool(folder.filesystem.get_file_info(folder.root).type == fs.FileType.Directory)
-            begun.append((folder, _missing(folder), existed))
+            # The outermost folder that writing will make; the run folder itself where its parents are there.
+            local = [Path(folder.root), *Path(folder.root).parents] if folder.is_local else []
+            made = [str(path) for path in local if not path.exists()]
+            begun.append((folder, made[-1] if made else folder.root, existed))
             written.append(_write(run, folder))
     except BaseException:
-        for place in begun:
-            _remove(*place)
+        for folder, outermost, existed in begun:
+            if folder.filesystem.get_file_info(outermost).type != fs.FileType.NotFound:
+                # An empty folder that was there stays.
+                remove = folder.filesystem.delete_dir_contents if existed else folder.filesystem.delete_dir
+                remove(outermost)
         raise
     return written
 
@@ -89,45 +93,37 @@ def refuse_occupied(folder: RunFolder) -> None:
         raise InputError(str(folder), ["a folder cannot be made there; give another place with --out"])
 
 
-def _missing(folder: RunFolder) -> str:
-    """The outermost folder that writing would make; the run folder itself where its parents are there."""
-    if not folder.is_local:
-        return folder.root
-    made = [str(path) for path in (Path(folder.root), *Path(folder.root).parents) if not path.exists()]
-    return made[-1] if made else folder.root
-
-
-def _remove(folder: RunFolder, made: str, existed: bool) -> None:
-    """Take away what a failed import wrote; an empty folder that was there stays."""
-    if folder.filesystem.get_file_info(made).type == fs.FileType.NotFound:
-        return
-    if existed:
-        folder.filesystem.delete_dir_contents(made)
-    else:
-        folder.filesystem.delete_dir(made)
-
-
 def _write(run: ImportedRun, folder: RunFolder) -> Census:
+    target, problems, text = run.experiment.target, [], dump_experiment(run.experiment)
+    folder = replace(folder, experiment_sha256=fingerprint(text))
     if run.recorded:
-        measured, metrics, n_rows = write_recorded(run, folder)
-        trials = run.trials()
-        problems = _problems(trials, measured)
+        order = Order()
+        metrics, n_rows = _append(folder, _as_they_are(run, order))
+        trials, measured = run.trials(), set(order.last)
+        if order.broken:
+            doubled = violations(MEASUREMENTS, folder.select(MEASUREMENTS, MEASUREMENTS.names, order.broken))
+            problems += [*doubled, f"one of these trials is '{min(order.broken)}'"] if doubled else []
     else:
-        summary, metrics, n_rows = _write_curves(run, folder)
-        trials = complete(run.trials(), summary)
-        measured = set(summary["trial_id"].to_pylist())
-        problems = _problems(trials, measured)
+        summaries = [SUMMARY.empty_table()]
+        metrics, n_rows = _append(folder, _whole_trials(run, summaries))
+        summary = pa.concat_tables(summaries)
+        beyond = pc.sum(summary["beyond"]).as_py() or 0
+        run.notes.add("Trials beyond the target before any update: only later evaluations count", beyond)
+        trials, measured = complete(run.trials(), summary), set(summary["trial_id"].to_pylist())
         if len(measured) < summary.num_rows:
             rule = "the measurements of a trial stand in several tables"
             problems.append(f"{rule}; an importer must hand over whole trials")
-    metric = run.experiment.target.metric
-    if n_rows and metric not in metrics:
+    if n_rows and target.metric not in metrics:
         known = ", ".join(sorted(metrics)) or "none"
-        problems.insert(0, f"the target's metric '{metric}' is not measured; the metrics are {known}")
+        problems.append(f"the target's metric '{target.metric}' is not measured; the metrics are {known}")
+    problems += violations(TRIALS, trials)
+    if not trials.num_rows and not run.recorded:  # ours may have been stopped before any had ended
+        problems.append("there is no trial in it")
+    if without := measured - set(trials["trial_id"].to_pylist()):
+        problems.append(f"{len(without)} trials have measurements and no row in the trials, such as '{min(without)}'")
     if problems:
         raise InputError(run.source, problems)
     folder.append_table(TRIALS, trials, 0)
-    text = dump_experiment(run.experiment)
     # Earlier sessions froze the experiment as another file; from here on this one counts.
     earlier = [{k: v for k, v in told.items() if k != "experiment_sha256"} for told in run.sessions]
     # The import did not train, so it names no device.
@@ -137,7 +133,7 @@ def _write(run: ImportedRun, folder: RunFolder) -> Census:
         "seed": run.experiment.seed,
         "packages": {name: version(name) for name in ("bcrit", "pandas", "pyarrow")},
         "devices": [],
-        "experiment_sha256": fingerprint(text),
+        "experiment_sha256": folder.experiment_sha256,
     }
     folder.write_bytes(ENVIRONMENT, (json.dumps({"sessions": [*earlier, session]}, indent=2) + "\n").encode())
     folder.write_bytes(EXPERIMENT, text.encode())
@@ -147,7 +143,7 @@ def _write(run: ImportedRun, folder: RunFolder) -> Census:
         run=str(folder),
         format=run.format,
         source=run.source,
-        target=str(run.experiment.target),
+        target=str(target),
         batch_sizes=run.experiment.batch_sizes,
         trials=trials.num_rows,
         measurements=n_rows,
@@ -157,58 +153,44 @@ def _write(run: ImportedRun, folder: RunFolder) -> Census:
     )
 
 
-def _problems(trials: pa.Table, measured: set[str]) -> list[str]:
-    """Every way in which the trials break their schema, or do not fit the names of the measured ones."""
-    problems = violations(TRIALS, trials)
-    if not trials.num_rows:
-        problems.append("there is no trial in it")
-    without = measured - set(trials["trial_id"].to_pylist())
-    if without:
-        problems.append(f"{len(without)} trials have measurements and no row in the trials, such as '{min(without)}'")
-    return problems
+def _append(folder: RunFolder, tables: Iterable[pa.Table]) -> tuple[set[str], int]:
+    """Write measurements in parts of `PART_ROWS` rows or a little more: their metrics, and the rows written.
 
-
-def _write_curves(run: ImportedRun, folder: RunFolder) -> tuple[pa.Table, set[str], int]:
-    """Write whole trials in order of step: what their curves say, the metrics, and the rows written."""
-    target, notes = run.experiment.target, run.notes
-    repeated = "Repeated steps of a trial: the row with the best value of the target's metric stays"
-    summaries, metrics, n_rows = [SUMMARY.empty_table()], set[str](), 0
-    with PartWriter(folder, MEASUREMENTS) as writer:
-        for part in run.measurements:
-            data, starts = in_order(part, target)
-            notes.add(repeated, part.num_rows - data.num_rows)
-            metrics |= set(part.column_names) - set(MEASUREMENTS.names)
-            summaries.append(summarize(data, starts, target))
-            writer.write(data)
-            n_rows += data.num_rows
-    summary = pa.concat_tables(summaries)
-    beyond = pc.sum(summary["beyond"]).as_py() or 0
-    notes.add("Trials beyond the target before any update: only later evaluations count", beyond)
-    return summary, metrics, n_rows
-
-
-def write_recorded(run: ImportedRun, folder: RunFolder) -> tuple[set[str], set[str], int]:
-    """Write the measurements of a run of ours that comes back as they are, in bounded memory, checked on the way.
-
-    Its tables may hold any rows of any trials, in the order in which the run had them. Given back are the names of the
-    measured trials, those of the metrics, and the rows written.
+    Where the columns change another part begins.
     """
-    order, metrics, n_rows = Order(), set[str](), 0
-    with PartWriter(folder, MEASUREMENTS) as writer:
-        for part in run.measurements:
-            data = decoded(part)
-            if problems := column_violations(MEASUREMENTS, data):
-                raise InputError(run.source, problems)
-            metrics |= set(data.column_names) - set(MEASUREMENTS.names)
-            if data.num_rows:
-                order.take(data)
-                writer.write(data)
-            n_rows += data.num_rows
-    if order.broken:
-        doubtful = folder.select(MEASUREMENTS, MEASUREMENTS.names, order.broken)
-        if problems := violations(MEASUREMENTS, doubtful):
-            raise InputError(run.source, [*problems, f"one of these trials is '{min(order.broken)}'"])
-    return set(order.last), metrics, n_rows
+    metrics, n_rows, numbers = set[str](), 0, count()
+    held: list[pa.Table] = []
+    for data in tables:
+        metrics |= set(data.column_names) - set(MEASUREMENTS.names)
+        if held and (data.schema != held[0].schema or sum(part.num_rows for part in held) >= PART_ROWS):
+            folder.append_table(MEASUREMENTS, pa.concat_tables(held), next(numbers))
+            held = []
+        held += [data] if data.num_rows else []
+        n_rows += data.num_rows
+    if held:
+        folder.append_table(MEASUREMENTS, pa.concat_tables(held), next(numbers))
+    return metrics, n_rows
+
+
+def _whole_trials(run: ImportedRun, summaries: list[pa.Table]) -> Iterator[pa.Table]:
+    """The measurements of whole trials in order of step; `summaries` grow by what their curves say."""
+    target = run.experiment.target
+    for part in run.measurements():
+        data, starts, replaced = in_order(part)
+        run.notes.add("Rows that a later one at the same or an earlier step replaces", replaced)
+        run.notes.add("Rows of one step that were joined", part.num_rows - replaced - data.num_rows)
+        summaries.append(summarize(data, starts, target))
+        yield data
+
+
+def _as_they_are(run: ImportedRun, order: Order) -> Iterator[pa.Table]:
+    """The measurements of a run of ours that comes back, checked on the way, in the order in which the run had them."""
+    for part in run.measurements():
+        data = decoded(part)
+        if problems := column_violations(MEASUREMENTS, data):
+            raise InputError(run.source, problems)
+        order.take(data)
+        yield data
 
 
 class Order:
@@ -220,91 +202,11 @@ class Order:
 
     def take(self, data: pa.Table) -> None:
         """See the next rows; those of different trials may interleave."""
-        ids = data["trial_id"].combine_chunks().dictionary_encode()
-        code, step = ids.indices.to_numpy(), data["step"].to_numpy()
-        order = np.argsort(code, kind="stable")
-        code, step = code[order], step[order]
-        begins = np.flatnonzero(np.diff(code, prepend=-1))
-        names = ids.dictionary.to_pylist()
-        falls = np.diff(step, prepend=-1) <= 0
-        falls[begins] = [step[i] <= self.last.get(names[code[i]], -1) for i in begins]
-        self.broken |= {names[c] for c in np.unique(code[falls])}
-        ends = np.append(begins[1:], len(code)) - 1
-        self.last |= {names[code[i]]: int(step[i]) for i in ends}
-
-
-class PartWriter(AbstractContextManager["PartWriter"]):
-    """Writes a table of any length into parts of `PART_ROWS` rows as they come; another part when the columns change.
-
-    The folder must not be in use: a part that is being written already has its name.
-    """
-
-    def __init__(self, folder: RunFolder, table: Table) -> None:
-        self._folder, self._table = folder, table
-        self._writer: pq.ParquetWriter | None = None
-        self._schema: pa.Schema | None = None
-        self._number = self._rows = 0
-
-    def write(self, data: pa.Table) -> None:
-        """Add rows: the table's columns, then others; `trial_id` may be a dictionary."""
-        if not data.num_rows:
-            return
-        if self._writer is None or data.schema != self._schema or self._rows >= PART_ROWS:
-            self._begin(data.schema)
-        assert self._writer is not None
-        self._writer.write_table(data)
-        self._rows += data.num_rows
-
-    def _begin(self, schema: pa.Schema) -> None:
-        self.__exit__()
-        self._folder.filesystem.create_dir(self._folder.path(self._table.name), recursive=True)
-        # Curves repeat no value but the trial's name, and dictionaries of floats only cost time. Without Arrow's own
-        # schema in the file, a column that was written from a dictionary is read back as plain strings.
-        self._writer = pq.ParquetWriter(
-            self._folder.path(part_name(self._table, self._number)),
-            schema,
-            filesystem=self._folder.filesystem,
-            use_dictionary=["trial_id", "train_seconds"],
-            store_schema=False,
-        )
-        self._schema, self._rows = schema, 0
-        self._number += 1
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-def in_order(data: pa.Table, target: Target) -> tuple[pa.Table, Ints]:
-    """Put the rows of every trial together and in order of step, one row a step; with each trial's first row.
-
-    Of rows with the same trial and step the one with the best value of the target's metric stays, the first of equal
-    ones: it alone decides whether the threshold was crossed there, in the published rule too (Shallue et al. 2018 take
-    the first row, in order of step, that is strictly better). A row with a value, be it NaN, goes before one without.
-    Trials stand in order of appearance; rows in order are not copied.
-    """
-    ids = data["trial_id"].combine_chunks()
-    if not pa.types.is_dictionary(ids.type):
-        ids = pc.dictionary_encode(ids)
-    code = ids.indices.to_numpy(zero_copy_only=False)
-    step = data["step"].to_numpy()
-    begins = np.flatnonzero(np.diff(code, prepend=-1) != 0)
-    later = np.ones(len(step), dtype=bool)
-    later[1:] = np.diff(step) > 0
-    later[begins] = True
-    if later.all() and len(begins) == len(np.unique(code[begins])):
-        return data, begins
-    place = np.full(len(ids.dictionary), len(ids.dictionary))
-    first = code[begins][::-1]
-    place[first] = np.arange(len(first))[::-1]  # the last assignment wins: the first appearance
-    badness = empty = np.zeros(len(step))
-    if target.metric in data.column_names:
-        value, empty = data[target.metric].to_numpy(), data[target.metric].is_null().to_numpy()
-        badness = value if target.direction is Direction.MINIMIZE else -value
-    order = np.lexsort((empty, badness, step, place[code]))  # stable; NaN comes last
-    same = (np.diff(code[order]) == 0) & (np.diff(step[order]) == 0)
-    return in_order(data.take(pa.array(order[np.concatenate([[True], ~same])])), target)
+        rows = data.select(["trial_id", "step"]).to_pandas()
+        steps = rows.groupby("trial_id", sort=False)["step"]
+        before = steps.shift().fillna(rows["trial_id"].map(self.last)).fillna(-1)
+        self.broken |= set(rows["trial_id"][rows["step"] <= before])
+        self.last |= steps.last().to_dict()
 
 
 # One row a trial. `steps` is the first step after 0 whose value is strictly better than the threshold, `steps_low` the

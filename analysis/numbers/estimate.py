@@ -1,4 +1,4 @@
-"""A number with its interval: the one place with Student's t, the jackknife, and the text "89.5 (70.2 to 114)"."""
+"""A number with its interval, the one place with Student's t and the jackknife; and the line through points."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
-from bcrit.analysis.wording import readable
+from bcrit.analysis.numbers.wording import readable
 
 LEVEL = 0.95
 """Confidence of intervals where nothing else is asked for. Convention."""
+
+_EXACT = 1e-9  # a standard error below this is rounding, not scatter
 
 
 class Scale(Enum):
@@ -58,18 +61,9 @@ class Estimate:
         level: float = LEVEL,
         n: int | None = None,
     ) -> Estimate:
-        """Student's t interval, value +- t error, on a scale.
+        """Student's t interval, value +- t error, on the scale on which it is symmetric.
 
-        Args:
-            value: the number itself.
-            error: standard error on the scale; NaN or infinite leaves both ends open.
-            freedom: degrees of freedom of the error; below 1 leaves both ends open.
-            scale: on which the interval is symmetric.
-            level: confidence.
-            n: independent things behind it.
-
-        Returns:
-            The number with its interval.
+        An error that is NaN or infinite, or of less than one degree of freedom, leaves both ends open.
         """
         half = t_quantile(freedom, level) * error
         if not math.isfinite(half):
@@ -117,11 +111,11 @@ class Estimate:
 
     def interval(self, shown: Callable[[float], str] = readable) -> str:
         """`70.2 to 114`, `below 114`, `above 70.2`, `no interval`."""
-        if self.low is None or self.high is None:
-            if self.low is not None:
-                return f"above {shown(self.low)}"
-            return "no interval" if self.high is None else f"below {shown(self.high)}"
-        return f"{shown(self.low)} to {shown(self.high)}"
+        if self.low is not None and self.high is not None:
+            return f"{shown(self.low)} to {shown(self.high)}"
+        if self.low is not None:
+            return f"above {shown(self.low)}"
+        return "no interval" if self.high is None else f"below {shown(self.high)}"
 
     def text(self, shown: Callable[[float], str] = readable) -> str:
         """`89.5 (70.2 to 114)`; without a number the interval alone."""
@@ -142,3 +136,105 @@ class Estimate:
 def t_quantile(freedom: float, level: float = LEVEL) -> float:
     """The two-sided quantile of Student's t; infinite below one degree of freedom."""
     return float(special.stdtrit(freedom, (1 + level) / 2)) if freedom >= 1 else math.inf
+
+
+def freedom(share: float, freedoms: tuple[float, float]) -> float:
+    """Degrees of freedom of a sum of two estimated variances, of which the first is this share.
+
+    1 / (w^2 / f_1 + (1 - w)^2 / f_2), w being the first one's share of the sum (Welch 1947, "The generalization of
+    Student's problem"; Satterthwaite 1946). It lies between the smaller of the two and their sum; each is 1 or more,
+    and infinite for a variance that is known.
+    """
+    inverse = share**2 / freedoms[0] + (1 - share) ** 2 / freedoms[1]
+    return 1 / inverse if inverse > 0 else math.inf
+
+
+def tail(t: float, degrees: float) -> float:
+    """P(|T| > t) of Student's t."""
+    return 2 * float(special.stdtr(degrees, -abs(t)))
+
+
+def welch(
+    value: float, variances: tuple[float, float], freedoms: tuple[float, float], level: float = LEVEL
+) -> tuple[Estimate, float]:
+    """Interval and p-value of a difference of two independent estimates, each with its own estimated variance.
+
+    value +- t(nu) sqrt(v_1 + v_2) with the degrees of freedom nu of `freedom`. The two scatters are not pooled: a
+    noisier way of training has every right to scatter more. The difference of two exact numbers has no width.
+    """
+    total = variances[0] + variances[1]
+    if math.sqrt(total) < _EXACT:
+        return Estimate(value, value, value, level), float(abs(value) < _EXACT)
+    degrees = freedom(variances[0] / total, freedoms)
+    p_value = tail(value / math.sqrt(total), degrees)
+    return Estimate.t(value, math.sqrt(total), degrees, level=level), p_value
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values so that the chance of any false "differs" among them stays below the level (Holm 1979).
+
+    The k-th smallest of m is multiplied by m - k + 1, and none may be smaller than those before it. The order stays.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Line:
+    """y = intercept + slope x; the errors of y are independent, with variances scale / weight."""
+
+    intercept: float
+    slope: float
+    residuals: Floats  # y less the line, in the order of the points; (n,)
+    squares: float  # sum of weight x residual^2
+    spread: float  # sum of weight x (x - mean)^2, the mean being the weighted one
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom: points less two."""
+        return len(self.residuals) - 2
+
+    @property
+    def independent(self) -> float:
+        """N (1 - rho) / (1 + rho): as many independent points know as much in a first-order autoregression.
+
+        rho is the residuals' correlation from one to the next (0 if negative).
+        """
+        rho = min(max(float(self.residuals[:-1] @ self.residuals[1:]) / self.squares, 0.0), 0.99)
+        return len(self.residuals) * (1 - rho) / (1 + rho)
+
+    def slope_error(self, least: float = 0.0) -> float:
+        """Standard error of the slope, sqrt(scale / spread); NaN without freedom.
+
+        The scale is that of the residuals, and no smaller than `least`: 1 where weights are inverse variances.
+        """
+        return math.sqrt(max(self.squares / self.freedom, least) / self.spread) if self.freedom else math.nan
+
+    def slope_within(self, level: float = LEVEL, least: float = 0.0) -> Estimate:
+        """The slope with its t interval."""
+        return Estimate.t(self.slope, self.slope_error(least), self.freedom, level=level)
+
+
+def straight_line(x: Floats, y: Floats, weight: Floats | None = None, rounding: float = 0.0) -> Line:
+    """Fit the line to two points or more, not all at one x; without weights all count the same.
+
+    `rounding` is the least root mean square residual, so that exact numbers have a scale too.
+    """
+    w = np.ones(len(x)) if weight is None else weight
+    at, level = float(w @ x / w.sum()), float(w @ y / w.sum())
+    spread = float(w @ (x - at) ** 2)
+    slope = float((w * (x - at)) @ y) / spread
+    residuals = y - level - slope * (x - at)
+    squares = max(float(w @ residuals**2), len(x) * rounding**2)
+    return Line(level - slope * at, slope, residuals, squares, spread)

@@ -10,13 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.records.tried_scale import Scale, tried_scale
 from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF
+from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF, Scale, has_effective_lr, tried_scale
 from bcrit.search_spaces.space import hyperparameter
-from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.tables import TRIALS
 
 Floats = npt.NDArray[np.float64]
@@ -38,7 +36,7 @@ class Coordinate:
     @property
     def ends(self) -> tuple[float, float]:
         """The scaled coordinate of `low` and of `high`, rising: minus log(1 - value) for reverse_log."""
-        low, high = (float(end) for end in self.scaled(np.array([self.low, self.high])))
+        low, high = self.scaled([self.low, self.high]).tolist()
         return low, high
 
     def scaled(self, values: npt.ArrayLike) -> Floats:
@@ -134,7 +132,7 @@ def study_axes(experiment: Experiment, boundary: pd.DataFrame, batch_size: int, 
 def _observed(search: pd.DataFrame, summed: bool) -> StudyAxes:
     """What varied among the trials, on the scale that its name or its range suggests."""
     numeric, choices = [], {}
-    for name in (column for column in search.columns if column not in TRIALS.names):
+    for name in TRIALS.beside(search.columns):
         values = search[name].dropna()
         if values.nunique() < 2:
             continue

@@ -1,8 +1,8 @@
 """Laws by which an optimum may move with the batch size: their fit, which the data allow and which they prefer.
 
 Every law is log y = a + g x(log B; u): a level a, an exponent g that is fixed, bounded or free, and where the law has a
-knee its place u = log B_n. The level is linear in log y, so the least-squares fit is a scan over the knee and the
-exponent, which is global; the same scan gives the intervals of every parameter and of the law itself.
+knee its place u = log B_n. At one exponent it is a curve of `bcrit.analysis.curve.likelihood`, whose fit is global; the
+knees that it allows give the intervals of every parameter and of the law itself.
 """
 
 from __future__ import annotations
@@ -10,16 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+from scipy import optimize, special
 
-from bcrit.analysis.numbers.estimate import Estimate, t_quantile
+from bcrit.analysis.curve.likelihood import Profile, Shape, minimise
+from bcrit.analysis.numbers.estimate import Estimate, straight_line, t_quantile
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["one", "several", "none", "too few"]
+
+
+REACH: Final = 1e3
+"""The knee is sought up to this factor beyond the batch sizes of the data; further out none is seen. Chosen."""
+
+_KNEES, _EXPONENTS = 160, 21  # points of the knee's interval, and exponents between their bounds
+_EXACT = 1e-6  # residuals of log y below this are rounding: a law that holds exactly
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,22 @@ class Law:
         return np.asarray(log_b + 0 * knee)
 
 
+@dataclass(frozen=True)
+class _WithKnee(Shape):
+    """A law that has a knee, at one exponent."""
+
+    law: Law
+    exponent: float
+    reach: ClassVar[float] = REACH
+
+    def offset(self, log_batch: Floats, u: npt.ArrayLike) -> Floats:
+        return self.exponent * self.law.x(log_batch, np.asarray(u, dtype=float)[..., None])
+
+    def slope(self, log_batch: Floats, u: float) -> Floats:
+        z = u - log_batch
+        return np.asarray(-special.expit(z) if self.law.shape == "saturating" else -np.tanh(z / 2) / 2) * self.exponent
+
+
 LAWS: Final = (
     Law("none", "y = a", "power", (0.0, 0.0), "no scaling", "shows no change with the batch size"),
     Law("sqrt", "y = a B^0.5", "power", (0.5, 0.5), "square-root scaling (Krizhevsky 2014; Adam: Malladi et al. 2022)",
@@ -80,13 +104,6 @@ LAWS: Final = (
 
 PLAIN_LAWS: Final = tuple(law for law in LAWS if law.name in ("none", "power"))
 """Those for other hyperparameters."""
-
-REACH: Final = math.log(1e3)
-"""The knee is sought up to this factor beyond the batch sizes of the data; further out none is seen. Chosen."""
-
-_KNEES, _EXPONENTS = 160, 21  # points of the scan in log B_n and in the exponent
-_ZOOMS = 3  # times the scan is refined about its best point, each time tenfold
-_EXACT = 1e-6  # residuals of log y below this are rounding: a law that holds exactly
 
 REJECT: Final = 0.05
 """A law is rejected where the near-optimal sets miss it with less than this probability."""
@@ -165,82 +182,65 @@ def fit_law(law: Law, log_batch: Floats, log_value: Floats, half_width: Floats) 
     # Of the least sum of squares: the t interval's rule.
     allowed = 1 + t_quantile(freedom) ** 2 / freedom if freedom else 1.0
 
-    def levels(u: Floats, g: Floats) -> tuple[Floats, Floats]:
-        """The best level at every (u, g), and the weighted sum of squares that it leaves; each (m,)."""
-        rest = log_value - g[:, None] * law.x(log_batch, u[:, None])
-        level = (rest * weight).sum(-1) / weight.sum()
-        return level, (weight * (rest - level[:, None]) ** 2).sum(-1)
-
-    u, g = _scan(law, log_batch, log_value, weight)
-    for zoom in range(_ZOOMS + 1):
-        _, squares = levels(u, g)
-        best = int(np.argmin(squares))
-        places = _near(law, u, g, best) if zoom < _ZOOMS else _filled(u, g, squares <= squares[best] * allowed)
-        u, g = np.concatenate([u, places[0]]), np.concatenate([g, places[1]])
-    level, squares = levels(u, g)
+    if law.has_knee:
+        u, g = _knees(law, log_batch, log_value, weight, n * math.log(allowed))
+    else:
+        g = _exponents(law, log_batch, log_value, weight)
+        u = np.zeros(len(g))
+    rest = log_value - g[:, None] * law.x(log_batch, u[:, None])
+    level = (rest * weight).sum(-1) / weight.sum()
+    squares = (weight * (rest - level[:, None]) ** 2).sum(-1)
     best = int(np.argmin(squares))
     least = float(squares[best])
-    inside = np.flatnonzero(squares <= least * allowed) if freedom else np.array([best])
+    inside = np.flatnonzero(squares <= least * allowed * (1 + 1e-9)) if freedom else np.array([best])
     order = np.concatenate([[best], inside[inside != best]])
     slack = np.sqrt(np.maximum(least * allowed - squares[order], 0) / weight.sum())
-    residuals = log_value - level[best] - g[best] * law.x(log_batch, u[best])
+    residuals = rest[best] - level[best]
     scatter = math.sqrt(least / freedom) * float(np.median(half_width)) if freedom else math.nan
-    fit = LawFit(
-        law, {}, residuals, least, _aicc(least, n, law.n_parameters), freedom, u[order], g[order], level[order], slack,
-        scatter,
-    )  # fmt: skip
+    allowed_ones = u[order], g[order], level[order], slack
+    aicc = _aicc(least, n, law.n_parameters)
+    fit = LawFit(law, {}, residuals, least, aicc, freedom, *allowed_ones, scatter)
     fit.parameters.update(_parameters(fit, log_batch))
     return fit
 
 
-def _scan(law: Law, log_batch: Floats, log_value: Floats, weight: Floats) -> tuple[Floats, Floats]:
-    """All (u, g) to try first."""
-    u = np.zeros(1)
-    if law.has_knee:
-        u = np.linspace(log_batch.min() - REACH, log_batch.max() + REACH, _KNEES)
-    g = np.array([law.exponents[0]])
-    if math.isinf(law.exponents[1]):
-        g = _free_exponents(log_batch, log_value, weight)
-    elif law.free_exponent:
-        g = np.linspace(*law.exponents, _EXPONENTS)
-    return np.repeat(u, len(g)), np.tile(g, len(u))
+def _exponents(law: Law, log_batch: Floats, log_value: Floats, weight: Floats) -> Floats:
+    """The exponent of a power law; a free one and the places about it, out to the ends of its t interval exactly."""
+    if not law.free_exponent:
+        return np.array([law.exponents[0]])
+    line = straight_line(log_batch, log_value, weight)
+    if line.freedom < 1:
+        return np.array([line.slope])
+    reach = t_quantile(line.freedom) * line.slope_error() * (1 - 1e-12)  # the ends stay within the interval
+    around = line.slope + np.concatenate([[0.0], np.linspace(-reach, reach, 201)])
+    return np.asarray(np.round(around, 12) + 0.0)  # what is beyond is rounding, and minus 0 is 0
 
 
-def _free_exponents(log_batch: Floats, log_value: Floats, weight: Floats) -> Floats:
-    """The slope of the weighted line and the places about it, out to the ends of its t interval exactly."""
-    x = log_batch - np.average(log_batch, weights=weight)
-    y = log_value - np.average(log_value, weights=weight)
-    squares = float((weight * x**2).sum())
-    slope, freedom = float((weight * x * y).sum()) / squares, len(x) - 2
-    if freedom < 1:
-        return np.array([slope])
-    error = math.sqrt(float((weight * (y - slope * x) ** 2).sum()) / freedom / squares)
-    reach = t_quantile(freedom) * error * (1 - 1e-12)  # the ends stay within the interval
-    return np.concatenate([[slope], slope + np.linspace(-reach, reach, 201)])
+def _knees(law: Law, log_batch: Floats, log_value: Floats, weight: Floats, allowed: float) -> tuple[Floats, Floats]:
+    """The best (u, g), and those whose deviance is no more than `allowed` above it, u finely at every exponent."""
+    everywhere = np.ones(len(log_batch), dtype=bool)
 
+    def at(g: float) -> tuple[float, float, Profile]:
+        profile = Profile(log_batch, log_value, everywhere, _WithKnee(law, g), weight)
+        u = minimise(profile)
+        return float(profile.deviance(u)), u, profile
 
-def _near(law: Law, u: Floats, g: Floats, best: int) -> tuple[Floats, Floats]:
-    """A finer scan about the best point: as wide as its neighbours on the scan so far."""
-    places = [np.array([u[best]]), np.array([g[best]])]
-    for axis, (values, wanted) in enumerate(((u, law.has_knee), (g, math.isfinite(law.exponents[1])))):
-        others = np.unique(values)
-        if not wanted or len(others) < 2:
-            continue
-        at = int(np.searchsorted(others, values[best]))
-        low, high = others[max(at - 1, 0)], others[min(at + 1, len(others) - 1)]
-        places[axis] = np.linspace(low, high, 21)
-    return np.repeat(places[0], len(places[1])), np.tile(places[1], len(places[0]))
-
-
-def _filled(u: Floats, g: Floats, inside: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """A finer scan in u of what the data allow and of one step beyond, so that the interval's ends are fine as well."""
-    knees = np.unique(u)
-    if len(knees) < 2:
-        return u[:0], g[:0]
-    first, last = (int(np.searchsorted(knees, end)) for end in (u[inside].min(), u[inside].max()))
-    fine = np.linspace(knees[max(first - 1, 0)], knees[min(last + 1, len(knees) - 1)], _KNEES)
-    exponents = np.unique(g[inside])[:: max(1, len(np.unique(g[inside])) // _EXPONENTS)]
-    return np.repeat(fine, len(exponents)), np.tile(exponents, len(fine))
+    exponents = np.linspace(*law.exponents, _EXPONENTS if law.free_exponent else 1)
+    found = {float(g): at(float(g)) for g in exponents}
+    if law.free_exponent:
+        i = int(np.argmin([deviance for deviance, *_ in found.values()]))
+        bounds = float(exponents[max(i - 1, 0)]), float(exponents[min(i + 1, len(exponents) - 1)])
+        between = optimize.minimize_scalar(lambda g: at(g)[0], bounds=bounds, method="bounded", options={"xatol": 1e-9})
+        found[float(between.x)] = at(float(between.x))
+    least = min(deviance for deviance, *_ in found.values())
+    knees, at_exponents = [], []
+    for g, (deviance, u, profile) in found.items():
+        grid, _ = profile.scan
+        room = least + allowed - deviance
+        low, high = profile.ends(u, room) if room > 0 else (u, u)
+        knees.append([u, *np.linspace(max(low, grid[0]), min(high, grid[-1]), _KNEES if room > 0 else 1)])
+        at_exponents.append(np.full(len(knees[-1]), g))
+    return np.concatenate(knees), np.concatenate(at_exponents)
 
 
 def _aicc(squares: float, n: int, parameters: int) -> float | None:
@@ -253,7 +253,7 @@ def _aicc(squares: float, n: int, parameters: int) -> float | None:
 
 def _parameters(fit: LawFit, log_batch: Floats) -> dict[str, Estimate]:
     law, log_y = fit.law, (fit.levels[0], (fit.levels - fit.slack).min(), (fit.levels + fit.slack).max())
-    start, end = log_batch.min() - REACH, log_batch.max() + REACH
+    start, end = log_batch.min() - math.log(REACH), log_batch.max() + math.log(REACH)
     first, last = fit.knees.min(), fit.knees.max()
     unseen = law.has_knee and last >= end  # beyond the data a knee and a level cannot be told apart
     knee = (fit.knees[0], -math.inf if first <= start else first, math.inf if unseen else last)
@@ -345,10 +345,9 @@ def _supported(passing: list[LawFit], log_b: Floats) -> list[LawFit]:
 
 def _is_worse(fit: LawFit, best: LawFit) -> bool:
     """An F test of the sums of squares; laws of equally many parameters count as one apart."""
-    if best.sum_of_squares <= 0:
-        return fit.sum_of_squares > 0
     apart = max(1, fit.freedom - best.freedom)
-    ratio = (fit.sum_of_squares - best.sum_of_squares) / apart / (best.sum_of_squares / best.freedom)
+    mine, least = (max(each.sum_of_squares, len(each.residuals) * _EXACT**2) for each in (fit, best))
+    ratio = (mine - least) / apart / (least / best.freedom)
     return float(special.fdtr(apart, best.freedom, max(ratio, 0.0))) > WORSE
 
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.table import censored_median
-from bcrit.analysis.optimum.coordinates import Coordinate, StudyAxes, as_whole, study_axes, values_of, whole_names
+from bcrit.analysis.optimum import coordinates
 from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.studies.boundary import ran
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 
@@ -23,8 +24,6 @@ Places = npt.NDArray[np.intp]
 
 WITHIN: Final = 0.2
 """How much more than the fewest steps is still near-optimal. Chosen, not studied; the command line takes others."""
-
-_SILENT = [outcome for outcome in Outcome if outcome.broken]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class StudyPoints:
 def study_points(trials: pd.DataFrame, batch_size: int) -> StudyPoints:
     """A study's trials as points; those that were only re-run (imports) come last."""
     study = trials[trials["batch_size"] == batch_size]
-    told = study[~study["outcome"].isin(_SILENT)]
+    told = study[ran(study)]
     search, confirm = (told[told["stage"] == stage] for stage in (Stage.SEARCH, Stage.CONFIRM))
     steps = _steps(search)
     diverged = (search["outcome"] == Outcome.DIVERGED).to_numpy()
@@ -75,9 +74,7 @@ def _steps(trials: pd.DataFrame) -> Floats:
 class SeedNoise:
     """How much the steps to target of one point differ between seeds."""
 
-    # Standard deviation of log(steps) over the seeds of a point, pooled over points; None where no point was re-run
-    # often enough.
-    log_sd: float | None
+    log_sd: float | None  # of log(steps) over a point's seeds, pooled; None where no point was re-run often enough
     freedom: int  # degrees of freedom of that estimate
     n_unreached: int  # seeds that did not reach and are left out, which makes it too small
 
@@ -86,15 +83,12 @@ def seed_noise(trials: pd.DataFrame) -> SeedNoise:
     """The spread over seeds of all points that were re-run, pooled over all studies."""
     confirm = trials[trials["stage"] == Stage.CONFIRM]
     reached = confirm[confirm["steps_to_target"].notna()]
-    unreached = int((confirm["steps_to_target"].isna() & ~confirm["outcome"].isin(_SILENT)).sum())
-    logs = np.log(_steps(reached))
-    groups = pd.Series(logs).groupby([reached["batch_size"].to_numpy(), reached["repeats"].to_numpy()])
-    counts = groups.count()
-    freedom = int((counts - 1).sum())
-    if freedom < 1:
-        return SeedNoise(None, 0, unreached)
-    squares = float((groups.var(ddof=0).fillna(0) * counts).sum())
-    return SeedNoise(math.sqrt(squares / freedom), freedom, unreached)
+    unreached = int((confirm["steps_to_target"].isna() & ran(confirm)).sum())
+    logs = pd.Series(np.log(_steps(reached)))
+    groups = logs.groupby([reached["batch_size"].to_numpy(), reached["repeats"].to_numpy()])
+    freedom = len(logs) - groups.ngroups
+    squares = float(((logs - groups.transform("mean")) ** 2).sum())
+    return SeedNoise(math.sqrt(squares / freedom) if freedom else None, freedom, unreached)
 
 
 @dataclass(frozen=True)
@@ -122,7 +116,7 @@ class NearOptimal:
     """The points of one study sorted by whether they are near-optimal."""
 
     points: StudyPoints
-    axes: StudyAxes
+    axes: coordinates.StudyAxes
     best: Mapping[str, Any]  # hyperparameters of the study's best point; empty where nothing reached the target
     steps: float  # its steps: the confirmed median where there is one
     limit: float  # steps up to which a point is near-optimal; NaN where nothing reached
@@ -153,11 +147,11 @@ class NearOptimal:
         """What stands for the box, as JSON says it."""
         return "declared" if self.axes.declared else "range of the trials"
 
-    def values(self, coordinate: Coordinate) -> Floats:
+    def values(self, coordinate: coordinates.Coordinate) -> Floats:
         """The hyperparameter's value at every point; NaN where it has none; (n,)."""
-        return values_of(self.points.rows, coordinate.name)
+        return coordinates.values_of(self.points.rows, coordinate.name)
 
-    def span(self, coordinate: Coordinate) -> tuple[float, float]:
+    def span(self, coordinate: coordinates.Coordinate) -> tuple[float, float]:
         """The ends of a coordinate's box; of a computed one, whose corners are empty, those of the points."""
         scaled = coordinate.scaled(self.values(coordinate))
         here = scaled[np.isfinite(scaled)]
@@ -195,28 +189,24 @@ class NearOptimalSets:
 
 
 def near_optimal_sets(
-    trials: pd.DataFrame,
-    studies: pd.DataFrame,
-    boundary: pd.DataFrame,
-    experiment: Experiment,
-    within: float = WITHIN,
+    trials: pd.DataFrame, studies: pd.DataFrame, boundary: pd.DataFrame, experiment: Experiment, within: float = WITHIN
 ) -> NearOptimalSets:
     """Find the near-optimal set of every study, of tables as `steps_to_target` and `boundary_table` give them.
 
     A point is near-optimal if its steps are at most (1 + within) times those of the study's best point, or within one
     standard deviation of the seed noise of it, whichever is more: a set narrower than the noise would be luck.
     """
-    noise, whole, found = seed_noise(trials), whole_names(trials, experiment), []
+    noise, whole, found = seed_noise(trials), coordinates.whole_names(trials, experiment), []
     for row in studies.sort_values("batch_size").to_dict("records"):
         points = study_points(trials, int(row["batch_size"]))
         study = points.rows[points.rows["stage"] == Stage.SEARCH]
-        axes = study_axes(experiment, boundary, points.batch_size, study if len(study) else points.rows)
+        axes = coordinates.study_axes(experiment, boundary, points.batch_size, study if len(study) else points.rows)
         found.append(_near_optimal(points, axes, row, max(math.log1p(within), noise.log_sd or 0.0), whole))
     return NearOptimalSets(within, noise, tuple(found))
 
 
 def _near_optimal(
-    points: StudyPoints, axes: StudyAxes, row: Mapping[Any, Any], margin: float, whole: frozenset[str]
+    points: StudyPoints, axes: coordinates.StudyAxes, row: Mapping[Any, Any], margin: float, whole: frozenset[str]
 ) -> NearOptimal:
     known = pd.notna(row["best_trial"]) and not math.isnan(row["steps"])
     steps = float(row["steps"]) if known else math.nan
@@ -229,7 +219,9 @@ def _near_optimal(
         own = (points.rows["trial_id"] == row["best_trial"]).to_numpy()
         inside, worse = inside | own, worse & ~own
         names = [c.name for c in axes.numeric] + list(axes.choices)
-        best = as_whole({name: row[name] for name in names if name in row and not pd.isna(row[name])}, whole)
+        best = coordinates.as_whole(
+            {name: row[name] for name in names if name in row and not pd.isna(row[name])}, whole
+        )
     ranges = {c.name: found for c in axes.coordinates if known and (found := _range(points, c, best, inside, worse))}
     options = {
         name: {option: _counts(points.rows[name], option, inside, worse) for option in options}
@@ -239,17 +231,15 @@ def _near_optimal(
 
 
 def _range(
-    points: StudyPoints, coordinate: Coordinate, best: Mapping[str, Any], inside: Mask, worse: Mask
+    points: StudyPoints, coordinate: coordinates.Coordinate, best: Mapping[str, Any], inside: Mask, worse: Mask
 ) -> Range | None:
     """The span of the near-optimal points; None where the best point has no such hyperparameter."""
-    values = values_of(points.rows, coordinate.name)
+    values = coordinates.values_of(points.rows, coordinate.name)
     scaled = coordinate.scaled(values)
     near = inside & np.isfinite(scaled)
     members = scaled[near]
-    try:
-        value = float(values_of(best, coordinate.name)[0])
-    except KeyError:
-        return None
+    needed = ("lr", "momentum") if coordinate.name == coordinates.EFFECTIVE else (coordinate.name,)
+    value = float(coordinates.values_of(best, coordinate.name)[0]) if all(name in best for name in needed) else math.nan
     if not len(members) or not math.isfinite(value):
         return None
     bottom, top = float(members.min()), float(members.max())

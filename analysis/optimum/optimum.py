@@ -10,11 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate
+from bcrit.analysis.numbers.wording import readable
+from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.laws import FEWEST, LAWS, PLAIN_LAWS, Law, LawFit, LawVerdict, judge
 from bcrit.analysis.optimum.near_optimal import NearOptimal, NearOptimalSets, Range
 from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.wording import readable
 from bcrit.search_spaces.presets import DOMAINS
 
 _WORDS: Final = {EFFECTIVE: "effective learning rate lr / (1 - momentum)", "lr": "learning rate"}
@@ -68,7 +68,9 @@ class OptimumLaws:
                 found = [verdict.law(name).predict(batch_size) for name in verdict.supported]
                 ends = [end for each in found for end in (each.value, each.low, each.high) if end is not None]
                 low, high = sorted((quantity.of(min(ends)), quantity.of(max(ends))))
-                value, low, high = (_possible(coordinate, end) for end in (quantity.of(ends[0]), low, high))
+                domain = DOMAINS.get(coordinate)
+                least = domain.low if domain is not None and domain.includes_low else -math.inf
+                value, low, high = (max(end, least) for end in (quantity.of(ends[0]), low, high))
                 return Estimate(value, low, high)
         return None
 
@@ -96,9 +98,7 @@ class OptimumLaws:
 
 def optimum_laws(sets: NearOptimalSets) -> OptimumLaws:
     """Fit the laws by which the optimum moves; without a reached study there are none."""
-    seen: dict[str, Coordinate] = {
-        c.name: c for found in sets.reached for c in found.axes.coordinates if c.name in found.ranges
-    }
+    seen = {c.name: c for found in sets.reached for c in found.axes.coordinates if c.name in found.ranges}
     quantities = []
     for name, coordinate in seen.items():
         if name in _WORDS and coordinate.low > 0:
@@ -108,12 +108,6 @@ def optimum_laws(sets: NearOptimalSets) -> OptimumLaws:
         elif coordinate.scale == "log" and not coordinate.conditional:
             quantities.append(Quantity(name, name, False, PLAIN_LAWS))
     return OptimumLaws(sets, tuple(quantities), {q.name: _judge(q, sets.reached) for q in quantities})
-
-
-def _possible(name: str, value: float) -> float:
-    """The value held within the hyperparameter's natural domain, where that has a closed end."""
-    domain = DOMAINS.get(name)
-    return max(value, domain.low) if domain is not None and domain.includes_low else value
 
 
 def _judge(quantity: Quantity, sets: tuple[NearOptimal, ...]) -> LawVerdict:
@@ -177,27 +171,23 @@ def parameter_text(found: Estimate) -> str:
 
 def set_sentence(found: NearOptimal, margin: float) -> str:
     """What may be chosen at one batch size and what that costs."""
-    name = leading(found)
-    at, cost = f"At batch size {readable(found.batch_size)}", f"{100 * margin:.0f} % more steps"
+    name, at = leading(found), f"At batch size {readable(found.batch_size)}"
     if name is None:
         return f"{at} the best point needs {readable(found.steps)} steps."
     seen = found.ranges[name]
+    below = None if seen.open_low else f"below {readable(seen.low)}"
+    above = None if seen.open_high else f"above {readable(seen.high)}"
+    known = " and ".join(text for text in (below, above) if text)
+    beyond = f"trials {known} were worse" if known else "how far the range reaches beyond is not known"
     if seen.n == 1:
-        return f"{at} a single point, at {words(name)} {readable(seen.best)}, was near-optimal; {_beyond(seen)}."
-    ends = f"{words(name)} {readable(seen.seen_low)} to {readable(seen.seen_high)}"
-    return f"{at}, {ends} costs at most {cost} than the best ({seen.n} points); {_beyond(seen)}."
+        return f"{at} a single point, at {words(name)} {readable(seen.best)}, was near-optimal; {beyond}."
+    costs = f"costs at most {100 * margin:.0f} % more steps than the best ({seen.n} points)"
+    return f"{at}, {words(name)} {readable(seen.seen_low)} to {readable(seen.seen_high)} {costs}; {beyond}."
 
 
 def leading(found: NearOptimal) -> str | None:
     """The hyperparameter that a sentence on a set speaks of: a learning rate where there is one."""
     return next((name for name in (*_WORDS, *found.ranges) if name in found.ranges), None)
-
-
-def _beyond(seen: Range) -> str:
-    below = None if seen.open_low else f"below {readable(seen.low)}"
-    above = None if seen.open_high else f"above {readable(seen.high)}"
-    known = " and ".join(text for text in (below, above) if text)
-    return f"trials {known} were worse" if known else "how far the range reaches beyond is not known"
 
 
 def _verdict_json(verdict: LawVerdict) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What a run can be asked: one file a question, with its rule, words, figures, tables and options.
 
-The list makes the commands, the sections of the report in their order, and the reference of the commands.
+The list makes the commands, the sections of the report in their order, and the object of `bcrit analyze --json`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -17,34 +18,55 @@ Question: TypeAlias = "Callable[..., Answer | str]"
 command refuses. Every option is annotated with its help; the docstring is that of the command. `run` may be a table of
 steps-to-target too, if it is annotated so: see `ask` in `recommend.py`; or several, as in `finals.py`."""
 
-QUESTIONS: Final[Mapping[str, str]] = {
-    "steps": "",
-    "steps.examples": "",
-    "recommend": "Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.",
-    "search": "",
-    "studies": "",
-    "recommend.hardware": "",
-    "fit": "Fit the curve S = s_min (1 + b_crit / B) to a table of steps-to-target from anywhere.",
-    "targets": "Read steps to other targets from the curves of a run, and how b_crit changes with the target.",
-    "budgets": "Show the best result of every batch size under fixed budgets, and which one wins.",
-    "optimum": "Say how the best learning rate and momentum move with the batch size, and by which law, if any.",
-    "sensitivity": "Say how much of each search space does nearly as well as the best, and which hyperparameters "
-    "matter.",
-    "landscape": "",
-    "noise_scale": "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.",
-    "weight_distance": "Show how far the weights moved from their start along the confirming runs, and by which law.",
-    "adaptive": "",
-    "curves": "",
-    "about": "",
-    "recommend.decision": "",
-}
-"""Every question with what its command says in the list of commands, in the order of the report; "" has no command,
-or one that measures first.
-`file.function` is a further section of the report that a file answers."""
 
-OF_SEVERAL: Final[Mapping[str, str]] = {
-    "compare": "Compare runs: optimizers, models, targets side by side, and which differences are real.",
-    "finals": (
+@dataclass(frozen=True)
+class Line:
+    """A question's line in the list."""
+
+    says: str = ""  # of its command in the list of commands; "" has no command, or one that measures first
+    analyzed: bool = False  # whether its facts stand in the object of `bcrit analyze --json` too
+
+
+QUESTIONS: Final[Mapping[str, Line]] = {
+    "status": Line(),
+    "steps": Line(),
+    "unreached": Line(analyzed=True),
+    "steps.examples": Line(),
+    "recommend": Line(
+        "Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits."
+    ),
+    "studies.search": Line(),
+    "studies": Line(),
+    "recommend.hardware": Line(),
+    "fit": Line("Fit the curve S = s_min (1 + b_crit / B) to a table of steps-to-target from anywhere."),
+    "targets": Line(
+        "Read steps to other targets from the curves of a run, and how b_crit changes with the target.", analyzed=True
+    ),
+    "budgets": Line("Show the best result of every batch size under fixed budgets, and which one wins.", analyzed=True),
+    "optimum": Line(
+        "Say how the best learning rate and momentum move with the batch size, and by which law, if any.", analyzed=True
+    ),
+    "sensitivity": Line(
+        "Say how much of each search space does nearly as well as the best, and which hyperparameters matter.",
+        analyzed=True,
+    ),
+    "landscape": Line(analyzed=True),
+    "noise_scale": Line(
+        "Show the gradient noise scales along the confirming runs, beside the fitted b_crit.", analyzed=True
+    ),
+    "weight_distance": Line(
+        "Show how far the weights moved from their start along the confirming runs, and by which law.", analyzed=True
+    ),
+    "adaptive": Line(analyzed=True),
+    "steps.curves": Line(),
+    "studies.about": Line(),
+    "recommend.decision": Line(),
+}
+"""Every question in the order of the report. `file.function` is a further section of the report that a file answers."""
+
+OF_SEVERAL: Final[Mapping[str, Line]] = {
+    "compare": Line("Compare runs: optimizers, models, targets side by side, and which differences are real."),
+    "finals": Line(
         "Compare what runs have got after their last step, over seeds: for given settings, as in a paper's table."
     ),
 }

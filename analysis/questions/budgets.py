@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from bcrit.analysis.budgets.tables import BudgetTables, Status, amount, budget_tables
-from bcrit.analysis.budgets.within import Budgets, Resource, read_budgets
-from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.numbers.wording import duration, readable, value_text
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
 from bcrit.analysis.report.figure import Figure, Trace, figure, in_turn, label, log_axis, points, value_axis
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import duration, readable, value_text
+from bcrit.analysis.targets.budgets import Budgets, BudgetTables, Resource, Status, amount, budget_tables, read_budgets
+from bcrit.analysis.targets.measured import measured, refuse_unmeasured
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _MARKS = {Status.COVERED.value: "", Status.CUT.value: " *", Status.STOPPED.value: " +"}  # behind a value in a table
@@ -101,8 +100,9 @@ def _table(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit:
         "none" if v.winner is None else f"{v.winner:,}" + ("" if v.share is None else f" ({v.share:.0%})")
         for v in verdicts
     )
-    shown = duration if resource is Resource.HOURS else readable
-    head = (f"B ({unit})", *(shown(verdict.budget) for verdict in verdicts))
+    budget = [verdict.budget for verdict in verdicts]
+    hours = resource is Resource.HOURS
+    head = (f"B ({unit})", *(duration(each, beside=budget) if hours else readable(each) for each in budget))
     return Table(head, (*rows, ("clear winner", *winners)))
 
 

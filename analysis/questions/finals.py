@@ -11,14 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
-import pandas as pd
 
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate
-from bcrit.analysis.numbers.welch import holm, welch
+from bcrit.analysis.numbers.estimate import LEVEL, Estimate, holm, welch
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Rows, Table
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import value_text
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
@@ -60,8 +58,7 @@ class _Gap:
         return self.p_adjusted < 1 - LEVEL
 
     def to_json(self) -> dict[str, Any]:
-        size = {"value": self.size.value, "low": self.size.low, "high": self.size.high}
-        return {"row": self.row, "other": self.other, **size, "p_adjusted": self.p_adjusted}
+        return {"row": self.row, "other": self.other, **self.size.json(), "p_adjusted": self.p_adjusted}
 
 
 def ask(
@@ -71,8 +68,8 @@ def ask(
     """Compare what runs have got after their last step, over seeds: for given settings, as in a paper's table.
 
     It reads the re-runs of every study's point, which must train on beyond the target: 'confirm: {beyond_target:
-    true}'. Means have 95 % t-intervals; differences are Welch's, and '*' marks those that survive Holm's correction
-    over all of the table.
+    true}'. Means have 95 % t-intervals, which end at 0 where the metric never was below; differences are Welch's, and
+    '*' marks those that survive Holm's correction over all of the table.
     """
     metric = metric or runs[0].declared.target.metric
     rows: list[_Final] = []
@@ -100,8 +97,7 @@ def ask(
         ),
     )
     parts = [Rows(f"{metric} after the last step", _table(rows, metric), brief=True)]
-    if gaps:
-        parts.append(Rows(f"Differences of {metric}", _differences(rows, gaps), brief=True))
+    parts += [Rows(f"Differences of {metric}", _differences(rows, gaps), brief=True)] if gaps else []
     facts = {"rows": [row.to_json() for row in rows], "gaps": [gap.to_json() for gap in gaps], "sentences": sentences}
     return Answer("finals", "Where the runs end", sentences, tuple(parts), plain({"metric": metric, **facts}))
 
@@ -121,20 +117,25 @@ def _ends(run: Run, metric: str) -> list[_Final]:
         rule = f"the metric must be one that was measured, but it is '{metric}'"
         raise InputError(run.location, [f"{rule}; choose one of {', '.join(known)}"])
     table = folder.select(MEASUREMENTS, ["trial_id", "step", metric], set(own["trial_id"])).to_pandas()
+    never_below = not (table[metric] < 0).any()  # in no evaluation: it is a loss or a share, which no mean is below
     last = table.sort_values("step").groupby("trial_id").tail(1).set_index("trial_id")
     last = last.rename(columns={"step": "seen", metric: "end"})
     own = own.sort_values(["batch_size", "number"]).join(last, "trial_id")
-    return [_final(run.location, study) for _, study in own.groupby("batch_size")]
-
-
-def _final(run: str, study: pd.DataFrame) -> _Final:
-    # What diverged beyond its target has reached it all the same: the last evaluation's step is what decides.
-    whole = study[(study["seen"] == study["max_steps"]) & np.isfinite(study["end"].astype(float))]
-    values = whole["end"].to_numpy(dtype=float)
-    n, steps, batch_size = len(values), int(study["max_steps"].max()), int(study["batch_size"].iloc[0])
-    variance = float(np.var(values, ddof=1)) / n if n > 1 else np.nan
-    mean = Estimate.t(float(values.mean()), variance**0.5, n - 1, n=n) if n else Estimate(None)
-    return _Final(run, batch_size, steps, len(study) - n, mean, variance, tuple(values.tolist()))
+    found = []
+    for _, study in own.groupby("batch_size"):
+        # What diverged beyond its target has reached it all the same: the last evaluation's step is what decides.
+        whole = study[(study["seen"] == study["max_steps"]) & np.isfinite(study["end"].astype(float))]
+        values = whole["end"].to_numpy(dtype=float)
+        n, steps = len(values), int(study["max_steps"].max())
+        variance = float(np.var(values, ddof=1)) / n if n > 1 else np.nan
+        mean = Estimate.t(float(values.mean()), variance**0.5, n - 1, n=n) if n else Estimate(None)
+        if mean.low is not None and mean.low < 0 and never_below:
+            mean = replace(mean, low=0.0)
+        lost = len(study) - n
+        found.append(
+            _Final(run.location, int(study["batch_size"].iloc[0]), steps, lost, mean, variance, tuple(values.tolist()))
+        )
+    return found
 
 
 def _gaps(rows: Sequence[_Final]) -> list[_Gap]:

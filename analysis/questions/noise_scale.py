@@ -13,32 +13,16 @@ import pandas as pd
 
 from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    BAND,
-    INK,
-    ORANGE,
-    Axis,
-    Figure,
-    Trace,
-    figure,
-    horizontal,
-    in_turn,
-    label,
-    log_axis,
-    points,
-    value_axis,
-    vertical,
-)
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable, value_text
 from bcrit.search_spaces.experiment import Experiment
 
 _BINS: Final = 10  # of the loss, from the start to the target; chosen, not studied
 _LOG_FROM: Final = 3.0  # span of a positive metric from which its bins are logarithmic, as the report's axes
-_SCALES: Final = (("B_simple", "simple", ACCENT, "circle"), ("B_noise", "noise", ORANGE, "diamond"))
+_SCALES: Final = (("B_simple", "simple", draw.ACCENT, "circle"), ("B_noise", "noise", draw.ORANGE, "diamond"))
 
 
 def ask(run: Run) -> Answer | str:
@@ -63,8 +47,7 @@ def ask(run: Run) -> Answer | str:
     if (drawn := _against_step(scales, b_crit)) is not None:
         caption = f"B_simple against the step, one line a batch size, pooled over its runs.{band}"
         parts.append(Plot("noise_scale-step", drawn, caption))
-    at_target = [*scales.studies, *([scales.at_target] if scales.at_target is not None else [])]
-    if at_target:
+    if at_target := [*scales.studies, *filter(None, [scales.at_target])]:
         parts.append(Rows("Noise scales at the target", _table(at_target, scales), brief=True))
     if scales.along_steps:
         parts.append(Rows("Noise scales along training", _table(scales.along_steps, scales), folded=True))
@@ -107,17 +90,16 @@ class NoiseScales:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `--json`; an open end of a ratio's interval is 0 or null."""
-        single, several = ("at_target", "at_start"), ("studies", "along_steps", "along_value")
-        ratios = {name: getattr(self, name) for name in ("simple_over_b_crit", "noise_over_b_crit")}
-        found: dict[str, Any] = plain(
-            {
-                **{name: getattr(self, name) for name in ("unit", "metric")},
-                **{name: point and point.to_json() for name in single for point in [getattr(self, name)]},
-                **{name: [point.to_json() for point in getattr(self, name)] for name in several},
-                **{n: r and {"ratio": r.value, "low": r.low or 0.0, "high": r.high} for n, r in ratios.items()},
-            }
-        )
-        return found
+        found: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, ScalePoint):
+                found[name] = value.to_json()
+            elif isinstance(value, Estimate):
+                found[name] = {"ratio": value.value, "low": value.low or 0.0, "high": value.high}
+            else:
+                found[name] = [point.to_json() for point in value] if isinstance(value, tuple) else value
+        answer: dict[str, Any] = plain(found)
+        return answer
 
 
 def noise_scales(rows: pd.DataFrame, experiment: Experiment, fit: HyperbolaFit | None) -> NoiseScales | None:
@@ -152,13 +134,12 @@ def _b_crit(fit: HyperbolaFit | None) -> Estimate | None:
 
 def _along_steps(measured: pd.DataFrame) -> list[ScalePoint]:
     """Steps that all runs of a study share, and the target; a run's own crossing alone is no step of the others."""
-    found = []
-    for batch_size, study in measured.groupby("batch_size"):
-        n_runs = study["trial_id"].nunique()
-        for _, group in study.groupby("step"):
-            if group["trial_id"].nunique() * 2 > n_runs:
-                found.append(_pooled(group, int(batch_size)))  # type: ignore[arg-type]
-    return found
+    return [
+        _pooled(group, int(batch_size))  # type: ignore[arg-type]
+        for batch_size, study in measured.groupby("batch_size")
+        for _, group in study.groupby("step")
+        if group["trial_id"].nunique() * 2 > study["trial_id"].nunique()
+    ]
 
 
 def _along_value(measured: pd.DataFrame) -> list[ScalePoint]:
@@ -232,11 +213,10 @@ def over(scale: Estimate, b_crit: Estimate) -> Estimate | None:
     if scale.value is None or b_crit.value is None:
         return None
     ratio, low, high = scale.value / b_crit.value, None, None
-    if scale.low is not None and scale.high is not None:
-        if b_crit.high is not None:
-            low = ratio * math.exp(-math.hypot(math.log(scale.value / scale.low), math.log(b_crit.high / b_crit.value)))
-        if b_crit.low is not None:
-            high = ratio * math.exp(math.hypot(math.log(scale.high / scale.value), math.log(b_crit.value / b_crit.low)))
+    if scale.low is not None and b_crit.high is not None:
+        low = ratio * math.exp(-math.hypot(math.log(scale.value / scale.low), math.log(b_crit.high / b_crit.value)))
+    if scale.high is not None and b_crit.low is not None:
+        high = ratio * math.exp(math.hypot(math.log(scale.high / scale.value), math.log(b_crit.value / b_crit.low)))
     return Estimate(ratio, low, high, scale.level)
 
 
@@ -258,10 +238,9 @@ def noise_sentences(scales: NoiseScales, b_crit: Estimate | None) -> tuple[str, 
 
 
 def _at_target(scales: NoiseScales, b_crit: Estimate | None) -> str:
-    at = scales.at_target
+    at, parts = scales.at_target, []
     if at is None:
         return "No confirming run that reached the target has a noise scale there."
-    parts = []
     named = (("B_simple", at.simple, scales.simple_over_b_crit), ("B_noise", at.noise, scales.noise_over_b_crit))
     for name, scale, ratio in named:
         if scale.value is None:
@@ -301,7 +280,7 @@ def scale_json(scale: Estimate) -> Mapping[str, Any]:
     return {"value": scale.value, "low": scale.low, "high": scale.high, "n_runs": scale.n, "reason": scale.why}
 
 
-def _against_value(scales: NoiseScales, b_crit: Estimate | None, threshold: float) -> Figure | None:
+def _against_value(scales: NoiseScales, b_crit: Estimate | None, threshold: float) -> draw.Figure | None:
     data, seen = [], list[Estimate]()
     for name, field, color, symbol in _SCALES:
         resolved = [point for point in scales.along_value if getattr(point, field).known]
@@ -311,59 +290,59 @@ def _against_value(scales: NoiseScales, b_crit: Estimate | None, threshold: floa
             seen += [getattr(point, field) for point in resolved]
     if not data:
         return None
-    x_axis = value_axis(label(scales.metric), [*(point.value for point in scales.along_value), threshold])
-    return _beside_b_crit(data, x_axis, seen, scales.unit, b_crit, [vertical(threshold, color=INK, dash="dash")])
+    x_axis = draw.value_axis(draw.label(scales.metric), [*(point.value for point in scales.along_value), threshold])
+    return _beside_b_crit(
+        data, x_axis, seen, scales.unit, b_crit, [draw.vertical(threshold, color=draw.INK, dash="dash")]
+    )
 
 
-def _against_step(scales: NoiseScales, b_crit: Estimate | None) -> Figure | None:
+def _against_step(scales: NoiseScales, b_crit: Estimate | None) -> draw.Figure | None:
     resolved = [p for p in scales.along_steps if p.simple.known and p.step]  # a log axis has no step 0
     data = []
-    for batch_size, color in in_turn(sorted({p.batch_size for p in resolved if p.batch_size is not None})).items():
+    for batch_size, color in draw.in_turn(sorted({p.batch_size for p in resolved if p.batch_size is not None})).items():
         own = [point for point in resolved if point.batch_size == batch_size]
         trace = _trace("B_simple", own, "simple", [point.step or 0.0 for point in own], color=color)
         del trace["error_y"]
-        data.append(
-            trace | {"name": f"batch size {value_text(batch_size)}", "mode": "lines+markers", "line": {"width": 1.3}}
-        )
+        look = {"mode": "lines+markers", "line": {"width": 1.3}}
+        data.append(trace | look | {"name": f"batch size {value_text(batch_size)}"})
     if not data:
         return None
-    x_axis = log_axis("step", [point.step for point in resolved if point.step])
+    x_axis = draw.log_axis("step", [point.step for point in resolved if point.step])
     return _beside_b_crit(data, x_axis, [Estimate(p.simple.value) for p in resolved], scales.unit, b_crit, [])
 
 
-def _trace(name: str, at: Sequence[ScalePoint], field: str, x: Sequence[float], **look: Any) -> Trace:
+def _trace(name: str, at: Sequence[ScalePoint], field: str, x: Sequence[float], **look: Any) -> draw.Trace:
     scales: list[Estimate] = [getattr(point, field) for point in at]
     heats = ({} if point.temperature is None else {"temperature": point.temperature} for point in at)
     hovers = [{name: scale_text(s), **heat, "runs": s.n} for s, heat in zip(scales, heats, strict=True)]
     y = [scale.value or 0.0 for scale in scales]
     low, high = ([getattr(s, end) or s.value or 0.0 for s in scales] for end in ("low", "high"))
-    return points(x, y, hovers, size=7, low=low, high=high, **look)
+    return draw.points(x, y, hovers, size=7, low=low, high=high, **look)
 
 
 def _beside_b_crit(
-    data: list[Trace], x: Axis, seen: list[Estimate], unit: str, b_crit: Estimate | None, shapes: list[Any]
-) -> Figure:
+    data: list[draw.Trace], x: draw.Axis, seen: list[Estimate], unit: str, b_crit: Estimate | None, shapes: list[Any]
+) -> draw.Figure:
     if b_crit is not None and b_crit.value is not None:
         box = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": b_crit.low, "y1": b_crit.high}
-        shapes = [*shapes, {**box, "fillcolor": BAND, "line": {"width": 0}, "layer": "below"}]
-        shapes.append(horizontal(b_crit.value, color=ACCENT, width=1.5))
+        shapes = [*shapes, {**box, "fillcolor": draw.BAND, "line": {"width": 0}, "layer": "below"}]
+        shapes.append(draw.horizontal(b_crit.value, color=draw.ACCENT, width=1.5))
         seen = [*seen, Estimate(None, b_crit.low, b_crit.high)]
     ends = [end for each in seen for end in (each.value, each.low, each.high) if end is not None]
-    return figure(data, x, log_axis(f"noise scale ({label(unit)})", ends), shapes=shapes)
+    return draw.figure(data, x, draw.log_axis(f"noise scale ({draw.label(unit)})", ends), shapes=shapes)
 
 
 def _table(at: Sequence[ScalePoint], scales: NoiseScales) -> Table:
-    return table_of(
-        [
-            {
-                "batch size": "all" if point.batch_size is None else point.batch_size,
-                "step": point.step,
-                scales.metric: point.value,
-                f"B_simple ({scales.unit})": scale_text(point.simple),
-                f"B_noise ({scales.unit})": scale_text(point.noise),
-                "temperature": point.temperature,
-                "runs": point.simple.n,
-            }
-            for point in at
-        ]
-    )
+    rows = [
+        {
+            "batch size": "all" if point.batch_size is None else point.batch_size,
+            "step": point.step,
+            scales.metric: point.value,
+            f"B_simple ({scales.unit})": scale_text(point.simple),
+            f"B_noise ({scales.unit})": scale_text(point.noise),
+            "temperature": point.temperature,
+            "runs": point.simple.n,
+        }
+        for point in at
+    ]
+    return table_of(rows)

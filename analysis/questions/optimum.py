@@ -8,15 +8,15 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
-from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, Range
+from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
 from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, leading, parameters, set_sentence, words
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.figure import GREY, Figure, Trace, figure, in_turn, label, line, log_axis, points
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable, value_text
 from bcrit.search_spaces.problems import InputError
 
 Within: TypeAlias = Annotated[
@@ -24,6 +24,7 @@ Within: TypeAlias = Annotated[
 ]
 
 _GRID = 80  # points of a drawn law
+_WORSE = ("on both sides", "above", "below", "on neither side")  # by whether it is open below, and twice above
 _MOST = 3  # figures: effective learning rate, learning rate, momentum; others stand in the tables
 
 
@@ -99,14 +100,10 @@ def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
     sizes = [float(s.batch_size) for s, _ in studies]
     best = [quantity.of(seen.best) for _, seen in studies]
     low, high = zip(*(quantity.ends(seen) for _, seen in studies), strict=True)
+    spans = [f"{value_text(start)} to {value_text(end)}" for start, end in zip(low, high, strict=True)]
     hovers = [
-        {
-            "batch size": s.batch_size,
-            "best": y,
-            "near-optimal": _to(*quantity.ends(seen)),
-            "near-optimal points": seen.n,
-        }
-        for (s, seen), y in zip(studies, best, strict=True)
+        {"batch size": s.batch_size, "best": y, "near-optimal": span, "near-optimal points": seen.n}
+        for (s, seen), y, span in zip(studies, best, spans, strict=True)
     ]
     x = log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5)
     grid, data = np.logspace(x["range"][0], x["range"][1], _GRID), list[Trace]()
@@ -122,10 +119,6 @@ def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
     data.append(points(sizes, best, hovers, low=low, high=high, name="best point and near-optimal set"))
     title = label("lr / (1 − momentum)" if quantity.name == EFFECTIVE else words(quantity.name).replace(" - ", " − "))
     return figure(data, x, log_axis(title, [*best, *low, *high], pad=2.0))
-
-
-def _to(low: float, high: float) -> str:
-    return f"{value_text(low)} to {value_text(high)}"
 
 
 def _law_table(laws: OptimumLaws) -> Table:
@@ -160,9 +153,9 @@ def _ranges(reached: Sequence[NearOptimal]) -> list[Rows]:
         for name, seen in found.ranges.items():
             cells = {
                 "best": seen.best,
-                "near-optimal trials": _to(seen.seen_low, seen.seen_high),
-                "to the next trial": _to(seen.low, seen.high),
-                "known to be worse": _worse(seen),
+                "near-optimal trials": f"{value_text(seen.seen_low)} to {value_text(seen.seen_high)}",
+                "to the next trial": f"{value_text(seen.low)} to {value_text(seen.high)}",
+                "known to be worse": _WORSE[seen.open_low + 2 * seen.open_high],
                 "n": seen.n,
             }
             if name == lead:
@@ -177,12 +170,6 @@ def _ranges(reached: Sequence[NearOptimal]) -> list[Rows]:
     of = "Near-optimal values of"
     tables = [Rows(f"{of} {words(lead)}", table_of(first), folded=True, brief=True)] if lead else []
     return tables + ([Rows(f"{of} the other hyperparameters", table_of(others), folded=True)] if others else [])
-
-
-def _worse(seen: Range) -> str:
-    if seen.open_low and seen.open_high:
-        return "on neither side"
-    return "below" if seen.open_high else "above" if seen.open_low else "on both sides"
 
 
 def _advice(point: HyperparametersAt) -> Table:

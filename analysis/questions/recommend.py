@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.curve.table import read_table
+from bcrit.analysis.numbers.wording import duration, readable, value_text
+from bcrit.analysis.questions.fit import no_curve
+from bcrit.analysis.recommendation import Asked, Recommendation, recommend
+from bcrit.analysis.recommendation.choices import FrontierPoint, place_text
 from bcrit.analysis.recommendation.hardware import Hardware, read_hardware, read_prices
-from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.terms import FrontierPoint
-from bcrit.analysis.recommendation.words import place
+from bcrit.analysis.records.run_folder import ASKED
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Part, Plot, Rows, Table, Text, Words, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    BAND,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
-    Figure,
-    Trace,
-    figure,
-    horizontal,
-    label,
-    line,
-    log_axis,
-    points,
-    vertical,
-)
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import duration, readable, value_text
 from bcrit.search_spaces.problems import InputError
 
 CHOICES: Final = {
+    "measured": "the best batch size that was measured itself, with the hyperparameters found there",
     "best": "the best under the limits that were given",
     "safe": "the best that keeps the limits with the upper end of its interval too",
     "cheapest": "the least cost (without step times: the fewest examples)",
@@ -47,14 +30,15 @@ CHOICES: Final = {
 """What each choice is, in the order of the report."""
 
 _MARKS: Final = (
-    ("star", VERMILLION),
-    ("diamond", GREEN),
-    ("square", ORANGE),
-    ("triangle-down", PURPLE),
-    ("hexagon", ACCENT),
+    ("circle", draw.INK),
+    ("star", draw.VERMILLION),
+    ("diamond", draw.GREEN),
+    ("square", draw.ORANGE),
+    ("triangle-down", draw.PURPLE),
+    ("hexagon", draw.ACCENT),
 )
 _HOURS_IN: Final = {"days": 1 / 24, "hours": 1.0, "minutes": 60.0, "seconds": 3600.0, "milliseconds": 3.6e6}
-_COLORS: Final = (ACCENT, ORANGE, GREEN, PURPLE, VERMILLION, GREY)
+_COLORS: Final = (draw.ACCENT, draw.ORANGE, draw.GREEN, draw.PURPLE, draw.VERMILLION, draw.GREY)
 _DASHES: Final = ("solid", "dash", "dot", "dashdot")
 
 
@@ -76,14 +60,18 @@ def ask(
     max_examples: Annotated[float | None, "Budget of training examples."] = None,
     level: Annotated[float | None, "Confidence level of the intervals, for a table (default: 0.95)."] = None,
     unit: Annotated[str | None, "What a batch counts, for a table (default: examples)."] = None,
+    write: Annotated[
+        bool, "Keep these prices and limits in the run and write its report with them; without any, forget them."
+    ] = False,
 ) -> Answer | str:
     """Recommend batch sizes: the cheapest, the fastest, a balanced one, and the best within your limits.
 
     With several kinds or numbers of devices in the table of step times, the answer says on which to train.
-    Exit code 1 when no batch size keeps the limits; the answer then says which must give, and by how much.
+    Exit code 1 when no batch size keeps the limits (the answer then says which must give, and by how much), and when
+    a run has no curve.
     """
     asked: dict[str, Any] = {"price_per_device_hour": price_per_device_hour, "devices": devices}
-    hardware: Sequence[Hardware] | None = None
+    hardware: tuple[Hardware, ...] | None = None
     prices = read_prices(price)
     if step_time is not None:
         hardware, asked = read_hardware(step_time, prices=prices, **asked), {}
@@ -91,16 +79,32 @@ def ask(
         raise InputError("--price", ["it names kinds of device, which only a table given by --step-time has"])
     asked |= {"max_hours": max_hours, "max_cost": max_cost, "max_steps": max_steps, "max_examples": max_examples}
     if isinstance(source, Path):
+        if write:
+            return "--write keeps prices and limits in a run, and this is a table; leave it out"
         table = read_table(source)
         fit = fit_hyperbola(table, level=0.95 if level is None else level, unit=unit or "examples")
         return answer(recommend(fit, hardware, **asked))
     if level is not None or unit is not None:
         return "--level and --unit are for tables; a run has its own; leave them out"
-    given = hardware is not None or any(value is not None for value in asked.values())
-    if given and source.fit is not None:
+    if source.fit is None or source.recommendation is None:
+        return no_curve(source, "recommend")
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if write:
+        return answer(kept(source, Asked(asked, hardware)))
+    if hardware is not None or asked:
         return answer(source.recommend(hardware, **asked))
-    found = source.recommendation
-    return f"nothing to recommend from: {source.no_fit}" if found is None else answer(found)
+    return answer(source.recommendation)
+
+
+def kept(run: Run, asked: Asked) -> Recommendation:
+    """Keep the terms in the run and write its report with them; what cannot be recommended from is an InputError."""
+    from bcrit.analysis.report.build import finish
+
+    run.recommend(asked.hardware, **asked.terms)  # refuses before anything is written
+    run.folder.write_result(ASKED, asked)
+    found = finish(run.folder).recommendation
+    assert found is not None, "there is a curve"
+    return found
 
 
 def answer(found: Recommendation) -> Answer:
@@ -183,21 +187,18 @@ def _lacking(run: Run) -> Iterator[str]:
             f"The steps at {which} are those of the luckiest single run of a search: confirm on fresh seeds before "
             "spending much."
         )
-    edges = [edge for size in studies["batch_size"] for edge in run.last_edges(int(size)).to_dict("records")]
-    edges = [edge for edge in edges if edge["kind"] == "box" and math.isnan(edge["widened_to"])]
-    if edges:
-        names = ", ".join(dict.fromkeys(str(edge["dimension"]) for edge in edges))
-        count = len({edge["batch_size"] for edge in edges})
+    if run.at_edge:
+        edges = ", ".join(dict.fromkeys(", ".join(run.at_edge.values()).split(", ")))
         yield (
-            f"At {count} of {len(run.studies)} batch sizes the best {names} lies at the end of what was searched: "
-            "widen the search, since fewer steps may be possible."
+            f"At {len(run.at_edge)} of {len(run.studies)} batch sizes the best setting lies at the edge of its search "
+            f"box ({edges}): widen it, since fewer steps may be possible."
         )
 
 
-def by_place(found: Recommendation) -> dict[FrontierPoint, list[str]]:
+def by_place(found: Recommendation, names: Iterable[str] = CHOICES) -> dict[FrontierPoint, list[str]]:
     """The names of the choices at each chosen batch size and hardware: those that agree share a row or a mark."""
     places: dict[FrontierPoint, list[str]] = {}
-    for name in CHOICES:
+    for name in names:
         if name in found.choices:
             places.setdefault(found.choices[name], []).append(name)
     return places
@@ -212,30 +213,33 @@ def time_unit(found: Recommendation) -> tuple[str, float]:
 # --- tables ---
 
 
+def _on(found: Recommendation, hardware: str) -> dict[str, str]:
+    """The cell that says on what, where there is something to tell apart."""
+    return {"on": hardware} if found.several else {}
+
+
 def _brief(found: Recommendation) -> Table:
     """One row a batch size and hardware, in the order of the choices, narrow enough for a terminal."""
-    names: dict[FrontierPoint, list[str]] = {}
-    for name, point in found.choices.items():
-        names.setdefault(point, []).append(name)
-    rows = [
-        {
-            "choice": ", ".join(agreeing),
-            "batch size": readable(point.batch_size),
-            **({"on": point.hardware} if found.several else {}),
-            "steps": readable(point.steps),
-            found.unit: readable(point.examples),
-            "efficiency": "-" if point.efficiency is None else f"{readable(100 * point.efficiency)} %",
-            "time": "-" if point.hours is None else duration(point.hours),
-            f"cost ({found.cost_unit or 'unknown'})": "-" if point.cost is None else readable(point.cost),
-        }
-        for point, agreeing in names.items()
-    ]
-    return table_of(rows)
+    return table_of(
+        [
+            {
+                "choice": ", ".join(names),
+                "batch size": readable(point.batch_size),
+                **_on(found, point.hardware),
+                "steps": readable(point.steps),
+                found.unit: readable(point.examples),
+                "efficiency": "-" if point.efficiency is None else f"{readable(100 * point.efficiency)} %",
+                "time": "-" if point.hours is None else duration(point.hours),
+                f"cost ({found.cost_unit or 'unknown'})": "-" if point.cost is None else readable(point.cost),
+            }
+            for point, names in by_place(found, found.choices).items()
+        ]
+    )
 
 
 def _taken(found: Recommendation, point: FrontierPoint) -> dict[str, Any]:
     """What a training takes at one batch size."""
-    row: dict[str, Any] = {"batch size": point.batch_size} | ({"on": point.hardware} if found.several else {})
+    row: dict[str, Any] = {"batch size": point.batch_size, **_on(found, point.hardware)}
     share = None if point.efficiency_low is None else point.estimate("efficiency").times(100)
     row |= {"steps": point.estimate("steps").text(), found.unit: point.examples}
     row["sample efficiency"] = None if share is None else f"{readable(share.value or 0)} % ({share.interval()})"
@@ -274,7 +278,7 @@ def _limits(found: Recommendation) -> Table:
                 "needed": missed.needed,
                 "to be safe": missed.needed_high,
                 "batch size": missed.batch_size,
-                **({"on": missed.hardware} if found.several else {}),
+                **_on(found, missed.hardware),
             }
             for missed in found.infeasible
         ]
@@ -286,15 +290,9 @@ def _limits(found: Recommendation) -> Table:
 
 def _hover(found: Recommendation, point: FrontierPoint, **more: Any) -> Mapping[str, Any]:
     name, factor = time_unit(found)
-    return {
-        "batch size": point.batch_size,
-        **({"on": point.hardware} if found.several else {}),
-        name: point.estimate("hours").times(factor).text(),
-        f"cost ({found.cost_unit})": point.cost,
-        "steps": point.steps,
-        found.unit: point.examples,
-        **more,
-    }
+    where = {"batch size": point.batch_size, **_on(found, point.hardware)}
+    paid = {name: point.estimate("hours").times(factor).text(), f"cost ({found.cost_unit})": point.cost}
+    return {**where, **paid, "steps": point.steps, found.unit: point.examples, **more}
 
 
 def _by_hardware(found: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint]]:
@@ -305,7 +303,7 @@ def _by_hardware(found: Sequence[FrontierPoint]) -> dict[str, list[FrontierPoint
     return own
 
 
-def frontier_plot(found: Recommendation) -> Figure | None:
+def frontier_plot(found: Recommendation) -> draw.Figure | None:
     """Hours against the batch size. On fixed devices cost is hours times a constant, so one curve shows both.
 
     None without step times, where the figure of examples against steps is the frontier.
@@ -313,34 +311,34 @@ def frontier_plot(found: Recommendation) -> Figure | None:
     timed = [point for point in found.frontier if point.hours is not None]
     if not timed:
         return None
-    name, factor = time_unit(found)
-    several, data, seen = found.several, list[Trace](), list[float]()
+    (name, factor), sizes = time_unit(found), [point.batch_size for point in timed]
+    data, seen = list[draw.Trace](), list[float]()
     ends = [(p.hours_low * factor, p.hours_high * factor) for p in timed if p.hours_low is not None and p.hours_high]
-    if not several and len(ends) == len(timed):
-        edge = {"mode": "lines", "x": [p.batch_size for p in timed], "line": {"width": 0}, "hoverinfo": "skip"}
-        filled = {"fill": "tonexty", "fillcolor": BAND, "name": "band from the fit of steps"}
+    if not found.several and len(ends) == len(timed):
         low, high = zip(*ends, strict=True)
-        data = [{**edge, "y": low, "showlegend": False}, {**edge, "y": high, **filled}]
+        filled: dict[str, Any] = {"fill": "tonexty", "fillcolor": draw.BAND, "name": "band from the fit of steps"}
+        data = [draw.line(sizes, low, width=0, showlegend=False), draw.line(sizes, high, width=0, **filled)]
     for number, (on, own) in enumerate(_by_hardware(timed).items()):
         x, y = [point.batch_size for point in own], [(point.hours or 0.0) * factor for point in own]
         told = [_hover(found, point, **{"step time": point.step_time_source}) for point in own]
         color, dash = _COLORS[number % len(_COLORS)], _DASHES[number // len(_COLORS) % len(_DASHES)]
-        curve = line(x, y, told, color=color, width=2.5, dash=dash, marker={"color": color})
-        data.append(
-            {**curve, "name": label(on) if several else "frontier", "mode": "lines" if len(own) > 1 else "markers"}
-        )
-        mine = [at for at, point in enumerate(own) if point.measured]
-        places = ([values[at] for at in mine] for values in (x, y, told))
-        marks = points(*places, size=5 if several else 8, showlegend=number == 0)  # type: ignore[arg-type]
-        data.append({**marks, "name": "batch size of a study"})
+        curve = draw.line(x, y, told, color=color, width=2.5, dash=dash, marker={"color": color})
+        curve |= {
+            "name": draw.label(on) if found.several else "frontier",
+            "mode": "lines" if len(own) > 1 else "markers",
+        }
+        mine = [k for k, point in enumerate(own) if point.measured]
+        look: dict[str, Any] = {"size": 5 if found.several else 8, "showlegend": number == 0}
+        marks = draw.points([x[k] for k in mine], [y[k] for k in mine], [told[k] for k in mine], **look)
+        data += [curve, marks | {"name": "batch size of a study"}]
         seen += [*y, *(end * factor for point in own for end in (point.hours_low, point.hours_high) if end is not None)]
     data += choice_marks(found, "batch_size", "hours", y_factor=factor)
     ticks = sorted({point.batch_size for point in timed if point.measured})
-    x_axis = log_axis(f"batch size ({label(found.unit)})", [point.batch_size for point in timed], ticks=ticks)
-    return figure(data, x_axis, log_axis(f"training time ({name})", seen))
+    x_axis = draw.log_axis(f"batch size ({draw.label(found.unit)})", sizes, ticks=ticks)
+    return draw.figure(data, x_axis, draw.log_axis(f"training time ({name})", seen))
 
 
-def cost_plot(found: Recommendation) -> Figure | None:
+def cost_plot(found: Recommendation) -> draw.Figure | None:
     """Cost against hours, one point a kind and number of devices, at the batch size that is its fastest.
 
     On one hardware cost is hours times a constant, so that its fastest batch size is its cheapest too, and all others
@@ -348,54 +346,55 @@ def cost_plot(found: Recommendation) -> Figure | None:
     """
     if not found.several:
         return None
-    name, factor = time_unit(found)
+    (name, factor), cost = time_unit(found), f"cost ({found.cost_unit})"
     best = [min(own, key=lambda p: p.hours or 0.0) for own in _by_hardware(found.frontier).values()]
     good = sorted((point for point in best if point.efficient), key=lambda point: point.hours or 0.0)
 
-    def hours(of: Sequence[FrontierPoint]) -> list[float]:
-        return [(point.hours or 0.0) * factor for point in of]
+    def places(of: Sequence[FrontierPoint]) -> tuple[list[float], list[float]]:
+        return [(point.hours or 0.0) * factor for point in of], [point.cost or 0.0 for point in of]
 
-    def costs(of: Sequence[FrontierPoint]) -> list[float]:
-        return [point.cost or 0.0 for point in of]
-
-    stairs = line(hours(good), costs(good), color=ACCENT, width=2, dash="dot")
+    stairs = draw.line(
+        *places(good), color=draw.ACCENT, width=2, dash="dot", name="no other is both faster and cheaper"
+    )
     stairs["line"]["shape"] = "hv"
-    data: list[Trace] = [{**stairs, "name": "no other is both faster and cheaper"}]
+    data: list[draw.Trace] = [stairs]
     beaten = [point for point in best if not point.efficient]
-    for words, of, color in (
-        ("best batch size of a hardware", good, INK),
-        ("slower or dearer than another", beaten, GREY),
-    ):
-        cost = f"cost ({found.cost_unit})"
+    kinds = (("best batch size of a hardware", good, draw.INK), ("slower or dearer than another", beaten, draw.GREY))
+    for words, of, color in (kind for kind in kinds if kind[1]):
         told = [_hover(found, point, **{cost: point.estimate("cost").text()}) for point in of]
         titles: dict[str, Any] = {"textposition": "middle right", "cliponaxis": False}
-        titles["text"] = [f"  {label(p.hardware)}" for p in of]
-        if of:
-            data.append(
-                points(hours(of), costs(of), told, color=color, **titles) | {"name": words, "mode": "markers+text"}
-            )
+        titles |= {"text": [f"  {draw.label(p.hardware)}" for p in of], "name": words}
+        data.append(draw.points(*places(of), told, color=color, **titles) | {"mode": "markers+text"})
     data += choice_marks(found, "hours", "cost", x_factor=factor)
-    shapes, limit = [], {"color": VERMILLION, "width": 1.5, "dash": "dash"}
-    x, y = hours(best), [cost for cost in costs(best) if cost]
-    for words, value in (("deadline", found.limits.get("max_hours")), ("budget", found.limits.get("max_cost"))):
-        if value is not None:
-            shapes.append(vertical(value * factor, **limit) if words == "deadline" else horizontal(value, **limit))
-            x, y = (x + [value * factor], y) if words == "deadline" else (x, y + [value])
-            # A trace of no points is how a shape gets into the legend.
-            data.append({"name": words, "mode": "lines", "x": [None], "y": [None], "line": limit})
-    x_axis, y_axis = log_axis(f"training time ({name})", x, pad=1.5), log_axis(f"cost ({found.cost_unit})", y, pad=1.5)
-    return figure(data, x_axis, y_axis, shapes=shapes)
+    shapes, style = [], {"color": draw.VERMILLION, "width": 1.5, "dash": "dash"}
+    x, y = places(best)
+    y = [cost for cost in y if cost]
+    if (deadline := found.limits.get("max_hours")) is not None:
+        shapes.append(draw.vertical(deadline * factor, **style))
+        x.append(deadline * factor)
+    if (budget := found.limits.get("max_cost")) is not None:
+        shapes.append(draw.horizontal(budget, **style))
+        y.append(budget)
+    # A trace of no points is how a shape gets into the legend.
+    named = {"deadline": deadline, "budget": budget}
+    data += [
+        {"name": n, "mode": "lines", "x": [None], "y": [None], "line": style} for n in named if named[n] is not None
+    ]
+    return draw.figure(
+        data, draw.log_axis(f"training time ({name})", x, pad=1.5), draw.log_axis(cost, y, pad=1.5), shapes=shapes
+    )
 
 
 def choice_marks(
     found: Recommendation, x: str, y: str, y_factor: float = 1.0, x_factor: float = 1.0
-) -> Iterator[Trace]:
+) -> Iterator[draw.Trace]:
     """Marks of the choices in a plane of two quantities of the frontier, such as `hours`, in other units."""
     for (point, names), (symbol, color) in zip(by_place(found).items(), _MARKS, strict=False):
-        on = point.hardware if found.several else ""
-        told: dict[str, Any] = {"choice": ", ".join(names), "batch size": point.batch_size} | ({"on": on} if on else {})
-        told |= {"steps": point.steps, "examples": point.examples, "hours": point.hours, "cost": point.cost}
+        on = _on(found, point.hardware) if point.hardware else {}
+        told = {"choice": ", ".join(names), "batch size": point.batch_size, **on, "steps": point.steps}
+        told |= {"examples": point.examples, "hours": point.hours, "cost": point.cost}
         at = [getattr(point, x) * x_factor], [getattr(point, y) * y_factor]
-        marks = points(*at, [told], color=color, symbol=f"{symbol}-open", size=15)
+        marks = draw.points(*at, [told], color=color, symbol=f"{symbol}-open", size=15)
         marks["marker"]["line"] = {"width": 3}  # a ring leaves the measurement under it visible
-        yield marks | {"name": label(f"{', '.join(names)}: {place(point.batch_size, on)}")}
+        where = place_text(point.batch_size, on.get("on", ""))
+        yield marks | {"name": draw.label(f"{', '.join(names)}: {where}")}

@@ -6,28 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, values_of
 from bcrit.analysis.optimum.near_optimal import WITHIN, evenly
 from bcrit.analysis.optimum.optimum import words
+from bcrit.analysis.optimum.sensitivity import Profile, Sensitivity
 from bcrit.analysis.questions.optimum import Within, near
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import (
-    GREY,
-    INK,
-    Figure,
-    Trace,
-    figure,
-    horizontal,
-    in_turn,
-    label,
-    line,
-    linear_axis,
-    log_axis,
-    points,
-)
 from bcrit.analysis.run import Run
-from bcrit.analysis.sensitivity.sensitivity import Profile, Sensitivity
-from bcrit.analysis.wording import value_text
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all
 _MOST_MARKS = 300  # near-optimal points of one study that are drawn, evenly chosen
@@ -50,7 +37,7 @@ def ask(run: Run, within: Within = WITHIN) -> Answer | str:
             "its best point, with 95 % intervals. Trials that were cut off early may be near-optimal and widen them; "
             "hollow where the interval spans half of the space or more."
         )
-        parts.append(Plot("sensitivity-share", _share_plot(found, label(run.experiment.unit)), caption))
+        parts.append(Plot("sensitivity-share", _share_plot(found, draw.label(run.experiment.unit)), caption))
     for number, name in enumerate([p.name for p in found.reached[0].profiles][:_MOST_PROFILES]):
         caption = (
             f"Fewest steps that any trial needed with {words(name)} in each tenth of its range, relative to the best "
@@ -71,7 +58,7 @@ def ask(run: Run, within: Within = WITHIN) -> Answer | str:
     return Answer("sensitivity", title, found.sentences, tuple(parts), facts, on_page=some)
 
 
-def _share_plot(found: Sensitivity, unit: str) -> Figure:
+def _share_plot(found: Sensitivity, unit: str) -> draw.Figure:
     studies = [study for study in found.reached if study.share.value]
     sizes = [float(study.batch_size) for study in studies]
     shares = [study.share.times(100) for study in studies]
@@ -86,23 +73,22 @@ def _share_plot(found: Sensitivity, unit: str) -> Figure:
     ]
     # On a logarithmic axis a bar cannot reach down to 0.
     low = [max(share.low or 0.0, at / 50) for share, at in zip(shares, y, strict=True)]
-    marks = points(sizes, y, hovers, low=low, high=[share.high or 0.0 for share in shares])
-    colors = [INK if study.known else "#ffffff" for study in studies]
-    marks["marker"] = {"size": 9, "color": colors, "line": {"color": INK, "width": 2}}
-    y_axis = log_axis("near-optimal share of the space (%)", [min(y) / 3, 100.0], pad=1.1)
-    return figure([marks], log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5), y_axis, height=380)
+    marks = draw.points(sizes, y, hovers, low=low, high=[share.high or 0.0 for share in shares])
+    colors = [draw.INK if study.known else "#ffffff" for study in studies]
+    marks["marker"] = {"size": 9, "color": colors, "line": {"color": draw.INK, "width": 2}}
+    y_axis = draw.log_axis("near-optimal share of the space (%)", [min(y) / 3, 100.0], pad=1.1)
+    return draw.figure([marks], draw.log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5), y_axis, height=380)
 
 
-def _profile_plot(found: Sensitivity, name: str) -> Figure:
-    colors = in_turn(study.batch_size for study in found.reached)
-    data, seen, ratios = list[Trace](), list[float](), [1.0]
+def _profile_plot(found: Sensitivity, name: str) -> draw.Figure:
+    colors = draw.in_turn(study.batch_size for study in found.reached)
+    data, seen, ratios = list[draw.Trace](), list[float](), [1.0]
     coordinate = [c for study in found.reached for c in study.found.axes.coordinates if c.name == name][-1]
     for study in found.reached:
         mine = next((p for p in study.profiles if p.name == name), None)
         if mine is None or not np.isfinite(mine.ratio).any():
             continue
         x, y = _middles(mine, coordinate), mine.ratio.tolist()
-        bins = zip(mine.low, mine.high, y, mine.n, mine.n_reached, strict=True)
         hovers = [
             {
                 "batch size": study.batch_size,
@@ -110,17 +96,17 @@ def _profile_plot(found: Sensitivity, name: str) -> Figure:
                 "fewest steps": f"{value_text(ratio)} × the best",
                 "trials": f"{reached} of {n} reached the target",
             }
-            for low, high, ratio, n, reached in bins
+            for low, high, ratio, n, reached in zip(mine.low, mine.high, y, mine.n, mine.n_reached, strict=True)
         ]
         more = {"name": f"{study.batch_size:,}", "mode": "lines+markers"}
-        data.append(line(x, y, hovers, color=colors[study.batch_size], width=1.8) | more)
+        data.append(draw.line(x, y, hovers, color=colors[study.batch_size], width=1.8) | more)
         seen += x
         ratios += [ratio for ratio in y if np.isfinite(ratio)]
-    shown = label(f"1 − {name}" if coordinate.scale == "reverse_log" else words(name))
+    shown = draw.label(f"1 − {name}" if coordinate.scale == "reverse_log" else words(name))
     title = "lr / (1 − momentum)" if name == EFFECTIVE else shown
-    axis = linear_axis(title) if coordinate.scale == "linear" else log_axis(title, seen, pad=1.4)
-    limit = horizontal(1 + found.sets.margin, color=GREY, width=1.2, dash="dot")
-    return figure(data, axis, log_axis("fewest steps / best", ratios, pad=1.15), shapes=[limit], height=360)
+    axis = draw.linear_axis(title) if coordinate.scale == "linear" else draw.log_axis(title, seen, pad=1.4)
+    limit = draw.horizontal(1 + found.sets.margin, color=draw.GREY, width=1.2, dash="dot")
+    return draw.figure(data, axis, draw.log_axis("fewest steps / best", ratios, pad=1.15), shapes=[limit], height=360)
 
 
 def _middles(mine: Profile, coordinate: Coordinate) -> list[float]:
@@ -129,23 +115,23 @@ def _middles(mine: Profile, coordinate: Coordinate) -> list[float]:
     return [1 - value for value in values] if coordinate.scale == "reverse_log" else values
 
 
-def _plane_plot(found: Sensitivity) -> Figure:
-    data, across, up = list[Trace](), list[float](), list[float]()
-    for (size, color), study in zip(in_turn(s.batch_size for s in found.reached).items(), found.reached, strict=True):
+def _plane_plot(found: Sensitivity) -> draw.Figure:
+    data, across, up = list[draw.Trace](), list[float](), list[float]()
+    colors = draw.in_turn(study.batch_size for study in found.reached)
+    for study in found.reached:
         inside = evenly(np.flatnonzero(study.found.inside), _MOST_MARKS)
         rows, steps = study.found.points.rows.iloc[inside], study.found.points.steps[inside].tolist()
         x, y = values_of(rows, EFFECTIVE).tolist(), (1 - values_of(rows, "momentum")).tolist()
         hovers = [
-            {"batch size": size, "lr / (1 - momentum)": a, "1 - momentum": b, "steps": s}
+            {"batch size": study.batch_size, "lr / (1 - momentum)": a, "1 - momentum": b, "steps": s}
             for a, b, s in zip(x, y, steps, strict=True)
         ]
-        marks = points(x, y, hovers, name=f"{size:,}")
-        marks["marker"] = {"size": 9, "color": color, "line": {"width": 1, "color": "#ffffff"}}
+        marks = draw.points(x, y, hovers, name=f"{study.batch_size:,}")
+        marks["marker"] = {"size": 9, "color": colors[study.batch_size], "line": {"width": 1, "color": "#ffffff"}}
         data.append(marks)
         across, up = across + x, up + y
-    return figure(
-        data, log_axis("lr / (1 − momentum)", across, pad=1.5), log_axis("1 − momentum", up, pad=1.5), height=400
-    )
+    x_axis = draw.log_axis("lr / (1 − momentum)", across, pad=1.5)
+    return draw.figure(data, x_axis, draw.log_axis("1 − momentum", up, pad=1.5), height=400)
 
 
 def _verdict_table(found: Sensitivity) -> Table:

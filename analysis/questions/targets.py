@@ -8,35 +8,18 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.measured import measured, refuse_unmeasured
+from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.numbers.wording import interval_text, readable, value_text
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    GREY,
-    INK,
-    Axis,
-    Figure,
-    Trace,
-    figure,
-    in_turn,
-    label,
-    line,
-    linear_axis,
-    log_axis,
-    points,
-)
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.cells import Status
 from bcrit.analysis.targets.crossings import read_targets
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
-from bcrit.analysis.wording import interval_text, readable, value_text
+from bcrit.analysis.targets.measured import measured, refuse_unmeasured
 from bcrit.search_spaces.target import Direction
 
-_SYMBOLS = {
-    Status.VALID.value: "circle",
-    Status.UPPER.value: "triangle-down-open",
-    Status.LOWER.value: "triangle-up-open",
-}
+_SYMBOLS = {"valid": "circle", "upper": "triangle-down-open", "lower": "triangle-up-open"}  # by `Status`
 
 
 def ask(
@@ -52,17 +35,13 @@ def ask(
     """
     grid = at(run, target) if target else run.targets
     if grid is None:
-        return run.unmeasured or "the run has no learning curves"
-    parts: list[Plot | Rows] = [
-        Plot(
-            "targets-steps",
-            _steps_plot(grid),
-            "Steps against batch size, one colour a target, with the fitted curve. Open triangles pointing down: a "
-            "trial that was stopped earlier might have been faster. Pointing up: not reached, more steps than this.",
-        )
-    ]
-    drawn = _b_crit_plot(grid)
-    if drawn is not None:
+        return run.unmeasured or "too little of the run has finished to read other targets from it"
+    caption = (
+        "Steps against batch size, one colour a target, with the fitted curve. Open triangles pointing down: a trial "
+        "that was stopped earlier might have been faster. Pointing up: not reached, more steps than this."
+    )
+    parts: list[Plot | Rows] = [Plot("targets-steps", _steps_plot(grid), caption)]
+    if (drawn := _b_crit_plot(grid)) is not None:
         law = "The line is the power law." if grid.power_law else "No power law is drawn: it is not identified."
         caption = f"The critical batch size at every target where it is identified, with its 95 % interval. {law}"
         if grid.own_by_search is not None:
@@ -81,13 +60,13 @@ def at(run: Run, given: Sequence[str]) -> TargetGrid:
     targets = read_targets(given, run.declared.target)
     crossings, _ = measured(run.folder, run.recorded, targets[-1], targets, budgets={})
     refuse_unmeasured(run.folder, crossings)
-    return target_grid(run.folder, run.recorded, run.declared, crossings)
+    return target_grid(run.folder, run.recorded, run.declared, crossings, at_edge=run.at_edge)
 
 
-def _steps_plot(grid: TargetGrid) -> Figure:
-    data: list[Trace] = []
+def _steps_plot(grid: TargetGrid) -> draw.Figure:
+    data: list[draw.Trace] = []
     shown = grid.cells[grid.cells["status"] != Status.MISSING]
-    colors = in_turn(range(len(grid.curves)))
+    colors = draw.in_turn(range(len(grid.curves)))
     for place, curve in enumerate(grid.curves):
         rows = shown[shown["threshold"] == curve.target.threshold].to_dict("records")
         if not rows:
@@ -102,17 +81,17 @@ def _steps_plot(grid: TargetGrid) -> Figure:
             }
             for row in rows
         ]
-        name = label(curve.target)
+        name = draw.label(curve.target)
         sizes, steps = [row["batch_size"] for row in rows], [row["steps"] for row in rows]
-        marks = points(sizes, steps, hovers, color=colors[place], symbol=[_symbol(row) for row in rows])
+        marks = draw.points(sizes, steps, hovers, color=colors[place], symbol=[_symbol(row) for row in rows])
         data.append({**marks, "name": name, "legendgroup": name})
         if curve.fit is not None:
             x = np.geomspace(shown["batch_size"].min(), shown["batch_size"].max(), 60)
-            fitted = line(x.tolist(), curve.fit.curve.steps(x).tolist(), color=colors[place])
+            fitted = draw.line(x.tolist(), curve.fit.curve.steps(x).tolist(), color=colors[place])
             data.append({**fitted, "name": name, "legendgroup": name, "showlegend": False})
     sizes = sorted(set(shown["batch_size"]))
-    x_axis = log_axis(f"batch size ({label(grid.unit)})", sizes, ticks=sizes, pad=1.5)
-    return figure(data, x_axis, log_axis("steps to target", shown["steps"]))
+    x_axis = draw.log_axis(f"batch size ({draw.label(grid.unit)})", sizes, ticks=sizes, pad=1.5)
+    return draw.figure(data, x_axis, draw.log_axis("steps to target", shown["steps"]))
 
 
 def _symbol(row: dict[Any, Any]) -> str:
@@ -120,38 +99,39 @@ def _symbol(row: dict[Any, Any]) -> str:
     return _SYMBOLS[Status.VALID if row["fits"] and row["status"] == Status.UPPER else row["status"]]
 
 
-def _b_crit_plot(grid: TargetGrid) -> Figure | None:
+def _b_crit_plot(grid: TargetGrid) -> draw.Figure | None:
     known = [curve for curve in grid.curves if curve.known]
     if not known:
         return None
-    data = [_b_crit("b_crit", known, color=ACCENT, size=10)]
+    data = [_b_crit("b_crit", known, color=draw.ACCENT, size=10)]
     searched = grid.own_by_search
     if searched is not None and searched.known:
         name = "own target, best search trials"
-        data.append(_b_crit(name, [searched], color=GREY, size=10, symbol="circle-open"))
+        data.append(_b_crit(name, [searched], color=draw.GREY, size=10, symbol="circle-open"))
     if grid.power_law is not None:
         x = np.geomspace(grid.power_law.strictest, grid.power_law.loosest, 50).tolist()
-        law = line(x, [grid.power_law.b_crit(threshold) for threshold in x], color=INK, dash="dash")
+        law = draw.line(x, [grid.power_law.b_crit(threshold) for threshold in x], color=draw.INK, dash="dash")
         data.append({**law, "name": "power law"})
     ends = [end for curve in known if curve.fit for end in curve.fit.interval("b_crit")]
     thresholds = [curve.target.threshold for curve in known]
-    y_axis = log_axis(f"b_crit ({label(grid.unit)})", ends)
-    return figure(data, _threshold_axis(label(grid.targets[0].metric), thresholds), y_axis, height=380)
+    y_axis = draw.log_axis(f"b_crit ({draw.label(grid.unit)})", ends)
+    metric = draw.label(grid.targets[0].metric)
+    x_axis = draw.log_axis(metric, thresholds) if min(thresholds) > 0 else draw.linear_axis(metric)
+    return draw.figure(data, x_axis, y_axis, height=380)
 
 
-def _b_crit(name: str, curves: Sequence[TargetCurve], **look: Any) -> Trace:
+def _b_crit(name: str, curves: Sequence[TargetCurve], **look: Any) -> draw.Trace:
     fits = [curve.fit for curve in curves if curve.fit is not None]
     thresholds = [curve.target.threshold for curve in curves]
     hovers = [
-        {"target": threshold, "b_crit": interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high)}
-        for threshold, fit in zip(thresholds, fits, strict=True)
+        {"target": threshold, "b_crit": _b_crit_text(fit)} for threshold, fit in zip(thresholds, fits, strict=True)
     ]
     low, high = [fit.b_crit_low for fit in fits], [fit.b_crit_high for fit in fits]
-    return points(thresholds, [fit.b_crit for fit in fits], hovers, low=low, high=high, **look) | {"name": name}
+    return draw.points(thresholds, [fit.b_crit for fit in fits], hovers, low=low, high=high, **look) | {"name": name}
 
 
-def _threshold_axis(title: str, thresholds: list[float]) -> Axis:
-    return log_axis(title, thresholds) if min(thresholds) > 0 else linear_axis(title)
+def _b_crit_text(fit: HyperbolaFit) -> str:
+    return interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high)
 
 
 def _curves_table(grid: TargetGrid) -> Table:
@@ -161,9 +141,7 @@ def _curves_table(grid: TargetGrid) -> Table:
         rows.append(
             {
                 "target": str(curve.target) + (" (the run's own)" if curve.target == grid.own else ""),
-                f"b_crit ({grid.unit})": "–"
-                if fit is None
-                else interval_text(fit.b_crit, fit.b_crit_low, fit.b_crit_high),
+                f"b_crit ({grid.unit})": "–" if fit is None else _b_crit_text(fit),
                 "identified": "yes" if curve.known else "no",
                 "valid": curve.n_valid,
                 "stopped trials behind": curve.n_behind,

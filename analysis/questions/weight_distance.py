@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.other_curves import CLEARLY
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
+from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Line, straight_line, t_quantile
+from bcrit.analysis.numbers.wording import enumeration, readable, value_text
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.report.figure import Figure, figure, in_turn, line, linear_axis, log_axis
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import enumeration, readable, value_text
 
 Floats = npt.NDArray[np.float64]
 Law = Literal["log", "sqrt"]
@@ -61,7 +61,7 @@ def ask(run: Run) -> Answer | str:
 
 
 @dataclass(frozen=True)
-class Line:
+class LawLine:
     """distance = intercept + slope g(t), least squares for each run, then averaged over runs."""
 
     law: Law  # g: `log` (natural) or `sqrt`
@@ -81,8 +81,8 @@ class Movement:
     batch_size: int
     law: Law | None  # the one that the runs follow; None = not identified, and `reason` says why
     reason: str  # the verdict in a sentence
-    log: Line  # in log t: ultra-slow diffusion, what Hoffer et al. find
-    sqrt: Line  # in sqrt t: ordinary diffusion
+    log: LawLine  # in log t: ultra-slow diffusion, what Hoffer et al. find
+    sqrt: LawLine  # in sqrt t: ordinary diffusion
     # AIC of sqrt less AIC of log: positive speaks for log t. Both have two parameters a run, so it is the sum over runs
     # of n' log(RSS_sqrt / RSS_log), n' being the measurements that count as independent.
     aic_difference: float
@@ -92,11 +92,6 @@ class Movement:
     n_runs: int  # with a seed each
     n_points: int  # measurements used
     level: float  # confidence of the slopes' intervals
-
-    @property
-    def line(self) -> Line | None:
-        """That of the law; None where none is identified."""
-        return None if self.law is None else {"log": self.log, "sqrt": self.sqrt}[self.law]
 
     def to_json(self) -> dict[str, Any]:
         """As `--json` has it."""
@@ -151,10 +146,8 @@ def _laws(laws: Counter[Law], n: int) -> str:
             "al. 2017) or with sqrt t."
         )
     parts = [f"with {law} t at {count} of {n} batch sizes" for law, count in laws.most_common()]
-    return (
-        f"The weights move away from their start {enumeration(parts)}. Hoffer et al. 2017 found log t; a plain random "
-        "walk would go with sqrt t."
-    )
+    found = "Hoffer et al. 2017 found log t; a plain random walk would go with sqrt t."
+    return f"The weights move away from their start {enumeration(parts)}. {found}"
 
 
 def _speeds(slopes: SlopeLaw | str, mean_speed: SlopeLaw | str, rates: Mapping[int, float]) -> str:
@@ -164,7 +157,7 @@ def _speeds(slopes: SlopeLaw | str, mean_speed: SlopeLaw | str, rates: Mapping[i
     rate = ""
     if len(rates) > 1:
         x, y = (np.log(np.array(list(values), dtype=np.float64)) for values in (rates.keys(), rates.values()))
-        power = 0.0 if np.ptp(y) < 1e-9 else straight_line(x, y).slope
+        power = 0.0 if np.ptp(y) < 1e-9 else _straight(x, y).slope
         rate = ", lr being the same at all" if np.ptp(y) < 1e-9 else f", and lr to the power {readable(power)}"
     said = f"Under {mean_speed.law} t" if slopes is mean_speed else f"{slopes} Read as log t all the same,"
     return (
@@ -198,14 +191,16 @@ def fit_movement(
     problem = next((sentence for t, y in kept if (sentence := _too_little(t, y))), None if kept else "there is no run.")
     if problem is not None:
         return f"Batch size {batch_size}: {problem}"
-    fits: dict[Law, list[StraightLine]] = {
-        "log": [straight_line(np.log(t), y) for t, y in kept],
-        "sqrt": [straight_line(np.sqrt(t), y) for t, y in kept],
+    fits: dict[Law, list[Line]] = {
+        "log": [_straight(np.log(t), y) for t, y in kept],
+        "sqrt": [_straight(np.sqrt(t), y) for t, y in kept],
     }
     contrasts = [_contrast(log, sqrt) for log, sqrt in zip(fits["log"], fits["sqrt"], strict=True)]
     difference, variance, independent = (sum(column) for column in zip(*contrasts, strict=True))
     vuong = difference / math.sqrt(variance)
-    lines: dict[Law, Line] = {law: _line(law, found, level) for law, found in fits.items()}
+    lines: dict[Law, LawLine] = {
+        law: _line(law, found, [float(np.ptp(y)) for _, y in kept], level) for law, found in fits.items()
+    }
     chance = t_quantile(max(independent - 2 * len(kept), 1.0), level)
     law, reason = _verdict(batch_size, lines, difference, abs(vuong) > chance)
     n_points = sum(len(t) for t, _ in kept)
@@ -221,27 +216,31 @@ def _too_little(t: Floats, y: Floats) -> str | None:
     return "the weights of a run did not move." if np.ptp(y) == 0 else None
 
 
-def _contrast(log: StraightLine, sqrt: StraightLine) -> tuple[float, float, float]:
+def _contrast(log: Line, sqrt: Line) -> tuple[float, float, float]:
     """A run's AIC of sqrt t less that of log t, its variance, and the n' points that both are for."""
-    n, independent = log.n, min(log, sqrt, key=lambda fit: fit.rss).independent
-    squares = [fit.residuals**2 / (fit.rss / n) for fit in (log, sqrt)]
+    n, independent = len(log.residuals), min(log, sqrt, key=lambda fit: fit.squares).independent
+    squares = [fit.residuals**2 / (fit.squares / n) for fit in (log, sqrt)]
     scatter = float(np.var(squares[1] - squares[0]))
-    return independent * math.log(sqrt.rss / log.rss), independent * max(scatter, 1e-12), independent
+    return independent * math.log(sqrt.squares / log.squares), independent * max(scatter, 1e-12), independent
 
 
-def _line(law: Law, fits: Sequence[StraightLine], level: float) -> Line:
+def _line(law: Law, fits: Sequence[Line], reaches: Sequence[float], level: float) -> LawLine:
     slopes = np.array([fit.slope for fit in fits])
     if len(fits) > 1:
         error, freedom = float(slopes.std(ddof=1)) / math.sqrt(len(fits)), len(fits) - 1.0
     else:
         (fit,) = fits
-        error, freedom = fit.slope_error * math.sqrt(fit.n / fit.independent), max(fit.independent - 2, 1.0)
+        independent = fit.independent
+        error, freedom = fit.slope_error() * math.sqrt(len(fit.residuals) / independent), max(independent - 2, 1.0)
     slope = Estimate.t(float(slopes.mean()), error, freedom, level=level)
     intercept = float(np.mean([fit.intercept for fit in fits]))
-    return Line(law, intercept, slope, max(math.sqrt(fit.rss / fit.n) / fit.reach for fit in fits))
+    misfits = [math.sqrt(fit.squares / len(fit.residuals)) / reach for fit, reach in zip(fits, reaches, strict=True)]
+    return LawLine(law, intercept, slope, max(misfits))
 
 
-def _verdict(batch_size: int, lines: dict[Law, Line], difference: float, beyond_chance: bool) -> tuple[Law | None, str]:
+def _verdict(
+    batch_size: int, lines: dict[Law, LawLine], difference: float, beyond_chance: bool
+) -> tuple[Law | None, str]:
     at = f"Batch size {batch_size}: "
     better: Law = "log" if difference > 0 else "sqrt"
     found = lines[better]
@@ -269,48 +268,18 @@ def fit_slopes(
     There are to be three of them, or a sentence says that there are not. With `all_the_same` every batch size is used,
     whether its movement follows the law or not: a slope is then a mean speed.
     """
-    lines = {m.batch_size: m.log if law == "log" else m.sqrt for m in movements if all_the_same or m.law == law}
-    slopes = [(batch_size, line.slope.value) for batch_size, line in lines.items()]
+    slopes = [(m.batch_size, getattr(m, law).slope.value) for m in movements if all_the_same or m.law == law]
     used = [(batch_size, slope) for batch_size, slope in slopes if slope is not None and slope > 0]
     if len(used) < 3:
         are = f"is {len(used)}" if len(used) == 1 else f"are {len(used)}"
         return f"The slopes need three batch sizes whose weights move with {law} t; there {are}."
     x, y = np.log(np.array(used, dtype=np.float64)).T
-    fit = straight_line(x, y)
-    return SlopeLaw(law, Estimate.t(fit.slope, fit.slope_error, len(used) - 2, level=level), len(used))
+    return SlopeLaw(law, _straight(x, y).slope_within(level), len(used))
 
 
-@dataclass(frozen=True)
-class StraightLine:
-    """y = intercept + slope x by least squares."""
-
-    intercept: float
-    slope: float
-    residuals: Floats  # (n,), in the order of the points
-    rss: float  # sum of their squares; not below the rounding of y to float32, so that exact numbers have a scale too
-    spread: float  # sum of squares of x about its mean
-    n: int
-    # n' = n (1 - rho) / (1 + rho), rho being the residuals' correlation from one to the next (0 if negative): as many
-    # independent points know as much about the mean in a first-order autoregression
-    independent: float
-    reach: float  # range of y
-
-    @property
-    def slope_error(self) -> float:
-        """Standard error of the slope if the points are independent."""
-        return math.sqrt(self.rss / (self.n - 2) / self.spread)
-
-
-def straight_line(x: Floats, y: Floats) -> StraightLine:
-    """Fit the line to two points or more, not all at one x."""
-    centred, reach = x - x.mean(), float(np.ptp(y))
-    spread = float(centred @ centred)
-    slope = float(centred @ y) / spread
-    residuals = y - y.mean() - slope * centred
-    rss = max(float(residuals @ residuals), len(x) * (1e-7 * max(reach, float(np.abs(y).max()))) ** 2)
-    rho = min(max(float(residuals[:-1] @ residuals[1:]) / rss, 0.0), 0.99)
-    independent = len(x) * (1 - rho) / (1 + rho)
-    return StraightLine(float(y.mean() - slope * x.mean()), slope, residuals, rss, spread, len(x), independent, reach)
+def _straight(x: Floats, y: Floats) -> Line:
+    """The line, its residuals no smaller than the rounding of y to float32: exact numbers have a scale too."""
+    return straight_line(x, y, rounding=1e-7 * max(float(np.ptp(y)), float(np.abs(y).max())))
 
 
 def _plot(measured: pd.DataFrame) -> Figure:
@@ -330,16 +299,15 @@ def _plot(measured: pd.DataFrame) -> Figure:
 
 
 def _table(movements: Sequence[Movement]) -> Table:
-    return table_of(
-        [
-            {
-                "batch size": found.batch_size,
-                "law": found.law or "not identified",
-                "slope in log t": str(found.log.slope),
-                "slope in sqrt t": str(found.sqrt.slope),
-                "AIC of sqrt t less log t": found.aic_difference,
-                "runs": found.n_runs,
-            }
-            for found in movements
-        ]
-    )
+    rows = [
+        {
+            "batch size": found.batch_size,
+            "law": found.law or "not identified",
+            "slope in log t": str(found.log.slope),
+            "slope in sqrt t": str(found.sqrt.slope),
+            "AIC of sqrt t less log t": found.aic_difference,
+            "runs": found.n_runs,
+        }
+        for found in movements
+    ]
+    return table_of(rows)

@@ -1,31 +1,228 @@
-"""Choosing a batch size: the best one under limits, what binds or has to give, how sure it is, at which prices."""
+"""What a training to the target takes at each batch size on each kind of hardware, and the best place under limits."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from itertools import combinations
-from typing import Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.recommendation.hardware import title
-from bcrit.analysis.recommendation.terms import Floats, Terms, quantities
+from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
+from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers.wording import duration, readable, rounded_up
+from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
-LIMITED = {"max_hours": "hours", "max_cost": "cost", "max_steps": "steps", "max_examples": "examples"}
-"""The quantity that each limit limits."""
-
-ROOM = 0.1
-"""A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied."""
-
+Floats = npt.NDArray[np.float64]
 End = Literal["", "_low", "_high"]
 
+LIMITED: Final = {"max_hours": "hours", "max_cost": "cost", "max_steps": "steps", "max_examples": "examples"}
+"""The quantity that each limit limits."""
+_CALLED: Final = {"max_hours": "deadline", "max_cost": "budget"}  # the others are limits, told apart by their unit
+ROOM: Final = 0.1
+"""A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied."""
+
+_SIGNS: Final[Mapping[End, float]] = {"": 0.0, "_low": -1.0, "_high": 1.0}
 _SCAN = 600  # batch sizes a pass: steps of 1 to 3 % on any range of interest, and three passes reach rounding
 _TOLERANCE = 1e-9  # a limit computed from the curve itself is met, not missed by rounding
-_GRID = 400  # batch sizes at which the stretch is sought, a step of 1 to 3 %
-_CURVES = 41  # values of b_crit across its interval at which kinds of hardware are compared
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a training is paid in, and where its numbers come from."""
+
+    fit: HyperbolaFit
+    hardware: Hardware | None  # None = step times are not known: no hours and no cost
+
+    @property
+    def measured(self) -> dict[float, float]:
+        """Median steps to target by batch size, of the studies that reached it."""
+        return {study.batch_size: study.steps for study in self.fit.studies if study.steps is not None}
+
+    @property
+    def on_curve(self) -> bool:
+        """Whether steps are read from a curve; where b_crit is not identified only the measured studies are shown."""
+        return self.fit.identified["b_crit"]
+
+    @cached_property
+    def curve(self) -> AveragedSteps:
+        """Where steps are read from then."""
+        return averaged_steps(self.fit)
+
+    @cached_property
+    def floors(self) -> Mapping[str, float]:
+        """The least of what each limit limits that a measured batch size took, by its own median; NaN without any."""
+        table = quantities(self, self.sizes(0), measured=True)
+        return {name: float(table[quantity].min()) for name, quantity in LIMITED.items()}
+
+    @property
+    def title(self) -> str:
+        """Of its hardware; empty without."""
+        return self.hardware.title if self.hardware else ""
+
+    @property
+    def where(self) -> tuple[str | None, int | None]:
+        """Kind and number of devices."""
+        return (self.hardware.device, self.hardware.devices) if self.hardware else (None, None)
+
+    @property
+    def price_per_hour(self) -> float:
+        """What one hour on all the devices costs; in device-hours without a price."""
+        if self.hardware is None:
+            return math.nan
+        price = self.hardware.price_per_device_hour
+        return self.hardware.devices * (1.0 if price is None else price)
+
+    def sizes(self, count: int) -> Floats:
+        """Batch sizes to look at, rising: the measured ones, and with a curve `count` more within their range."""
+        measured, between = np.array(sorted(self.measured)), self.on_curve and count > 0
+        found = np.unique(np.append(np.geomspace(measured[0], measured[-1], count), measured))
+        found = self.rounded(found) if between else measured
+        if self.hardware is None or not self.hardware.step_times.fixed:
+            return found
+        (only,) = self.hardware.step_times.batch_sizes
+        inside = measured[0] <= only <= measured[-1] if between else only in self.measured
+        return np.array([only] if inside else [])
+
+    def rounded(self, batch_sizes: Floats) -> Floats:
+        """Whole numbers where the measured ones are whole; rising, without repeats."""
+        whole = all(size == round(size) for size in self.measured)
+        return np.unique(np.rint(batch_sizes) if whole else batch_sizes)
+
+    def edge(self, batch_size: float) -> Literal["larg", "small"] | None:
+        """Whether a batch size is the largest or the smallest measured: the stem of the word."""
+        if self.hardware is not None and self.hardware.step_times.fixed:
+            return None
+        if batch_size == max(self.measured):
+            return "larg"
+        return "small" if batch_size == min(self.measured) else None
+
+
+def quantities(terms: Terms, batch_sizes: Floats, measured: bool = False) -> pd.DataFrame:
+    """What a training takes at many batch sizes: the numeric columns of `FrontierPoint`, NaN where not known.
+
+    Steps are those of `AveragedSteps` with its interval; without a curve, or as `measured`, they are measured medians,
+    and only measured batch sizes may be asked for.
+
+    The ends of hours and cost are those of steps and of the step time together, as independent errors in the logarithm:
+    half a width is the root of the sum of both squares. Where step times have no repeats, their own error is not known
+    and not in the ends. `steps_x_examples` and `hours_x_cost` are added, the products that balanced choices minimise.
+    """
+    fit, hardware = terms.fit, terms.hardware
+    nothing: Floats = np.full(batch_sizes.shape, math.nan)
+    found: dict[str, Floats] = {"batch_size": batch_sizes}
+    if terms.on_curve and not measured:
+        steps, width = terms.curve.log_ratio(batch_sizes)
+        found |= {f"steps{end}": np.exp(steps + sign * width) for end, sign in _SIGNS.items()}
+        # E(B) / e_min - 1 = B / b_crit falls as b_crit rises, so the interval is that of b_crit carried over.
+        wasted = 1 / fit.curve.efficiency(batch_sizes) - 1
+        for end, b_crit in zip(_SIGNS, (fit.b_crit, fit.b_crit_low, fit.b_crit_high), strict=True):
+            found[f"efficiency{end}"] = 1 / (1 + wasted * fit.b_crit / b_crit)
+    else:
+        found |= {f"{name}{end}": nothing for name in ("steps", "efficiency") for end in _SIGNS}
+        found["steps"] = np.array([terms.measured[size] for size in batch_sizes.tolist()])
+    times, half = nothing, np.zeros(batch_sizes.shape)
+    if hardware is not None:
+        times = hardware.step_times.seconds(batch_sizes)
+        half = hardware.step_times.log_half_width(batch_sizes, fit.level)
+    found["step_seconds"] = times
+    for end, sign in _SIGNS.items():
+        apart = np.hypot(np.log(found[f"steps{end}"] / found["steps"]), half)
+        found[f"examples{end}"] = batch_sizes * found[f"steps{end}"]
+        found[f"hours{end}"] = found["steps"] * times / 3600 * np.exp(sign * apart)
+        found[f"cost{end}"] = found[f"hours{end}"] * terms.price_per_hour
+    found["steps_x_examples"] = found["steps"] * found["examples"]
+    found["hours_x_cost"] = found["hours"] * found["cost"]
+    return pd.DataFrame(found)
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One batch size on one kind and number of devices.
+
+    `_low` and `_high` are the ends of the interval of steps, times what a step takes; where step times have repeats,
+    hours and cost hold their scatter too (`quantities`). None where they are not known.
+    """
+
+    batch_size: float  # in the unit of the fit
+    steps: float  # to the target: the curve, or where b_crit is not identified the measured median
+    steps_low: float | None
+    steps_high: float | None
+    examples: float  # batch_size x steps
+    examples_low: float | None
+    examples_high: float | None
+    hours: float | None  # steps x step time / 3600; None without step times
+    hours_low: float | None
+    hours_high: float | None
+    cost: float | None  # hours x devices x price, or hours x devices without a price
+    cost_low: float | None
+    cost_high: float | None
+    step_seconds: float | None  # time of one step
+    step_time_source: Source | None
+    measured: bool  # whether a study reached the target at this batch size
+    device: str | None  # kind; None where it has no name or step times are not known
+    devices: int | None  # how many; None without step times
+    # e_min / E(B) of the fit, the share of the examples that the thriftiest batch size would need too; None where
+    # b_crit is not identified. Its ends are from the interval of b_crit.
+    efficiency: float | None
+    efficiency_low: float | None
+    efficiency_high: float | None
+    # Whether no other point of the frontier is better in hours or in cost without being worse in the other (without
+    # step times: in steps or examples).
+    efficient: bool
+
+    @property
+    def hardware(self) -> str:
+        """What it runs on, as sentences and tables name it; empty where there is nothing to tell apart."""
+        return title(self.device, self.devices)
+
+    def estimate(self, quantity: str) -> Estimate:
+        """Steps, examples, hours, cost or efficiency with its interval."""
+        value, low, high = (getattr(self, quantity + end) for end in _SIGNS)
+        return Estimate(value, low, high)
+
+    def interval(self, quantity: str, shown: Callable[[float], str] = readable) -> str:
+        """`70.2 to 114`; empty where an end is not known."""
+        of = self.estimate(quantity)
+        return "" if of.low is None or of.high is None else of.interval(shown)
+
+
+def frontier(offers: Sequence[Terms], chosen: Sequence[Place]) -> tuple[FrontierPoint, ...]:
+    """The frontier at the measured batch sizes, at powers of sqrt(2) between them, and at the chosen places.
+
+    Points stand by offer, then by rising batch size, all within the measured range.
+    """
+    found: list[FrontierPoint] = []
+    names = {field.name for field in fields(FrontierPoint)}
+    for terms in offers:
+        smallest, largest = min(terms.measured), max(terms.measured)
+        # Half a power of two: a grid fine enough to read by eye, chosen, not studied.
+        sizes = terms.sizes(round(2 * math.log2(largest / smallest)) + 1)
+        table = quantities(terms, np.union1d(sizes, [place.batch_size for place in chosen if place.terms is terms]))
+        (device, devices), times = terms.where, terms.hardware.step_times if terms.hardware else None
+        for row in table[[name for name in table if name in names]].to_dict("records"):
+            known: dict[str, Any] = {str(name): None if math.isnan(value) else value for name, value in row.items()}
+            size = known["batch_size"]
+            known |= {"step_time_source": times.source(size) if times else None, "measured": size in terms.measured}
+            found.append(FrontierPoint(**known, device=device, devices=devices, efficient=False))
+    # Pareto's rule: (n,) points against each other.
+    timed = all(point.hours is not None for point in found)
+    taken = np.array([(p.hours, p.cost) if timed else (p.steps, p.examples) for p in found], dtype=float)  # (n, 2)
+    no_worse = np.all(taken[None] <= taken[:, None], axis=-1)  # [i, j]: j is no worse than i
+    better = np.any(taken[None] < taken[:, None], axis=-1)
+    beaten = np.any(no_worse & better, axis=-1).tolist()
+    return tuple(replace(point, efficient=not worse) for point, worse in zip(found, beaten, strict=True))
+
+
+def terms_at(point: FrontierPoint, offers: Sequence[Terms]) -> Terms:
+    """The offer that a point belongs to."""
+    return next(terms for terms in offers if terms.hardware is None or terms.where == (point.device, point.devices))
 
 
 @dataclass(frozen=True)
@@ -37,29 +234,39 @@ class Place:
     takes: Mapping[str, float]  # the row of `quantities` there
 
 
-def optimum(offers: Iterable[Terms], objective: str, limits: Mapping[str, float], end: End = "") -> Place | None:
+def optimum(
+    offers: Iterable[Terms], objective: str, limits: Mapping[str, float], end: End = "", measured: bool = False
+) -> Place | None:
     """Find the batch size and hardware with the least objective among those that keep all limits; None if none does.
 
     The objective is a column of `quantities`, and `end` of the interval must keep the limits. Batch sizes are those
-    within the measured range. On the curve the range is scanned three times, each time around the last pass's best (or,
-    where none keeps the limits, around the one that comes nearest), down to single batch sizes; the smallest wins a
-    tie. This finds the closed-form optima of `Hyperbola` to the whole number, and works for measured step times, which
-    have no closed form. Of two kinds of hardware that tie, the faster wins.
+    within the measured range, or the `measured` ones alone. On the curve the range is scanned three times, each time
+    around the last pass's best (or, where none keeps the limits, around the one that comes nearest), down to single
+    batch sizes; the smallest wins a tie. This finds the closed-form optima of `Hyperbola` to the whole number, and
+    works for measured step times, which have no closed form. Of two kinds of hardware that tie, the faster wins.
+
+    A limit that no measured batch size kept in its own measurement is not kept by a curve that passes below them all.
     """
-    found = [place for terms in offers if (place := _optimum_on(terms, objective, limits, end)) is not None]
+    found = [place for terms in offers if (place := _optimum_on(terms, objective, limits, end, measured)) is not None]
     # Without step times the hours are NaN, but then there is one offer only and nothing is compared.
     return min(found, key=lambda place: (place.takes[objective], place.takes["hours"]), default=None)
 
 
-def _optimum_on(terms: Terms, objective: str, limits: Mapping[str, float], end: End) -> Place | None:
+def _optimum_on(terms: Terms, objective: str, limits: Mapping[str, float], end: End, measured: bool) -> Place | None:
+    if any(terms.floors[name] > limit * (1 + _TOLERANCE) for name, limit in limits.items()):
+        return None
     # On fixed hardware cost is hours times a constant; hours still tell batch sizes apart where it is free.
     sought = "hours" if objective in ("cost", "hours_x_cost") else objective
-    sizes, place = terms.sizes(_SCAN), None
-    for _ in range(3 if terms.on_curve and len(sizes) > 1 else 1):
+    sizes, place = terms.sizes(0 if measured else _SCAN), None
+    if terms.on_curve and (sizes >= terms.fit.curve.b_opt).any():  # below it both steps and examples rise
+        sizes = sizes[sizes >= terms.fit.curve.b_opt]
+    for _ in range(3 if terms.on_curve and len(sizes) > 1 and not measured else 1):
         if not len(sizes):
             return None
         table = quantities(terms, sizes)
-        excess = _excess(table, limits, end)
+        # The largest ratio of what is taken to what is allowed, at each batch size; infinite where it is not known.
+        ratios = [table[f"{LIMITED[name]}{end}"].fillna(math.inf).to_numpy() / limit for name, limit in limits.items()]
+        excess = np.max([np.zeros(len(table)), *ratios], axis=0)
         kept = excess <= 1 + _TOLERANCE
         best = int(np.argmin(np.where(kept, table[sought], math.inf) if kept.any() else excess))
         takes = {str(name): float(number) for name, number in table.iloc[best].items()}
@@ -67,12 +274,6 @@ def _optimum_on(terms: Terms, objective: str, limits: Mapping[str, float], end: 
         around = sizes[max(best - 1, 0) : best + 2]
         sizes = terms.rounded(np.append(np.geomspace(around[0], around[-1], _SCAN), around))
     return place
-
-
-def _excess(table: pd.DataFrame, limits: Mapping[str, float], end: End) -> Floats:
-    """The largest ratio of what is taken to what is allowed, at each batch size; infinite where it is not known."""
-    ratios = [table[f"{LIMITED[name]}{end}"].fillna(math.inf).to_numpy() / limit for name, limit in limits.items()]
-    return np.asarray(np.max([np.zeros(len(table)), *ratios], axis=0))
 
 
 def balance(offers: Sequence[Terms]) -> Literal["hours_x_cost", "steps_x_examples"]:
@@ -87,23 +288,21 @@ def without(limits: Mapping[str, float], names: Collection[str]) -> dict[str, fl
 
 def binding_limits(
     offers: Sequence[Terms], objective: str, limits: Mapping[str, float], best: Place
-) -> tuple[str, ...]:
-    """The limits that decide: the fewest whose removal betters the objective, of these the ones that do most.
+) -> tuple[tuple[str, ...], Place | None]:
+    """The limits that decide, and the best without them.
 
-    One limit, unless each of several excludes all that is better: then removing one of them alone would gain nothing.
-    Empty where no limit changes the choice.
+    They are the fewest whose removal betters the objective, of these the ones that do most: one limit, unless each of
+    several excludes all that is better; then removing one of them alone would gain nothing. None where no limit changes
+    the choice.
     """
-
-    def value(place: Place | None) -> float:
-        assert place is not None  # fewer limits cannot make it infeasible
-        return place.takes[objective]
-
     for count in range(1, len(limits) + 1):
-        few = combinations(limits, count)
-        least, names = min((value(optimum(offers, objective, without(limits, names))), names) for names in few)
-        if least * (1 + _TOLERANCE) < value(best):
-            return names
-    return ()
+        freed = {names: optimum(offers, objective, without(limits, names)) for names in combinations(limits, count)}
+        # Fewer limits cannot make it infeasible.
+        gains = {names: place.takes[objective] for names, place in freed.items() if place is not None}
+        names = min(gains, key=lambda names: (gains[names], names))
+        if gains[names] * (1 + _TOLERANCE) < best.takes[objective]:
+            return names, freed[names]
+    return (), None
 
 
 @dataclass(frozen=True)
@@ -112,7 +311,7 @@ class LimitMissed:
 
     limit: str
     given: float
-    needed: float  # the least value that would do, by the estimate
+    needed: float  # the least value that would do, by the estimate, and that a measured batch size kept
     needed_high: float | None  # the upper end of its interval there: what would do safely; None without an interval
     alone: bool  # whether raising this one is enough; otherwise all that are listed must be raised together
     batch_size: float  # where that value would do
@@ -132,170 +331,72 @@ def missed_limits(offers: Sequence[Terms], limits: Mapping[str, float]) -> tuple
     stay. Otherwise the limits that the balanced choice misses are listed with its values: raised together they are
     enough.
     """
-    alone = []
-    for name, given in limits.items():
-        place = optimum(offers, LIMITED[name], without(limits, [name]))
-        if place is not None:
-            alone.append(_missed(name, given, place, alone=True))
-    if alone:
-        return tuple(alone)
-    balanced = optimum(offers, balance(offers), {})
-    assert balanced is not None  # without limits every batch size will do
-    found = [_missed(name, given, balanced, alone=False) for name, given in limits.items()]
-    return tuple(missed for missed in found if missed.needed > missed.given)
+
+    def missed(name: str, place: Place, alone: bool) -> LimitMissed:
+        needed, high = (place.takes[f"{LIMITED[name]}{end}"] for end in ("", "_high"))
+        needed = np.fmax(needed, place.terms.floors[name])
+        safely = None if math.isnan(high) else max(high, needed)
+        return LimitMissed(name, limits[name], float(needed), safely, alone, place.batch_size, *place.terms.where)
+
+    found = []
+    for name in limits:
+        places = (optimum([terms], LIMITED[name], without(limits, [name])) for terms in offers)
+        ways = [missed(name, place, alone=True) for place in places if place is not None]
+        found += [min(ways, key=lambda way: way.needed)] if ways else []
+    place = None if found else optimum(offers, balance(offers), {})
+    if place is not None:
+        every = (missed(name, place, alone=False) for name in limits)
+        found = [one for one in every if one.needed > one.given]
+    return tuple(found)
 
 
-def _missed(name: str, given: float, place: Place, alone: bool) -> LimitMissed:
-    hardware, high = place.terms.hardware, place.takes[f"{LIMITED[name]}_high"]
-    return LimitMissed(
-        limit=name,
-        given=given,
-        needed=place.takes[LIMITED[name]],
-        needed_high=None if math.isnan(high) else high,
-        alone=alone,
-        batch_size=place.batch_size,
-        device=hardware.device if hardware else None,
-        devices=hardware.devices if hardware else None,
-    )
+def next_beyond(
+    points: Sequence[FrontierPoint], limits: Mapping[str, float], binding: Sequence[str]
+) -> FrontierPoint | None:
+    """Beyond a deadline or a budget, the least product of hours and cost: what giving way a little would bring."""
+    if tuple(binding) not in (("max_hours",), ("max_cost",)) or len({(p.device, p.devices) for p in points}) < 2:
+        return None
+    quantity, limit, others = LIMITED[binding[0]], limits[binding[0]], without(limits, binding)
+    found = [
+        point
+        for point in points
+        if point.efficient
+        and getattr(point, quantity) > limit
+        and all(getattr(point, LIMITED[name]) <= value for name, value in others.items())
+    ]
+    return min(found, key=lambda point: (point.hours or 0.0) * (point.cost or 0.0), default=None)
 
 
-@dataclass(frozen=True)
-class Certainty:
-    """What the fit leaves open about one choice."""
-
-    # The interval of the best batch size on the chosen hardware; None where b_crit is not identified. Both ends lie
-    # within the measured range.
-    batch_size_low: float | None
-    batch_size_high: float | None
-    rivals: tuple[str, ...]  # other hardware that is the better choice for some values in the interval of the fit
-    # Between these, training takes at most a tenth longer than at the choice; None without step times or where b_crit
-    # is not identified.
-    room_low: float | None
-    room_high: float | None
-
-    @property
-    def room(self) -> tuple[float, float] | None:
-        """The stretch with room, where it is known."""
-        return None if self.room_low is None or self.room_high is None else (self.room_low, self.room_high)
-
-
-def certainty(
-    offers: Sequence[Terms], objective: str, place: Place, limits: Mapping[str, float], binding: Sequence[str]
-) -> Certainty:
-    """Carry the interval of the fit to a choice that minimised this objective, with the fit's own level.
-
-    Where no limit binds, the best batch size depends on the curve through b_crit alone: S(B) t(B) = s_min (1 + b_crit /
-    B) t(B), and s_min scales every batch size alike. It never falls as b_crit rises, because (1 + b / B) falls the
-    faster in B the larger b is. So the interval of b_crit gives that of the best batch size exactly: recompute at its
-    two ends. The same values tell which hardware can win.
-
-    Where a limit binds, the choice is where the curve crosses it. Its interval is where the pointwise interval of the
-    curve crosses it: recompute with the limits put on the lower and on the upper ends. Where the upper ends keep the
-    limits nowhere, the interval ends at the batch size that needs least of what is limited.
-
-    The scatter of step times is in hours and cost, not here.
-    """
-    terms, fit = place.terms, place.terms.fit
-    if not terms.on_curve:
-        return Certainty(None, None, (), None, None)
-    if not binding:
-        found = [optimum([terms.at(b)], objective, {}) for b in (fit.b_crit_low, fit.b_crit_high)]
-        rivals = _winners(offers, objective)
-    else:
-        ends: tuple[End, ...] = ("_low", "_high")
-        found = [optimum([terms], objective, limits, end) for end in ends]
-        if None in found:
-            found += [optimum([terms], LIMITED[name], {}) for name in binding]
-        rivals = {won.terms.title for end in ends if (won := optimum(offers, objective, limits, end))}
-    sizes = [place.batch_size, *(other.batch_size for other in found if other is not None)]
-    return Certainty(min(sizes), max(sizes), tuple(sorted(rivals - {terms.title})), *_room(place))
-
-
-def _winners(offers: Sequence[Terms], objective: str) -> set[str]:
-    """The hardware that has the least objective for some b_crit within its interval."""
-    if len(offers) == 1:
-        return set()
-    fit, least = offers[0].fit, []
-    b_crit = np.geomspace(fit.b_crit_low, fit.b_crit_high, _CURVES)[:, None]
-    for terms in offers:
-        sizes, hardware = terms.sizes(_GRID), terms.hardware
-        assert hardware is not None  # several offers differ in their hardware
-        hours = (1 + b_crit / sizes) * hardware.step_times.seconds(sizes)  # (_CURVES, n), s_min left out
-        shortest = hours.min(axis=-1, initial=math.inf)
-        per_hour = {"hours": 1.0, "cost": terms.price_per_hour}
-        least.append(shortest**2 * per_hour["cost"] if objective == "hours_x_cost" else shortest * per_hour[objective])
-    return {offers[int(number)].title for number in set(np.argmin(least, axis=0).tolist())}
-
-
-def _room(place: Place) -> tuple[float, float] | tuple[None, None]:
-    """How far the batch size may be moved for a tenth more time: the optimum is flat, and step times scatter."""
-    if place.terms.hardware is None:
-        return None, None
-    sizes = np.union1d(place.terms.sizes(_GRID), place.batch_size)
-    hours = quantities(place.terms, sizes)["hours"].to_numpy()
-    slower = sizes[hours > (1 + ROOM) * place.takes["hours"]]
-    inside = sizes[hours <= (1 + ROOM) * place.takes["hours"]]
-    # The stretch without a gap around the choice.
-    low = inside[inside > max((b for b in slower if b < place.batch_size), default=0.0)]
-    high = inside[inside < min((b for b in slower if b > place.batch_size), default=math.inf)]
-    return float(low[0]), float(high[-1])
+def place_text(batch_size: float, hardware: str = "") -> str:
+    """`batch size 64 on 8 x h100`."""
+    return f"batch size {readable(batch_size)}" + (f" on {hardware}" if hardware else "")
 
 
 @dataclass(frozen=True)
-class BreakEven:
-    """Another kind of device, and what it would have to cost."""
+class Units:
+    """The limits with what they count, for sentences."""
 
-    device: str
-    devices: int | None  # how many would be used then
-    batch_size: float | None  # then
-    price_per_device_hour: float  # what one costs now
-    # Below this price it would be the choice; None where it cannot be at any price, because it does not keep the other
-    # limits or is not faster, or because the choice costs nothing.
-    chosen_below: float | None
+    limits: Mapping[str, float]
+    examples: str  # what batch sizes count
+    cost: Literal["device-hours", "currency"] | None  # money has no unit
 
+    def amount(self, limit: str, value: float, up: bool = False, beside: Sequence[float] = ()) -> str:
+        """A value of what is limited, with its unit; upwards, the least limit as it is printed that lets it through."""
+        if limit == "max_hours":
+            return duration(value, up, beside)
+        unit = {"max_steps": "steps", "max_examples": self.examples}.get(limit, self.cost)
+        return readable(rounded_up(value) if up else value) + (f" {unit}" if unit != "currency" else "")
 
-def break_even(
-    offers: Sequence[Terms], objective: str, limits: Mapping[str, float], chosen: Place
-) -> tuple[BreakEven, ...]:
-    """The price at which each other kind of device draws level with the choice, all other prices as they are.
+    def limit(self, name: str) -> str:
+        """`deadline of 3 h`, `budget of 42`, `limit of 1,000 steps`."""
+        return f"{_CALLED.get(name, 'limit')} of {self.amount(name, self.limits[name])}"
 
-    What is minimised, cost or hours x cost, is proportional to the price, so the other kind draws level at its price
-    times the ratio of the two values. Where hours are minimised within a budget, the other kind wins as soon as the
-    budget pays for a training on it that is shorter. Empty where there is one kind, no price, or where prices do not
-    enter the choice.
-    """
-    hardware = chosen.terms.hardware
-    if (
-        hardware is None
-        or hardware.price_per_device_hour is None
-        or (objective == "hours" and "max_cost" not in limits)
-    ):
-        return ()
-    others: dict[str, list[Terms]] = {}
-    for terms in offers:
-        assert terms.hardware is not None  # the choice has hardware, so all have
-        if terms.hardware.device != hardware.device:
-            others.setdefault(str(terms.hardware.device), []).append(terms)
-    found = [_of_kind(own, objective, limits, chosen) for own in others.values()]
-    return tuple(entry for entry in found if entry.price_per_device_hour > 0)
-
-
-def _of_kind(own: Sequence[Terms], objective: str, limits: Mapping[str, float], chosen: Place) -> BreakEven:
-    hardware = own[0].hardware
-    assert hardware is not None and hardware.price_per_device_hour is not None
-    price, prices = hardware.price_per_device_hour, []
-    for terms in own:
-        place = optimum([terms], objective, without(limits, ["max_cost"]))
-        if place is None or terms.hardware is None:
-            continue
-        if objective == "hours":
-            if place.takes["hours"] < chosen.takes["hours"]:
-                below = limits["max_cost"] / place.takes["hours"] / terms.hardware.devices
-                prices.append((below, terms.hardware.devices, place.batch_size))
-        elif place.takes[objective] > 0:
-            below = price * chosen.takes[objective] / place.takes[objective]
-            prices.append((below, terms.hardware.devices, place.batch_size))
-    # Below 0 there is no price: the choice costs nothing.
-    best = max((entry for entry in prices if entry[0] > 0), key=lambda entry: entry[0], default=None)
-    below_it, devices, batch_size = best or (None, None, None)
-    return BreakEven(str(hardware.device), devices, batch_size, price, below_it)
+    def needed(self, missed: LimitMissed) -> str:
+        """What a limit would have to be, with how much more that is."""
+        name, needed, high, ratio = missed.limit, missed.needed, missed.needed_high, missed.needed / missed.given
+        more = f"{readable(100 * (ratio - 1))} % more" if ratio < 2 else f"{readable(ratio)} times as much"
+        beside = (needed, missed.given, high or needed)
+        if high is not None and high > needed:
+            more += f"; {self.amount(name, high, up=True, beside=beside)} to be safe"
+        enough = f"{_CALLED.get(name, 'limit')} of {self.amount(name, needed, True, beside)}"
+        return f"a {enough} instead of {self.amount(name, missed.given, beside=beside)} ({more})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal
@@ -149,8 +149,13 @@ def trial_step_times(trials: pd.DataFrame) -> StepTimes | None:
     None where fewer than two batch sizes have any.
     """
     timed = trials[(trials["steps"] > 0) & (trials["train_seconds"] > 0)]
-    table = timed.assign(step_seconds=timed["train_seconds"] / timed["steps"])
-    return fit_step_times(table, "trials") if table["batch_size"].nunique() >= _FEWEST else None
+    return known_step_times(timed.assign(step_seconds=timed["train_seconds"] / timed["steps"]))
+
+
+def known_step_times(table: pd.DataFrame) -> StepTimes | None:
+    """Of a table that may have the column `step_seconds`; None where fewer than two batch sizes have any."""
+    timed = table.dropna(subset=["step_seconds"]) if "step_seconds" in table else table.iloc[:0]
+    return fit_step_times(timed) if timed["batch_size"].nunique() >= _FEWEST else None
 
 
 def fit_step_times(table: pd.DataFrame, where: str = "table of step times", fewest: int = _FEWEST) -> StepTimes:
@@ -171,7 +176,7 @@ def fit_step_times(table: pd.DataFrame, where: str = "table of step times", fewe
         InputError: a value is not a positive number, or too few batch sizes have a time.
     """
     numbers = as_numbers(table, where, _COLUMNS).dropna(subset=["step_seconds"])
-    problems = _not_positive(numbers, _COLUMNS)
+    problems = [problem for name in _COLUMNS for problem in _not_positive(numbers[name])]
     groups = numbers.groupby("batch_size")["step_seconds"]
     times = groups.median()
     if len(times) < fewest:
@@ -200,13 +205,15 @@ def fit_step_times(table: pd.DataFrame, where: str = "table of step times", fewe
     )
 
 
-def _not_positive(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def _wrong_rows(values: pd.Series[float], good: pd.Series[bool], rule: str, remedy: str) -> list[str]:
     return [
-        f"'{name}' must be a positive number below {LARGEST:g}, but row {row} has {value:g}; mend or remove the row"
-        for name in names
-        for row, value in table[name].items()
-        if not 0 < value < LARGEST
+        f"'{values.name}' must be {rule}, but row {row} has {value:g}; {remedy}" for row, value in values[~good].items()
     ]
+
+
+def _not_positive(values: pd.Series[float]) -> list[str]:
+    good = (values > 0) & (values < LARGEST)
+    return _wrong_rows(values, good, f"a positive number below {LARGEST:g}", "mend or remove the row")
 
 
 def read_prices(given: Sequence[str]) -> dict[str, float]:
@@ -258,9 +265,7 @@ def read_hardware(
     """
     where = str(path)
     table = read_numbers(path, ("batch_size",), (*_TIMES, "devices", "price_per_device_hour"), texts=("device",))
-    problems = _contradictions(table, prices or {}, price_per_device_hour, devices)
-    problems += _out_of_range(table)
-    if problems:
+    if problems := [*_contradictions(table, prices or {}, price_per_device_hour, devices), *_out_of_range(table)]:
         raise InputError(where, problems)
     if "step_seconds" not in table:
         rate = table["examples_per_second"] if "examples_per_second" in table else table["throughput"]
@@ -284,55 +289,47 @@ def read_hardware(
 
 def _contradictions(
     table: pd.DataFrame, prices: Mapping[str, float], price: float | None, devices: int | None
-) -> list[str]:
-    found = []
+) -> Iterator[str]:
     times = [name for name in _TIMES if name in table]
-    if len(times) != 1:
-        found.append(f"exactly one of the columns {', '.join(_TIMES)} is needed, but there are {len(times)}")
     kinds = list(dict.fromkeys(table["device"])) if "device" in table else []
+    if len(times) != 1:
+        yield f"exactly one of the columns {', '.join(_TIMES)} is needed, but there are {len(times)}"
     if devices is not None and "devices" in table:
-        found.append("the column 'devices' and --devices both say how many devices there are; leave one out")
-    found += value_problems(1 if devices is None else devices, price)
+        yield "the column 'devices' and --devices both say how many devices there are; leave one out"
+    yield from value_problems(1 if devices is None else devices, price)
     if price is not None and "price_per_device_hour" in table:
-        found.append("the price is in the table and in --price-per-device-hour; leave one out")
+        yield "the price is in the table and in --price-per-device-hour; leave one out"
     if price is not None and prices:
-        found.append("the price is given by --price and by --price-per-device-hour; leave one out")
+        yield "the price is given by --price and by --price-per-device-hour; leave one out"
     if price is not None and len(kinds) > 1:
-        found.append(f"one price cannot be that of {len(kinds)} kinds of device; give --price {kinds[0]}=... for each")
+        yield f"one price cannot be that of {len(kinds)} kinds of device; give --price {kinds[0]}=... for each"
     if prices and not kinds:
-        found.append("--price names kinds of device, but the table has no column 'device'; add it")
+        yield "--price names kinds of device, but the table has no column 'device'; add it"
     elif unknown := sorted(set(prices) - set(kinds)):
-        found.append(f"--price names {', '.join(unknown)}, but the devices of the table are {', '.join(kinds)}")
+        yield f"--price names {', '.join(unknown)}, but the devices of the table are {', '.join(kinds)}"
     if "price_per_device_hour" in table and kinds:
         priced = set(table["device"][table["price_per_device_hour"].notna()])
-        found += [f"'{k}' has a price in the table and by --price; leave one out" for k in prices if k in priced]
-    return found
+        yield from (
+            f"'{kind}' has a price in the table and by --price; leave one out" for kind in prices if kind in priced
+        )
 
 
-def _out_of_range(table: pd.DataFrame) -> list[str]:
-    found = _not_positive(table, ["batch_size"])
+def _out_of_range(table: pd.DataFrame) -> Iterator[str]:
+    yield from _not_positive(table["batch_size"])
     for name in (name for name in _TIMES if name in table):
-        found += _not_positive(table.dropna(subset=[name]), [name])
+        yield from _not_positive(table[name].dropna())
     if "devices" in table:
-        found += [
-            f"'devices' must be a whole number of 1 or more, but row {row} has {value:g}; mend or remove the row"
-            for row, value in table["devices"].items()
-            if not (1 <= value < LARGEST and value == round(value))
-        ]
+        counts = table["devices"]
+        whole = (counts >= 1) & (counts < LARGEST) & (counts == counts.round())
+        yield from _wrong_rows(counts, whole, "a whole number of 1 or more", "mend or remove the row")
     if "device" in table:
-        found += [
-            f"'device' is empty in row {row}; name the kind of device" for row, k in table["device"].items() if not k
-        ]
+        for row in table.index[table["device"] == ""]:
+            yield f"'device' is empty in row {row}; name the kind of device"
     if "price_per_device_hour" in table:
-        found += [
-            f"'price_per_device_hour' must be 0 or more, but row {row} has {value:g}; mend the row"
-            for row, value in table["price_per_device_hour"].dropna().items()
-            if not 0 <= value < LARGEST
-        ]
+        prices = table["price_per_device_hour"].dropna()
+        yield from _wrong_rows(prices, (prices >= 0) & (prices < LARGEST), "0 or more", "mend the row")
         kinds = table["device"] if "device" in table else pd.Series("device", index=table.index)
-        found += [
-            f"'{kind}' has several prices an hour ({', '.join(f'{p:g}' for p in sorted(set(own.dropna())))}); keep one"
-            for kind, own in table["price_per_device_hour"].groupby(kinds)
-            if own.dropna().nunique() > 1
-        ]
-    return found
+        for kind, own in prices.groupby(kinds):
+            if own.nunique() > 1:
+                each = ", ".join(f"{price:g}" for price in sorted(set(own)))
+                yield f"'{kind}' has several prices an hour ({each}); keep one"

@@ -5,17 +5,42 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from bcrit.analysis.curve.interval import WIDEST
 from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.optimum import OptimumLaws
-from bcrit.search_spaces.presets import DOMAINS
+from bcrit.search_spaces.presets import DOMAINS, STEPS_OF
 
 Source = Literal["measured", "interpolated", "nearest", "law", "extrapolated"]
+Points = Mapping[float, Mapping[str, Any]]  # the best point of each study, by batch size
 
 _NEAR = 2.0  # factor within which a law must agree with its neighbours; chosen, not studied
+
+# Every source as a clause and as a caveat; {at} are the batch sizes of the studies.
+_SAID: Final[Mapping[Source, tuple[str, str]]] = {
+    "measured": ("the best that was found at this batch size", ""),
+    "interpolated": (
+        "read between the best at batch sizes {at}, so try them once before the full run",
+        "The hyperparameters are interpolated between batch sizes {at}; nothing was trained there.",
+    ),
+    "law": (
+        "the learning rate by the law that all studies support, the rest from batch size {at}, so try them once before "
+        "the full run",
+        "The learning rate follows the law that the studies support, the rest is read at batch sizes {at}; nothing was "
+        "trained there.",
+    ),
+    "extrapolated": (
+        "extrapolated from batch size {at}, so tune them again",
+        "The hyperparameters are extrapolated from batch sizes {at}; retune them.",
+    ),
+    "nearest": (
+        "those of the nearest study, at batch size {at}, so tune them again",
+        "The hyperparameters are those of the nearest study, at batch size {at}; retune them.",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -36,10 +61,33 @@ class HyperparametersAt:
     low: Mapping[str, float] = field(default_factory=dict)
     high: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def listed(self) -> str:
+        """`lr = 0.1, momentum = 0.9`; a width that also stands in steps is left out."""
+        return ", ".join(
+            f"{name} = {readable(value) if _is_number(value) else value}"
+            for name, value in self.values.items()
+            if value is not None and STEPS_OF.get(name) not in self.values
+        )
 
-def hyperparameters_at(
-    batch_size: float, best: Mapping[float, Mapping[str, Any]], laws: OptimumLaws | None = None
-) -> HyperparametersAt:
+    @property
+    def origin(self) -> str:
+        """Where they come from, as the clause of a sentence."""
+        return self._said(0)
+
+    @property
+    def doubt(self) -> str:
+        """What is doubtful about them, in a sentence; empty where nothing is."""
+        return self._said(1)
+
+    def _said(self, which: int) -> str:
+        at = " and ".join(readable(size) for size in self.studies)
+        if self.source == "nearest" and self.sources.get("lr") == "law":
+            at += ", the learning rate moved by the law"
+        return _SAID[self.source][which].format(at=at)
+
+
+def hyperparameters_at(batch_size: float, best: Points, laws: OptimumLaws | None = None) -> HyperparametersAt:
     """Read the hyperparameters at one batch size off the studies' best points, or off a law where one is supported.
 
     Between two studies that chose the same options, numbers are interpolated linearly in log B and in the coordinate
@@ -51,77 +99,18 @@ def hyperparameters_at(
     A width that is whole in every study stays whole, with whole ends.
 
     A law is used between studies that chose the same options and outside of all; between studies that did not, the
-    nearest one's point stays whole. On the digits, re-run with 15 fresh seeds between their studies, a law took 0.91 to
-    1.12 (median 0.92) times the steps of interpolation, but with another study's schedule 0.76 to 1.6 (median 1.4)
-    times those of that study's own point: a learning rate belongs to its schedule. A law whose interval spans more
-    than a decade, or that lies more than a factor of 2 from what its neighbours found, is not used at all.
+    nearest one's learning rate is moved by as much as the law moves from there. On the digits, re-run with 15 fresh
+    seeds between their studies, a law took 0.91 to 1.12 (median 0.92) times the steps of interpolation, but with
+    another study's schedule 0.76 to 1.6 (median 1.4) times those of that study's own point: a learning rate belongs to
+    its schedule. A law whose interval spans more than a decade, or that lies more than a factor of 2 from what its
+    neighbours found, is not used; every law is judged by itself.
 
     Outside of the studies, without a law, the nearest is taken; without laws there are no intervals.
     """
-    return _whole(_at(batch_size, best, laws), best)
-
-
-def _at(
-    batch_size: float, best: Mapping[float, Mapping[str, Any]], laws: OptimumLaws | None = None
-) -> HyperparametersAt:
     found = _between_studies(batch_size, best)
-    outside = not min(best) <= batch_size <= max(best)
-    if laws is None or (found.source == "nearest" and not outside):
-        return found
-    if found.source == "measured":
-        return _with_intervals(found, laws)
-    base: Source = "extrapolated" if outside else found.source
-    by_law = {name: law for name in found.values if (law := laws.by_law(name, batch_size)) is not None}
-    sources: dict[str, Source] = dict.fromkeys(found.values, base)
-    values = dict(found.values)
-    low, high = ({}, {}) if outside else _between_sets(batch_size, found.studies, laws)
-    effective = laws.by_law(EFFECTIVE, batch_size)
-    if not _trusted(by_law, effective, found.values, outside):
-        return replace(found, source=base, sources=sources, low=low, high=high)
-    if "momentum" in by_law:
-        values["momentum"] = by_law["momentum"].value
-    if effective is not None and "lr" in values and "momentum" in values:
-        rest = 1 - float(values["momentum"])
-        by_law["lr"] = effective.times(rest)
-    for name, law in by_law.items():
-        values[name], sources[name] = law.value, "extrapolated" if outside else "law"
-        if law.low is not None and law.high is not None:
-            low[name], high[name] = law.low, law.high
-    source: Source = "extrapolated" if outside else "law" if by_law else base
-    return replace(found, values=values, source=source, sources=sources, low=low, high=high)
-
-
-def _trusted(
-    by_law: Mapping[str, Estimate], effective: Estimate | None, found: Mapping[str, Any], outside: bool
-) -> bool:
-    """Whether every law is known well enough, and does not contradict the studies on either side, if there are two."""
-    pairs = [(law, found[name]) for name, law in by_law.items() if name != "momentum"]
-    if effective is not None and {"lr", "momentum"} <= set(found):
-        # What matters is lr / (1 - momentum): along it either may move far without harm, so neither is judged alone.
-        pairs = [(law, value) for law, value in pairs if law is not by_law.get("lr")]
-        pairs.append((effective, float(found["lr"]) / (1 - float(found["momentum"]))))
-    known = all(law.low and law.high and 0 < law.high <= WIDEST * law.low for law, _ in pairs)
-    agree = (law.value is not None and value / _NEAR <= law.value <= value * _NEAR for law, value in pairs)
-    return known and (outside or all(agree))
-
-
-def _between_studies(batch_size: float, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:
-    if batch_size in best:
-        return HyperparametersAt(batch_size, dict(best[batch_size]), "measured", (batch_size,))
-    below, above = (
-        max((b for b in best if b < batch_size), default=None),
-        min((b for b in best if b > batch_size), default=None),
-    )
-    if below is not None and above is not None and _same_options(best[below], best[above]):
-        share = _share(batch_size, below, above)
-        values = {name: _between(name, best[below][name], best[above][name], share) for name in best[below]}
-        return HyperparametersAt(batch_size, values, "interpolated", (below, above))
-    nearest = min(best, key=lambda b: abs(math.log(b / batch_size)))
-    return HyperparametersAt(batch_size, dict(best[nearest]), "nearest", (nearest,))
-
-
-def _whole(found: HyperparametersAt, best: Mapping[float, Mapping[str, Any]]) -> HyperparametersAt:
-    """The same with every number rounded whose values are whole in all studies: widths, or lengths in steps."""
+    if laws is not None:
+        found = _by_laws(found, laws, outside=not min(best) <= batch_size <= max(best))
+    # Widths, or lengths in steps: every number whose values are whole in all studies.
     whole = {name for point in best.values() for name, value in point.items() if _is_number(value)}
     whole -= {name for point in best.values() for name, value in point.items() if not isinstance(value, int)}
 
@@ -132,15 +121,66 @@ def _whole(found: HyperparametersAt, best: Mapping[float, Mapping[str, Any]]) ->
     return replace(found, values=rounded(found.values), low=rounded(found.low), high=rounded(found.high))
 
 
+def _between_studies(batch_size: float, best: Points) -> HyperparametersAt:
+    if batch_size in best:
+        return HyperparametersAt(batch_size, dict(best[batch_size]), "measured", (batch_size,))
+    below = max((b for b in best if b < batch_size), default=None)
+    above = min((b for b in best if b > batch_size), default=None)
+    if below is not None and above is not None and _same_options(best[below], best[above]):
+        share = _share(batch_size, below, above)
+        values = {name: _between(name, best[below][name], best[above][name], share) for name in best[below]}
+        return HyperparametersAt(batch_size, values, "interpolated", (below, above))
+    nearest = min(best, key=lambda b: abs(math.log(b / batch_size)))
+    return HyperparametersAt(batch_size, dict(best[nearest]), "nearest", (nearest,))
+
+
+def _by_laws(found: HyperparametersAt, laws: OptimumLaws, outside: bool) -> HyperparametersAt:
+    """The same with what laws say, where they are trusted, and with intervals."""
+    values = dict(found.values)
+    if found.source == "nearest" and not outside:
+        # Along lr / (1 - momentum), where there is a law of it, since the momentum stays.
+        for name in (EFFECTIVE, "lr") if "momentum" in values else ("lr",):
+            here, there = (laws.by_law(name, size) for size in (found.batch_size, *found.studies))
+            if here and there and here.value and there.value and "lr" in values:
+                values["lr"] *= here.value / there.value
+                return replace(found, values=values, sources={**dict.fromkeys(values, found.source), "lr": "law"})
+        return found
+    base: Source = "extrapolated" if outside else found.source
+    sources: dict[str, Source] = dict.fromkeys(values, base)
+    if found.source == "measured":
+        near = laws.set_at(found.batch_size)
+        ranges = {} if near is None else {name: r for name, r in near.ranges.items() if name in values}
+        low, high = ({name: getattr(r, end) for name, r in ranges.items()} for end in ("low", "high"))
+        return replace(found, sources=sources, low=low, high=high)
+    low, high = ({}, {}) if outside else _between_sets(found.batch_size, found.studies, laws)
+    by_law = {name: law for name in values if (law := laws.by_law(name, found.batch_size)) is not None}
+    effective = laws.by_law(EFFECTIVE, found.batch_size) if {"lr", "momentum"} <= set(values) else None
+    trusted = {name for name, law in by_law.items() if name == "momentum" or _trusted(law, values[name], outside)}
+    if effective is not None and not _trusted(effective, values["lr"] / (1 - values["momentum"]), outside):
+        trusted.discard("momentum")
+    elif effective is not None:
+        # What matters is lr / (1 - momentum): along it either may move far without harm, so neither is judged alone.
+        momentum = by_law["momentum"].value if "momentum" in by_law else values["momentum"]
+        by_law["lr"] = effective.times(1 - float(momentum or 0.0))
+        trusted.add("lr")
+    by: Source = "extrapolated" if outside else "law"
+    for name in (name for name in by_law if name in trusted):
+        law = by_law[name]
+        values[name], sources[name] = law.value, by
+        if law.low is not None and law.high is not None:
+            low[name], high[name] = law.low, law.high
+    used = by if by in sources.values() else base
+    return replace(found, values=values, source=used, sources=sources, low=low, high=high)
+
+
+def _trusted(law: Estimate, value: float, outside: bool) -> bool:
+    """Whether a law is known well enough, and between studies does not contradict what they found."""
+    known = law.value is not None and law.low and law.high and 0 < law.high <= WIDEST * law.low
+    return bool(known) and (outside or value / _NEAR <= (law.value or 0.0) <= value * _NEAR)
+
+
 def _share(batch_size: float, below: float, above: float) -> float:
     return math.log(batch_size / below) / math.log(above / below)
-
-
-def _with_intervals(found: HyperparametersAt, laws: OptimumLaws) -> HyperparametersAt:
-    near = laws.set_at(found.batch_size)
-    ranges = {} if near is None else {name: r for name, r in near.ranges.items() if name in found.values}
-    low, high = ({name: getattr(r, end) for name, r in ranges.items()} for end in ("low", "high"))
-    return replace(found, sources=dict.fromkeys(found.values, "measured"), low=low, high=high)
 
 
 def _between_sets(

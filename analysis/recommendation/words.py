@@ -1,136 +1,72 @@
-"""A recommendation in words: two sentences, the whole decision as one paragraph, and what was assumed or is doubtful.
+"""A recommendation in words: two sentences, and the whole decision as one paragraph.
 
 Each text is a list of clauses; a clause yields the sentences it has to say, which may be none.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from bcrit.analysis.recommendation.choices import LIMITED, ROOM, BreakEven, LimitMissed, without
-from bcrit.analysis.recommendation.hardware import Hardware
-from bcrit.analysis.recommendation.terms import FrontierPoint, Terms, terms_at
-from bcrit.analysis.wording import duration, enumeration, readable, unit_of_duration
-from bcrit.search_spaces.presets import EXTRAPOLATIONS, STEPS_OF
+from bcrit.analysis.numbers.wording import duration, enumeration, readable, rounded_up
+from bcrit.analysis.recommendation import choices
+from bcrit.analysis.recommendation.doubts import Certainty, beyond, broken
 
 if TYPE_CHECKING:
-    from bcrit.analysis.recommendation.recommend import Recommendation
+    from bcrit.analysis.recommendation import Recommendation
 
-_WIDE = 2.0  # a stretch of batch sizes over this factor leaves the exact size free; chosen, not studied
-_GRID = 400  # batch sizes, a step of 1 to 3 %
-_NAMES = {"max_hours": "deadline", "max_cost": "budget", "max_steps": "limit", "max_examples": "limit"}
-"""What the limits are called in prose; the last two are told apart by their unit."""
-
-
-def place(batch_size: float, hardware: str = "") -> str:
-    """`batch size 64 on 8 x h100`."""
-    return f"batch size {readable(batch_size)}" + (f" on {hardware}" if hardware else "")
-
-
-def listed(values: Mapping[str, Any]) -> str:
-    """`lr = 0.1, momentum = 0.9`; a width that also stands in steps is left out."""
-    return ", ".join(
-        f"{name} = {readable(value) if isinstance(value, int | float) and not isinstance(value, bool) else value}"
-        for name, value in values.items()
-        if value is not None and not (name in STEPS_OF and STEPS_OF[name] in values)
-    )
-
-
-def rounded_up(value: float) -> float:
-    """To the digits that `readable` shows, upwards, so that the limit that is printed would be enough."""
-    if value <= 0:  # no digits to round to; nothing costs less than nothing
-        return value
-    unit = 1.0 if value >= 100 else 10.0 ** (math.floor(math.log10(value)) - 2)
-    return math.ceil(value / unit - 1e-9) * unit
-
-
-def hours_up(hours: float) -> float:
-    """`rounded_up` in the unit that `duration` shows."""
-    _, scale = unit_of_duration(hours)
-    return rounded_up(hours * scale) / scale
-
-
-def is_open(found: Recommendation) -> bool:
-    """Whether the fit leaves the choice open: other hardware, or batch sizes at which the choice costs a tenth more."""
-    if found.advised is None:
-        return False
-    sure = found.certainty[found.advised]
-    if sure.rivals or sure.room is None or sure.batch_size_low is None:
-        return bool(sure.rivals)
-    low, high = sure.room
-    return not (low <= sure.batch_size_low and (sure.batch_size_high or math.inf) <= high)
+_LONGER: Final = f"{readable(100 * choices.ROOM)} % longer"
 
 
 def _stretch(low: float, high: float) -> str:
     return f"{readable(low)} to {readable(high)}"
 
 
-def _sizes(sizes: Sequence[float]) -> str:
-    return " and ".join(readable(size) for size in sizes)
-
-
-_LONGER = f"{readable(100 * ROOM)} % longer"
-
-
-@dataclass(frozen=True)
 class Wording:
     """What can be said of a recommendation that has no words yet."""
 
-    found: Recommendation
-    offers: Sequence[Terms]  # the fit and the hardware it was computed from
-    hardware: Sequence[Hardware]  # all that was given, also what is not offered
-    target: str | None = None  # what is to be reached
-
-    @cached_property
-    def point(self) -> FrontierPoint | None:
-        """The advised choice."""
-        return None if self.found.advised is None else self.found.choices[self.found.advised]
-
-    @cached_property
-    def terms(self) -> Terms:
-        """Those of the advised choice."""
-        return self.offers[0] if self.point is None else terms_at(self.point, self.offers)
-
-    @property
-    def level(self) -> str:
-        """`95 % interval`."""
-        return f"{readable(100 * self.found.level)} % interval"
+    def __init__(self, found: Recommendation, offers: Sequence[choices.Terms], target: str | None) -> None:
+        """`offers` are the fit and the hardware it was computed from."""
+        self.found = found
+        self.goal = f"the target ({target})" if target else "the target"
+        self.advised = found.advised or ""
+        self.point, self.best = (found.choices.get(name) for name in (self.advised, found.best_on_curve))
+        self.sure = found.certainty.get(found.best_on_curve, Certainty())
+        self.terms = offers[0] if self.point is None else choices.terms_at(self.point, offers)
+        self.units = choices.Units(found.limits, found.unit, found.cost_unit)
+        self.fit, self.unit, self.on_curve = offers[0].fit, found.unit, offers[0].on_curve
+        self.level = f"{readable(100 * found.level)} % interval"
 
     def sentences(self) -> tuple[str, str]:
         """What to train at and what that takes; where larger batches stop paying."""
-        found, fit, point = self.found, self.offers[0].fit, self.point
+        found, fit, point = self.found, self.fit, self.point
         if point is None:
             missed = found.infeasible
             joined = (" or " if missed[0].alone else " and ").join(self._least(entry) for entry in missed)
             first = f"No batch size in the measured range keeps the limits; it would take {joined}."
+        elif not self.on_curve:
+            first = " ".join(self._not_yet())
         else:
-            spread = f" ({self.level} {point.estimate('steps').interval()})" if _known(point, "steps") else ""
-            spent = [f"{readable(point.examples)} {found.unit}"]
+            between, spent = point.interval("steps"), [f"{readable(point.examples)} {self.unit}"]
             if point.hours is not None and point.cost is not None:
                 spent.append(duration(point.hours))
-                if found.cost_unit == "currency":
-                    spent.append(f"at a cost of {readable(point.cost)}")
-            steps = f"about {readable(point.steps)} steps{spread}"
-            first = f"Train at {place(point.batch_size, point.hardware)}: {steps}, {', '.join(spent)}."
-            room = found.certainty[found.advised or ""].room
-            # With limits, the stretch may break one.
-            if found.advised not in ("best", "balanced") and room is not None and room[0] != room[1]:
-                first += f" From {_stretch(*room)} it takes at most {_LONGER}."
+                spent += [f"at a cost of {readable(point.cost)}"] if found.cost_unit == "currency" else []
+            steps = f"about {readable(point.steps)} steps" + (f" ({self.level} {between})" if between else "")
+            first = f"Train at {choices.place_text(point.batch_size, point.hardware)}: {steps}, {', '.join(spent)}."
+            if beside := [*self._beside(point)]:
+                first += f" {beside[0]}"
         if not fit.identified["b_crit"]:
             return first, (
                 "How far larger batches pay is not known: the critical batch size is not determined by these "
                 "measurements."
             )
-        # At B = b_crit, S(2B) / S(B) = 1.5 / 2.
+        less = "a quarter"  # on the hyperbola at B = b_crit, S(2B) / S(B) = 1.5 / 2
+        if fit.trough is not None or fit.lack_of_fit:
+            here, twice = self.terms.curve.steps([fit.b_crit, 2 * fit.b_crit]).tolist()
+            less = f"{readable(100 * (1 - twice / here))} %"
         return first, (
             f"Beyond the critical batch size of {readable(fit.b_crit)} {fit.unit} ({self.level} "
-            f"{_stretch(fit.b_crit_low, fit.b_crit_high)}), doubling the batch size saves less than a quarter of the "
+            f"{_stretch(fit.b_crit_low, fit.b_crit_high)}), doubling the batch size saves less than {less} of the "
             "steps."
         )
 
@@ -140,40 +76,30 @@ class Wording:
         Where b_crit is not identified the first words are not to decide yet, and what to measure first; where the
         limits cannot be kept, not to start, and what would have to give.
         """
-        return " ".join(
-            [
-                *self._not_yet(),
-                *(self._cannot() if self.point is None else self._decided(self.point)),
-                *self._rough(),
-                *self._assumed(),
-            ]
-        )
-
-    def caveats(self) -> tuple[str, ...]:
-        """What was assumed and what is doubtful, that about the fit first."""
-        clauses = (self._doubts_on_fit, self._doubts_on_limits, self._doubts_on_time, self._doubts_on_settings)
-        return tuple(sentence for clause in clauses for sentence in clause())
+        middle = self._cannot() if self.point is None else self._decided(self.point)
+        return " ".join([*self._not_yet(), *middle, *self._next(), *self._assumed()])
 
     # --- the paragraph ---
 
     def _not_yet(self) -> Iterator[str]:
         """That it is too early, why, and what to measure first."""
-        terms = self.offers[0]
-        if terms.on_curve:
+        if self.on_curve:
             return
-        fit, sizes = terms.fit, sorted(terms.measured)
+        if self.fit.boxes is not None and self.fit.boxes.decide:
+            why = "optima stand at the edge of their search boxes, and better ones may lie outside"
+            yield f"Do not decide on this yet: {why}. {self.fit.next_sentence()}"
+            return
+        known, sizes = self.fit.identified, sorted(self.terms.measured)
         smallest, largest = readable(sizes[0]), readable(sizes[-1])
-        first = "more batch sizes, and repeat each with more seeds"
         why = "the measurements scatter too much to show where larger batches stop paying off"
-        far = f"the measurements, up to batch size {largest}, do not show where larger batches stop paying off"
-        if fit.sigma is None:
+        first = "more batch sizes, and repeat each with more seeds"
+        if self.fit.sigma is None:
             why = f"{len(sizes)} batch sizes cannot show where larger batches stop paying off"
             first = "at least four more batch sizes"
-        elif not fit.identified["s_min"] and not fit.identified["e_min"]:
-            why, first = far, f"batch sizes below {smallest} and above {largest}"
-        elif not fit.identified["s_min"]:
-            why, first = far, f"batch sizes above {largest}"
-        elif not fit.identified["e_min"]:
+        elif not known["s_min"]:
+            why = f"the measurements, up to batch size {largest}, do not show where larger batches stop paying off"
+            first = f"batch sizes {'' if known['e_min'] else f'below {smallest} and '}above {largest}"
+        elif not known["e_min"]:
             why = f"the measurements, down to batch size {smallest}, do not show how little small batches would need"
             first = f"batch sizes below {smallest}"
             if sizes[0] <= 1:
@@ -184,447 +110,237 @@ class Wording:
 
     def _cannot(self) -> Iterator[str]:
         """That the limits cannot be kept, what comes nearest, and what would have to give."""
-        found, missed, curve, limits = self.found, self.found.infeasible, self.terms.fit.curve, self.found.limits
+        found, limits = self.found, self.found.limits
         anywhere = " on any of the hardware given" if found.several else ""
         yield f"Do not start under these limits: no batch size in the measured range keeps them{anywhere}."
-        needed = [self._needed(entry) for entry in missed]
-        wheres = [place(entry.batch_size, entry.hardware if found.several else "") for entry in missed]
-        if missed[0].alone:
+        needed = [self.units.needed(missed) for missed in found.infeasible]
+        wheres = [self._where(missed) for missed in found.infeasible]
+        if found.infeasible[0].alone:
             yield f"Allow {', or '.join(f'{n}, at {where}' for n, where in zip(needed, wheres, strict=True))}."
         else:  # these are all of one place
             yield f"It would take {' and '.join(needed)} together, at {wheres[0]}."
-        if not self.terms.on_curve:
-            return
-        if "max_steps" in limits and curve.batch_size_for_steps(limits["max_steps"]) is None:
-            yield f"Larger batches cannot help: even the largest takes at least {readable(curve.s_min)} steps."
-        if "max_examples" in limits and curve.batch_size_for_examples(limits["max_examples"]) is None:
-            least = f"{readable(curve.e_min)} {found.unit}"
-            yield f"Smaller batches cannot help: even the smallest takes at least {least}."
-        yield from self._beyond()
+        yield from beyond(self.terms, limits)
 
-    def _decided(self, point: FrontierPoint) -> Iterator[str]:
+    def _decided(self, point: choices.FrontierPoint) -> Iterator[str]:
         """What to do and why."""
-        for clause in (self._do, self._settings, self._how_exact, self._binds, self._kept, self._else, self._change):
+        what = (self._do, self._settings, self._beside, self._how_exact)
+        for clause in (*what, self._binds, self._kept, self._else, self._change):
             yield from clause(point)
 
-    def _do(self, point: FrontierPoint) -> Iterator[str]:
-        found, where = self.found, place(point.batch_size, point.hardware)
-        if self.terms.on_curve:
+    def _do(self, point: choices.FrontierPoint) -> Iterator[str]:
+        found, where = self.found, choices.place_text(point.batch_size, point.hardware)
+        if self.on_curve:
             yield f"Train at {where}."
         else:
             yield f"If training must start before that, use {where}, the best of the batch sizes that were measured."
         spent = [
             f"about {readable(point.steps)} steps (updates of the model)",
-            f"{readable(point.examples)} {found.unit}",
+            f"{readable(point.examples)} {self.unit}",
         ]
+        times = [end for end in (point.hours_low, point.hours, point.hours_high) if end is not None]
         if point.hours is not None and point.cost is not None:
-            spent.append(duration(point.hours))
+            spent.append(duration(point.hours, beside=times))
             if found.cost_unit == "currency" or found.several or point.devices != 1:
                 spent.append(self._money(point.cost))
         # The interval of what is paid: of the time where it is known, else of the steps.
         between = ""
-        if _known(point, "hours"):
-            between = f"; the {self.level} of the time is {point.estimate('hours').interval(duration)}"
-            if found.cost_unit == "currency" and _known(point, "cost"):
-                between += f", of the cost {point.estimate('cost').interval()}"
-        elif _known(point, "steps"):
-            between = f"; the {self.level} of the steps is {point.estimate('steps').interval()}"
+        if hours := point.interval("hours", lambda each: duration(each, beside=times)):
+            between = f"; the {self.level} of the time is {hours}"
+            between += f", of the cost {point.interval('cost')}" if found.cost_unit == "currency" else ""
+        elif steps := point.interval("steps"):
+            between = f"; the {self.level} of the steps is {steps}"
         yield f"This takes {enumeration(spent)}{between}."
 
-    def _settings(self, _: FrontierPoint) -> Iterator[str]:
-        found = self.found
-        at = found.hyperparameters.get(found.advised or "")
-        if at is None or not (values := listed(at.values)):
-            return
-        between = _sizes(at.studies)
-        origin = {
-            "measured": "the best that was found at this batch size",
-            "interpolated": f"read between the best at batch sizes {between}, so try them once before the full run",
-            "law": (
-                f"the learning rate by the law that all studies support, the rest from batch size {between}, so try "
-                "them once before the full run"
-            ),
-            "extrapolated": f"extrapolated from batch size {between}, so tune them again",
-            "nearest": f"those of batch size {between}, the nearest that was searched, so tune them again",
-        }
-        yield f"Set {values}: {origin[at.source]}."
-        room = found.certainty[found.advised or ""].room
-        if at.source != "measured" and found.advised != "best" and room is not None:
-            near = [size for size in at.studies if room[0] <= size <= room[1]]
-            if near:
-                longer = f"at most {_LONGER}"
-                yield f"Batch size {readable(near[0])} was searched itself and takes {longer}: the safer start."
+    def _settings(self, _: choices.FrontierPoint) -> Iterator[str]:
+        at = self.found.hyperparameters.get(self.advised)
+        if at is not None and at.listed:
+            yield f"Set {at.listed}: {at.origin}."
 
-    def _how_exact(self, _: FrontierPoint) -> Iterator[str]:
-        """Whether the exact size matters, and whether the measurements know it."""
-        if self.found.advised == "best":  # the stretch may break a limit; what binds is said instead
+    def _beside(self, point: choices.FrontierPoint) -> Iterator[str]:
+        """The optimum of the curve, where it is not a measured batch size, and the stretch that does nearly as well."""
+        best, room = self.best, self.sure.room
+        if not self.on_curve or best is None:
             return
-        sure, wide = self.found.certainty[self.found.advised or ""], True
-        if sure.room is not None and sure.room[0] < sure.room[1]:
-            first, last = sure.room
-            yield (
-                f"The exact size matters little: from {_stretch(first, last)} it takes at most {_LONGER}."
-                if last >= _WIDE * first
-                else f"Stay close to it: outside of {_stretch(first, last)} it takes more than {_LONGER}."
-            )
-            wide = (sure.batch_size_low or first) < first or (sure.batch_size_high or last) > last
-        elif sure.room is not None:
-            wide = False
-        low, high = sure.batch_size_low, sure.batch_size_high
-        if wide and low is not None and high is not None and low < high:
+        was = f"; {readable(point.batch_size)} was measured."
+        if self.found.limits:  # the stretch may break one
+            if best != point:
+                yield f"By the curve {self._gain(best, point)}{was}"
+            return
+        stretch = "" if room is None or room[0] == room[1] else f"rom {_stretch(*room)} it takes at most {_LONGER}"
+        if best != point:
+            yield f"By the curve {readable(best.batch_size)} is best{stretch and f', and f{stretch} than there'}{was}"
+        elif stretch:
+            yield f"F{stretch}."
+
+    def _how_exact(self, _: choices.FrontierPoint) -> Iterator[str]:
+        """Whether the measurements know the best size, where more than the stretch is open."""
+        low, high, room = self.sure.batch_size_low, self.sure.batch_size_high, self.sure.room
+        if self.found.limits or low is None or high is None or low == high:  # what binds is said instead
+            return
+        if room is None or low < room[0] or high > room[1]:
             yield f"The best size is known to within {_stretch(low, high)} ({self.level})."
 
-    def _binds(self, point: FrontierPoint) -> Iterator[str]:
+    def _binds(self, point: choices.FrontierPoint) -> Iterator[str]:
         """Which limits decide, what would be chosen without them, and from where on it would no longer be the same."""
-        found = self.found
-        if not found.binding or found.unbound is None:
-            yield from (self._does_not_bind(name, point) for name in found.limits)
+        found, free = self.found, self.found.unbound
+        if not found.binding or free is None:
+            least = {"max_hours": found.choices["fastest"].hours, "max_cost": found.choices["cheapest"].cost}
+            for name in found.limits:  # loose ones, and how tight they would have to be to matter
+                taken = getattr(point, choices.LIMITED[name])
+                told = f"The {self.units.limit(name)} does not change the choice"
+                amount = self.units.amount(name, taken)
+                if taken == least.get(name):
+                    yield f"{told}, but nothing here keeps one below {amount}."
+                else:
+                    yield f"{told}; only one below {amount} would."
             return
-        free, other, binding = found.unbound, self._next(), found.binding[0]
-        named = " and the ".join(self._limit(name) for name in found.binding)
+        named, gain = " and the ".join(map(self.units.limit, found.binding)), self._gain(free, point)
         if len(found.binding) > 1:
-            gain = self._gain(free, point)
             yield f"What decides is the {named} together: without them, {gain}; lifting fewer of them gains nothing."
             return
-        yield f"What decides is the {named}: without it, {self._gain(free, point)}."
+        yield f"What decides is the {named}: without it, {gain}."
+        other, binding = choices.next_beyond(found.frontier, found.limits, found.binding), found.binding[0]
         if other is not None and other != free:
-            more = self._enough(binding, getattr(other, LIMITED[binding]))
+            more = self.units.amount(binding, getattr(other, choices.LIMITED[binding]), up=True)
             yield f"Already with {more}, {self._gain(other, point)}."
 
-    def _does_not_bind(self, name: str, point: FrontierPoint) -> str:
-        """That a limit is loose, and how tight it would have to be to matter."""
-        told, choices = f"The {self._limit(name)} does not change the choice", self.found.choices
-        least = {"max_hours": choices["fastest"].hours, "max_cost": choices["cheapest"].cost}.get(name)
-        taken = getattr(point, LIMITED[name])
-        if taken == least:
-            return f"{told}, but nothing here keeps one below {self._amount(name, taken)}."
-        return f"{told}; only one below {self._amount(name, taken)} would."
-
-    def _next(self) -> FrontierPoint | None:
-        """Beyond a deadline or a budget, the least product of hours and cost: what giving way a little would bring."""
-        found = self.found
-        if found.binding not in (("max_hours",), ("max_cost",)) or not found.several:
-            return None
-        (binding,) = found.binding
-        quantity, limit, others = LIMITED[binding], found.limits[binding], without(found.limits, found.binding)
-        beyond = [
-            point
-            for point in found.frontier
-            if point.efficient
-            and getattr(point, quantity) > limit
-            and all(getattr(point, LIMITED[name]) <= value for name, value in others.items())
-        ]
-        return min(beyond, key=lambda point: (point.hours or 0.0) * (point.cost or 0.0), default=None)
-
-    def _kept(self, point: FrontierPoint) -> Iterator[str]:
+    def _kept(self, point: choices.FrontierPoint) -> Iterator[str]:
         """Whether the limits are kept with the upper end of the interval too, and what would keep them safely."""
-        found = self.found
+        found, over, safe = self.found, broken(point, self.found.limits), self.found.choices.get("safe")
         if not found.limits:
             return
-        highs = {name: getattr(point, f"{LIMITED[name]}_high") for name in found.limits}
-        if any(high is None for high in highs.values()):
+        if any(getattr(point, f"{choices.LIMITED[name]}_high") is None for name in found.limits):
             yield "There is no interval, so how safely the limits are kept is not known."
             return
-        over = {name: high for name, high in highs.items() if high > found.limits[name]}
         if not over:
             yield f"By the measurements this is safe: the upper end of the {self.level} is within the limits too."
             return
+        money = {"max_cost": "a cost of "}
         reach = " and ".join(
-            ("a cost of " if n == "max_cost" else "") + self._enough(n, high) for n, high in over.items()
+            money.get(name, "") + self.units.amount(name, high, up=True) for name, high in over.items()
         )
         yield f"This is not safe: the estimate keeps the limits, but the {self.level} reaches up to {reach}."
-        safe = found.choices.get("safe")
         if safe is None:
             yield f"No choice is safe, so begin only if {reach} would do too."
             return
-        taken = f"{readable(safe.steps)} steps and {readable(safe.examples)} {found.unit}"
+        taken = f"{readable(safe.steps)} steps and {readable(safe.examples)} {self.unit}"
         taken += "" if safe.hours is None else f", {self._paid(safe)}"
         yield f"If the limits must hold, train at {self._where(safe)} instead: {taken}."
 
-    def _else(self, point: FrontierPoint) -> Iterator[str]:
+    def _else(self, point: choices.FrontierPoint) -> Iterator[str]:
         """What else could be chosen where no limits are given."""
         found = self.found
-        if found.limits or not self.terms.on_curve:
+        if found.limits or not self.on_curve:
             return
         cheapest, fastest = found.choices["cheapest"], found.choices["fastest"]
-        cheaper, faster = (f"{self._where(other)} ({self._paid(other)})" for other in (cheapest, fastest))
+        both = (cheapest, fastest)
+        cheaper, faster = (f"{self._where(other)} ({self._paid(other, *both)})" for other in both)
         if point.hours is None:
             yield from self._exchange(point)
         elif not found.several:
-            yield "On this hardware no batch size is faster, and none is cheaper, because every hour costs the same."
+            yield "On this hardware the fastest batch size is also the cheapest, because every hour costs the same."
             if found.cost_unit == "currency":
                 yield "Another price changes the cost, not the batch size."
-        elif cheapest == fastest == point:
+        elif cheapest == fastest == self.best:
             yield "Of all the hardware given this is both the fastest and the cheapest."
-        elif point == cheapest:
+        elif self.best == cheapest:
             yield f"This is the cheapest. If only time counts, train at {faster}."
-        elif point == fastest:
+        elif self.best == fastest:
             yield f"This is the fastest. If only money counts, train at {cheaper}."
         else:
-            yield (
-                f"This weighs time and money alike. If only money counts, train at {cheaper}; if only time counts, at "
-                f"{faster}."
-            )
+            either = f"If only money counts, train at {cheaper}; if only time counts, at {faster}."
+            yield f"This weighs time and money alike. {either}"
 
-    def _exchange(self, point: FrontierPoint) -> Iterator[str]:
+    def _exchange(self, point: choices.FrontierPoint) -> Iterator[str]:
         """What moving the batch size does where only steps and examples are known."""
-        curve, size, unit = self.terms.fit.curve, point.batch_size, self.found.unit
-        fewer = 100 * (1 - float(curve.steps(2 * size)) / point.steps)
-        more = 100 * (float(curve.examples(2 * size)) / point.examples - 1)
-        less = 100 * (1 - float(curve.examples(size / 2)) / point.examples)
-        slower = 100 * (float(curve.steps(size / 2)) / point.steps - 1)
+        size, unit = point.batch_size, self.unit
+        twice, half = (float(steps) / point.steps for steps in self.terms.curve.steps([2 * size, size / 2]))
+        fewer, more = readable(100 * (1 - twice)), readable(100 * (2 * twice - 1))
+        less, slower = readable(100 * (1 - half / 2)), readable(100 * (half - 1))
         yield (
-            f"This weighs steps and {unit} alike: twice the batch size saves {readable(fewer)} % of the steps and "
-            f"needs {readable(more)} % more {unit}, half of it saves {readable(less)} % of the {unit} and needs "
-            f"{readable(slower)} % more steps. Hours and cost are not known: time a step at two batch sizes or more "
-            "before you pay for hardware. If a step takes equally long at every size, larger is faster; if its time "
-            "grows with the size, a larger batch saves no time and costs more."
+            f"This weighs steps and {unit} alike: twice the batch size saves {fewer} % of the steps and needs {more} % "
+            f"more {unit}, half of it saves {less} % of the {unit} and needs {slower} % more steps. Hours and cost are "
+            "not known: time a step at two batch sizes or more before you pay for hardware. If a step takes equally "
+            "long at every size, larger is faster; if its time grows with the size, a larger batch saves no time and "
+            "costs more."
         )
 
-    def _change(self, point: FrontierPoint) -> Iterator[str]:
+    def _change(self, point: choices.FrontierPoint) -> Iterator[str]:
         """Prices, hardware, measurements beyond the range: what would lead to another choice."""
         found = self.found
-        yield from (self._price(entry) for entry in found.break_even)
+        for entry in found.break_even:
+            if entry.chosen_below is not None:
+                below, now = readable(entry.chosen_below), readable(entry.price_per_device_hour)
+                yield f"{entry.device} becomes the choice below a price of {below} per device-hour (now {now})."
+                continue
+            kept = " and the ".join(self.units.limit(name) for name in found.limits if name != "max_cost")
+            why = "it is not faster" if found.objective == "hours" else f"it does not keep the {kept}"
+            if found.objective != "hours" and point.cost == 0:
+                why = "what is chosen costs nothing"
+            yield f"No price makes {entry.device} the choice: {why}."
         if found.cost_unit == "device-hours" and len(found.kinds) > 1:
             yield "No prices were given, so an hour of every device counts the same here: give prices first."
-        if rivals := found.certainty[found.advised or ""].rivals:
+        if rivals := self.sure.rivals:
             yield f"It is a close race: within the interval of the measurements {' or '.join(rivals)} may be better."
-        if not self.terms.on_curve:
+        if not self.on_curve:
             return
         if point.step_time_source == "extrapolated":
             yield "No step was timed at this size: time one first, and see that it fits into memory."
-        which = _edge(point, self.terms) if point.hours is not None and not found.binding else None
+        best = self.best if point.hours is not None and not found.binding else None
+        which = None if best is None else self.terms.edge(best.batch_size)
         if which is not None:
             yield f"It is the {which}est batch size measured; {which}er ones may be faster still."
         if which == "small":
             yield "Larger ones only take longer here, because a step's time grows nearly as fast as the batch."
 
-    def _price(self, entry: BreakEven) -> str:
-        found = self.found
-        if entry.chosen_below is not None:
-            return (
-                f"{entry.device} becomes the choice below a price of {readable(entry.chosen_below)} per device-hour "
-                f"(now {readable(entry.price_per_device_hour)})."
-            )
-        kept = " and the ".join(self._limit(name) for name in found.limits if name != "max_cost")
-        why = "it is not faster" if found.objective == "hours" else f"it does not keep the {kept}"
-        if found.objective != "hours" and self.point is not None and self.point.cost == 0:
-            why = "what is chosen costs nothing"
-        return f"No price makes {entry.device} the choice: {why}."
-
-    def _rough(self) -> Iterator[str]:
-        """That the points bend away from the curve, and where a curve with a free knee has its optimum."""
-        found, terms, knee, bent = self.found, self.terms, self.terms.fit.p_norm, self._bend()
-        if bent is not None:
-            other = ""
-            if knee is not None and found.advised not in (None, "best"):
-                sizes = terms.sizes(_GRID)
-                steps = knee.steps(sizes)
-                paid = sizes * steps**2 if terms.hardware is None else steps * terms.hardware.step_times.seconds(sizes)
-                best = readable(float(sizes[int(np.argmin(paid))]))
-                other = f"; a curve that follows the bend has its best size at {best}"
-            yield f"Take all this as rough: the measurements bend away from the assumed curve, and {bent}{other}."
-        if terms.on_curve and found.next_measurement is not None:
-            yield f"To be surer, measure {found.next_measurement} next."
-
-    def _bend(self) -> str | None:
-        """How far the curve is off at worst, where the points bend away from it; None where they do not."""
-        fit = self.offers[0].fit
-        if not fit.lack_of_fit or not self.offers[0].on_curve:
-            return None
-        worst = max((s for s in fit.studies if s.log_residual is not None), key=lambda s: abs(s.log_residual or 0))
-        off = 100 * abs(math.expm1(worst.log_residual or 0))
-        side = "below" if (worst.log_residual or 0) < 0 else "above"
-        return (
-            f"at batch size {readable(worst.batch_size)} the measured steps are {readable(off)} % {side} the curve "
-            "that is used here"
-        )
+    def _next(self) -> Iterator[str]:
+        if self.on_curve and self.found.next_measurement is not None:
+            yield f"To be surer, measure {self.found.next_measurement} next."
 
     def _assumed(self) -> Iterator[str]:
-        terms, parts = self.terms, ["the hyperparameters are tuned for the batch size that is used"]
-        if terms.hardware is not None:
+        tuned = self.fit.boxes is None  # else a caveat says where they are not
+        parts = ["the hyperparameters are tuned for the batch size that is used"] if tuned else []
+        if self.terms.hardware is not None:
             parts += ["steps take as long as they did when timed", "evaluation takes no time"]
-        goal = f"the target ({self.target})" if self.target else "the target"
-        yield f"Assumed: {', '.join(parts)}, and training stops once {goal} is reached."
-        if terms.on_curve and terms.fit.sigma is not None and terms.fit.sigma >= 0.005:
+        assumed = f"{', '.join(parts)}, and training" if parts else "training"
+        yield f"Assumed: {assumed} stops once {self.goal} is reached."
+        if self.on_curve and self.terms.curve.sigma >= 0.005:
             # Intervals are those of the tuned curve; a single run has its own luck on top.
-            yield f"Single runs scatter around these numbers, by {100 * terms.fit.sigma:.2g} % or more."
-
-    # --- the caveats ---
-
-    def _doubts_on_fit(self) -> Iterator[str]:
-        notes = self.offers[0].fit.notes
-        if not self.offers[0].on_curve:
-            why = next((note for note in notes if "not identified" in note or "nothing is called" in note), "")
-            yield f"Only measured batch sizes are offered, with their measured steps and no interval. {why}".rstrip()
-        elif (bent := self._bend()) is not None:
-            yield f"The points bend away from the hyperbola: {bent}."
-
-    def _doubts_on_limits(self) -> Iterator[str]:
-        found = self.found
-        if not found.feasible:
-            yield from self._beyond() if self.offers[0].on_curve else ()
-            return
-        over = False
-        for name, limit in found.limits.items():
-            high = getattr(found.choices["best"], f"{LIMITED[name]}_high")
-            if high is not None and high > limit:
-                over = True
-                yield (
-                    f"The best choice keeps {name} = {readable(limit)} by the estimate, but the upper end of its "
-                    f"interval is {readable(high)}."
-                )
-        safe = found.choices.get("safe")
-        if over and safe is not None:
-            yield f"The upper ends of the intervals keep the limits at {place(safe.batch_size, safe.hardware)}."
-        if over and safe is None:
-            yield "No choice keeps the limits with the upper ends of its intervals too."
-
-    def _beyond(self) -> Iterator[str]:
-        """Where the curve would keep a limit that no measured batch size keeps."""
-        terms, limits = self.offers[0], self.found.limits
-        curve, least, most = terms.fit.curve, min(terms.measured), max(terms.measured)
-        larger = curve.batch_size_for_steps(limits["max_steps"]) if "max_steps" in limits else None
-        smaller = curve.batch_size_for_examples(limits["max_examples"]) if "max_examples" in limits else None
-        if larger is not None and larger > most:
-            where = f"from batch size {readable(larger)} on, beyond the largest measured, {readable(most)}"
-            yield f"The curve would keep max_steps {where}; measure there before relying on it."
-        if smaller is not None and smaller < least:
-            where = f"up to batch size {readable(smaller)}, below the smallest measured, {readable(least)}"
-            yield f"The curve would keep max_examples {where}; measure there before relying on it."
-
-    def _doubts_on_time(self) -> Iterator[str]:
-        found, hardware = self.found, [terms.hardware for terms in self.offers if terms.hardware is not None]
-        cheapest, fastest = found.choices["cheapest"], found.choices["fastest"]
-        if not hardware:
-            yield (
-                "Step times are not known, so there are no hours and no cost: cheapest means fewest examples, fastest "
-                "fewest steps."
-            )
-            return
-        yield "Hours are steps times the step time on the hardware where it was measured; evaluation is not counted."
-        bare = [item.title for item in hardware if item.step_times.log_sigma is None]
-        if bare:
-            which = f" of {', '.join(bare)}" if found.several else ""
-            yield f"The step times{which} have no repeats, so that their own error is in no interval."
-        if found.several:
-            offered = "Only the numbers of devices that were timed are offered."
-            yield f"Balanced means the least product of hours and cost. {offered}"
-            if found.cost_unit == "device-hours" and len(found.kinds) > 1:
-                yield "No prices are given, so an hour of every kind of device counts the same."
-        elif cheapest == fastest:
-            yield "Cheapest and fastest agree, because on a fixed number of devices cost is hours times a constant."
-        for item in hardware:
-            mine = [p for p in found.choices.values() if (p.device, p.devices) == (item.device, item.devices)]
-            if any(point.step_time_source == "extrapolated" for point in mine):
-                sizes, on = item.step_times.batch_sizes, f" on {item.title}" if item.title else ""
-                yield (
-                    f"Step times{on} were measured from batch size {_stretch(sizes[0], sizes[-1])} only; a choice "
-                    "outside uses a linear model, and whether a larger batch fits into memory is not known. Splitting "
-                    "a step into several passes (gradient accumulation) would not make it faster."
-                )
-        for item in self.hardware:
-            if item not in hardware:
-                only = readable(item.step_times.batch_sizes[0])
-                timed = f"it was timed only at batch size {only}, and the steps there are not known"
-                yield f"{item.title} is not offered: {timed}."
-        which_end = _edge(fastest, terms_at(fastest, self.offers))  # the optimum may lie beyond what was measured
-        if which_end is not None:
-            text = f"The fastest choice, {readable(fastest.batch_size)}, is the {which_end}est batch size measured"
-            yield f"{text}; {which_end}er ones may be faster still."
-
-    def _doubts_on_settings(self) -> Iterator[str]:
-        found = self.found
-        if not found.hyperparameters:
-            return
-        at = found.hyperparameters[found.advised or next(iter(found.hyperparameters))]
-        between = _sizes(at.studies)
-        origin = {
-            "interpolated": f"are interpolated between batch sizes {between}; nothing was trained there",
-            "extrapolated": f"are extrapolated from batch sizes {between}; retune them",
-            "nearest": f"are those of the nearest study, at batch size {between}; retune them",
-        }
-        if at.source in origin:
-            yield f"The hyperparameters {origin[at.source]}."
-        elif at.source == "law":
-            rest = f"the rest is read at batch sizes {between}; nothing was trained there"
-            yield f"The learning rate follows the law that the studies support, {rest}."
-        # Steps and examples count updates; a gradient that is taken twice shows in neither.
-        kinds = [str(point.values.get("extrapolation", "")) for point in found.hyperparameters.values()]
-        count = max(EXTRAPOLATIONS.get(kind, 1) for kind in kinds)
-        if count > 1:
-            yield (
-                f"An update takes the gradient of each of its examples {'twice' if count == 2 else f'{count} times'}, "
-                f"as the extrapolation needs one of its own: examples count data, and gradients are {count} times as "
-                "many."
-            )
+            yield f"Single runs scatter around these numbers, by {100 * self.terms.curve.sigma:.2g} % or more."
 
     # --- phrases ---
 
-    def _where(self, point: FrontierPoint) -> str:
-        return place(point.batch_size, point.hardware if self.found.several else "")
+    def _where(self, point: choices.FrontierPoint | choices.LimitMissed) -> str:
+        return choices.place_text(point.batch_size, point.hardware if self.found.several else "")
 
     def _money(self, cost: float) -> str:
         """`a cost of 42`, or `42 device-hours` where no price was given."""
         known = self.found.cost_unit == "device-hours"
         return f"{readable(cost)} device-hours" if known else f"a cost of {readable(cost)}"
 
-    def _paid(self, point: FrontierPoint) -> str:
+    def _paid(self, point: choices.FrontierPoint, *others: choices.FrontierPoint) -> str:
+        """In the units of those that stand beside it."""
         if point.hours is None or point.cost is None:
             return f"{readable(point.steps)} steps"
-        return f"{self._money(point.cost)} in {duration(point.hours)}"
+        beside = [other.hours for other in others if other.hours is not None]
+        return f"{self._money(point.cost)} in {duration(point.hours, beside=beside)}"
 
-    def _limit(self, name: str) -> str:
-        return f"{_NAMES[name]} of {self._amount(name, self.found.limits[name])}"
-
-    def _amount(self, limit: str, value: float) -> str:
-        """A value of what is limited, with its unit; money has none."""
-        if limit == "max_hours":
-            return duration(value)
-        if limit == "max_cost":
-            return readable(value) + (" device-hours" if self.found.cost_unit == "device-hours" else "")
-        return f"{readable(value)} {'steps' if limit == 'max_steps' else self.found.unit}"
-
-    def _enough(self, limit: str, value: float) -> str:
-        """The least limit that lets through a value, as it is printed, with its unit."""
-        return self._amount(limit, hours_up(value) if limit == "max_hours" else rounded_up(value))
-
-    def _gain(self, better: FrontierPoint, point: FrontierPoint) -> str:
+    def _gain(self, better: choices.FrontierPoint, point: choices.FrontierPoint) -> str:
         """What another place would save."""
-        unit, paid = self.found.unit, f"({self._paid(better)} instead of {self._paid(point)})"
+        paid = f"({self._paid(better, point)} instead of {self._paid(point, better)})"
         saves = {
             "cost": f"be cheaper {paid}",
             "hours": f"be faster {paid}",
-            "examples": f"need fewer {unit} ({readable(better.examples)}, not {readable(point.examples)})",
+            "examples": f"need fewer {self.unit} ({readable(better.examples)}, not {readable(point.examples)})",
             "steps": f"need fewer steps ({readable(better.steps)}, not {readable(point.steps)})",
         }
         return f"{self._where(better)} would {saves[self.found.objective]}"
 
-    def _needed(self, missed: LimitMissed) -> str:
-        """What a limit would have to be, with how much more that is."""
-        ratio = missed.needed / missed.given
-        more = f"{readable(100 * (ratio - 1))} % more" if ratio < 2 else f"{readable(ratio)} times as much"
-        if missed.needed_high is not None and missed.needed_high > missed.needed:
-            more += f"; {self._enough(missed.limit, missed.needed_high)} to be safe"
-        needed, given = self._enough(missed.limit, missed.needed), self._amount(missed.limit, missed.given)
-        return f"a {_NAMES[missed.limit]} of {needed} instead of {given} ({more})"
-
-    def _least(self, missed: LimitMissed) -> str:
-        """The same by the name of the option."""
-        shown, up = (duration, hours_up) if missed.limit == "max_hours" else (readable, rounded_up)
+    def _least(self, missed: choices.LimitMissed) -> str:
+        """What a limit would have to be, by the name of its option."""
+        needed, given = readable(rounded_up(missed.needed)), readable(missed.given)
+        if missed.limit == "max_hours":
+            both = (missed.needed, missed.given)
+            needed, given = duration(missed.needed, up=True, beside=both), duration(missed.given, beside=both)
         where = f" on {missed.hardware}" if self.found.several else ""
-        return f"{missed.limit} at least {shown(up(missed.needed))} (given {shown(missed.given)}){where}"
-
-
-def _known(point: FrontierPoint, quantity: str) -> bool:
-    """Whether both ends of an interval are known."""
-    return getattr(point, f"{quantity}_low") is not None and getattr(point, f"{quantity}_high") is not None
-
-
-def _edge(point: FrontierPoint, terms: Terms) -> Literal["larg", "small"] | None:
-    """Whether a batch size is the largest or the smallest measured: the stem of the word."""
-    if terms.hardware is not None and terms.hardware.step_times.fixed:
-        return None
-    if point.batch_size == max(terms.measured):
-        return "larg"
-    return "small" if point.batch_size == min(terms.measured) else None
+        return f"{missed.limit} at least {needed} (given {given}){where}"

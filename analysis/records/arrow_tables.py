@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import math
+import os
+import zlib
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from bcrit.search_spaces.tables import Table
+from bcrit.search_spaces.tables import MOST, Table
 
 _ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+_ARROW |= {f"{kind}?": arrow for kind, arrow in _ARROW.items()}
+
+
+# Rows of a file that says it unpacks to more than both are not read. Chosen: what was measured never repeats so much.
+_MOST_TIMES, _MOST_BYTES = 1000, 2**30
+
+
+def parquet(source: str | Path | pa.NativeFile, **options: Any) -> pq.ParquetFile:
+    """A Parquet file, opened; one of few bytes that stands for absurdly many rows is a `pa.ArrowInvalid`."""
+    opened = pq.ParquetFile(source, **options)
+    facts, size = opened.metadata, source.size() if isinstance(source, pa.NativeFile) else os.path.getsize(source)
+    groups = (facts.row_group(place) for place in range(facts.num_row_groups))
+    # Eight bytes a cell, and the pages as they are before they are compressed, whichever is more.
+    unpacked = sum(max(group.total_byte_size, 8 * group.num_rows * facts.num_columns) for group in groups)
+    if unpacked > max(_MOST_BYTES, _MOST_TIMES * size):
+        rows = f"{facts.num_rows:,} rows, {unpacked / 2**30:,.0f} GiB, in {size:,} bytes"
+        raise pa.ArrowInvalid(f"the file says that it holds {rows}, which nothing measured does; it is not read")
+    return opened
 
 
 def arrow_schema(table: Table) -> pa.Schema:
@@ -85,9 +107,20 @@ def violations(table: Table, data: pa.Table) -> list[str]:
     return found
 
 
+def _may_be_other(table: Table, kind: pa.DataType) -> bool:
+    """Whether a column beyond a table's own may be of this type."""
+    number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+    word = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
+    return number or (table.others != "metrics" and (word or pa.types.is_dictionary(kind)))
+
+
 def column_violations(table: Table, data: pa.Table) -> list[str]:
     """Every way in which columns break a table's schema: missing, of another type, with empty cells."""
     found = []
+    for field in data.schema:
+        if field.name not in table.known and not _may_be_other(table, field.type):
+            kind = "a number" if table.others == "metrics" else "a number or a word"
+            found.append(f"column '{table.name}.{field.name}' must be {kind}, but it is {field.type}")
     for column in table.columns:
         if column.name not in data.column_names:
             if not column.nullable:  # a table written before there was such a column lacks it
@@ -98,4 +131,63 @@ def column_violations(table: Table, data: pa.Table) -> list[str]:
             found.append(f"column '{table.name}.{column.name}' must be {wanted}, but it is {values.type}")
         if values.null_count and not column.nullable:
             found.append(f"column '{table.name}.{column.name}' must have no empty cells, but {values.null_count} are")
+        if values.type != wanted:
+            continue
+        if column.words and (strange := set(pc.unique(values).to_pylist()) - {None, *column.words}):
+            known = f"one of {', '.join(column.words)}"
+            found.append(f"column '{table.name}.{column.name}' must hold {known}, but it has '{min(strange):.60}'")
+        if column.least is not None and len(values) > values.null_count:
+            ends = pc.min_max(values).as_py()
+            if not column.least <= ends["min"] <= ends["max"] < MOST:
+                wrong = ends["min"] if ends["min"] < column.least else ends["max"]
+                rule = f"must lie from {column.least} to {MOST:g}"
+                found.append(f"column '{table.name}.{column.name}' {rule}, but it has {wrong}")
     return found
+
+
+# Parquet's own checksums cover the pages, not what lies around them: their headers, and the footer with names, types
+# and statistics. So the whole file has one more, in the footer's metadata, where other readers pass over it: CRC-32 of
+# the file with zeros in its place. Files of older versions have neither.
+CHECKSUM = b"bcrit.crc32"
+_ZEROS = b"00000000"
+
+
+def sealed(data: pa.Table) -> bytes:
+    """A table as a file."""
+    sink = pa.BufferOutputStream()
+    metadata = {**(data.schema.metadata or {}), CHECKSUM: _ZEROS}
+    pq.write_table(data.replace_schema_metadata(metadata), sink, write_page_checksum=True)
+    content: bytes = sink.getvalue().to_pybytes()
+    place = _place(memoryview(content))
+    return content[:place] + _checksum(memoryview(content), place) + content[place + len(_ZEROS) :]
+
+
+def unsealed(file: pa.NativeFile, **how: Any) -> pq.ParquetFile:
+    """A file opened with options of `ParquetFile`; where it was damaged, that or reading it is an ArrowException.
+
+    A file in memory, or mapped into it, is compared as a whole; one that is read from elsewhere page for page.
+    """
+    at_hand = isinstance(file, pa.BufferReader | pa.MemoryMappedFile)
+    if at_hand:
+        file.seek(0)
+        content = memoryview(file.read_buffer())
+        place = _place(content)
+        if place and content[place : place + len(_ZEROS)] != _checksum(content, place):
+            raise pa.ArrowInvalid("its checksum is wrong, so that it was damaged")
+    try:
+        return parquet(file, page_checksum_verification=not at_hand, **how)
+    except KeyError as error:  # a column that `how` names
+        raise pa.ArrowInvalid(f"it has no column {error}") from error
+
+
+def _place(content: memoryview) -> int:
+    """Where in a file its checksum stands, from its footer, whose length stands before the last four bytes; or 0."""
+    begin = max(0, len(content) - 8 - int.from_bytes(content[-8:-4], "little"))
+    found = bytes(content[begin:]).rfind(CHECKSUM)
+    # Between the key and its value their kind and length, as Thrift writes them.
+    return begin + found + len(CHECKSUM) + 2 if found >= 0 else 0
+
+
+def _checksum(content: memoryview, place: int) -> bytes:
+    before = zlib.crc32(_ZEROS, zlib.crc32(content[:place]))
+    return b"%08x" % zlib.crc32(content[place + len(_ZEROS) :], before)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 
@@ -70,6 +70,12 @@ def read_measurements(
         if chunk is not None:
             for reader in readers:
                 reader.take(chunk)
+    if (last < 0).all() and len(places) and not folder.listed(MEASUREMENTS) and not folder.has_log():
+        if folder.has(EXPERIMENT) and folder.read_experiment().imported is None:
+            remedy = f"put them back, or `bcrit repair {folder}` and `bcrit resume {folder}` measure again"
+            raise InputError(
+                str(folder), [f"its trials have ended, but the files of 'measurements' are gone; {remedy}"]
+            )
     again = np.flatnonzero(broken)
     for reader in readers if len(again) else ():
         reader.forget(again)

@@ -1,41 +1,57 @@
-"""The tables of a run folder as they lie there: in parts, and in what this machine's log holds beside them.
+"""How rows lie: in the parts of a run folder's tables, and in the log of this machine on their way there.
 
 A part is named by the range of flushes it holds and by a token, so that no other session gives the same name to other
 rows (`000007-000012-1f3a9c.parquet`; older versions wrote no token). Compaction joins parts that stand side by side,
 writes down in the new part which ones it replaces, and removes them; a reader passes over parts that another replaces,
 so that a kill between the two steps doubles nothing. Where ranges alone decided, a part of another session with the
 same numbers would vanish without a word.
+
+The process that runs an experiment writes each row to the log first and at once, and delivers it to the folder's tables
+a few seconds later (`bcrit.tuner.uploader`). When it is killed in between, what it had not delivered is still there:
+whoever reads the folder on this machine sees these rows too, and the next session delivers them. A log is a folder of
+*segments*, each a file of records that begin with their length and checksum. A kill tears at most the last record,
+which is then passed over; a segment is removed when the folder has all of it. The log of a local run lies in the run
+folder. Of any other run it lies in the user's cache, in a place of the run's own: the same location may hold another
+run later, so the moment at which its experiment was written is part of that place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Final
+from urllib.parse import parse_qs, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.records.arrow_tables import arrow_schema, decoded, joined, violations
-from bcrit.analysis.records.run_log import Rows, read_log, segments
+from bcrit.analysis.records.arrow_tables import arrow_schema, joined, unsealed
+from bcrit.analysis.records.json_values import loaded
+from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+
+Rows = Mapping[str, pa.Table]
+"""Rows by the name of their table; a table without rows is not there."""
 
 BATCH_ROWS = 1_000_000
 """Rows of one piece: some tens of megabytes, and few enough pieces that their overhead does not count. Chosen."""
 _TRIAL = "trial_id"
 _NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
-_LISTINGS = 5  # chosen; parts are joined minutes apart
-_SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
 _PART = re.compile(r"^(\d{6,})-(\d{6,})(?:-([0-9a-f]{6}))?\.parquet$")
 REPLACES = b"bcrit.replaces"
 """Key of a part's metadata under which the names of the parts stand that it replaces, as a JSON list."""
+EXPERIMENT_OF = b"bcrit.experiment"
+"""The same for the fingerprint of the experiment whose rows it holds."""
 
 # So many parts of one size class side by side are joined into one of the next: a row is then rewritten once for every
 # factor of this by which the number of flushes grows, and a table of n flushes has about 7 log_8 n parts. Chosen.
@@ -70,202 +86,107 @@ class PartFile:
         return power
 
 
+class ForeignPart(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no types
+    """A part of another run."""
+
+
+def fault(name: str, error: Exception) -> str:
+    """What is wrong with a file of a table that cannot be read."""
+    return f"{name} {error}" if isinstance(error, ForeignPart) else f"{name} is not a readable Parquet file: {error}"
+
+
 @dataclass(frozen=True)
 class Part:
     """One Parquet file of a table, open; whoever reads it closes it."""
 
     name: str  # its path in the run folder
     file: pa.NativeFile
+    experiment: str | None = None  # fingerprint of the run's experiment; None where it is not known
+
+    def parquet(self, **how: Any) -> pq.ParquetFile:
+        """What it holds; an ArrowException where it is damaged, or of another run, as far as it tells."""
+        content = unsealed(self.file, **how)
+        told = (content.schema_arrow.metadata or {}).get(EXPERIMENT_OF)
+        if None not in (told, self.experiment) and told != self.experiment.encode():  # type: ignore[union-attr]
+            raise ForeignPart("belongs to a run of another experiment")
+        names = content.schema_arrow.names
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise pa.ArrowInvalid(f"its column '{twice}' stands twice")
+        return content
 
 
-@dataclass(frozen=True)
-class PartedTables:
-    """The tables of one folder, to be read; their files are named relative to it."""
-
-    where: str  # the folder as the user named it
-    filesystem: fs.FileSystem
-    root: str  # its path there
-    log: Path | None = None  # the log on this machine whose rows count too
-
-    def parts(self, table: Table) -> list[str]:
-        """File names of the parts that count, in order of their flushes."""
-        return [part.name for part in self._counting(self.listed(table))]
-
-    def next_number(self, table: Table) -> int:
-        """The first flush number that no part holds."""
-        return max((part.last for part in self.listed(table)), default=-1) + 1
-
-    def listed(self, table: Table) -> list[PartFile]:
-        """All parts that lie there."""
-        found = []
-        for info in self.filesystem.get_file_info(fs.FileSelector(f"{self.root}/{table.name}", allow_not_found=True)):
-            if match := _PART.match(info.base_name):
-                name, token = f"{table.name}/{info.base_name}", match[3] or ""
-                found.append(PartFile(name, int(match[1]), int(match[2]), token, info.size))
-        return sorted(found, key=lambda part: (part.first, -part.last, part.name))
-
-    def _counting(self, listed: Sequence[PartFile]) -> list[PartFile]:
-        gone: set[str] = set()
-        for place, whole in enumerate(listed):
-            inside = []
-            for part in listed[place + 1 :]:
-                if part.first > whole.last:
-                    break
-                if part.last <= whole.last:
-                    inside.append(part)
-            if inside:
-                gone |= self._replaced(whole, inside)
-        return [part for part in listed if part.name not in gone]
-
-    def _replaced(self, whole: PartFile, inside: Sequence[PartFile]) -> set[str]:
-        """Which of the parts inside a part's range it replaces; without tokens, in older versions, all of them."""
-        if not whole.token:
-            return {part.name for part in inside if not part.token}
-        with self._open(whole.name) as file:
-            try:
-                written = (pq.read_schema(file).metadata or {}).get(REPLACES)
-            except pa.ArrowException:
-                return set()  # it is damaged, which is said by whoever reads its rows
-        names = set() if written is None else set(json.loads(written))
-        return {part.name for part in inside if part.name in names}
-
-    def join(self, table: Table, put: Callable[[str, pa.Table], None], *, everything: bool) -> list[str]:
-        """Join parts that stand side by side into one; the files that may go, with those that an earlier kill left.
-
-        Everything is joined but large ones; otherwise only where there are `_TOGETHER` or more of one size class.
-        """
-        listed = self.listed(table)
-        counting = self._counting(listed)
-        left = {part.name for part in listed} - {part.name for part in counting}
-        for run in _runs(counting, everything):
-            names, first, last = [part.name for part in run], run[0].first, max(part.last for part in run)
-            # Whoever joins the same parts, also in another try after an error, makes the same file.
-            token = hashlib.sha256("".join(names).encode()).hexdigest()[:6]
-            replaced = {*names, *(p.name for p in listed if p.name in left and first <= p.first and p.last <= last)}
-            data = joined([self._read_part(name) for name in names])
-            metadata = {REPLACES: json.dumps(sorted(replaced))}
-            put(part_name(table, first, last, token), data.replace_schema_metadata(metadata))
-            left |= replaced
-        return sorted(left)
-
-    def _read_part(self, name: str) -> pa.Table:
-        with self._open(name) as file:
-            return pq.read_table(file)
-
-    def read(self, table: Table) -> pa.Table:
-        """All rows of a table; an InputError lists every violation of its schema."""
-        pieces, problems = [arrow_schema(table).empty_table()], []
-        for part in self.opened(table):
-            try:
-                pieces.append(pq.read_table(part.file))
-            except (pa.ArrowException, OSError) as error:
-                problems.append(f"{part.name} is not a readable Parquet file: {error}")
-            finally:
-                part.file.close()
-        if not problems:
-            try:
-                data = joined(pieces)
-            except pa.ArrowException as error:
-                problems.append(f"the parts of '{table.name}' do not fit together: {error}")
-            else:
-                problems = violations(table, data)
-        if problems:
-            raise InputError(self.where, [*problems, f"`bcrit repair {self.where}` sets aside what is wrong"])
-        return data
-
-    def scan(
-        self, table: Table, columns: Sequence[str], trial_ids: Collection[str] | None = None
-    ) -> Iterator[pa.RecordBatch]:
-        """Read a table piece by piece: parts in the order of their flushes.
-
-        Rows of one trial come in the order in which they were written, which is that of their steps in what `bcrit`
-        writes; rows of different trials may interleave, and a trial may straddle pieces and parts.
-
-        Record batches of at most `BATCH_ROWS` rows have exactly these columns: `trial_id` comes dictionary-encoded,
-        and a metric that a part lacks as nulls. A part that is damaged, or breaks the schema in its columns' types or
-        empty cells, is an InputError.
-        """
-        yield from _scan_parts(self.where, table, self.opened(table), columns, trial_ids)
-
-    def select(self, table: Table, columns: Sequence[str], trial_ids: Collection[str]) -> pa.Table:
-        """The rows of a few trials; see `scan`."""
-        kinds = {field.name: field.type for field in arrow_schema(table)}
-        empty = pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in columns]).empty_table()
-        batches = list(self.scan(table, columns, trial_ids))
-        return decoded(pa.Table.from_batches(batches)) if batches else empty
-
-    def schemas(self, table: Table) -> list[pa.Schema]:
-        """The table's own schema, then that of every part."""
-        found = [arrow_schema(table)]
-        for part in self.opened(table):
-            with part.file:
-                found.append(pq.read_schema(part.file).remove_metadata())
-        return found
-
-    def opened(self, table: Table) -> list[Part]:
-        """Every part that counts, opened at one moment, and as one more part what the log holds beyond them."""
-        # The log comes first: rows that are delivered meanwhile are then in both, not in neither. Trials come before
-        # measurements, because that is how to find a finished trial with all of its measurements.
-        rows = None if self.log is None else read_log(segments(self.log)).get(table.name)
-        if rows is None:
-            return self._opened(table)
-        finished = {} if table is TRIALS else self._reach(TRIALS, self._opened(TRIALS), rows)
-        parts = self._opened(table)
-        lacking = _beyond(rows, {**self._reach(table, parts, rows), **dict.fromkeys(finished, math.inf)})
-        sink = pa.BufferOutputStream()
-        pq.write_table(lacking, sink)
-        return [*parts, Part("the log on this machine", pa.BufferReader(sink.getvalue()))]
-
-    def lacking(self, waiting: Rows) -> Rows:
-        """Of the rows of a log those that the parts lack: of trials that are not finished in them, and later steps."""
-        found = {}
-        for table in (MEASUREMENTS, TRIALS):
-            if (rows := waiting.get(table.name)) is not None:
-                finished = self._reach(TRIALS, self._opened(TRIALS), rows)
-                reach = {} if table is TRIALS else self._reach(table, self._opened(table), rows)
-                found[table.name] = _beyond(rows, {**reach, **dict.fromkeys(finished, math.inf)})
-        return {name: rows for name, rows in found.items() if rows.num_rows}
-
-    def _reach(self, table: Table, parts: Sequence[Part], rows: pa.Table) -> dict[str, float]:
-        """How far parts go for each trial that rows are of: its last step, or 0 for a trial without steps."""
-        columns, among = list(table.key), pc.unique(rows["trial_id"])
-        reach: dict[str, float] = {}
-        for part in parts:
-            try:
-                data = pq.read_table(part.file, columns=columns)
-            except pa.ArrowException:
-                continue  # it is damaged, which is said by whoever reads its rows
-            data = data.filter(pc.is_in(data["trial_id"], among))
-            steps = data["step"].to_pylist() if "step" in columns else [0] * data.num_rows
-            for trial_id, step in zip(data["trial_id"].to_pylist(), steps, strict=True):
-                reach[trial_id] = max(step, reach.get(trial_id, 0))
-        return reach
-
-    def _opened(self, table: Table) -> list[Part]:
-        """Every part that counts, opened at one moment: a running experiment may join parts meanwhile.
-
-        An open file can be read to its end after it was removed; many small parts would be too many open files.
-        """
-        for _ in range(_LISTINGS):
-            opened: list[Part] = []
-            try:
-                for name in self.parts(table):
-                    opened.append(Part(name, self._open(name)))
-                return opened
-            except FileNotFoundError:  # it was joined with others since the listing; list again
-                for part in opened:
-                    part.file.close()
-        raise InputError(self.where, [f"the parts of '{table.name}' change faster than they can be read; try again"])
-
-    def _open(self, name: str) -> pa.NativeFile:
-        file = self.filesystem.open_input_file(f"{self.root}/{name}")
-        if file.size() > _SMALL_PART:
-            return file
-        with file:
-            return pa.BufferReader(file.read())
+def parts_of(table: Table, files: Iterable[fs.FileInfo]) -> list[PartFile]:
+    """All parts among the files of a table's folder, whether they count or not."""
+    found = []
+    for info in files:
+        if match := _PART.match(info.base_name):
+            name, token = f"{table.name}/{info.base_name}", match[3] or ""
+            found.append(PartFile(name, int(match[1]), int(match[2]), token, info.size))
+    return sorted(found, key=lambda part: (part.first, -part.last, part.name))
 
 
-def _scan_parts(
+def counting(listed: Sequence[PartFile], opened: Callable[[str], pa.NativeFile]) -> list[PartFile]:
+    """The parts that no other one replaces; `opened` opens one whose range holds others."""
+    gone: set[str] = set()
+    for place, whole in enumerate(listed):
+        inside = []
+        for part in listed[place + 1 :]:
+            if part.first > whole.last:
+                break
+            if part.last <= whole.last:
+                inside.append(part)
+        if inside and whole.token:
+            replaced = _replaced(opened(whole.name))
+            gone |= {part.name for part in inside if part.name in replaced}
+        else:  # older versions wrote no token: a part replaced all of theirs inside its range
+            gone |= {part.name for part in inside if not part.token}
+    return [part for part in listed if part.name not in gone]
+
+
+def _replaced(part: pa.NativeFile) -> set[str]:
+    """The names that stand in a part's metadata; of one that is damaged none, which is said by who reads its rows."""
+    with part:
+        try:
+            written = (unsealed(part).schema_arrow.metadata or {}).get(REPLACES)
+            return set() if written is None else set(map(str, loaded(written)))
+        except (pa.ArrowException, ValueError, TypeError):
+            return set()
+
+
+def joinable(parts: Sequence[PartFile], everything: bool) -> list[list[PartFile]]:
+    """The parts to be joined, each list into one.
+
+    Everything is joined but large ones; otherwise only where there are `_TOGETHER` or more of one size class.
+    """
+    groups: list[list[PartFile]] = [[]]
+    for part in parts:
+        if part.size < _LARGE_PART:
+            groups[-1].append(part)
+        else:
+            groups.append([])
+    if everything:
+        return [group for group in groups if len(group) > 1]
+    latest = groups[-1]  # the only place where parts are added
+    for power in sorted({part.size_class for part in latest}):
+        begin = next((n for n, p in reversed(list(enumerate(latest))) if p.size_class > power), -1) + 1
+        if sum(part.size_class == power for part in latest[begin:]) >= _TOGETHER:
+            return [latest[begin:]]
+    return []
+
+
+def whole_part(table: Table, parts: Sequence[PartFile], why: str = "") -> str:
+    """The name of the part that parts are joined into: whoever joins the same ones makes the same file."""
+    token = hashlib.sha256("".join([why, *(part.name for part in parts)]).encode()).hexdigest()[:6]
+    return part_name(table, parts[0].first, max(part.last for part in parts), token)
+
+
+def replacing(data: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Rows with a note of the parts that they replace."""
+    return data.replace_schema_metadata({REPLACES: json.dumps(sorted(names))})
+
+
+def scan_parts(
     where: str, table: Table, parts: Sequence[Part], columns: Sequence[str], trial_ids: Collection[str] | None
 ) -> Iterator[pa.RecordBatch]:
     """Read parts one after the other; each is closed when it was read, all of them when the reader stops early.
@@ -279,7 +200,7 @@ def _scan_parts(
                 try:
                     yield from _batches(where, table, part, columns, wanted)
                 except (pa.ArrowException, OSError) as error:
-                    problem = f"{part.name} is not a readable Parquet file, or changed meanwhile: {error}"
+                    problem = f"{fault(part.name, error)}, or it changed meanwhile"
                     remedy = f"try again; where that does not help, `bcrit repair {where}` sets it aside"
                     raise InputError(where, [f"{problem}; {remedy}"]) from error
     finally:
@@ -290,7 +211,7 @@ def _scan_parts(
 def _batches(
     where: str, table: Table, part: Part, columns: Sequence[str], wanted: pa.Array | None
 ) -> Iterator[pa.RecordBatch]:
-    content = pq.ParquetFile(part.file, read_dictionary=[_TRIAL], pre_buffer=True)
+    content = part.parquet(read_dictionary=[_TRIAL], pre_buffer=True)
     if problems := _part_violations(table, part.name, content.schema_arrow, columns):
         raise InputError(where, problems)
     present = [name for name in columns if name in content.schema_arrow.names]
@@ -350,31 +271,103 @@ def _part_violations(table: Table, part: str, schema: pa.Schema, columns: Sequen
     return found
 
 
-def _beyond(rows: pa.Table, reach: dict[str, float]) -> pa.Table:
+def reach(table: Table, parts: Sequence[Part], rows: pa.Table) -> dict[str, float]:
+    """How far parts go for each trial that rows are of: its last step, or 0 for a trial without steps."""
+    columns, among = list(table.key), pc.unique(rows["trial_id"])
+    found: dict[str, float] = {}
+    for part in parts:
+        try:
+            data = part.parquet().read(columns=columns)
+        except pa.ArrowException:
+            continue  # it is damaged, which is said by whoever reads its rows
+        data = data.filter(pc.is_in(data["trial_id"], among))
+        for trial_id, step in zip(data["trial_id"].to_pylist(), _steps(data), strict=True):
+            found[trial_id] = max(step, found.get(trial_id, 0))
+    return found
+
+
+def beyond(rows: pa.Table, reached: Mapping[str, float]) -> pa.Table:
     """The rows that go on from where each trial has come to; those of one step, or of one trial, only once."""
-    reach = dict(reach)
-    steps = rows["step"].to_pylist() if "step" in rows.column_names else [0] * rows.num_rows
-    kept = []
-    for trial_id, step in zip(rows["trial_id"].to_pylist(), steps, strict=True):
-        kept.append(step > reach.get(trial_id, -1))
+    last, kept = dict(reached), []
+    for trial_id, step in zip(rows["trial_id"].to_pylist(), _steps(rows), strict=True):
+        kept.append(step > last.get(trial_id, -1))
         if kept[-1]:
-            reach[trial_id] = step
+            last[trial_id] = step
     return rows.filter(pa.array(kept, pa.bool_()))
 
 
-def _runs(parts: Sequence[PartFile], everything: bool) -> list[list[PartFile]]:
-    """The parts to be joined, each list into one."""
-    groups: list[list[PartFile]] = [[]]
-    for part in parts:
-        if part.size < _LARGE_PART:
-            groups[-1].append(part)
-        else:
-            groups.append([])
-    if everything:
-        return [group for group in groups if len(group) > 1]
-    latest = groups[-1]  # the only place where parts are added
-    for power in sorted({part.size_class for part in latest}):
-        begin = next((n for n, p in reversed(list(enumerate(latest))) if p.size_class > power), -1) + 1
-        if sum(part.size_class == power for part in latest[begin:]) >= _TOGETHER:
-            return [latest[begin:]]
-    return []
+def _steps(rows: pa.Table) -> list[int]:
+    return rows["step"].to_pylist() if "step" in rows.column_names else [0] * rows.num_rows
+
+
+_HEAD: Final = struct.Struct("<cII")  # the table, the length and the checksum of what follows
+_LETTERS: Final = {b"M": MEASUREMENTS, b"T": TRIALS}
+_SUFFIX = ".log"
+
+
+def log_home(location: str, filesystem: fs.FileSystem, root: str) -> Path:
+    """Where on this machine the logs of a location lie, whatever run is there; the folder need not exist.
+
+    The options of a URI may say which server is meant.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem):
+        return Path(root) / "wal"
+    options = parse_qs(urlsplit(location).query)
+    server = options.get("endpoint_override", [os.environ.get("AWS_ENDPOINT_URL", "")])[0]
+    name = hashlib.sha256(f"{filesystem.type_name} {server} {root}".encode()).hexdigest()[:16]
+    return user_cache() / "wal" / name
+
+
+def record(table: Table, data: pa.Table) -> bytes:
+    """Rows of a table as they stand in a segment."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, data.schema) as writer:
+        writer.write_table(data)
+    content: bytes = sink.getvalue().to_pybytes()
+    letter = next(letter for letter, of in _LETTERS.items() if of is table)
+    return _HEAD.pack(letter, len(content), zlib.crc32(content)) + content
+
+
+def begin_segment(log: Path, number: int, token: str) -> BinaryIO:
+    """A new segment to write records to; unbuffered, so that a record that was written outlives the process.
+
+    It does not wait for the disk: a kill loses nothing, and a machine that goes down loses trials that run again.
+    """
+    log.mkdir(parents=True, exist_ok=True)
+    return open(log / f"{number:06d}-{token}{_SUFFIX}", "xb", buffering=0)
+
+
+def segments(log: Path) -> list[Path]:
+    """The segments of a log in the order in which they were begun, which is that of their numbers."""
+    return sorted(log.glob(f"*{_SUFFIX}")) if log.is_dir() else []
+
+
+def number_of(segment: Path) -> int:
+    """The number that a segment was begun with."""
+    return int(segment.name.partition("-")[0])
+
+
+def read_log(paths: Iterable[Path]) -> Rows:
+    """What segments hold; one that was delivered and removed meanwhile is passed over, its rows are in the folder."""
+    found: dict[str, list[pa.Table]] = {}
+    for path in paths:
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        for table, data in _records(content):
+            found.setdefault(table.name, []).append(data)
+    return {name: joined(pieces) for name, pieces in found.items()}
+
+
+def _records(content: bytes) -> Iterator[tuple[Table, pa.Table]]:
+    """The whole records of a segment; the first that is torn ends it."""
+    place = 0
+    while place + _HEAD.size <= len(content):
+        letter, length, checksum = _HEAD.unpack_from(content, place)
+        place += _HEAD.size
+        body = content[place : place + length]
+        place += length
+        if letter not in _LETTERS or len(body) < length or zlib.crc32(body) != checksum:
+            return
+        yield _LETTERS[letter], pa.ipc.open_stream(body).read_all()

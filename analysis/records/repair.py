@@ -11,9 +11,6 @@ What is wrong is set aside under `repaired/`, where no reader looks, and nothing
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,21 +19,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from bcrit.analysis.records.arrow_tables import arrow_schema, column_violations, joined
-from bcrit.analysis.records.parted_tables import REPLACES, PartFile, part_name
+from bcrit.analysis.records.parted_tables import replacing, whole_part
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.records.storage import is_object_store
-from bcrit.search_spaces.outcome import Outcome
+from bcrit.analysis.records.storage import HALF_WRITTEN, is_object_store
+from bcrit.search_spaces.outcome import STUDY, Outcome
+from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 REPAIRED = "repaired"
-# What is left of a write to a local folder that was killed: see `bcrit.analysis.records.storage.put`.
-_HALF_WRITTEN = re.compile(r"^\..+\.parquet\.[0-9a-f]{32}$")
 # How these end is an evaluation, at the step that the trial's row names.
-_ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value}
+ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value}
 
 Flags = npt.NDArray[np.bool_]
 
@@ -101,20 +96,24 @@ def repair(folder: RunFolder, can_run_again: bool) -> Mended:
 def set_trials_aside(folder: RunFolder, failed: bool, batch_sizes: Collection[int]) -> int:
     """Set trials aside under `repaired/` with their measurements, so that `bcrit resume` runs them again; how many.
 
-    Those that failed or ran out of memory, and all of the studies at these batch sizes. Nobody else must be at work in
-    the run, whose log was delivered.
+    Those that failed or ran out of memory, and all of the studies at these batch sizes. What was trained beside a study
+    stays: other commands run that again. Nobody else must be at work in the run, whose log was delivered.
     """
-    trials = _joined(folder, TRIALS).select(["trial_id", "batch_size", "outcome"]).to_pandas()
+    trials = _joined(folder, TRIALS).select(["trial_id", "batch_size", "outcome", "stage"]).to_pandas()
+    trials = trials[trials["stage"].isin(STUDY)]
     broken = [outcome.value for outcome in Outcome if outcome.broken]
     gone = (trials["outcome"].isin(broken) & failed) | trials["batch_size"].isin(list(batch_sizes))
+    return set_aside(folder, trials.loc[gone, "trial_id"])
+
+
+def set_aside(folder: RunFolder, names: Collection[str]) -> int:
+    """The same of the trials of these names."""
     place = f"{REPAIRED}/{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-    names = trials.loc[gone, "trial_id"]
-    if len(names):
-        # The trials' rows go first: one without its measurements would count, the other way round nothing does.
-        _rewrite(folder, TRIALS, gone.to_numpy(dtype=bool), place)
-        measured = _joined(folder, MEASUREMENTS)["trial_id"].to_pandas().isin(names).to_numpy(dtype=bool)
-        if measured.any():
-            _rewrite(folder, MEASUREMENTS, measured, place)
+    # The trials' rows go first: one without its measurements would count, the other way round nothing does.
+    for table in (TRIALS, MEASUREMENTS):
+        gone = _joined(folder, table)["trial_id"].to_pandas().isin(names).to_numpy(dtype=bool)
+        if gone.any():
+            _rewrite(folder, table, gone, place)
     return len(names)
 
 
@@ -123,14 +122,13 @@ def _damaged(folder: RunFolder, table: Table) -> dict[str, str]:
     found = {}
     selector = fs.FileSelector(folder.path(table.name), allow_not_found=True)
     for info in folder.filesystem.get_file_info(selector):
-        if _HALF_WRITTEN.match(info.base_name):
+        if HALF_WRITTEN.match(info.base_name):
             found[f"{table.name}/{info.base_name}"] = "it was half written when the process ended"
     for part in folder.listed(table):
-        content = pa.BufferReader(folder.read_bytes(part.name))
         try:
-            problems = column_violations(table, pq.read_table(content))
-        except (pa.ArrowException, OSError) as error:
-            problems = [f"it is not a readable Parquet file: {error}"]
+            problems = column_violations(table, folder.rows_of(part.name))
+        except InputError as error:
+            problems = [error.problems[0].partition(";")[0].replace(part.name, "it")]
         if problems:
             found[part.name] = "; ".join(problems)
     return found
@@ -147,8 +145,7 @@ def _all_rows(folder: RunFolder, table: Table) -> pd.DataFrame:
 
 
 def _joined(folder: RunFolder, table: Table) -> pa.Table:
-    parts = [pq.read_table(pa.BufferReader(folder.read_bytes(name))) for name in folder.parts(table)]
-    return joined([arrow_schema(table).empty_table(), *parts])
+    return joined([arrow_schema(table).empty_table(), *map(folder.rows_of, folder.parts(table))])
 
 
 def _second(rows: pd.DataFrame, table: Table, order: str | None = None) -> Flags:
@@ -161,7 +158,7 @@ def _torn(trials: pd.DataFrame, measurements: pd.DataFrame) -> list[str]:
     """Finished trials without an evaluation that their row names: the last one, or those around the crossing."""
     there = pd.MultiIndex.from_frame(measurements[["trial_id", "step"]])
     found: set[str] = set()
-    ended = trials[trials["outcome"].isin(_ENDS_MEASURED)]
+    ended = trials[trials["outcome"].isin(ENDS_MEASURED)]
     for steps in (ended["steps"], trials["steps_to_target"], trials["steps_to_target_low"]):
         named = steps[steps.notna() & (steps > 0)].astype("int64")
         found |= set(named.index[~pd.MultiIndex.from_arrays([named.index, named]).isin(there)])
@@ -173,13 +170,10 @@ def _rewrite(folder: RunFolder, table: Table, gone: Flags, place: str) -> None:
 
     A kill at any moment leaves a folder that is read as before or as after.
     """
-    listed: list[PartFile] = folder.listed(table)
+    listed = folder.listed(table)
     data, names = _joined(folder, table), [part.name for part in listed]
     folder.write_table(f"{place}/{table.name}.parquet", data.filter(pa.array(gone)))
-    token = hashlib.sha256("".join(["repaired", *names]).encode()).hexdigest()[:6]
-    whole = part_name(table, listed[0].first, max(part.last for part in listed), token)
-    kept = data.filter(pa.array(~gone))
-    folder.write_table(whole, kept.replace_schema_metadata({REPLACES: json.dumps(names)}))
+    folder.write_table(whole_part(table, listed, "repaired"), replacing(data.filter(pa.array(~gone)), names))
     for name in names:
         _set_aside(folder, name, place)
 

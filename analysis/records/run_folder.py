@@ -1,4 +1,4 @@
-"""The run folder: the one owner of its paths, and the only place where its files are written.
+"""The run folder: the one owner of its paths, and the only place where its files are read and written.
 
 Tables grow by *parts* (`bcrit.analysis.records.parted_tables`): files that are written once, under a temporary name,
 and moved into place.
@@ -8,28 +8,41 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.records.arrow_tables import column_violations, decoded, joined, to_arrow
-from bcrit.analysis.records.parted_tables import PartedTables, PartFile, part_name
-from bcrit.analysis.records.run_log import Rows, log_home, segments
-from bcrit.analysis.records.storage import opened, patiently, put
+from bcrit.analysis.records import parted_tables
+from bcrit.analysis.records.arrow_tables import (
+    arrow_schema,
+    column_violations,
+    decoded,
+    joined,
+    sealed,
+    to_arrow,
+    violations,
+)
+from bcrit.analysis.records.json_values import loaded, plain, restored
+from bcrit.analysis.records.storage import HALF_WRITTEN, opened, patiently, put
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.tables import Table
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
+
+T = TypeVar("T")
 
 EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
+STATUS = "status.json"
 CODE = "code.zip"
 STEPS_TO_TARGET_FILE = "analysis/steps_to_target.parquet"
 BOUNDARY_FILE = "analysis/boundary.parquet"
@@ -39,17 +52,26 @@ FIT = "analysis/fit.json"
 TARGETS = "analysis/targets.json"
 BUDGETS = "analysis/budgets.json"
 RECOMMENDATION = "analysis/recommendation.json"
+ASKED = "analysis/recommend.json"
 LANDSCAPE = "analysis/landscape.json"
 ADAPTIVE = "analysis/adaptive.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
-ADAPTIVE_RUNS = "adaptive"
 RAY = "ray"
+TIMING = "timing"
 LOCK = ".lock"
 LEASE = ".lease"
 
 PATIENCE = 150.0
 """Seconds for which a single file is tried where an object store is away: twice the minute that a run must bear."""
+_LISTINGS = 5  # chosen; parts are joined minutes apart
+_SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
+_FORMAT = 1  # of results that commands store
+
+
+def checkpoint(trial_id: str) -> str:
+    """The file with the weights of a trial, within the run folder."""
+    return f"{CHECKPOINTS}/{trial_id}.pt"
 
 
 @dataclass(frozen=True)
@@ -59,12 +81,20 @@ class RunFolder:
     location: str  # as the user named it
     filesystem: fs.FileSystem
     root: str  # its path there
+    # Fingerprint of the experiment; None = of the file in the folder, which an import writes last.
+    experiment_sha256: str | None = None
+    # Seconds for which a read is tried again where a store is away; a disk of this machine is tried once.
+    patience: float = 0.0
 
     @classmethod
-    def at(cls, location: str | Path) -> RunFolder:
+    def at(cls, location: str | Path, patience: float = 0.0) -> RunFolder:
         """Name a run folder, which need not exist; a URI of no known file system is an InputError."""
         text = str(location)
-        return cls(text, *opened(text))
+        return cls(text, *opened(text), patience=patience)
+
+    def impatient(self) -> RunFolder:
+        """The same for who asks again himself: a read fails at once where the store is away."""
+        return replace(self, patience=0.0, experiment_sha256=self._frozen)
 
     def __str__(self) -> str:
         return self.location
@@ -87,14 +117,20 @@ class RunFolder:
 
     def has(self, name: str) -> bool:
         """Whether the folder has this file or sub-folder."""
-        return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
+        return bool(self._info(self.path(name)).type != fs.FileType.NotFound)
+
+    def _info(self, of: str | fs.FileSelector) -> Any:
+        """What the store says of a path, or of all that lies in a folder."""
+        return self._asked(lambda: self.filesystem.get_file_info(of))
+
+    def _asked(self, read: Callable[[], T]) -> T:
+        return patiently(read, 0 if self.is_local else self.patience)
 
     def occupied(self) -> bool:
         """Whether anything lies at this place; a bare lock or lease, left by a kill before all else, is nothing."""
-        info = self.filesystem.get_file_info(self.root)
+        info = self._info(self.root)
         if info.type == fs.FileType.Directory:
-            found = self.filesystem.get_file_info(fs.FileSelector(self.root))
-            return any(entry.base_name not in {LOCK, LEASE} for entry in found)
+            return any(entry.base_name not in {LOCK, LEASE} for entry in self._info(fs.FileSelector(self.root)))
         return bool(info.type != fs.FileType.NotFound)
 
     def creatable(self) -> bool:
@@ -107,12 +143,18 @@ class RunFolder:
     # Text and JSON
 
     def read_text(self, name: str) -> str:
-        """Read a text file of the folder."""
-        return self.read_bytes(name).decode()
+        """Read a text file of the folder; an InputError where it is none."""
+        try:
+            return self.read_bytes(name).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(self.path(name), [f"the file is damaged: {error}; put it back as it was"]) from error
 
     def read_bytes(self, name: str) -> bytes:
         """Read a file of the folder as it is."""
-        with self.filesystem.open_input_stream(self.path(name)) as stream:
+        return self._asked(lambda: self._content(self.path(name)))
+
+    def _content(self, path: str) -> bytes:
+        with self.filesystem.open_input_stream(path) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, name: str, content: bytes, patience: float = PATIENCE) -> None:
@@ -123,9 +165,31 @@ class RunFolder:
         path = self.path(name)
         patiently(lambda: put(self.filesystem, path, content), 0 if self.is_local else patience)
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, content: Mapping[str, Any], patience: float = PATIENCE) -> None:
         """Write an object as JSON; NaN and infinity are refused."""
-        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode())
+        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), patience)
+
+    def write_result(self, name: str, found: Any, patience: float = PATIENCE) -> None:
+        """Store what a command measured, a dataclass, as JSON with the number of its format; see `write_bytes`."""
+        self.write_json(name, {"format": _FORMAT, **plain(found)}, patience)
+
+    def read_result(self, name: str, kind: type[T]) -> T | None:
+        """A result as it was stored in the file, which has the name of its command; None where nothing was.
+
+        A damaged file, or another number of its format, is an InputError.
+        """
+        if not self.has(name):
+            return None
+        try:
+            facts = loaded(self.read_text(name))
+            found = facts.pop("format")
+            if found == _FORMAT:
+                return restored(kind, facts)
+            why = f"its format is {found}, not {_FORMAT}"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = str(error)
+        remedy = f"remove the file; `bcrit {PurePosixPath(name).stem}` makes it again"
+        raise InputError(self.path(name), [f"what was measured cannot be read: {why}; {remedy}"])
 
     # The experiment
 
@@ -134,33 +198,53 @@ class RunFolder:
         if not self.has(EXPERIMENT):
             raise InputError(str(self), [f"not a run folder: it has no {EXPERIMENT}; `bcrit tune` makes one"])
         where, text = self.path(EXPERIMENT), self.read_text(EXPERIMENT)
-        frozen = {session.get("experiment_sha256") for session in self.read_environment()} - {None, fingerprint(text)}
-        if frozen:
+        told = {str(session.get("experiment_sha256")) for session in self.read_environment()} - {"None"}
+        if (told or self._told_by_parts()) - {fingerprint(text)}:
             remedy = f"put it back as it was, or start another run with `bcrit tune {where} --out ...`"
             raise InputError(where, [f"the experiment of a run is frozen, but this one was edited; {remedy}"])
+        self.__dict__["_frozen"] = fingerprint(text)
         return parse_experiment(read_yaml(text, where), where)
+
+    def _told_by_parts(self) -> set[str]:
+        """The fingerprint of the experiment as the first part tells it that can be read."""
+        for part in self._parts(TRIALS):
+            with part.file, suppress(pa.ArrowException, OSError):
+                told = (pq.read_schema(part.file).metadata or {}).get(parted_tables.EXPERIMENT_OF)
+                return set() if told is None else {told.decode(errors="replace")}
+        return set()
+
+    @cached_property
+    def _frozen(self) -> str | None:
+        """The fingerprint of the experiment; of a store, which is not asked for it, once the experiment was read."""
+        if self.experiment_sha256 is None and self.is_local and self.has(EXPERIMENT):
+            return hashlib.sha256(self.read_bytes(EXPERIMENT)).hexdigest()
+        return self.experiment_sha256
 
     def read_environment(self) -> list[dict[str, Any]]:
         """What each session of the run ran in, in order; empty where nothing was noted or the note was damaged."""
         if not self.has(ENVIRONMENT):
             return []
         try:
-            sessions = json.loads(self.read_text(ENVIRONMENT))["sessions"]
+            sessions = loaded(self.read_text(ENVIRONMENT))["sessions"]
         except (ValueError, KeyError, TypeError):
             return []
         return [session for session in sessions if isinstance(session, dict)] if isinstance(sessions, list) else []
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Freeze the experiment."""
-        self.write_bytes(EXPERIMENT, dump_experiment(experiment).encode())
+        text = dump_experiment(experiment)
+        self.write_bytes(EXPERIMENT, text.encode())
+        self.__dict__["_frozen"] = fingerprint(text)
 
     # Tables
 
     def write_table(self, name: str, data: pa.Table, patience: float = PATIENCE) -> None:
         """Write one Parquet file whole or not at all; see `write_bytes`."""
-        sink = pa.BufferOutputStream()
-        pq.write_table(data, sink)
-        self.write_bytes(name, sink.getvalue().to_pybytes(), patience)
+        if self._frozen is not None:
+            data = data.replace_schema_metadata(
+                {**(data.schema.metadata or {}), parted_tables.EXPERIMENT_OF: self._frozen}
+            )
+        self.write_bytes(name, sealed(data), patience)
 
     def append(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int) -> None:
         """Add rows as one new part; columns beyond the table's are hyperparameters or metrics.
@@ -168,11 +252,7 @@ class RunFolder:
         `number` is that of the flush; each is used once.
         """
         if rows:
-            self.write_table(part_name(table, number), joined([to_arrow(table, rows)]))
-
-    def lacking(self, waiting: Rows) -> Rows:
-        """The rows of a log that the tables lack: `PartedTables.lacking`."""
-        return self._tables.lacking(waiting)
+            self.write_table(parted_tables.part_name(table, number), joined([to_arrow(table, rows)]))
 
     def append_table(self, table: Table, data: pa.Table, number: int) -> None:
         """Add an Arrow table as one new part, for importers: parts of about a million rows are read fast.
@@ -183,78 +263,184 @@ class RunFolder:
         if problems := column_violations(table, data):
             raise InputError(str(self), problems)
         if data.num_rows:
-            self.write_table(part_name(table, number), data)
+            self.write_table(parted_tables.part_name(table, number), data)
+
+    def listed(self, table: Table) -> list[parted_tables.PartFile]:
+        """All parts that lie there, whether they count or not."""
+        selector = fs.FileSelector(self.path(table.name), allow_not_found=True)
+        return parted_tables.parts_of(table, self._info(selector))
 
     def parts(self, table: Table) -> list[str]:
         """File names of the parts that count, in order of their flushes."""
-        return self._tables.parts(table)
-
-    def listed(self, table: Table) -> list[PartFile]:
-        """All parts that lie there, whether they count or not."""
-        return self._tables.listed(table)
+        return [part.name for part in parted_tables.counting(self.listed(table), self._open)]
 
     def next_number(self, table: Table) -> int:
         """The first flush number that no part holds."""
-        return self._tables.next_number(table)
+        return max((part.last for part in self.listed(table)), default=-1) + 1
+
+    def compact(self, table: Table, *, everything: bool = True, patience: float = PATIENCE) -> None:
+        """Join parts that stand side by side, and remove what the joined ones replace, also what an earlier kill left.
+
+        Everything is joined into one part, or only as many of one size as keep the table quick to read.
+        """
+        listed = self.listed(table)
+        kept = parted_tables.counting(listed, self._open)
+        gone = {part.name for part in listed} - {part.name for part in kept}
+        for parts in parted_tables.joinable(kept, everything):
+            name, first, last = parted_tables.whole_part(table, parts), parts[0].first, max(part.last for part in parts)
+            replaced = {part.name for part in parts}
+            replaced |= {p.name for p in listed if p.name in gone and first <= p.first and p.last <= last}
+            data = joined([self.rows_of(part.name) for part in parts])
+            self.write_table(name, parted_tables.replacing(data, replaced), patience)
+            gone |= replaced
+        for name in sorted(gone):
+            try:
+                self.filesystem.delete_file(self.path(name))
+            except FileNotFoundError:
+                continue  # a try before this one came as far as here
+
+    def rows_of(self, name: str) -> pa.Table:
+        """The rows of one part; an InputError where it is damaged or of another run."""
+        try:
+            return parted_tables.Part(name, pa.BufferReader(self.read_bytes(name)), self._frozen).parquet().read()
+        except pa.ArrowException as error:
+            remedy = f"`bcrit repair {self}` sets it aside"
+            raise InputError(str(self), [f"{parted_tables.fault(name, error)}; {remedy}"]) from error
 
     def read(self, table: Table) -> pa.Table:
-        """Read and validate a table: `PartedTables.read`."""
-        return self._tables.read(table)
+        """All rows of a table; an InputError lists every violation of its schema."""
+        pieces, problems = [arrow_schema(table).empty_table()], []
+        for part in self._opened(table):
+            with part.file:
+                try:
+                    pieces.append(part.parquet().read())
+                except (pa.ArrowException, OSError) as error:
+                    problems.append(parted_tables.fault(part.name, error))
+        if not problems:
+            try:
+                data = joined(pieces)
+            except pa.ArrowException as error:
+                problems.append(f"the parts of '{table.name}' do not fit together: {error}")
+            else:
+                problems = violations(table, data)
+        if problems:
+            raise InputError(str(self), [*problems, f"`bcrit repair {self}` sets aside what is wrong"])
+        return data
 
     def scan(
         self, table: Table, columns: Sequence[str], trial_ids: Collection[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Read a table piece by piece, for tables that do not fit into memory: `PartedTables.scan`."""
-        return self._tables.scan(table, columns, trial_ids)
+        """Read a table that may not fit into memory piece by piece: parts in the order of their flushes.
+
+        Rows of one trial come in the order in which they were written, which is that of their steps in what `bcrit`
+        writes; rows of different trials may interleave, and a trial may straddle pieces and parts.
+
+        Record batches of at most `BATCH_ROWS` rows have exactly these columns: `trial_id` comes dictionary-encoded,
+        and a metric that a part lacks as nulls. A part that is damaged, or breaks the schema in its columns' types or
+        empty cells, is an InputError.
+        """
+        return parted_tables.scan_parts(str(self), table, self._opened(table), columns, trial_ids)
 
     def select(self, table: Table, columns: Sequence[str], trial_ids: Collection[str]) -> pa.Table:
-        """The rows of a few trials of a table that may not fit into memory: `PartedTables.select`."""
-        return self._tables.select(table, columns, trial_ids)
+        """The rows of a few trials; see `scan`."""
+        if batches := list(self.scan(table, columns, trial_ids)):
+            return decoded(pa.Table.from_batches(batches))
+        kinds = {field.name: field.type for field in arrow_schema(table)}
+        return pa.schema([pa.field(name, kinds.get(name, pa.float64())) for name in columns]).empty_table()
+
+    def schemas(self, table: Table) -> list[pa.Schema]:
+        """The table's own schema, then that of every part."""
+        found = [arrow_schema(table)]
+        for part in self._opened(table):
+            with part.file:
+                try:
+                    found.append(part.parquet().schema_arrow.remove_metadata())
+                except (pa.ArrowException, OSError) as error:
+                    remedy = f"`bcrit repair {self}` sets it aside"
+                    raise InputError(str(self), [f"{parted_tables.fault(part.name, error)}; {remedy}"]) from error
+        return found
 
     def column_names(self, table: Table) -> list[str]:
         """Every column that any part of a table has, those of its schema first."""
         return list(dict.fromkeys(name for schema in self.schemas(table) for name in schema.names))
 
-    def schemas(self, table: Table) -> list[pa.Schema]:
-        """The table's own schema, then that of every part: `PartedTables.schemas`."""
-        return self._tables.schemas(table)
+    def _opened(self, table: Table) -> list[parted_tables.Part]:
+        """Every part that counts, opened at one moment, and as one more part what the log holds beyond them."""
+        # The log comes first: rows that are delivered meanwhile are then in both, not in neither. Trials come before
+        # measurements, because that is how to find a finished trial with all of its measurements.
+        rows = parted_tables.read_log(parted_tables.segments(self.log)).get(table.name) if self.has_log() else None
+        if rows is None:
+            return self._parts(table)
+        lacking, parts = self._lacking(table, rows)
+        sink = pa.BufferOutputStream()
+        pq.write_table(lacking, sink)
+        return [*parts, parted_tables.Part("the log on this machine", pa.BufferReader(sink.getvalue()))]
 
-    def compact(self, table: Table, *, everything: bool = True, patience: float = PATIENCE) -> None:
-        """Join parts and remove what the joined ones replace.
+    def _lacking(self, table: Table, rows: pa.Table) -> tuple[pa.Table, list[parted_tables.Part]]:
+        """Of rows those that the parts lack, of trials that are not finished in them and of later steps; the parts."""
+        finished = {} if table is TRIALS else parted_tables.reach(TRIALS, self._parts(TRIALS), rows)
+        parts = self._parts(table)
+        return parted_tables.beyond(
+            rows, {**parted_tables.reach(table, parts, rows), **dict.fromkeys(finished, math.inf)}
+        ), parts
 
-        Everything is joined into one part, or only as many of one size as keep the table quick to read.
+    def _parts(self, table: Table) -> list[parted_tables.Part]:
+        """Every part that counts, opened at one moment: a running experiment may join parts meanwhile.
+
+        An open file can be read to its end after it was removed; many small parts would be too many open files.
         """
-        write = partial(self.write_table, patience=patience)
-        for name in self._tables.join(table, write, everything=everything):
+        for _ in range(_LISTINGS):
+            opened: list[parted_tables.Part] = []
             try:
-                self.filesystem.delete_file(self.path(name))
-            except FileNotFoundError:
-                continue  # a try before this one came as far as here
+                for name in self.parts(table):
+                    opened.append(parted_tables.Part(name, self._open(name), self._frozen))
+                return opened
+            except FileNotFoundError:  # it was joined with others since the listing; list again
+                for part in opened:
+                    part.file.close()
+        raise InputError(str(self), [f"the parts of '{table.name}' change faster than they can be read; try again"])
+
+    def _open(self, name: str) -> pa.NativeFile:
+        return self._asked(lambda: self._opened_file(name))
+
+    def _opened_file(self, name: str) -> pa.NativeFile:
+        file = self.filesystem.open_input_file(self.path(name))
+        if file.size() > _SMALL_PART:
+            return pa.memory_map(self.path(name)) if self.is_local else file
+        with file:
+            return pa.BufferReader(file.read())
+
+    def clear_half_written(self) -> None:
+        """Remove what writes left that were killed (`storage.put`); nobody else must be at work in the run."""
+        for folder in ("", TRIALS.name, MEASUREMENTS.name, "analysis", CHECKPOINTS) if self.is_local else ():
+            for file in Path(self.root, folder).glob(".*"):
+                if HALF_WRITTEN.match(file.name):
+                    file.unlink(missing_ok=True)
 
     # Rows on their way
 
     @property
     def log_home(self) -> Path:
         """Where on this machine the logs of runs at this location lie."""
-        return log_home(self.location, self.filesystem, self.root)
+        return parted_tables.log_home(self.location, self.filesystem, self.root)
 
     @property
     def log(self) -> Path:
-        """The log of this run on this machine: see `bcrit.analysis.records.run_log`."""
+        """The log of this run on this machine: see `bcrit.analysis.records.parted_tables`."""
         if self.is_local:
             return self.log_home
-        written = self.filesystem.get_file_info(self.path(EXPERIMENT)).mtime
+        written = self._info(self.path(EXPERIMENT)).mtime
         return self.log_home / ("0" if written is None else str(int(written.timestamp())))
 
     def has_log(self) -> bool:
         """Whether a session left rows in the log of this machine, or is about to deliver them."""
         # Where there is no log of any run there is no need to ask a store which run this is.
-        return next(self.log_home.rglob("*.log"), None) is not None and bool(segments(self.log))
+        return next(self.log_home.rglob("*.log"), None) is not None and bool(parted_tables.segments(self.log))
 
-    @property
-    def _tables(self) -> PartedTables:
-        log = self.log if self.has_log() else None
-        return PartedTables(self.location, self.filesystem, self.root, log)
+    def lacking(self, waiting: parted_tables.Rows) -> parted_tables.Rows:
+        """Of the rows of a log those that the tables lack."""
+        found = {of.name: self._lacking(of, waiting[of.name])[0] for of in (MEASUREMENTS, TRIALS) if of.name in waiting}
+        return {name: rows for name, rows in found.items() if rows.num_rows}
 
 
 def fingerprint(text: str) -> str:

@@ -34,6 +34,10 @@ _FINAL = re.compile(
 )
 
 
+HALF_WRITTEN = re.compile(r"^\..+\.[0-9a-f]{32}$")
+"""What a write to a local folder leaves that was killed."""
+
+
 def opened(location: str) -> tuple[fs.FileSystem, str]:
     """The file system of a local path or a URI, and the path there; nothing needs to lie there."""
     if not location.strip():
@@ -69,9 +73,23 @@ def put(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
     parent, _, stem = path.rpartition("/")
     filesystem.create_dir(parent, recursive=True)
     temporary = f"{parent}/.{stem}.{uuid.uuid4().hex}"
-    with filesystem.open_output_stream(temporary) as stream:
-        stream.write(content)
-    filesystem.move(temporary, path)
+    if not isinstance(filesystem, fs.LocalFileSystem):
+        with filesystem.open_output_stream(temporary) as stream:
+            stream.write(content)
+        filesystem.move(temporary, path)
+        return
+    # On the disk before it has its name, and the name before anything that follows from it: a machine that goes down
+    # leaves no file that is there and empty.
+    with open(temporary, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    folder = os.open(parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], object] = time.sleep) -> T:

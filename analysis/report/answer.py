@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.report.figure import Figure
-from bcrit.analysis.wording import value_text
 
 
 @dataclass(frozen=True)
@@ -113,3 +113,8 @@ class Answer:
     # What the terminal shows, where that is not the brief tables, the sentences and the notes: words that the page says
     # elsewhere, at its top or its end. A Text stands out.
     terminal: tuple[str | Rows | Text, ...] = ()
+
+    @property
+    def brief(self) -> tuple[Rows, ...]:
+        """The tables that the terminal shows."""
+        return tuple(part for part in self.parts if isinstance(part, Rows) and part.brief)

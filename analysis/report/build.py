@@ -1,65 +1,107 @@
-"""The report as one page: every question's answer put into the template, below what is known."""
+"""What follows from a run, written into its folder: derived tables, fit, recommendation, and the report as one page."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from importlib import resources
+from typing import Any
 
-from bcrit.analysis.questions import QUESTIONS, question
-from bcrit.analysis.questions.fit import key_numbers
+import pyarrow as pa
+
+from bcrit.analysis.numbers.wording import readable
+from bcrit.analysis.questions import QUESTIONS
+from bcrit.analysis.questions.fit import key_numbers, no_curve
 from bcrit.analysis.questions.steps import settings
+from bcrit.analysis.records import run_folder
 from bcrit.analysis.report.answer import Answer, Panels, Plot
+from bcrit.analysis.report.decision import Decision, decision, zoned
 from bcrit.analysis.report.figure import VIRIDIS
-from bcrit.analysis.report.template import render
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""
 
 
-def build_report(run: Run) -> str:
+def finish(folder: run_folder.RunFolder) -> Run:
+    """Compute and write everything that follows from the tables of a run with finished trials."""
+    run = Run(folder)
+    write_analysis(run)
+    if run.recommendation is not None:
+        folder.write_json(run_folder.RECOMMENDATION, run.recommendation.to_json())
+    folder.write_bytes(run_folder.REPORT, build_report(run).encode())
+    return run
+
+
+def write_analysis(run: Run) -> None:
+    """Write the derived tables and the fit into the run folder."""
+    folder = run.folder
+    for name, frame in ((run_folder.STEPS_TO_TARGET_FILE, run.studies), (run_folder.BOUNDARY_FILE, run.boundary)):
+        folder.write_table(name, pa.Table.from_pandas(frame, preserve_index=False))
+    folder.write_json(run_folder.FIT, {"no_fit": run.no_fit} if run.fit is None else run.fit.to_json())
+    if run.targets is not None:
+        folder.write_table(run_folder.TARGET_CELLS_FILE, pa.Table.from_pandas(run.targets.cells, preserve_index=False))
+        folder.write_json(run_folder.TARGETS, run.targets.to_json())
+    if run.budgets is not None:
+        folder.write_table(run_folder.BUDGET_CELLS_FILE, pa.Table.from_pandas(run.budgets.cells, preserve_index=False))
+        folder.write_json(run_folder.BUDGETS, run.budgets.to_json())
+
+
+def build_report(run: Run, live: str = "") -> str:
     """Write everything that is known of a run as one HTML page that loads nothing from anywhere.
+
+    A `live` page, by the name of its revision, asks its server for the state at its top, and for a newer one.
 
     Whatever comes from users is escaped: by the template in the page, by `label` in the figures' texts, and as JSON
     that cannot end its script. What the run lacks (a fit, reached studies) is said in the page.
     """
-    topics, figures = sections(run), {}
+    begun = not run.finished.empty
+    topics, figures = sections(run) if begun else (), {}
     for part in (part for topic in topics for part in topic.parts):
         if isinstance(part, Plot):
             figures[part.name] = part.figure
         elif isinstance(part, Panels):
             figures |= {f"{part.name}-{key}": drawn for key, drawn in part.figures.items()}
+    if begun:
+        figures["steps"] = zoned(figures["steps"], run)
     return render(
         "page.html",
         name=run.experiment.name,
         workload=run.experiment.workload.name,
         target=str(run.experiment.target),
         unit=run.experiment.unit,
-        answer=answer(run),
-        key_numbers=[] if run.fit is None else list(key_numbers(run.fit, str(run.experiment.target))),
-        caveats=caveats(run),
+        live=live,
+        state=state_of(run),
+        answer=answer(run) if begun else ("No trial has finished yet.",),
+        decision=decision(run) if begun else Decision(),
+        key_numbers=[] if not begun or run.fit is None else list(key_numbers(run.fit, str(run.experiment.target))),
+        caveats=caveats(run) if begun else (),
         sections=topics,
         figures=figures,
         viridis=VIRIDIS,
         most_panels=MOST_PANELS,
+        beside="steps",
+        unfolded=("recommend",),
     )
 
 
 def sections(run: Run) -> tuple[Answer, ...]:
     """The questions that this run has something to say on, in the order of the page."""
-    found = (question(name)(run) for name in QUESTIONS)
+    found = (run.answer(name) for name in QUESTIONS if name != "status")  # which stands at the top
     return tuple(topic for topic in found if isinstance(topic, Answer) and topic.on_page)
+
+
+def state_of(run: Run) -> Answer | None:
+    """How far a run is, for the top of its page; None where it is complete, or nothing is known but its tables."""
+    found = run.answer("status")
+    return found if isinstance(found, Answer) and found.on_page else None
 
 
 def answer(run: Run) -> tuple[str, ...]:
     """The sentences of the prominent box."""
     if run.recommendation is not None:
-        return (*run.recommendation.sentences, *settings(run.recommendation))
-    if run.fit is None:
-        why = run.no_fit or "too little was measured"
-        return ("No batch size can be recommended: there is no fit.", f"{why[0].upper()}{why[1:].rstrip('.')}.")
-    return ("No recommendation was computed for this run; the fit below is all that is known.",)
+        return (*run.how_far, *run.recommendation.sentences, *settings(run.recommendation))
+    return no_curve(run).sentences
 
 
 def caveats(run: Run) -> tuple[str, ...]:
@@ -70,11 +112,11 @@ def caveats(run: Run) -> tuple[str, ...]:
         *run.notes,
         *_studies(run),
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(each for each in dict.fromkeys(found) if not any(each in other for other in found if other != each))
 
 
 def _studies(run: Run) -> Iterator[str]:
-    studies = run.studies.to_dict("records")
+    studies = run.studies[~(run.studies["batch_size"].isin(run.early) & run.studies["steps"].isna())].to_dict("records")
     unreached = [f"{readable(s['batch_size'])} ({readable(s['max_steps'])})" for s in studies if math.isnan(s["steps"])]
     reached = [study for study in studies if not math.isnan(study["steps"])]
     searched = [readable(study["batch_size"]) for study in reached if study["source"] != "confirm"]
@@ -92,9 +134,45 @@ def _studies(run: Run) -> Iterator[str]:
         )
     if missed:
         yield f"Not all fresh seeds reached the target at batch size (how many did): {', '.join(missed)}."
-    for edge in (edge for study in studies for edge in run.last_edges(study["batch_size"]).to_dict("records")):
-        if edge["kind"] == "box" and math.isnan(edge["widened_to"]):
-            yield (
-                f"At batch size {readable(edge['batch_size'])} the best {edge['dimension']} lies at the {edge['side']} "
-                "end of its box; a better point may lie outside."
-            )
+    for size, edges in run.at_edge.items() if run.fit is None else ():  # a fit says it, and what hangs on it
+        yield (
+            f"At batch size {readable(size)} the best setting lies at the edge of its search box ({edges}), so that "
+            "fewer steps may be possible there."
+        )
+
+
+def render(template: str, /, **words: Any) -> str:
+    """One of this folder's templates filled; every text is escaped, and a word that was not given is an error."""
+    # Jinja and plotly's script are needed by nothing else in this package.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("bcrit.analysis", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    css = resources.files("bcrit.analysis.report").joinpath("page.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(words, css=css, plotly=get_plotlyjs())
+
+
+def page_of(answer: Answer, generator: str) -> str:
+    """A comparison as one HTML page that loads nothing from anywhere; the generator's name stands in its head."""
+    parts = [part for section in answer.sections for part in section.parts]
+    figures = {part.name: part.figure for part in parts if isinstance(part, Plot)}
+    return render(
+        "comparison.html",
+        generator=generator,
+        title=answer.title,
+        runs=answer.facts["runs"],
+        assumed=answer.facts["assumed"],
+        answer=answer.sentences,
+        decision=Decision(),
+        caveats=answer.notes,
+        sections=answer.sections,
+        figures=figures,
+        beside=None,
+        unfolded=tuple(section.name for section in answer.sections),
+    )

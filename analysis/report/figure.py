@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.wording import value_text
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -43,18 +43,9 @@ def viridis(share: float) -> str:
 def figure(
     data: Sequence[Trace], x: Axis, y: Axis, *, shapes: Sequence[Any] = (), notes: Sequence[Any] = (), height: int = 460
 ) -> Figure:
-    """A figure in the report's look.
+    """A figure in the report's look, with finite numbers or null only; `height` is in pixels.
 
-    Args:
-        data: traces; those with a name and without `showlegend: False` stand in the legend.
-        x: see `log_axis` and `linear_axis`.
-        y: likewise.
-        shapes: lines and areas, in plotly's form.
-        notes: annotations, in plotly's form.
-        height: in pixels.
-
-    Returns:
-        The figure with finite numbers or null only.
+    Traces with a name and without `showlegend: False` stand in the legend; shapes and notes have plotly's form.
     """
     layout = {
         "height": height,
@@ -72,9 +63,8 @@ def figure(
         "shapes": list(shapes),
         "annotations": list(notes),
     }
-    found: Figure = plain(
-        {"data": [{"type": "scatter", "hoverinfo": "text", **trace} for trace in data], "layout": layout}
-    )
+    traces = [{"type": "scatter", "hoverinfo": "text", **trace} for trace in data]
+    found: Figure = plain({"data": traces, "layout": layout})
     return found
 
 
@@ -135,15 +125,8 @@ def line(
 
 def band(x: Sequence[float], low: Sequence[float], high: Sequence[float], color: str = BAND, **more: Any) -> Trace:
     """The area between two lines over the same x."""
-    around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)]}
-    return {
-        "mode": "lines",
-        **around,
-        "fill": "toself",
-        "fillcolor": color,
-        "line": {"width": 0},
-        "hoverinfo": "skip",
-    } | more
+    around = {"x": [*x, *reversed(x)], "y": [*high, *reversed(low)], "fill": "toself", "fillcolor": color}
+    return {"mode": "lines", **around, "line": {"width": 0}, "hoverinfo": "skip", **more}
 
 
 def in_turn(keys: Iterable[Any]) -> dict[Any, str]:
@@ -198,14 +181,10 @@ def linear_axis(title: str, **more: Any) -> Axis:
 def log_axis(
     title: str, values: Iterable[float], ticks: Sequence[float] = (), pad: float = 1.25, most: int = 11
 ) -> Axis:
-    """A logarithmic axis around the positive values.
+    """A logarithmic axis around the values that must be seen; others than positive finite ones are passed over.
 
-    Args:
-        title: with its unit.
-        values: what must be seen; others than positive finite ones are passed over.
-        ticks: where the ticks stand (batch sizes); else at round numbers.
-        pad: room on either side, as a factor.
-        most: so many ticks are readable.
+    The ticks stand where it is said (batch sizes), else at round numbers, `most` of them so that they can be read;
+    `pad` is the room on either side, as a factor.
     """
     seen = [value for value in values if value is not None and 0 < value < math.inf] or [1.0]
     low, high = min(seen) / pad, max(seen) * pad
@@ -220,13 +199,7 @@ def log_axis(
 
 
 def value_axis(title: str, values: Iterable[float], pad: float = 1.1) -> Axis:
-    """An axis of a metric: logarithmic where it spans more than a factor 3 of positive numbers, as losses do.
-
-    Args:
-        title: with its unit.
-        values: what must be seen; others than finite ones are passed over.
-        pad: room on either side of a logarithmic axis, as a factor.
-    """
+    """An axis of a metric: logarithmic where it spans more than a factor 3 of positive numbers, as losses do."""
     seen = [value for value in values if math.isfinite(value)]
     if seen and min(seen) > 0 and max(seen) > _LOG_FROM * min(seen):
         return log_axis(title, seen, pad=pad)

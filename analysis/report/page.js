@@ -1,8 +1,10 @@
 // Draws the figures from the top of the page: without a pause at first, then one by one, those near the screen
-// first, and what is left before printing. When all are drawn, the root element says so in data-figures.
+// first, and what is left before printing. Those in a folded section are drawn when it opens. When all that are open are
+// drawn, the root element says so in data-figures.
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const config = {responsive: true, displaylogo: false, displayModeBar: false};
 const waiting = new Set(document.querySelectorAll(".plot"));
+const topics = document.querySelectorAll("details.topic");
 
 function draw(div, name) {
   const {data, layout} = structuredClone(figures[name]);
@@ -29,7 +31,14 @@ function makeNarrow(data, layout) {
 }
 
 function drawOnce(div) {
-  if (waiting.delete(div)) draw(div, div.dataset.figure);
+  if (!waiting.delete(div)) return;
+  draw(div, div.dataset.figure);
+  const save = document.createElement("button");
+  save.type = "button";
+  save.className = "data";
+  save.textContent = "Data as CSV";
+  save.addEventListener("click", () => download(div));
+  div.after(save);
 }
 
 const near = new IntersectionObserver((entries) => {
@@ -39,22 +48,75 @@ for (const div of waiting) near.observe(div);
 
 // So that a usual page is complete when it has loaded, and a large one can be scrolled meanwhile (ms; chosen, not studied).
 const busyUntil = performance.now() + 1500;
+let pausing = false;
 function drawRest() {
+  pausing = false;
   do {
-    const [next] = waiting;
+    const next = [...waiting].find((div) => !div.closest("details.topic:not([open])"));
     if (!next) {
       document.documentElement.dataset.figures = "drawn";
       return;
     }
     drawOnce(next);
   } while (performance.now() < busyUntil);
+  pausing = true;
   setTimeout(drawRest);
 }
-drawRest();
+
+function follow() {
+  const hash = decodeURIComponent(location.hash.slice(1));
+  const section = document.getElementById(hash);
+  for (const topic of topics) if (hash === "all" || section?.contains(topic)) topic.open = true;
+  section?.scrollIntoView();
+  delete document.documentElement.dataset.figures;
+  drawRest();
+}
+addEventListener("hashchange", follow);
+for (const topic of topics) topic.addEventListener("toggle", () => pausing || drawRest());
+follow();
 
 const choose = document.getElementById("choose");
 if (choose) choose.addEventListener("change", () => draw(document.getElementById("chosen"), choose.value));
 
-window.addEventListener("beforeprint", () => {
+addEventListener("beforeprint", () => {
+  for (const topic of topics) topic.open = true;
   for (const div of waiting) drawOnce(div);
 });
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const name = button.textContent;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(button.dataset.copy);
+      button.textContent = "copied";
+    } catch {  // no permission: the text itself, to be copied by hand
+      button.after(Object.assign(document.createElement("pre"), {textContent: button.dataset.copy}));
+    }
+    setTimeout(() => { button.textContent = name; }, 1500);
+  });
+}
+
+// One row a point, with the words of its hover box as they stand.
+function asCsv(name) {
+  const cell = (value) => `"${String(value ?? "").replaceAll("<br>", "; ").replaceAll('"', '""')}"`;
+  const rows = [["series", "x", "y", "low", "high", "words"]];
+  for (const trace of figures[name].data) {
+    const bars = trace.error_y || {};
+    if (trace.z) trace.z.forEach((line, k) => line.forEach((z, j) => rows.push([trace.name, trace.x[j], trace.y[k], "", "", z])));
+    else trace.x.forEach((x, k) => {
+      const y = trace.y[k];
+      const low = bars.arrayminus ? y - bars.arrayminus[k] : "", high = bars.array ? y + bars.array[k] : "";
+      const words = Array.isArray(trace.hovertext) ? trace.hovertext[k] : "";
+      if (x !== null && y !== null) rows.push([trace.name, x, y, low, high, words]);
+    });
+  }
+  return rows.map((row) => row.map(cell).join(",") + "\r\n").join("");
+}
+
+function download(div) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([asCsv(div.dataset.figure)], {type: "text/csv"}));
+  link.download = div.dataset.figure + ".csv";
+  link.click();
+  URL.revokeObjectURL(link.href);
+}

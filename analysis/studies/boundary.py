@@ -4,13 +4,16 @@ An optimum on the edge of the box means that a better point may lie outside (Sha
 search space boundaries"). Four look-alikes are told apart: a *wall* of divergence, behind which nothing can be better;
 a natural *limit*, behind which nothing exists (momentum 0); a *flat* axis, along which near-optimal trials are spread
 so widely that the place of the best one says nothing; and a *turn* before the edge, after which steps rise again.
+
+The rounds of a study are replayed from its search trials: draws until enough are feasible, a verdict, a wider box. Both
+the search, which asks what comes next, and the analysis, which asks what was found, read them here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +21,11 @@ import pandas as pd
 from scipy import special
 
 from bcrit.search_spaces.dimensions import Box, Side
+from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import BoundaryRule
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.presets import DOMAINS
-from bcrit.search_spaces.space import SearchSpace, hyperparameter
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -59,7 +63,7 @@ class SearchedPoint:
     point: Mapping[str, Any]
     steps_to_target: int | None  # None if the target was not reached
     feasible: bool  # False if it diverged or did not run
-    # How far the best value of the target's metric stayed from the threshold; only used while no trial has reached.
+    # How far the best value of the target's metric lies from the threshold, on whichever side.
     shortfall: float | None = None
 
 
@@ -123,7 +127,8 @@ class SearchedTrials:
         if len(reached):
             limit = self.steps[reached].min() * (1 + within)
             near = reached[self.steps[reached] <= limit]
-            fastest_first: Places = near[np.argsort(self.steps[near], kind="stable")]
+            # Of equally fast ones the better value first: `steps_to_target` takes it for the best.
+            fastest_first: Places = near[np.lexsort((-self.shortfall[near], self.steps[near]))]
             return fastest_first
         known = np.flatnonzero(self.feasible & ~np.isnan(self.shortfall))
         nearest: Places = known[np.argsort(self.shortfall[known], kind="stable")]
@@ -154,10 +159,9 @@ class Verdict:
 def after_round(
     space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, round_number: int
 ) -> tuple[SearchSpace, list[Verdict]]:
-    """Judge a study after one round of search and widen its box where a better point may lie outside.
+    """Judge a study after one round of search in a box, by all trials so far; the box of the next round, and why.
 
-    `space` is the box of that round, `trials` are all up to its end, `round_number` is how often it was widened before.
-    The box of the next round is the same where nothing was widened.
+    The box is widened where a better point may lie outside; `round_number` is how often it was before.
     """
     verdicts = []
     for touch in touches(space, trials, rule):
@@ -189,7 +193,9 @@ def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule) -> l
             # Distance from the edge as a share of the box, of the best trial and of the middle of the cluster.
             own, middle = box.to_unit(optimum), float(np.median(units))
             near = min(own, middle) if side == "low" else min(1 - own, 1 - middle)
-            wall = _is_wall(values, trials, optimum, side)
+            # A wall: nearly all trials beyond the optimum diverged.
+            beyond = ~trials.feasible[values < optimum if side == "low" else values > optimum]
+            wall = len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
             if not wall and (near > rule.margin or _turns_before(box, values, trials, side)):
                 continue
             kind = "wall" if wall else _kind(address, box, side, units)
@@ -201,12 +207,6 @@ def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule) -> l
 def _units(box: Box, values: Floats) -> Floats:
     """The scaled coordinates of those that lie on the axis."""
     return np.array([box.to_unit(float(value)) for value in values if not np.isnan(value)])
-
-
-def _is_wall(values: Floats, trials: SearchedTrials, optimum: float, side: Side) -> bool:
-    """Whether nearly all trials beyond the optimum diverged."""
-    beyond = ~trials.feasible[values < optimum if side == "low" else values > optimum]
-    return len(beyond) >= _WALL_TRIALS and float(np.mean(beyond)) >= _WALL_SHARE
 
 
 def _turns_before(box: Box, values: Floats, trials: SearchedTrials, side: Side) -> bool:
@@ -238,3 +238,127 @@ def _kind(address: str, box: Box, side: Side, cluster: np.ndarray) -> Kind:
         return "limit"
     spread = float(np.subtract(*np.percentile(cluster, [95, 5])))
     return "flat" if len(cluster) >= _FLAT_TRIALS and spread >= _FLAT_SPREAD else "box"
+
+
+# A study whose first draws all fail in the training code (not by divergence) is given up after this many, or after as
+# many as may run at once. Chosen.
+_HOPELESS = 10
+
+
+class SearchTrial(Protocol):
+    """What the rounds need of a finished search trial; the columns of `bcrit.search_spaces.tables.TRIALS`."""
+
+    @property
+    def number(self) -> int: ...  # noqa: D102
+
+    @property
+    def round(self) -> int: ...  # noqa: D102
+
+    @property
+    def outcome(self) -> Outcome: ...  # noqa: D102
+
+    @property
+    def point(self) -> Point: ...  # noqa: D102
+
+    @property
+    def steps_to_target(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def best_value(self) -> float | None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The draws of a round from its first one on: until enough are feasible, at most `max_draws` times as many."""
+
+    wanted: int  # feasible trials wanted
+    bound: int  # draws that are allowed
+    patience: int  # draws after which a round is given up if none of them ran
+    drawn: int = 0  # how many were counted
+    feasible: int = 0  # among these
+    ran: bool = False  # whether any of these did not fail in the training code
+
+    @classmethod
+    def of(cls, experiment: Experiment, wanted: int) -> Draws:
+        """None drawn yet."""
+        search = experiment.search
+        return cls(wanted, int(wanted * search.draws), max(_HOPELESS, search.at_once))
+
+    @property
+    def complete(self) -> bool:
+        """Whether the round needs no other draw."""
+        hopeless = self.drawn == self.patience and not self.ran
+        return self.feasible >= self.wanted or self.drawn >= self.bound or hopeless
+
+    def then(self, outcome: Outcome | None) -> Draws:
+        """With one more draw, by its outcome; None where it has not finished.
+
+        It is counted as feasible then, so that `complete` is false only where another draw is needed for certain; but
+        whether the first draws all fail is known only when they have ended, so the next one waits for them, and what is
+        drawn does not depend on which trial ends first.
+        """
+        feasible, ran = (True, False) if outcome is None else (outcome.feasible, not outcome.broken)
+        return replace(self, drawn=self.drawn + 1, feasible=self.feasible + feasible, ran=self.ran or ran)
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """What the finished trials of a study say about what comes next."""
+
+    space: SearchSpace  # of the current round
+    round: int  # how often the box was widened before
+    first: int  # number of the current round's first trial
+    draws: Draws  # of the current round, as far as they have finished without a gap
+    searching: bool  # whether the current round is unfinished
+    edges: tuple[Verdict, ...]  # of all complete rounds
+
+
+class Rounds:
+    """A study's rounds, kept up with its search trials as they finish, in whatever order.
+
+    `state` is that after the last complete round. The experiment is no imported one: of others' runs there is nothing
+    to replay.
+    """
+
+    def __init__(self, experiment: Experiment, batch_size: int) -> None:
+        self._experiment = experiment
+        self._trials: dict[int, SearchTrial] = {}
+        draws = Draws.of(experiment, experiment.trials_at(batch_size))
+        self.state = StudyState(experiment.space_at(batch_size), 0, 0, draws, searching=True, edges=())
+
+    def add(self, trial: SearchTrial) -> None:
+        """One more finished trial; those of a later round imply that all earlier rounds are complete."""
+        self._trials[trial.number] = trial
+        while self.state.searching:
+            state = self.state
+            following = self._trials.get(state.first + state.draws.drawn)
+            if following is None or following.round != state.round:
+                return
+            self.state = replace(state, draws=state.draws.then(following.outcome))
+            if self.state.draws.complete:
+                self.state = self._after_round(self.state)
+
+    def _after_round(self, state: StudyState) -> StudyState:
+        first, experiment = state.first + state.draws.drawn, self._experiment
+        before = (self._trials[number] for number in sorted(self._trials) if number < first)
+        seen = [_searched(trial, experiment) for trial in before if not trial.outcome.broken]
+        space, verdicts = after_round(state.space, SearchedTrials.of(seen), experiment.boundary, state.round)
+        edges = (*state.edges, *verdicts)
+        if all(verdict.widened_to is None for verdict in verdicts):
+            return replace(state, space=space, first=first, searching=False, edges=edges)
+        draws = Draws.of(experiment, experiment.later_trials)
+        return StudyState(space, state.round + 1, first, draws, searching=True, edges=edges)
+
+
+def study_state(experiment: Experiment, batch_size: int, search: Iterable[SearchTrial]) -> StudyState:
+    """The state of a study after the last complete round, replayed from its finished search trials."""
+    rounds = Rounds(experiment, batch_size)
+    for trial in search:
+        rounds.add(trial)
+    return rounds.state
+
+
+def _searched(trial: SearchTrial, experiment: Experiment) -> SearchedPoint:
+    """What the boundary rule needs of a trial."""
+    shortfall = None if trial.best_value is None else abs(trial.best_value - experiment.target.threshold)
+    return SearchedPoint(trial.point, trial.steps_to_target, trial.outcome.feasible, shortfall)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,40 +11,66 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from bcrit.analysis.curve.table import censored_median
-from bcrit.analysis.studies.boundary import Flags, SearchedTrials, Verdict, ran, touches
-from bcrit.analysis.studies.rounds import study_state
+from bcrit.analysis.curve.table import censored_median, is_coarse
+from bcrit.analysis.studies.boundary import (
+    Flags,
+    Floats,
+    SearchedTrials,
+    StudyState,
+    Verdict,
+    ran,
+    study_state,
+    touches,
+)
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
-from bcrit.search_spaces.space import Point, SearchSpace
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.target import Direction
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
 _MEDIAN_LEVEL = 0.90
 
 
-def steps_to_target(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+def tied(trials: pd.DataFrame) -> pd.DataFrame:
+    """The search trials that share the fewest steps of their study, where it has several."""
+    search = trials[(trials["stage"] == Stage.SEARCH) & trials["steps_to_target"].notna()]
+    fewest = search[search["steps_to_target"] == search.groupby("batch_size")["steps_to_target"].transform("min")]
+    return fewest[fewest["batch_size"].duplicated(keep=False)]
+
+
+def steps_to_target(
+    trials: pd.DataFrame, experiment: Experiment, at_crossing: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """Reduce trials to one row a study.
 
     The search picks points; each was re-run on fresh seeds. A point's number is the median over its seeds, where a seed
     that did not reach counts as infinite; the study's point is the one with the smallest median. Its interval is the
     narrowest pair of order statistics that covers the median with 90 % (the seeds' range where none does). A study
     without re-runs shows its best search trial, which is biased low by the luck of the search and has no interval, and
-    says so in `source`. The columns are those of `STEPS_TO_TARGET` and the hyperparameters of the best point; `steps`
-    is NaN for a study that did not reach the target in `max_steps`.
+    says so in `source`. Of several with the same steps the better value at the crossing wins (`at_crossing`, by trial;
+    the best value of a trial that is not there), then the earlier trial. Where the crossing is only known to lie
+    between two evaluations that are far apart (`is_coarse`), the interval reaches from the one to the other.
+
+    The columns are those of `STEPS_TO_TARGET` and the hyperparameters of the best point; `steps` is NaN for a study
+    that did not reach the target in `max_steps`.
     """
-    rows = []
-    for batch_size in experiment.batch_sizes:
-        study = trials[trials["batch_size"] == batch_size]
-        if len(study):
-            rows.append(_study_row(study, batch_size))
-    hyperparameters = [c for c in trials.columns if c not in TRIALS.names]
+    sign = 1.0 if experiment.target.direction is Direction.MINIMIZE else -1.0
+    crossed = trials["trial_id"].map(at_crossing or {}).astype(float).fillna(trials["best_value"].astype(float))
+    value: Floats = np.asarray(crossed, dtype=np.float64)
+    studies = ((batch_size, trials["batch_size"] == batch_size) for batch_size in experiment.batch_sizes)
+    rows = [_study_row(trials[mine], size, sign * value[mine]) for size, mine in studies if mine.any()]
+    hyperparameters = TRIALS.beside(trials.columns)
     return pd.DataFrame(rows, columns=STEPS_TO_TARGET.names + hyperparameters)
 
 
-def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
-    search = study[study["stage"] == Stage.SEARCH].sort_values(["steps_to_target", "number"])
+def _study_row(study: pd.DataFrame, batch_size: int, value: Floats) -> dict[str, Any]:
+    """One row; `value` at the crossing of every trial, the better the smaller."""
+    searched = (study["stage"] == Stage.SEARCH).to_numpy(dtype=bool)
+    search = study[searched]
+    steps = search["steps_to_target"].to_numpy(dtype=float, na_value=math.nan)
+    search = search.iloc[np.lexsort((search["number"], value[searched], steps))]
     confirm = study[study["stage"] == Stage.CONFIRM]
     reached = search[search["steps_to_target"].notna()]
     row: dict[str, Any] = {
@@ -57,17 +83,16 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         # Only of trials that trained: one that diverged does not show that a tuned one needs more steps.
         "max_steps": int(max(study["steps"][[Outcome(o).feasible for o in study["outcome"]]], default=0)),
         "step_seconds": _step_seconds(study),
-        "steps": math.nan,
-        "steps_low": math.nan,
-        "steps_high": math.nan,
-        "steps_level": math.nan,
+        **dict.fromkeys(("steps", "steps_low", "steps_high", "steps_level"), math.nan),
         "best_trial": None,
     }
     best, resolution = None, math.nan
     if len(reached):
-        best = reached.iloc[0]
+        best = made = reached.iloc[0]
         row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
         resolution = best["steps_to_target"] - best["steps_to_target_low"]
+        if _coarse(resolution, best["steps_to_target"]):
+            row |= {"steps_low": best["steps_to_target_low"] + 1, "steps_high": best["steps_to_target"]}
     confirm = confirm[ran(confirm)]  # a re-run that diverged says something of the point's steps, a failed one does not
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
     if points:
@@ -76,8 +101,14 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
         low, high, level = median_interval(_steps(chosen))
         # Imported repeats may be of a point that was found elsewhere: the first of them then stands for it.
         found = search[search["trial_id"] == chosen["repeats"].iloc[0]]
-        best = (found if len(found) else chosen.sort_values("number")).iloc[0]
+        made = chosen.sort_values("number").iloc[0]  # a joint search ties what it runs again to a horizon of its own
+        best = found.iloc[0] if len(found) else made
         resolution = (chosen["steps_to_target"] - chosen["steps_to_target_low"]).median()
+        if _coarse(resolution, median):
+            before = (chosen["steps_to_target_low"] + 1).fillna(math.inf)
+            low, high = (
+                (median_interval(before.tolist())[0], high) if len(before) > 1 else (float(before.iloc[0]), median)
+            )
         row |= {
             "source": "confirm",
             "n_seeds": len(chosen),
@@ -92,7 +123,11 @@ def _study_row(study: pd.DataFrame, batch_size: int) -> dict[str, Any]:
     if best is None:
         return row
     row |= {"examples": batch_size * row["steps"], "steps_resolution": resolution}
-    return row | {name: best[name] for name in study.columns if name not in TRIALS.names}
+    return row | {name: made[name] for name in TRIALS.beside(study.columns)}
+
+
+def _coarse(resolution: float, steps: float) -> bool:
+    return math.isfinite(steps) and is_coarse(resolution, steps)
 
 
 def _steps(group: pd.DataFrame) -> list[float]:
@@ -126,8 +161,6 @@ def _step_seconds(study: pd.DataFrame) -> float:
     Trials without seconds (many imported ones) have none: their time is unknown, not zero.
     """
     trained = study[(study["steps"] > 0) & (study["train_seconds"] > 0)]
-    if trained.empty:
-        return math.nan
     return float((trained["train_seconds"] / trained["steps"]).median())
 
 
@@ -165,7 +198,7 @@ def outcome_counts(trials: pd.DataFrame, batch_size: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _SearchTrial:
-    """A row of the trials table as `bcrit.analysis.studies.rounds` reads it."""
+    """A row of the trials table as `bcrit.analysis.studies.boundary` reads it."""
 
     number: int
     round: int
@@ -175,39 +208,50 @@ class _SearchTrial:
     best_value: float | None
 
 
-def boundary_table(trials: pd.DataFrame, experiment: Experiment) -> pd.DataFrame:
+def study_states(trials: pd.DataFrame, experiment: Experiment) -> dict[int, StudyState]:
+    """The state of every study's search after its last complete round, by batch size; of a run that was made here."""
+    names = TRIALS.beside(trials.columns)
+    needed = trials[[*("number", "round", "outcome", "steps_to_target", "best_value"), *names]]
+    states = {}
+    for batch_size in () if experiment.imported else experiment.batch_sizes:
+        search = needed[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
+        searched = (_search_trial(row, names) for row in search.to_dict("records"))
+        states[batch_size] = study_state(experiment, batch_size, searched)
+    return states
+
+
+def boundary_table(
+    trials: pd.DataFrame, experiment: Experiment, states: Mapping[int, StudyState] | None = None
+) -> pd.DataFrame:
     """The boundary verdicts of every study after every complete round of its search.
 
-    An imported study was searched in one round, which is over. The columns are those of `BOUNDARY`.
+    An imported study was searched in one round, which is over. The columns are those of `BOUNDARY`. `states` are the
+    `study_states` of these trials, where they are known.
     """
-    names = [c for c in trials.columns if c not in TRIALS.names]
-    needed = trials[[*("number", "round", "outcome", "steps_to_target", "best_value"), *names]]
+    names = TRIALS.beside(trials.columns)
+    states = study_states(trials, experiment) if states is None else states
     rows: list[dict[str, Any]] = []
     for batch_size in experiment.batch_sizes:
-        search = needed[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
         if experiment.imported:
+            search = trials[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
             seen = SearchedTrials.in_frame(search, names, experiment.target.threshold)
             touched = touches(experiment.space_at(batch_size), seen, experiment.boundary)
             edges = tuple(Verdict(0, touch, None) for touch in touched)
         else:
-            searched = [_search_trial(row, names) for row in search.to_dict("records")]
-            edges = study_state(experiment, batch_size, searched).edges
+            edges = states[batch_size].edges
         for verdict in edges:
             touch = verdict.touch
-            rows.append(
-                {
-                    "batch_size": batch_size,
-                    "round": verdict.round,
-                    "dimension": touch.dimension,
-                    "side": touch.side,
-                    "kind": touch.kind,
-                    "low": touch.box.low,
-                    "high": touch.box.high,
-                    "optimum": touch.optimum,
-                    "widened_to": np.nan if verdict.widened_to is None else verdict.widened_to,
-                }
-            )
+            row = {"batch_size": batch_size, "round": verdict.round, "low": touch.box.low, "high": touch.box.high}
+            row |= {name: getattr(touch, name) for name in ("dimension", "side", "kind", "optimum")}
+            rows.append({**row, "widened_to": np.nan if verdict.widened_to is None else verdict.widened_to})
     return pd.DataFrame(rows, columns=BOUNDARY.names)
+
+
+def box_edges(edges: pd.DataFrame) -> str:
+    """The edges of a boundary table that bind, for people: `lr high, momentum low`; empty where none does."""
+    binding = edges[edges["kind"] == "box"]
+    named = zip(binding["dimension"], binding["side"], strict=True)
+    return ", ".join(f"{hyperparameter(address)} {side}" for address, side in named)
 
 
 def searched_spaces(experiment: Experiment, boundary: pd.DataFrame, batch_size: int) -> list[SearchSpace]:

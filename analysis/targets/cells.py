@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +27,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.table import censored_median
+from bcrit.analysis.numbers.wording import Told
 from bcrit.analysis.records.one_pass import Floats, Integers
 from bcrit.analysis.studies.boundary import Flags, ran
 from bcrit.analysis.studies.steps_to_target import median_interval, stopped_at_target
@@ -37,26 +37,13 @@ from bcrit.search_spaces.target import Direction, Target
 Names = npt.NDArray[np.object_]
 
 
-class Status(StrEnum):
-    """What the steps of a cell are."""
+class Status(Told):
+    """What the steps of a cell are, and the sentence that says so to a newcomer."""
 
-    VALID = "valid"
-    UPPER = "upper"
-    LOWER = "lower"
-    MISSING = "missing"
-
-    @property
-    def sentence(self) -> str:
-        """One sentence that a newcomer understands."""
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Status.VALID: "No trial that might have been faster was stopped before.",
-    Status.UPPER: "A trial that was stopped earlier might have been faster: an upper bound.",
-    Status.LOWER: "No trial reached the target: more steps than this.",
-    Status.MISSING: "No trial that counts was measured.",
-}
+    VALID = "valid", "No trial that might have been faster was stopped before."
+    UPPER = "upper", "A trial that was stopped earlier might have been faster: an upper bound."
+    LOWER = "lower", "No trial reached the target: more steps than this."
+    MISSING = "missing", "No trial that counts was measured."
 
 
 @dataclass(frozen=True)
@@ -198,21 +185,12 @@ def seeds_stand_for(study: Trials, column: int, within: float) -> bool:
 def cell(
     batch_size: int, study: Trials, target: Target, column: int, ahead: Flags, *, by_seeds: bool, own: bool
 ) -> dict[str, Any]:
-    """Reduce a study to its steps to one target: a row of `TARGET_CELLS`.
+    """Reduce a study to its steps to one target, a `column` of the crossings: a row of `TARGET_CELLS`.
 
-    Args:
-        batch_size: the study.
-        study: its trials.
-        target: the target.
-        column: its column in the crossings.
-        ahead: of the search trials, those that were ahead of the fastest when they ended.
-        by_seeds: take the median over the seeds of the best re-run point, where there is one; else the best search
-            trial, which is biased low by the luck of the search.
-        own: whether it is the run's own target. There the number is what the search and its stopping rule found, in all
-            that is computed from the run, so that the cell always enters the fit.
-
-    Returns:
-        The row.
+    `ahead` are the search trials that were ahead of the fastest when they ended (`ahead_of`). The number is the median
+    over the seeds of the best re-run point (`by_seeds`), where there is one; else that of the best search trial, which
+    is biased low by the luck of the search. At the run's own target it is what the search and its stopping rule found,
+    in all that is computed from the run, so that the cell always enters the fit.
     """
     search, found = study.search, None
     verdict = judge(search.steps[:, column], search.ended, ahead)

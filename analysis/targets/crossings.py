@@ -1,12 +1,15 @@
-"""Which targets to look at, and where every trial crosses them, in one pass over the measurements."""
+"""Which targets to look at, where every trial crosses them, and how early noise makes that."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy import special
 
+from bcrit.analysis.numbers.estimate import straight_line
 from bcrit.analysis.records.one_pass import Chunk, Floats, Integers
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction, Target
@@ -43,6 +46,7 @@ class Crossings:
     steps_low: Floats  # the evaluation before; (n_trials, n_targets)
     best: Floats  # best finite value after step 0, NaN where there is none; (n_trials,)
     _level: Integers = field(repr=False)
+    _judged: dict[int, Callable[[int, float], float]] = field(default_factory=dict, repr=False)  # of smoothed trials
 
     @classmethod
     def of(cls, targets: Sequence[Target], n_trials: int) -> Crossings:
@@ -55,7 +59,7 @@ class Crossings:
     def take(self, chunk: Chunk) -> None:
         """Read on."""
         first = chunk.trial[chunk.starts]
-        level = self._levels(chunk)
+        level = self._levels(chunk.step, self._judge(chunk))
         level[chunk.starts] = np.maximum(level[chunk.starts], self._level[first])
         lengths = np.diff(np.append(chunk.starts, len(level)))
         offset = np.repeat(np.arange(len(first)) * (len(self.targets) + 1), lengths)
@@ -71,27 +75,35 @@ class Crossings:
         self.steps[chunk.trial[crossing], target] = chunk.step[crossing]
         self.steps_low[chunk.trial[crossing], target] = chunk.before[crossing]
         self._level[first] = reached[np.append(chunk.starts[1:], len(level)) - 1]
-        self._better(chunk, first)
-
-    def _levels(self, chunk: Chunk) -> Integers:
-        """How many targets each evaluation passes."""
-        thresholds = np.sort([target.threshold for target in self.targets])
-        if self.targets[0].direction is Direction.MINIMIZE:
-            level = len(thresholds) - np.searchsorted(thresholds, chunk.value, side="right")
-        else:
-            level = np.searchsorted(thresholds, chunk.value, side="left")
-            level[np.isnan(chunk.value)] = 0  # NaN sorts above everything
-        level[chunk.step <= 0] = 0
-        return np.asarray(level, dtype=np.int64)
-
-    def _better(self, chunk: Chunk, first: Integers) -> None:
         best = np.fmin if self.targets[0].direction is Direction.MINIMIZE else np.fmax
         values = np.where((chunk.step > 0) & np.isfinite(chunk.value), chunk.value, np.nan)
         self.best[first] = best(self.best[first], best.reduceat(values, chunk.starts))
 
+    def _judge(self, chunk: Chunk) -> Floats:
+        """What is compared with the thresholds."""
+        target = self.targets[0]
+        if target.rule is None:
+            return chunk.value
+        rows = zip(chunk.trial.tolist(), chunk.step.tolist(), chunk.value.tolist(), strict=True)
+        judged = self._judged
+        return np.array([judged.setdefault(trial, target.judge())(step, value) for trial, step, value in rows])
+
+    def _levels(self, step: Integers, value: Floats) -> Integers:
+        """How many targets each evaluation passes."""
+        thresholds = np.sort([target.threshold for target in self.targets])
+        if self.targets[0].direction is Direction.MINIMIZE:
+            level = len(thresholds) - np.searchsorted(thresholds, value, side="right")
+        else:
+            level = np.searchsorted(thresholds, value, side="left")
+            level[np.isnan(value)] = 0  # NaN sorts above everything
+        level[step <= 0] = 0
+        return np.asarray(level, dtype=np.int64)
+
     def forget(self, trials: Integers) -> None:
         """Go back to the beginning of these trials."""
         self.steps[trials], self.steps_low[trials], self.best[trials], self._level[trials] = np.nan, np.nan, np.nan, 0
+        for trial in trials.tolist():
+            self._judged.pop(trial, None)
 
     def at(self, target: Target) -> int:
         """The column of a target."""
@@ -137,7 +149,7 @@ def _read(text: str, own: Target) -> Target:
     try:
         threshold = float(text)
     except ValueError:
-        return Target.model_validate(text)
+        return Target.model_validate(text).model_copy(update={"rule": own.rule})
     return Target.model_validate({**own.model_dump(), "threshold": threshold})
 
 
@@ -162,7 +174,10 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
         return (own,)
     goal = sign * own.threshold
     reached_own = {b: best for b, best in falls.items() if best[-1] < goal}
-    common = _common(falls)
+    common = max(float(best[-1]) for best in falls.values())  # what every study reached
+    before = [float(value) for best in falls.values() for value in best[np.isfinite(best) & (best > 0)]]
+    if common == 0 and before:
+        common = min(before)
     strictest = goal if stops and reached_own or reached_own and common >= goal else common
     usable = reached_own if strictest == goal else falls
     # The study with the fewest evaluations until then is the one whose crossings are known worst.
@@ -171,20 +186,13 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
     }
     fastest = min(counts, key=lambda b: (counts[b], -b))
     values = _between(falls[fastest], counts[fastest], strictest, sign)
-    thresholds = {_looser(float(value), own.direction, sign) for value in values if value > strictest}
+    thresholds = {looser(float(value), own.direction, sign) for value in values if value > strictest}
     if strictest not in (goal, 0):
-        thresholds.add(_looser(strictest, own.direction, sign))
+        thresholds.add(looser(strictest, own.direction, sign))
     if reached_own:
         thresholds.add(own.threshold)
     kept = _told_apart(sorted(thresholds, key=lambda value: (value != own.threshold, sign * value)), sign, usable)
     return in_order([own.model_copy(update={"threshold": threshold}) for threshold in kept] or [own])
-
-
-def _common(falls: Mapping[int, Floats]) -> float:
-    """What every study reached; where that is 0, the last value before it, as an error cannot fall below 0."""
-    common = max(float(best[-1]) for best in falls.values())
-    before = [float(value) for best in falls.values() for value in best[np.isfinite(best) & (best > 0)]]
-    return min(before) if common == 0 and before else common
 
 
 def _between(best: Floats, last: int, strictest: float, sign: float) -> Floats:
@@ -207,7 +215,7 @@ def _told_apart(thresholds: Sequence[float], sign: float, falls: Mapping[int, Fl
     return list(kept)
 
 
-def _looser(value: float, direction: Direction, sign: float) -> float:
+def looser(value: float, direction: Direction, sign: float) -> float:
     """The value rounded to three digits to the looser side, so that it lies strictly within what was reached."""
     raw = sign * value
     if raw == 0:
@@ -217,3 +225,71 @@ def _looser(value: float, direction: Direction, sign: float) -> float:
     if not direction.better(raw, rounded):
         rounded = float(f"{rounded + sign * unit:.{_DIGITS + 1}g}")
     return rounded
+
+
+_WINDOW = 2.0  # the trend before a crossing is taken from evaluations since this fraction of its step. Chosen.
+_FEWEST = 8  # evaluations there; with fewer their noise is not known. Chosen, not studied.
+_LITTLE = 0.02  # of the steps, as evaluations let them be known: no word about less
+_PHASES = 8  # places of the true crossing between two evaluations, over which is averaged
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is known around the crossing of one run."""
+
+    scatter: float  # standard deviation of an evaluation about its trend, as a share of the value at the crossing
+    early: float  # how early the first crossing is on average, as a share of the steps
+
+
+def noise(steps: Integers, values: Floats, target: Target) -> Noise | None:
+    """The noise of a run's evaluations before its first crossing, and how early it makes that.
+
+    The trend is a straight line of the metric in log step, of a loss above 0 of its logarithm. The noise is taken from
+    second differences, sqrt(mean(d^2) / 6), which the trend does not enter. None with fewer than `_FEWEST` evaluations,
+    or where the metric does not improve.
+    """
+    sign = 1.0 if target.direction is Direction.MINIMIZE else -1.0
+    crossed = np.flatnonzero(sign * values < sign * target.threshold)
+    end = int(crossed[0]) if len(crossed) else len(steps)
+    own = np.flatnonzero((steps[:end] > 0) & (steps[:end] >= steps[min(end, len(steps) - 1)] / _WINDOW))
+    if len(own) < _FEWEST or not np.isfinite(values[own]).all():
+        return None
+    x, y, scale = np.log(steps[own]), sign * values[own], abs(target.threshold)
+    if min(y.min(), target.threshold * sign) > 0:
+        y, scale = np.log(y), 1.0
+    slope = straight_line(x, y).slope
+    scatter = math.sqrt(float(np.mean(np.diff(y, 2) ** 2)) / 6)
+    if slope >= 0 or scale == 0:
+        return None
+    return Noise(scatter / scale, how_early(scatter / -slope, float(np.diff(x).mean())))
+
+
+def noise_notes(found: Collection[Noise | None]) -> Iterator[str]:
+    """How early the numbers of a run are, by one run of each study; nothing where that is little."""
+    known = [each for each in found if each is not None]
+    if not known or float(np.median([each.early for each in known])) < _LITTLE:
+        return
+    scatter, early = (float(np.median([getattr(each, name) for each in known])) for name in ("scatter", "early"))
+    yield (
+        f"Evaluations scatter by {100 * scatter:.2g} % about their trend before the target, so that the first one "
+        f"beyond it comes early: steps are too few by about {100 * early:.2g} % (median over the batch sizes, a run of "
+        "each). 'rule: smoothed' in 'target' takes most of that away."
+    )
+
+
+def how_early(ratio: float, spacing: float) -> float:
+    """The share of the steps by which a first crossing comes too early on average.
+
+    Evaluations stand `spacing` apart in log step. The one at distance d beyond the true crossing lies below the
+    threshold with probability Phi(d / ratio), `ratio` being the noise over the slope; so the first one is expected at
+    sum_k d_k Phi_k prod_(j < k) (1 - Phi_j), averaged over where the crossing lies between two evaluations. Without
+    noise it is half a spacing.
+    """
+    if ratio <= 0:
+        return 0.0
+    reach, expected = math.ceil(8 * ratio / spacing) + 4, 0.0
+    for phase in (np.arange(_PHASES) + 0.5) / _PHASES:
+        d = spacing * (np.arange(-reach, reach + 1) + phase)
+        below = special.ndtr(d / ratio)
+        expected += float(np.sum(d * below * np.cumprod(np.append(1.0, 1 - below[:-1])))) / _PHASES
+    return max(0.0, 1 - math.exp(expected - spacing / 2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +11,110 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.interval import freedom
+from bcrit.analysis.numbers.estimate import LEVEL, Estimate, straight_line, t_quantile
+from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats, curves
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.targets.cells import Status, ahead_of, cell, seeds_stand_for, trials_of, winners
 from bcrit.analysis.targets.crossings import Crossings
-from bcrit.analysis.targets.power_law import PowerLaw, fit_power_law
-from bcrit.analysis.wording import readable
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TARGET_CELLS
-from bcrit.search_spaces.target import Target
+from bcrit.search_spaces.target import Direction, Target
+
+FEWEST = 3
+"""Identified targets: two parameters and one degree of freedom."""
+
+SPAN = 1.05
+"""The loosest threshold must be at least this many times the strictest. Kaplan et al.'s exponent 4.8 turns it into a
+factor 1.26 of b_crit, which is hardly seen through the interval of one b_crit. Chosen, not studied."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """b_crit(L) = b_star / L^(1 / alpha) (Kaplan et al. 2020, arXiv 2001.08361, eq. 1.4).
+
+    Fitted as log b_crit = log b_star - exponent log L by least squares, weighted by the inverse squared width of
+    each interval of log b_crit. The errors' scale is that of the residuals, and no smaller than what those intervals
+    say. The targets share the same runs, so their errors are not independent, and the interval is approximate.
+    """
+
+    b_star: float  # b_crit at L = 1, in `unit`
+    power: float  # 1 / alpha: per cent by which b_crit grows when the threshold falls by one per cent
+    exponent: Estimate  # the same with its t-interval
+    unit: str  # what b_crit counts
+    n_targets: int  # identified targets
+    strictest: float  # smallest threshold used
+    loosest: float  # largest threshold used
+    rms_log_residual: float  # root mean square of log(b_crit / law)
+
+    @property
+    def alpha(self) -> float | None:
+        """1 / exponent; None unless the whole interval is above 0."""
+        return 1 / self.power if self.power > 0 and not self.exponent.holds(0) else None
+
+    def b_crit(self, threshold: float) -> float:
+        """The law at one threshold."""
+        return float(self.b_star * threshold**-self.power)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its part of `bcrit targets --json`."""
+        own = {name: value for name, value in vars(self).items() if name not in ("power", "exponent")}
+        return {**own, **self.exponent.flat("exponent"), "alpha": self.alpha, "level": self.exponent.level}
+
+    @property
+    def sentence(self) -> str:
+        """The verdict."""
+        between = f"{self.exponent.interval()}, {self.exponent.level:.0%} interval"
+        shared = "The targets share the same runs, so this interval is approximate."
+        if self.exponent.holds(0):
+            return (
+                f"b_crit does not change with the target by more than its uncertainty: as a power of the threshold it "
+                f"goes with {readable(-self.power)} (1/alpha = {readable(self.power)}, {between}). {shared}"
+            )
+        way = "grows" if self.power > 0 else "falls"
+        return (
+            f"b_crit {way} as the target gets stricter: b_crit = {readable(self.b_star)} {self.unit} / "
+            f"L^{readable(self.power)} between {readable(self.strictest)} and {readable(self.loosest)} "
+            f"(1/alpha from {between}). {shared}"
+        )
+
+
+def fit_power_law(fits: Sequence[tuple[Target, HyperbolaFit]], level: float = LEVEL) -> PowerLaw | str:
+    """Fit the law to the targets, of one metric, whose b_crit is identified; or say in a sentence why there is none."""
+    if not fits or fits[0][0].direction is Direction.MAXIMIZE:
+        return "The power law b_crit = b_star / L^(1/alpha) is one of a loss: of a metric that is minimised."
+    used = [(target.threshold, fit) for target, fit in fits if fit.identified["b_crit"]]
+    if any(threshold <= 0 for threshold, _ in used):
+        return "The power law needs positive thresholds."
+    if len(used) < FEWEST:
+        return f"The power law needs {FEWEST} targets with an identified b_crit, but there are {len(used)}."
+    thresholds = np.array([threshold for threshold, _ in used])
+    span = thresholds.max() / thresholds.min()
+    if span < SPAN:
+        return f"The power law needs thresholds that span a factor {SPAN:g}, but they span {span:.3g}."
+    x, y = -np.log(thresholds), np.log([fit.b_crit for _, fit in used])
+    sigma = np.array([_standard_error(fit) for _, fit in used])
+    exact = not (sigma > 0).all()  # computed numbers, not measured: every point counts the same
+    line = straight_line(x, y, None if exact else sigma**-2.0)
+    return PowerLaw(
+        b_star=math.exp(line.intercept),
+        power=line.slope,
+        exponent=line.slope_within(level, 0.0 if exact else 1.0),
+        unit=used[0][1].unit,
+        n_targets=len(used),
+        strictest=float(thresholds.min()),
+        loosest=float(thresholds.max()),
+        rms_log_residual=float(np.sqrt((line.residuals**2).mean())),
+    )
+
+
+def _standard_error(fit: HyperbolaFit) -> float:
+    """Of log b_crit, from its interval, which has its own degrees of freedom (`bcrit.analysis.curve.interval`)."""
+    return math.log(fit.b_crit_high / fit.b_crit_low) / (2 * t_quantile(freedom(len(fit.reached)), fit.level))
 
 
 @dataclass(frozen=True)
@@ -121,19 +215,18 @@ def _of_one_source(lines: tuple[TargetCurve, ...], searched: TargetCurve | None)
 
 
 def target_grid(
-    folder: RunFolder, trials: pd.DataFrame, experiment: Experiment, crossings: Crossings, ran_to: Target | None = None
+    folder: RunFolder,
+    trials: pd.DataFrame,
+    experiment: Experiment,
+    crossings: Crossings,
+    ran_to: Target | None = None,
+    at_edge: Mapping[float, str] | None = None,
 ) -> TargetGrid:
     """Reduce crossings to studies, fit the curve at every target, and the law over targets.
 
-    Args:
-        folder: the run, for the curves of the fastest trials where others were stopped before them.
-        trials: its trials table as it was recorded.
-        experiment: batch sizes, unit, rule of near-optimality, and the target of the analysis.
-        crossings: of these trials.
-        ran_to: the target that the run was made for; None = that of the analysis.
-
-    Returns:
-        The grid.
+    `trials` is the table as it was recorded, the folder has the curves of the fastest ones where others were stopped
+    before them, `ran_to` is the target that the run was made for: None = that of the experiment. `at_edge` are the
+    studies whose box binds, as `fit_hyperbola` takes them; at all targets, since optima move little between them.
     """
     steps, steps_low = _with_recorded(trials, ran_to or experiment.target, crossings)
     studies = trials_of(trials, steps, steps_low, crossings.best, experiment.imported is not None)
@@ -157,9 +250,11 @@ def target_grid(
         near = all(seeds_stand_for(study, column, experiment.boundary.within) for study in studies.values())
         rows.append(row_of(column, by_seeds=near or target == own))
     cells, searched = pd.concat(rows, ignore_index=True), None
-    lines = tuple(_curve(target, mine, experiment.unit) for target, mine in zip(crossings.targets, rows, strict=True))
+    lines = tuple(
+        _curve(target, mine, experiment.unit, at_edge) for target, mine in zip(crossings.targets, rows, strict=True)
+    )
     if own is not None and (rows[crossings.at(own)]["source"] == "confirm").any() and cells["source"].nunique() > 1:
-        searched = _curve(own, row_of(crossings.at(own), by_seeds=False), experiment.unit)
+        searched = _curve(own, row_of(crossings.at(own), by_seeds=False), experiment.unit, at_edge)
     law = fit_power_law([(line.target, line.fit) for line in _of_one_source(lines, searched) if line.fit is not None])
     return TargetGrid(
         own=experiment.target,
@@ -169,22 +264,20 @@ def target_grid(
         own_by_search=searched,
         power_law=law if isinstance(law, PowerLaw) else None,
         no_power_law=law if isinstance(law, str) else None,
-        notes=_notes(cells, own, adaptive=experiment.imported is None and experiment.search.protocol == "tpe"),
+        notes=_notes(cells, own, adaptive=experiment.imported is None and experiment.search.adaptive),
     )
 
 
 def _with_recorded(trials: pd.DataFrame, ran_to: Target, crossings: Crossings) -> tuple[Floats, Floats]:
     """The crossings, at the run's own target as the trials table has them: an imported run may lack the curves."""
-    steps, steps_low = crossings.steps, crossings.steps_low
+    steps, steps_low = crossings.steps.copy(), crossings.steps_low.copy()
     if ran_to in crossings.targets:
-        own = crossings.at(ran_to)
-        steps, steps_low = steps.copy(), steps_low.copy()
-        steps[:, own] = trials["steps_to_target"].to_numpy(dtype=float)
-        steps_low[:, own] = trials["steps_to_target_low"].to_numpy(dtype=float)
+        steps[:, crossings.at(ran_to)] = trials["steps_to_target"].to_numpy(dtype=float)
+        steps_low[:, crossings.at(ran_to)] = trials["steps_to_target_low"].to_numpy(dtype=float)
     return steps, steps_low
 
 
-def _curve(target: Target, mine: pd.DataFrame, unit: str) -> TargetCurve:
+def _curve(target: Target, mine: pd.DataFrame, unit: str, at_edge: Mapping[float, str] | None) -> TargetCurve:
     points = mine[mine["fits"]]
     lower = points["status"] == Status.LOWER
     table = pd.DataFrame(
@@ -197,18 +290,11 @@ def _curve(target: Target, mine: pd.DataFrame, unit: str) -> TargetCurve:
     )
     fit, no_fit = None, None
     try:
-        fit = fit_hyperbola(table, unit=unit)
+        fit = fit_hyperbola(table, unit=unit, at_edge=at_edge)
     except InputError as error:
         no_fit = error.problems[0]
-    return TargetCurve(
-        target=target,
-        fit=fit,
-        no_fit=no_fit,
-        n_valid=int((points["status"] == Status.VALID).sum()),
-        n_behind=int((points["status"] == Status.UPPER).sum()),
-        n_lower=int(lower.sum()),
-        n_aside=len(mine) - len(points),
-    )
+    valid, behind = (int((points["status"] == status).sum()) for status in (Status.VALID, Status.UPPER))
+    return TargetCurve(target, fit, no_fit, valid, behind, int(lower.sum()), len(mine) - len(points))
 
 
 def _notes(cells: pd.DataFrame, own: Target | None, adaptive: bool) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ class Made:
 def experiment(batch_sizes: Sequence[int], target: str = "loss < 1", **more: Any) -> Experiment:
     space = {"lr": "log from 0.01 to 10", "momentum": 0.9}
     given = {"workload": "toy", "batch_sizes": list(batch_sizes), "target": target, "space": space}
-    return Experiment.model_validate({**given, "budget": {"steps": 1000}, "search": {"protocol": "sobol"}, **more})
+    complete = {"search": {"protocol": "sobol", "trials": 1}, "boundary": {"max_rounds": 0}}  # whatever is made
+    return Experiment.model_validate({**given, "budget": {"steps": 1000}, **complete, **more})
 
 
 def write_run(path: Path, spec: Experiment, runs: Mapping[str, Made], parts: int = 1) -> RunFolder:
@@ -48,7 +50,13 @@ def write_run(path: Path, spec: Experiment, runs: Mapping[str, Made], parts: int
         size = -(-len(rows) // parts)
         mine = rows[part * size : (part + 1) * size]
         folder.append(MEASUREMENTS, [{k: v for k, v in row.items() if k != "_"} for row in mine], part)
-    folder.append(TRIALS, [trial(name, n, run, spec) for n, (name, run) in enumerate(runs.items())], 0)
+    count = Counter[tuple[int, bool]]()
+    made = []
+    for name, run in runs.items():
+        of = run.batch_size, run.repeats is None
+        made.append(trial(name, count[of], run, spec))
+        count[of] += 1
+    folder.append(TRIALS, made, 0)
     return folder
 
 
@@ -61,7 +69,7 @@ def trial(name: str, number: int, run: Made, spec: Experiment) -> dict[str, Any]
     crossing = spec.target.first_crossing(run.curve) if run.outcome in ("reached", "exhausted") else None
     steps = run.curve[-1][0]
     values = [value for step, value in run.curve if step > 0]
-    best = min(values) if spec.target.direction == "minimize" else max(values)
+    best = (min if spec.target.direction == "minimize" else max)(values, default=None)
     return {
         **dict.fromkeys(TRIALS.names),
         "trial_id": name,

@@ -45,7 +45,7 @@ def probed_run(path: Path, measure: Sequence[str] = ("noise_scale", "weight_dist
             curve = [(int(step), max(10.0 - 9.01 * step / end, 0.99)) for step in grid]
             run = Made(batch_size, [(0, 10.0), *curve], repeats=None if seed < 0 else best)
             name = best if seed < 0 else f"b{batch_size}-confirm-{seed}"
-            trials.append(trial(name, len(trials), run, spec))
+            trials.append(trial(name, len(trials), run, spec) | {"number": max(seed, 0)})
             for step, loss in run.curve:
                 row = measurement(name, run, step, loss, spec)
                 if seed >= 0 and "noise_scale" in measure and (step in STEPS or step == end):

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
-from tests.bcrit.command import ROOT, bcrit, command, process
-from tests.tuner.landscape.small import filled
+from bcrit.search_spaces.tables import TRIALS
+from tests.alike import Tables, assert_alike, tables
+from tests.bcrit.command import ROOT, Done, bcrit, command, process
+from tests.object_store import ObjectStore
+from tests.processes import below, kill, of_kind
+from tests.tuner.stages.small import filled
 
 SCRIPTED = """
 name: scripted
@@ -36,14 +35,6 @@ search: {trials: 36}
 confirm: {points: 1, seeds: 2}
 """
 SHORT = SCRIPTED.replace("[8, 32, 128, 512]", "[8, 512]").replace("trials: 36", "trials: 16")
-TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at", "host", "node"]
-
-
-def tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    run = RunFolder.at(folder)
-    trials = run.read(TRIALS).to_pandas().drop(columns=TIMES).sort_values("trial_id", ignore_index=True)
-    curves = run.read(MEASUREMENTS).to_pandas().drop(columns="train_seconds")
-    return trials, curves.sort_values(["trial_id", "step"], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +45,9 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(experiment: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    folder = experiment.parent / "whole"
+def run(experiment: Path, store: ObjectStore) -> tuple[RunFolder, Done]:
+    """On an object store, which is like any other place; the runs below lie on this machine's disk."""
+    folder = store.folder("whole")
     return folder, process("tune", experiment, "--out", folder, "--json")
 
 
@@ -68,21 +60,14 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(short: Path) -> Path:
+def undisturbed(short: Path) -> Tables:
     """Its trials one after the other in one process, without Ray: where every run of it must end."""
     folder = short.parent / "undisturbed"
-    filled(folder, parse_experiment(read_yaml(SHORT, short.name), short.name))
-    return folder
-
-
-def ends_as(undisturbed: Path, folder: Path) -> None:
-    """No row is lost, doubled or different."""
-    for expected, found in zip(tables(undisturbed), tables(folder), strict=True):
-        pd.testing.assert_frame_equal(expected, found[expected.columns])
+    return tables(filled(folder, parse_experiment(read_yaml(SHORT, short.name), short.name)))
 
 
 def test_an_exact_hyperbola_comes_back_through_the_whole_chain(
-    run: tuple[Path, subprocess.CompletedProcess[str]],
+    run: tuple[RunFolder, Done],
 ) -> None:
     folder, done = run
     assert done.returncode == 0, done.stderr
@@ -98,31 +83,30 @@ def test_an_exact_hyperbola_comes_back_through_the_whole_chain(
         assert sum(study["outcomes"].values()) == study["n_trials"]
 
 
-def test_the_run_folder_has_what_the_design_promises(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    folder, _ = run
-    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    promised = {"experiment.yaml", "environment.json", "report.html"}
-    promised |= {
+def test_the_run_folder_has_what_the_design_promises(run: tuple[RunFolder, Done]) -> None:
+    folder, done = run
+    promised = ["experiment.yaml", "environment.json", "report.html"]
+    promised += [
         f"analysis/{n}" for n in ("steps_to_target.parquet", "boundary.parquet", "fit.json", "recommendation.json")
-    }
-    assert promised <= names
-    assert json.loads((folder / "environment.json").read_text())["sessions"][0]["packages"]["ray"]
+    ]
+    assert all(map(folder.has, promised)) and b"b_crit" in folder.read_bytes("report.html")
+    assert f"report: {folder.address('report.html')}" in done.stderr
+    assert folder.read_environment()[0]["packages"]["ray"]
     trials, curves = tables(folder)
     assert not trials["trial_id"].duplicated().any() and not curves.duplicated(["trial_id", "step"]).any()
     last = curves.groupby("trial_id")["step"].max()
     assert (trials.set_index("trial_id")["steps"] == last).all()
 
 
-def test_ray_is_silent_and_progress_goes_to_stderr(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_ray_is_silent_and_progress_goes_to_stderr(run: tuple[RunFolder, Done]) -> None:
     _, done = run
     json.loads(done.stdout)
     assert "trials done" in done.stderr and "steps to loss < 1" in done.stderr
-    assert not re.search(r"ray|tune|Warning|Traceback", done.stderr.replace("/ray/", ""), flags=re.I), done.stderr
+    said = done.stderr.replace("/ray/", "")
+    assert not re.search(r"\bray\b|\btune\b|Warning|Traceback", said, flags=re.I), said
 
 
-def test_the_commands_answer_from_the_folder(
-    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
-) -> None:
+def test_the_commands_answer_from_the_folder(run: tuple[RunFolder, Done], tmp_path: Path) -> None:
     folder, done = run
     assert json.loads(bcrit("analyze", folder, "--json").stdout) == json.loads(done.stdout)
     assert "b_crit" in bcrit("analyze", folder).stdout
@@ -130,55 +114,37 @@ def test_the_commands_answer_from_the_folder(
     assert advice["choices"]["best"]["steps"] <= 300 and advice["binding"] in ("max_steps", None)
     refused = bcrit("recommend", folder, "--json", "--max-steps", 50)
     assert refused.returncode == 1 and json.loads(refused.stdout)["feasible"] is False
-    assert bcrit("report", folder).stdout.strip().endswith("report.html")
+    assert bcrit("report", folder).stdout.strip() == folder.address("report.html")
     table = tmp_path / "table.csv"
     table.write_text("batch_size,steps\n8,900\n32,300\n128,150\n512,112.5\n")
     fit = json.loads(bcrit("fit", table, "--json").stdout)
     assert fit["b_crit"] == pytest.approx(64) and fit["s_min"] == pytest.approx(100)
 
 
-def test_a_run_folder_is_never_overwritten(
-    run: tuple[Path, subprocess.CompletedProcess[str]], experiment: Path
-) -> None:
+def test_a_run_folder_is_never_overwritten(run: tuple[RunFolder, Done], experiment: Path) -> None:
     folder, _ = run
     done = bcrit("tune", experiment, "--out", folder)
     assert done.returncode == 2 and "never overwritten" in done.stderr
 
 
-def test_resuming_a_complete_run_runs_nothing(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_resuming_a_complete_run_runs_nothing(run: tuple[RunFolder, Done]) -> None:
     folder, _ = run
     before = tables(folder)
-    done = process("resume", folder)
-    assert done.returncode == 0, done.stderr
+    done = bcrit("resume", folder)
+    assert done.returncode == 0 and "the run was complete; nothing was run" in done.stdout, done.stderr
     for old, new in zip(before, tables(folder), strict=True):
         pd.testing.assert_frame_equal(old, new)
 
 
-def descendants(pid: int) -> set[int]:
-    """A process and all below it."""
-    listing = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-    children: dict[int, list[int]] = {}
-    for line in listing.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, []).append(child)
-    found = [pid]
-    for each in found:
-        found += children.get(each, [])
-    return set(found)
-
-
-def kill_tree(process: subprocess.Popen[Any]) -> None:
+def kill_tree(driver: subprocess.Popen[str]) -> None:
     """SIGKILL the driver and every process below it."""
-    for pid in descendants(process.pid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue  # it ended by itself between the listing and the kill
-    process.wait()
+    for each in below(driver.pid):
+        kill(each, signal.SIGKILL)
+    driver.wait()
 
 
-def start(*arguments: object) -> subprocess.Popen[Any]:
-    return subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(*arguments: object, errors: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=errors, text=True)
 
 
 def n_finished(folder: Path) -> int:
@@ -186,113 +152,82 @@ def n_finished(folder: Path) -> int:
     return int(RunFolder.at(folder).read(TRIALS).num_rows)
 
 
-def until(folder: Path, finished: int, driver: subprocess.Popen[Any]) -> None:
+def until(folder: Path, finished: int, driver: subprocess.Popen[str]) -> None:
     """Wait for so many finished trials, or for the end. Looking more often would take the run's own processor time."""
     deadline = time.monotonic() + 150
     while driver.poll() is None and n_finished(folder) < finished and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
-def trial_workers(process: subprocess.Popen[Any]) -> list[int]:
-    listing = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    mine = descendants(process.pid)
-    return [int(line.split()[0]) for line in listing.splitlines() if "ray::" in line and int(line.split()[0]) in mine]
+def killed(folder: Path, short: Path, finished: int, seconds: float) -> bool:
+    """SIGKILL of everything so many seconds after so many trials; False where the run was complete before."""
+    begun = (folder / "experiment.yaml").exists()
+    driver = start("resume", folder) if begun else start("tune", short, "--out", folder)
+    until(folder, finished, driver)
+    try:
+        driver.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        kill_tree(driver)
+        return True
+    return False
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
-def test_killed_runs_end_where_an_undisturbed_one_does(
-    undisturbed: Path, short: Path, tmp_path: Path, kills: int
+@pytest.mark.long
+def test_a_run_that_is_killed_thirty_times_ends_where_an_undisturbed_one_does(
+    undisturbed: Tables, short: Path, tmp_path: Path
 ) -> None:
-    """SIGKILL of everything, first while it starts, then at seeded random moments up to the confirmation."""
     folder, chance = tmp_path / "killed", random.Random(1)
     moments = [(0, chance.uniform(1.0, 7.0))]  # finished trials, and seconds after them
-    moments += sorted((chance.randrange(36), chance.uniform(0.0, 0.3)) for _ in range(kills))
-    for finished, seconds in moments:
-        begun = (folder / "experiment.yaml").exists()
-        driver = start("resume", folder) if begun else start("tune", short, "--out", folder)
-        until(folder, finished, driver)
-        try:
-            driver.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            kill_tree(driver)
-        else:
-            break  # it was complete before its moment came
-    done = process("resume", folder)
-    assert done.returncode == 0, done.stderr
-    ends_as(undisturbed, folder)
+    moments += sorted((chance.randrange(36), chance.uniform(0.0, 0.3)) for _ in range(30))
+    assert all(killed(folder, short, *moment) for moment in moments[:2])
+    for moment in moments[2:]:
+        if not killed(folder, short, *moment):
+            break
+    assert process("resume", folder).returncode == 0
+    assert_alike(undisturbed, folder)
 
 
-def test_a_killed_worker_costs_no_trial(undisturbed: Path, short: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "worker-killed"
-    driver = start("tune", short, "--out", folder)
-    for finished in (3, 10, 20):
-        until(folder, finished, driver)
-        os.kill(trial_workers(driver)[-1], signal.SIGKILL)
-    assert driver.wait(timeout=200) == 0
-    ends_as(undisturbed, folder)
+# One run is disturbed in every way by the tests that follow, in their order: starting Ray costs more than its trials.
 
 
-def test_a_run_that_cannot_be_recorded_ends_and_can_be_resumed(undisturbed: Path, short: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "unwritable"
-    driver = subprocess.Popen(
-        command("tune", short, "--out", folder),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def disturbed(short: Path) -> Path:
+    return short.parent / "disturbed"
+
+
+def test_a_run_that_cannot_be_recorded_ends_and_says_how_to_go_on(short: Path, disturbed: Path) -> None:
+    driver = start("tune", short, "--out", disturbed, errors=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 150
-        while not (folder / "experiment.yaml").exists() and time.monotonic() < deadline:
+        while not (disturbed / "experiment.yaml").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        (folder / "trials").touch()  # a file: no part can be written into it
+        (disturbed / "trials").touch()  # a file: no part can be written into it
         _, errors = driver.communicate(timeout=120)
     finally:
         kill_tree(driver)
     assert driver.returncode == 1
-    assert "bcrit failed: " in errors
-    assert "`bcrit resume` goes on" in errors
-    (folder / "trials").unlink()
-    assert process("resume", folder).returncode == 0
-    ends_as(undisturbed, folder)
+    assert "bcrit failed: " in errors and f"go on with:  bcrit resume {disturbed}" in errors
+    (disturbed / "trials").unlink()
 
 
-def test_ctrl_c_stops_gently_and_says_how_to_go_on(short: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "interrupted"
-    driver = subprocess.Popen(
-        command("tune", short, "--out", folder),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    until(folder, 3, driver)
+def test_a_killed_worker_ends_nothing_and_ctrl_c_stops_gently(short: Path, disturbed: Path) -> None:
+    assert killed(disturbed, short, 0, random.Random(1).uniform(1.0, 7.0))  # while it starts
+    driver = start("resume", disturbed, errors=subprocess.PIPE)
+    for finished in (3, 10):
+        until(disturbed, finished, driver)
+        kill(of_kind("worker", driver.pid)[-1], signal.SIGKILL)
+    until(disturbed, 16, driver)
     driver.send_signal(signal.SIGINT)
     _, errors = driver.communicate(timeout=120)
-    assert driver.returncode == 130 and f"bcrit resume {folder}" in errors, errors
+    assert driver.returncode == 130 and f"bcrit resume {disturbed}" in errors, errors
     assert "Traceback" not in errors
-    trials, _ = tables(folder)
-    assert 3 <= len(trials) < 36
+    assert len(tables(disturbed)[0]) >= 16
 
 
-def test_a_run_folder_on_s3_is_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
-        bucket, _ = fs.FileSystem.from_uri(f"s3://whole-runs?{options}&allow_bucket_creation=true")
-        bucket.create_dir("whole-runs")
-        uri, experiment = f"s3://whole-runs/run?{options}", tmp_path / "six.yaml"
-        experiment.write_text(SCRIPTED.replace("trials: 36", "trials: 6"))
-        done = process("tune", experiment, "--out", uri)
-        assert done.returncode == 0, done.stderr
-        assert f"report: s3://whole-runs/run/report.html?{options}" in done.stdout
-        assert bcrit("tune", experiment, "--out", uri).returncode == 2
-        answer = json.loads(bcrit("analyze", uri, "--json").stdout)
-        assert [study["n_trials"] >= 6 for study in answer["studies"]] == [True] * 4
-        assert b"b_crit" in bucket.open_input_stream("whole-runs/run/report.html").read()
-    finally:
-        server.stop()
+def test_after_all_of_that_the_run_ends_where_an_undisturbed_one_does(
+    undisturbed: Tables, short: Path, disturbed: Path
+) -> None:
+    assert killed(disturbed, short, 28, 0.1)
+    done = process("resume", disturbed)
+    assert done.returncode == 0, done.stderr
+    assert_alike(undisturbed, disturbed)

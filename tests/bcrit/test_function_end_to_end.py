@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from bcrit.search_spaces.load import read_yaml
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.load import parse_experiment, read_yaml
+from tests.alike import assert_alike, tables
 from tests.bcrit.command import ROOT, bcrit, process
-from tests.bcrit.test_end_to_end import descendants, ends_as, start, tables, until
+from tests.bcrit.test_end_to_end import start, until
+from tests.processes import below
+from tests.tuner.stages.small import filled
 
 EXAMPLE = (ROOT / "examples/my_function.yaml").read_text()
 
@@ -27,15 +30,13 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(experiment: Path) -> Path:
-    folder = experiment.parent / "whole"
-    done = process("tune", experiment, "--out", folder, "--json", "--workers", 2)
-    assert done.returncode in (0, 1), done.stderr  # so small a search may leave the curve undetermined
-    assert all(study["steps"] is not None for study in json.loads(done.stdout)["studies"]), done.stdout
-    return folder
+def whole(experiment: Path) -> RunFolder:
+    """Its trials one after the other in one process, without Ray."""
+    small = parse_experiment(read_yaml(experiment.read_text(), "small"), "small")
+    return filled(experiment.parent / "whole", small)
 
 
-def test_every_command_answers_on_a_function_s_run(whole: Path) -> None:
+def test_every_command_answers_on_a_function_s_run(whole: RunFolder) -> None:
     assert "val_error" in bcrit("analyze", whole).stdout
     assert bcrit("recommend", whole, "--json", "--max-steps", 10**6).stdout.startswith("{")
     trials, curves = tables(whole)
@@ -46,19 +47,17 @@ def test_every_command_answers_on_a_function_s_run(whole: Path) -> None:
 
 
 def test_a_killed_run_leaves_no_process_and_ends_with_one_worker_where_an_uninterrupted_one_does(
-    whole: Path, experiment: Path
+    whole: RunFolder, experiment: Path
 ) -> None:
     folder = experiment.parent / "killed"
     driver = start("tune", experiment, "--out", folder, "--workers", 2)
     until(folder, 4, driver)
-    below = descendants(driver.pid)
+    left, deadline = below(driver.pid), time.monotonic() + 60
     driver.kill()  # the driver alone: everything else must notice
     driver.wait()
-    left, deadline = below, time.monotonic() + 60
     while left and time.monotonic() < deadline:
-        listing = subprocess.run(["ps", "-eo", "pid=,stat="], capture_output=True, text=True, check=True).stdout
-        left = below & {int(line.split()[0]) for line in listing.splitlines() if "Z" not in line.split()[1]}
         time.sleep(0.05)
+        left = [each for each in left if each.lives]
     assert not left
     assert process("resume", folder, "--workers", 1).returncode in (0, 1)
-    ends_as(whole, folder)
+    assert_alike(tables(whole), folder)

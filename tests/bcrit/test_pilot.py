@@ -1,4 +1,4 @@
-"""`bcrit pilot` as a user runs it, on digits: the proposal, the file that `bcrit tune` takes, and refusals."""
+"""`bcrit pilot` as a user runs it, on digits: the proposal, the file that `bcrit tune` takes, its run, and refusals."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.bcrit.command import ROOT, bcrit
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import read_yaml
+from bcrit.tuner.check import check_experiment
+from bcrit.tuner.session import SessionResult
+from bcrit.tuner.stages.pilot import plan
+from tests.bcrit.command import bcrit, process, refused
+from tests.tuner.stages.small import filled
 
 DIGITS = """
 workload: digits_mlp
@@ -25,23 +32,32 @@ def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def begun(folder: Path, text: str, seeds: int, at_most: int) -> None:
+    """An experiment, and its pilot after so many trials, as a kill leaves it."""
+    (folder / "x.yaml").write_text(text)
+    data = read_yaml(text, "x.yaml")
+    filled(folder / "run", plan(check_experiment(data, "x.yaml"), data, "x.yaml", None, seeds).search, at_most)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pilot")
-    (path / "x.yaml").write_text(DIGITS)
+    begun(path, DIGITS, seeds=3, at_most=4)
     return path
 
 
 @pytest.fixture(scope="module")
 def answer(folder: Path) -> dict[str, Any]:
-    done = bcrit("pilot", "x.yaml", "--seeds", 3, "--write", "new.yaml", "--json", cwd=folder)
+    """What it comes to when it goes on from there."""
+    done = process("pilot", "x.yaml", "--seeds", 3, "--out", "run", "--write", "new.yaml", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "seed 3 of 3: reached" in done.stderr and "wrote new.yaml" in done.stderr
+    assert "timing updates at" in done.stderr and "wrote new.yaml" in done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def test_the_answer_has_what_was_measured_and_what_is_proposed(answer: dict[str, Any]) -> None:
+    assert answer["run"] == "run" and len(answer["measured"]["steps_each"]) == 3
     assert answer["measured"]["batch_size"] == 16 and answer["measured"]["chosen"]["momentum"] == pytest.approx(0.9)
     assert 0 < answer["hint"]["low"] < answer["hint"]["value"] < answer["hint"]["high"]
     costs = answer["proposal"]["cost"]
@@ -61,46 +77,42 @@ def test_the_file_is_an_experiment_that_tune_takes(folder: Path, answer: dict[st
     assert plan["experiment"]["search"]["trials"] == 10 and plan["experiment"]["probes"]["examples"] == 200
 
 
-def test_an_existing_file_is_not_overwritten(folder: Path, answer: dict[str, Any]) -> None:
-    before = (folder / "new.yaml").read_bytes()
-    done = bcrit("pilot", "x.yaml", "--write", "new.yaml", cwd=folder)
-    assert done.returncode == 2 and "'new.yaml' exists and is not overwritten" in done.stderr and done.stdout == ""
-    assert (folder / "new.yaml").read_bytes() == before
-
-
-def test_without_write_a_table_and_sentences_are_printed_and_nothing_is_written(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(DIGITS)
-    done = bcrit("pilot", "x.yaml", "--seeds", 1, "--batch-size", 32, cwd=tmp_path)
+def test_a_complete_pilot_is_answered_from_its_folder(folder: Path, answer: dict[str, Any]) -> None:
+    done = bcrit("pilot", "x.yaml", "--seeds", 3, "--out", "run", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "a study to val_loss < 0.5, as proposed" in done.stdout and "b_crit may be about" in done.stdout
-    assert "The noise scale has no interval" in done.stdout and "batch size 32: " in done.stderr
-    assert files(tmp_path) == ["x.yaml"]
+    assert "a study to val_loss < 0.5, as proposed" in done.stdout and "report: run/report.html" in done.stdout
+    assert all(sentence in done.stdout for sentence in answer["sentences"] if "on 2 workers" not in sentence)
 
 
-def test_a_target_that_is_not_reached_is_the_answer_no_and_nothing_is_written(tmp_path: Path) -> None:
-    (tmp_path / "x.yaml").write_text(DIGITS.replace("0.5", "0.0001"))
-    done = bcrit("pilot", "x.yaml", "--seeds", 2, "--write", "new.yaml", cwd=tmp_path)
-    assert done.returncode == 1 and "0 of 2 runs reached val_loss < 0.0001" in done.stdout, done.stderr
-    assert files(tmp_path) == ["x.yaml"]
+def test_its_run_is_a_run_that_says_what_it_lacks(folder: Path, answer: dict[str, Any]) -> None:
+    done = bcrit("analyze", "run", cwd=folder)
+    assert done.returncode == 0 and "a curve needs 2 batch sizes" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("text", "options", "message"),
-    [
-        (DIGITS + "budgett: 1", (), "did you mean 'budget'"),
-        (DIGITS.replace("0.99", "1.0"), (), "'high < 1' must hold"),
-        (DIGITS, ("--batch-size", 9999), "9999 is larger"),
-        (DIGITS, ("--write", "no/such/folder.yaml"), "cannot be written"),
-        (DIGITS, ("--write", "/proc/new.yaml"), "choose a place that you may write to"),
-        ((ROOT / "examples/noisy_quadratic.yaml").read_text(), (), "'noisy_quadratic' computes them itself"),
-        (DIGITS + "imported: {format: csv, source: x}", (), "cannot be run"),
-    ],
-    ids=["key", "value", "batch size", "folder", "unwritable", "workload", "imported"],
-)
-def test_bad_input_is_one_message_and_nothing_is_written(
-    tmp_path: Path, text: str, options: tuple[object, ...], message: str
-) -> None:
-    (tmp_path / "x.yaml").write_text(text)
-    done = bcrit("pilot", "x.yaml", *options, cwd=tmp_path)
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
-    assert done.stdout == "" and files(tmp_path) == ["x.yaml"]
+def test_another_run_or_file_is_not_overwritten(folder: Path, answer: dict[str, Any]) -> None:
+    before = (folder / "new.yaml").read_bytes()
+    said = refused(bcrit("pilot", "x.yaml", "--write", "new.yaml", cwd=folder))
+    assert "'new.yaml' exists and is not overwritten" in said and (folder / "new.yaml").read_bytes() == before
+    assert "something else than this pilot" in refused(bcrit("pilot", "x.yaml", "--out", "run", cwd=folder))
+    assert "something else than this pilot" in refused(bcrit("pilot", "x.yaml", "--out", ".", cwd=folder))
+
+
+def test_one_that_is_stopped_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.yaml").write_text(DIGITS)
+
+    def stopped(folder: RunFolder, experiment: Experiment, **_: object) -> SessionResult:
+        folder.write_experiment(experiment)
+        return SessionResult(complete=False)
+
+    monkeypatch.setattr("bcrit.tuner.session.run", stopped)
+    done = bcrit("pilot", "x.yaml", "--seeds", 2, "--batch-size", 32, cwd=tmp_path)
+    again = "bcrit pilot x.yaml --batch-size 32 --seeds 2 --out runs/experiment-pilot"
+    assert done.returncode == 130 and f"stopped; finished trials are kept, go on with:  {again}\n" in done.stderr
+
+
+def test_a_target_that_is_not_reached_is_the_answer_no_and_nothing_is_proposed(tmp_path: Path) -> None:
+    begun(tmp_path, DIGITS.replace("0.5", "0.0001"), seeds=2, at_most=99)
+    done = bcrit("pilot", "x.yaml", "--seeds", 2, "--out", "run", "--write", "new.yaml", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "learning rates reached val_loss < 0.0001 at batch size 16; the best of them" in done.stdout
+    assert files(tmp_path) == ["run", "x.yaml"]

@@ -52,9 +52,3 @@ def test_a_torn_run_is_mended_and_what_a_killed_driver_left_is_delivered(folder:
 def test_a_run_that_somebody_is_at_work_in_is_left_alone(folder: RunFolder) -> None:
     with held(folder), pytest.raises(InputError, match="another process is running this experiment: .* on "):
         run(str(folder))
-
-
-def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a run folder"):
-        run(str(tmp_path / "nothing"))
-    assert not (tmp_path / "nothing").exists()

@@ -6,9 +6,13 @@ import shutil
 from pathlib import Path
 
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.runs import checked_experiment
+from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.code import MOST_BYTES
+from bcrit.tuner.plan import resolved
 from tests.bcrit.command import ROOT, bcrit, process, refused
+from tests.tuner.stages.small import filled
 
 BROKEN = """
 from scripted import ExactHyperbola
@@ -44,6 +48,7 @@ def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "mine.py").write_text(text)
         shutil.copy(ROOT / "tests" / "scripted.py", folder)
+        (folder / "random.py").write_text("raise RuntimeError('Python has one of its own')")
     (first / "mine.yaml").write_text(EXPERIMENT)
     (first / "data.bin").write_bytes(bytes(MOST_BYTES))  # too much to be code, which matters to a cluster alone
     begun = process("tune", "mine.yaml", "--out", run, cwd=first)
@@ -59,5 +64,19 @@ def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
     assert all(after[name] == end for name, end in before.items() if name not in failed)
     hashes = [session["code_sha256"] for session in RunFolder.at(run).read_environment()]
     assert hashes[0] is None and len(hashes[1]) == 64
-    assert "the run has no study at batch size 9; it has 8, 64" in refused(bcrit("resume", run, "--retry", 9))
-    assert "this is no folder" in refused(bcrit("resume", run, "--code", tmp_path / "nowhere"))
+
+
+def test_tune_with_resume_goes_on_with_the_run_of_the_same_experiment_alone(tmp_path: Path) -> None:
+    text = EXPERIMENT.replace('"mine:Mine"', "noisy_quadratic").replace("loss < 1", "risk < 0.5")
+    file, run = tmp_path / "mine.yaml", tmp_path / "run"
+    file.write_text(text)
+    experiment, _ = checked_experiment(read_yaml(text, "mine.yaml"), "mine.yaml")
+    filled(run, resolved(experiment, 4))
+    before = outcomes(run)
+    done = bcrit("tune", file, "--out", run, "--resume")
+    assert done.returncode == 0 and "the run was complete; nothing was run" in done.stdout
+    assert outcomes(run) == before
+    assert "give --out RUN" in refused(bcrit("tune", file, "--resume"))
+    file.write_text(text.replace("risk < 0.5", "risk < 0.6"))
+    told = refused(bcrit("tune", file, "--out", run, "--resume"))
+    assert f"the run there is of another experiment than {file}: its target differ" in told

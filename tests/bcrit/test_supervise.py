@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,14 +12,20 @@ from pathlib import Path
 import pytest
 
 
-def watched(work: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run a program whose function `work` is supervised."""
-    program = "import os, signal, subprocess, sys, threading, time\nfrom bcrit.supervise import supervised, tell\n"
-    program += "def work():\n" + textwrap.indent(textwrap.dedent(work), "    ") + "\nsys.exit(supervised(work))"
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+def program(work: str) -> list[str]:
+    """One whose function `work` is supervised, as words of a command."""
+    text = "import os, signal, subprocess, sys, threading, time\nfrom bcrit import supervise\n"
+    text += "from bcrit.supervise import supervised, tell\nsupervise._GRACE_SECONDS = 1\n"
+    text += "def work():\n" + textwrap.indent(textwrap.dedent(work), "    ") + "\nsys.exit(supervised(work))"
+    return [sys.executable, "-c", text]
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 130])
+def watched(work: str) -> subprocess.CompletedProcess[str]:
+    """Run such a program."""
+    return subprocess.run(program(work), capture_output=True, text=True, check=False, timeout=60)
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 4])
 def test_the_exit_code_is_the_command_s(code: int) -> None:
     done = watched(f"print('answer'); return {code}")
     assert (done.returncode, done.stdout, done.stderr) == (code, "answer\n", "")
@@ -52,11 +59,46 @@ def test_what_ray_prints_stays_out_of_the_command_s_output() -> None:
         ("os._exit(7)", "the run ended in the middle, with exit code 7"),
     ],
 )
-def test_a_command_that_is_gone_is_explained_in_one_line_with_the_remedy(end: str, said: str) -> None:
-    done = watched(f"tell('folder', 'runs/mine')\n{end}")
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_command_that_is_gone_is_explained_in_one_line_with_the_remedy(
+    end: str, said: str, begun: bool, tmp_path: Path
+) -> None:
+    if begun:
+        (tmp_path / "experiment.yaml").touch()
+    done = watched(f"tell('run', {str(tmp_path)!r}), tell('again', 'bcrit resume runs/mine')\n{end}")
     assert done.returncode == 3 and done.stdout == ""
-    assert done.stderr.startswith(f"{said}; finished trials are kept, go on with:  bcrit resume runs/mine")
+    remedy = "finished trials are kept, go on with:  bcrit resume runs/mine"
+    assert done.stderr.startswith(f"{said}; {remedy if begun else 'nothing was run; give the same command again'}   (")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("work", "signals", "code"),
+    [
+        ("{ready}; time.sleep(60)", [signal.SIGINT], 130),
+        ("{ready}; time.sleep(60)", [signal.SIGTERM], 143),
+        ("{ready}; time.sleep(60)", [signal.SIGHUP], 129),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN); {ready}; time.sleep(60)", [signal.SIGTERM], 143),
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN); {ready}; time.sleep(60)", [signal.SIGINT] * 2, 130),
+        ("signal.signal(signal.SIGINT, lambda *_: sys.exit(3)); {ready}; time.sleep(60)", [signal.SIGTERM], 143),
+        # What came to its end meanwhile is done, and so is what was told to go on whatever happens to its terminal.
+        ("signal.signal(signal.SIGINT, signal.SIG_IGN); {ready}; time.sleep(0.5); return 0", [signal.SIGINT], 0),
+        ("{ready}; time.sleep(0.5); return 0", [signal.SIGHUP], 0),
+    ],
+)
+def test_a_signal_ends_a_command_soon_with_its_own_code_and_the_remedy(
+    work: str, signals: list[signal.Signals], code: int
+) -> None:
+    words = program(work.format(ready="print('ready')"))
+    nohup = ["nohup"] if (signals, code) == ([signal.SIGHUP], 0) else []
+    with subprocess.Popen(nohup + words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None and command.stdout.readline() == "ready\n"
+        for number in signals:
+            command.send_signal(number)
+            time.sleep(0.1)
+        _, err = command.communicate(timeout=20)
+    assert command.returncode == code
+    assert err.splitlines()[-1:] == (["stopped; nothing was run; give the same command again"] if code else [])
 
 
 def test_nothing_that_the_command_started_outlives_it(tmp_path: Path) -> None:

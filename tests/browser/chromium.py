@@ -28,14 +28,7 @@ class NoBrowserError(Exception):
 
 @contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start the browser; it ends with the block.
-
-    Yields:
-        The browser.
-
-    Raises:
-        NoBrowserError: there is none.
-    """
+    """Start the browser, which ends with the block; where there is none, that is a NoBrowserError."""
     with sync_playwright() as playwright:
         browser = _launch(playwright.chromium)
         try:

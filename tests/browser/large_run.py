@@ -24,12 +24,7 @@ def write_large_run(
 ) -> None:
     """Write a run folder with searches and confirming runs, as `bcrit tune` or an import would have left it.
 
-    Args:
-        folder: where nothing lies yet.
-        studies: batch sizes, from 8 upwards by factors of two.
-        trials: search trials of each.
-        evaluations: measurements of each trial.
-        imported: whether the run was made elsewhere.
+    Batch sizes go from 8 upwards by factors of two; `trials` are those of each search, `evaluations` of each trial.
     """
     batch_sizes = [8 * 2**number for number in range(studies)]
     space = {"lr": "log from 0.001 to 10", "momentum": "reverse_log from 0 to 0.99"}

@@ -1,4 +1,4 @@
-"""The pages that the tests open, and what is recorded while one is open."""
+"""The pages that the tests open, what is recorded while one is open, and how long it took to open."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Browser, CDPSession, Dialog, Page
 
-from bcrit.analysis.finish import finish
 from bcrit.analysis.records.run_folder import REPORT, RunFolder
-from bcrit.analysis.report.build import build_report
+from bcrit.analysis.report.build import build_report, finish
 from tests.analysis.report import runs
 from tests.browser.large_run import write_large_run
 
@@ -39,22 +38,13 @@ LOOK = """() => [...document.querySelectorAll(".plot")].map((div) => {
 
 @dataclass(frozen=True)
 class Opened:
-    """A page in a browser and what it did there.
+    """A page in a browser and what it did there."""
 
-    Attributes:
-        page: with all figures drawn.
-        path: its file.
-        session: a line to the browser, which counts the processor time of the page's thread.
-        messages: what it logged and what went wrong in it.
-        requests: every address it asked for.
-        dialogs: the texts of dialogs that it opened.
-    """
-
-    page: Page
+    page: Page  # with all figures drawn
     path: Path
-    session: CDPSession
-    messages: list[str] = field(default_factory=list)
-    requests: list[str] = field(default_factory=list)
+    session: CDPSession  # a line to the browser, which counts the processor time of the page's thread
+    messages: list[str] = field(default_factory=list)  # what it logged and what went wrong in it
+    requests: list[str] = field(default_factory=list)  # every address it asked for
     dialogs: list[str] = field(default_factory=list)
 
     def figures(self) -> dict[str, Any]:
@@ -64,19 +54,14 @@ class Opened:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path, width: int = 1200, start: str = "") -> Iterator[Opened]:
-    """Open a page as a reader does, from its file, and wait until all figures are drawn.
+def opened(
+    browser: Browser, path: Path, width: int = 1200, start: str = "", hash: str = "all", **more: Any
+) -> Iterator[Opened]:
+    """Open a page as a reader does, from its file, and wait until all figures are drawn; by default nothing is folded.
 
-    Args:
-        browser: which.
-        path: of the page.
-        width: of the window in pixels.
-        start: a script that runs before those of the page; then nothing is waited for.
-
-    Yields:
-        The open page.
+    `start` is a script that runs before those of the page; then nothing is waited for.
     """
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": 900}, **more)
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     found = Opened(page, path, session)
@@ -92,12 +77,39 @@ def opened(browser: Browser, path: Path, width: int = 1200, start: str = "") -> 
     if start:
         page.add_init_script(start)
     try:
-        page.goto(path.as_uri())
+        page.goto(f"{path.as_uri()}#{hash}")
         if not start:
             page.wait_for_selector(ALL_DRAWN, state="attached")
         yield found
     finally:
         page.close()
+
+
+LIMIT = 3.0
+"""Seconds within which the report of 10 batch sizes with 200 trials each is to be open."""
+
+_TIMES = """() => [
+  performance.getEntriesByName("first-contentful-paint")[0].startTime / 1000,
+  performance.getEntriesByType("navigation")[0].loadEventEnd / 1000,
+]"""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening of a page, in seconds since the browser was sent to it."""
+
+    answer: float  # until the answer, at the top, could be read
+    loaded: float  # until the page had loaded, with most of its figures
+    drawn: float  # until the last figure was drawn
+    processor: float  # processor time of the page's thread until then, which other programs hardly change
+
+
+def opening(found: Opened) -> Opening:
+    """The times of a page that is open and drawn."""
+    drawn = found.page.evaluate("performance.now() / 1000")
+    metrics = {metric["name"]: metric["value"] for metric in found.session.send("Performance.getMetrics")["metrics"]}
+    answer, loaded = found.page.evaluate(_TIMES)
+    return Opening(answer, loaded, drawn, metrics["TaskDuration"])
 
 
 def eventually(page: Page, expression: str, wanted: Any) -> Any:

@@ -23,6 +23,7 @@ NOT_SET = ("NO_COLOR", "FORCE_COLOR", "BCRIT_TRACEBACK")
 WITHOUT_JSON = ("export", "report")
 
 PASSING: Mapping[str, str] = {
+    r'("top_residual": )[-+.\de]+': r'\1"ROUNDING"',  # the last digits of an iteration that has converged
     # The versions that are installed here, not those a run was made with.
     r'("torch": ")[^"]+': r"\1VERSION",
     r"python -m [\w.]*bcrit\b": "bcrit",  # as click names the program when a module of ours runs it
@@ -32,27 +33,19 @@ PASSING: Mapping[str, str] = {
 FACES = ("json", "txt", "figures.json")
 """What is held of an answer, by the ending of its file: `--json`, the terminal and a page's text, a page's figures."""
 
-# Durations, and what the pilot made of steps: it times them until a second is over.
-_DURATION = re.compile(r"\b[\d.,]+ (µs|ms|s|min|h|days)\b|(?<=The pilot made )[\d,]+ steps, [\d.]+ %")
+_OF_MACHINE = re.compile("seconds|hours|^memory$")
+_DURATION = re.compile(r"\b[\d.,]+ (µs|ms|s|min|h|days)\b")
 
 
 @dataclass(frozen=True)
 class Question:
-    """One command on one run.
+    """One command on one run."""
 
-    Attributes:
-        name: of its answers: folder/file.
-        words: of the command line, without --json. A path of `runs/`, `inputs/` or `recipe/` names what lies there.
-        faces: which of "json" and "txt" are held; a page has its figures beside its text.
-        within: relative difference of two numbers that are the same.
-        timed: whether it has times of this machine, which are left out.
-    """
-
-    name: str
-    words: tuple[str, ...]
-    faces: tuple[str, ...] = ("json", "txt")
-    within: float = 1e-6
-    timed: bool = False
+    name: str  # of its answers: folder/file
+    words: tuple[str, ...]  # without --json; a path of `runs/`, `inputs/` or `recipe/` names what lies there
+    faces: tuple[str, ...] = ("json", "txt")  # which are held; a page has its figures beside its text
+    within: float = 1e-6  # relative difference of two numbers that are the same
+    timed: bool = False  # whether it has times of this machine, which are left out
 
     def __str__(self) -> str:
         return self.name
@@ -82,6 +75,9 @@ def refused(commands: Sequence[str], place: Path) -> str:
         words, here = tuple(shlex.split(command)), place / str(number)
         with patch.dict(TERMINAL, TTY_COMPATIBLE="0"):  # whole lines: where one ends must not depend on the place
             blocks.append(steady(said(words, typed(words, here)), here))
+        lay_out(words, beside := place / "beside")
+        assert files(here) == files(beside), f"{command}: what is refused writes nothing"
+        shutil.rmtree(beside)
     return "\n".join(blocks)
 
 
@@ -95,6 +91,11 @@ def lay_out(words: tuple[str, ...], place: Path) -> None:
             elif source.is_file():
                 (place / word).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, place / word)
+
+
+def files(place: Path) -> dict[str, bytes]:
+    """What lies in a folder."""
+    return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
 def typed(words: tuple[str, ...], place: Path, *more: str) -> Done:
@@ -121,11 +122,9 @@ def steady(text: str, place: Path) -> str:
 
 
 def untimed(value: Any) -> Any:
-    """An answer without the seconds and hours that this machine took."""
+    """An answer without the seconds, hours and memory that this machine took."""
     if isinstance(value, dict):
-        return {
-            key: "TIME" if re.search("seconds|hours|^spent$", key) else untimed(each) for key, each in value.items()
-        }
+        return {key: "TIME" if _OF_MACHINE.search(key) else untimed(each) for key, each in value.items()}
     if isinstance(value, list):
         return [untimed(each) for each in value]
     return _DURATION.sub("TIME", value) if isinstance(value, str) else value
@@ -147,4 +146,47 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-__all__ = ["ANSWERS", "FACES", "HERE", "Question", "agreed", "ask", "refused"]
+def stored(name: str) -> Any:
+    """A stored answer; "as in full/targets" stands in it for what is an answer of its own."""
+    facts = json.loads((ANSWERS / f"{name}.json").read_text())
+    if not isinstance(facts, dict):
+        return facts
+    return {key: stored(value[6:]) if str(value).startswith("as in ") else value for key, value in facts.items()}
+
+
+def once(name: str) -> Any:
+    """The same with those of its parts only named that are answers of their own."""
+    facts, folder = stored(name), name.partition("/")[0]
+    own = {key: f"{folder}/{key}" for key in facts if (ANSWERS / folder / f"{key}.json").exists()}
+    same = {
+        key: f"as in {other}" for key, other in own.items() if agreed(facts[key], stored(other), 1e-6) == stored(other)
+    }
+    return facts | same
+
+
+def written(value: Any, ahead: int = 0, indent: int = 0) -> str:
+    """JSON in lines of 120 columns, with nine digits of each number: more than is compared."""
+    value = float(f"{value:.9g}") if isinstance(value, float) else value
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    items: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        items = [(f"{json.dumps(key)}: ", each) for key, each in value.items()]
+    elif isinstance(value, list):
+        items = [("", each) for each in value]
+    if not items:
+        return json.dumps(value, ensure_ascii=False)
+    cells = [f"{key}{written(each, len(key) + 1, indent + 1)}" for key, each in items]
+    flat = f"{opening}{', '.join(cells)}{closing}"
+    if "\n" not in flat and indent + ahead + len(flat) <= 120:
+        return flat
+    lines = [cells[0]]
+    for cell in cells[1:]:
+        if "\n" in lines[-1] + cell or indent + 3 + len(lines[-1]) + len(cell) > 120:
+            lines.append(cell)
+        else:
+            lines[-1] += f", {cell}"
+    margin = "\n" + " " * (indent + 1)
+    return f"{opening}{margin}{f',{margin}'.join(lines)}\n{' ' * indent}{closing}"
+
+
+__all__ = ["ANSWERS", "FACES", "HERE", "Question", "agreed", "ask", "once", "refused", "stored", "written"]

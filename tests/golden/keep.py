@@ -22,7 +22,6 @@ KEPT = (
     "analysis/landscape.json",
     "analysis/adaptive.json",
     "checkpoints",
-    "adaptive",
 )
 MACHINE = {"host": "golden", "node": "golden", "system": "Linux", "git_commit": None}
 """What is written in the place of what tells the machine and its state."""

@@ -13,11 +13,14 @@ _CELLS = {"td", "th"}
 
 
 class Page(HTMLParser):
-    """Reads one page; `lines` is its text, without scripts and styles, and `figures` what its script draws."""
+    """Reads one page: its elements, `lines` of text without scripts and styles, its scripts, and what these draw."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.scripts: list[str] = []
         self.figures: Mapping[str, Any] = {}
         self._line = ""
         self._within: str | None = None  # the element whose text is read otherwise: pre, script, style
@@ -27,6 +30,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
+        self.tags.append(tag)
+        self.attributes += attrs
+        self.scripts += [""] if tag == "script" else []
         if tag in _CELLS:
             self._line += " | " if self._line.strip() else ""
         elif tag not in _INLINE:
@@ -38,6 +44,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == self._within:
             self._within = None
+            if self._is_figures:
+                self.figures, self._is_figures = json.loads(self.scripts[-1]), False
         if tag not in _INLINE and tag not in _CELLS:
             self._end_line()
 
@@ -46,8 +54,8 @@ class Page(HTMLParser):
             self.lines += data.splitlines()
         elif self._within is None:
             self._line += data
-        elif self._is_figures:
-            self.figures = json.loads(data)
+        elif self._within == "script":
+            self.scripts[-1] += data
 
     def _end_line(self) -> None:
         if line := " ".join(self._line.split()):

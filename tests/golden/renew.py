@@ -13,12 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import tests.conftest  # noqa: F401 (the number of threads, before torch is imported)
-from tests.golden.asked import ANSWERS, agreed, ask, refused
+from tests.golden.asked import ANSWERS, agreed, ask, once, refused, stored, written
 from tests.golden.questions import QUESTIONS, REFUSED
 
 
 def main(words: list[str]) -> None:
-    old = {path: path.read_text() for path in ANSWERS.rglob("*.*")}
+    old = {path: stored(str(path.relative_to(ANSWERS))[:-5]) for path in ANSWERS.rglob("*.json")}
     if not words:
         shutil.rmtree(ANSWERS, ignore_errors=True)
     for question in QUESTIONS:
@@ -29,12 +29,14 @@ def main(words: list[str]) -> None:
             answers = ask(question, Path(place))
         for face, text in answers.items():
             path = ANSWERS / f"{question}.{face}"
-            if face != "txt" and path in old:  # a commit shows what moved, not last digits and the order of keys
-                same = agreed(json.loads(text), json.loads(old[path]), question.within)
-                text = json.dumps(same, indent=2) + "\n"
+            if face != "txt":  # a commit shows what moved, not last digits and the order of keys
+                text = written(agreed(json.loads(text), old.get(path), question.within)) + "\n"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         print(f"{time.perf_counter() - begun:5.1f} s  {question}")
+    for name in (str(question) for question in QUESTIONS if question.words[0] == "analyze"):
+        if (path := ANSWERS / f"{name}.json").exists():
+            path.write_text(written(once(name)) + "\n")
     if not words or "refused" in words:
         with TemporaryDirectory() as place:
             (ANSWERS / "refused.txt").write_text(refused(REFUSED, Path(place)))

@@ -76,11 +76,7 @@ def test_momentum_zero_is_a_natural_limit() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batchsizes": [1]}, "did you mean 'batch_sizes'"),
-        ({"batch_sizes": []}, "batch_sizes"),
         ({"batch_sizes": [4, 4]}, r"\[4\] stand more than once"),
-        ({"batch_sizes": [0]}, "must be at least 1"),
-        ({"batch_sizes": [1.5]}, "batch_sizes.0"),
         ({"target": "val_loss = 1"}, "METRIC < NUMBER"),
         ({"space": {"lr": 0.1, "momentum": 1.0}}, r"'momentum' lies in \[0, 1\), but value=1.0"),
         ({"space": {"lr": -0.1, "momentum": 0.9}}, r"'lr' lies in \(0, inf\)"),
@@ -102,7 +98,6 @@ def test_momentum_zero_is_a_natural_limit() -> None:
             {"space": {"lr": 0.1, "momentum": 0.5, "weight_decay": 0.1, "decoupled_weight_decay": 0.1}},
             "'weight_decay' and 'decoupled_weight_decay' exclude each other",
         ),
-        ({"budget": {}}, "greater than 0"),
         ({"name": "../evil"}, "letters, digits"),
         ({"seed": -1}, "must be at least 0"),
         ({"search": {"trials": 0}}, "search.trials"),
@@ -112,12 +107,9 @@ def test_momentum_zero_is_a_natural_limit() -> None:
             {"centre": {"rule": "sqrt", "batch_size": 16}, "optimizer": "own", "space": {"momentum": 0.9}},
             "'centre' moves lr, but 'space' has none",
         ),
-        ({"boundary": {"margin": 0.7}}, "boundary.margin"),
         ({"space": [1, 2]}, "space"),
         ({"workload": None}, "workload"),
         ({"name": "abc\n"}, "letters, digits"),
-        ({"search": {"max_draws": float("inf")}}, "search.max_draws"),
-        ({"search": {"stopping": {"slack": float("inf")}}}, "search.stopping.slack"),
         ({"space": {"lr": 0.1, "momentum": 0.5, "schedule": {"linear": 5}}}, "space.schedule"),
         (
             {"space": {"lr": 0.1, "momentum": 0.5, "arch": {"a": {"steps": 3}}}},
@@ -164,12 +156,6 @@ def test_yaml_that_is_dangerous_or_ambiguous_is_refused(text: str, message: str)
 
 def test_numbers_without_a_dot_are_numbers() -> None:
     assert read_yaml("a: 1e-3\nb: -2E+4\nc: 12\nd: e5", "x") == {"a": 1e-3, "b": -2e4, "c": 12, "d": "e5"}
-
-
-@pytest.mark.parametrize("data", [None, 3, [], "text"], ids=str)
-def test_a_file_that_is_no_mapping_is_refused(data: object) -> None:
-    with pytest.raises(InputError, match="is a mapping of keys"):
-        parse_experiment(data, "x.yaml")
 
 
 IMPORTED: dict[str, Any] = {

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.search_spaces.target import Crossing, Direction, Target
+from bcrit.search_spaces.target import Crossing, Direction, Smoothed, Target
 
 LOSS = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 
 
-@pytest.mark.parametrize("text", ["val_loss < 0.15", "accuracy > 0.9", "loss<1e-3", "x > -2"])
-def test_a_sentence_is_read_and_written_back(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "metric"),
+    [
+        *(("val_loss < 0.15", "val_loss"), ("accuracy > 0.9", "accuracy"), ("loss<1e-3", "loss"), ("x > -2", "x")),
+        *(('"mAP@50(B)" > 0.6', "mAP@50(B)"), ("metrics/mAP50-95(B) > 0.6", "metrics/mAP50-95(B)")),
+        *(("val loss < 1", "val loss"), ("  1st:top[5] % < 3 ", "1st:top[5] %"), ("损失 < 1", "损失")),
+        *(("'a < b' < 1", "a < b"), ('"it\'s" > 1', "it's"), ("`p <= \"q\" 's'` < 2", "p <= \"q\" 's'")),
+    ],
+)
+def test_a_sentence_is_read_and_written_back(text: str, metric: str) -> None:
     target = TypeAdapter(Target).validate_python(text)
-    assert TypeAdapter(Target).validate_python(str(target)) == target
+    assert target.metric == metric and TypeAdapter(Target).validate_python(str(target)) == target
+
+
+@pytest.mark.parametrize(
+    "text", ["loss <= 1", "loss << 1", "a < 1, b < 2", "'loss < 1", "< 1", "loss 1", "'' < 1", "0.3 > loss"]
+)
+def test_what_is_no_sentence_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a target reads 'METRIC < NUMBER'"):
+        TypeAdapter(Target).validate_python(text)
 
 
 def test_reached_is_strictly_better() -> None:
@@ -29,6 +46,40 @@ def test_the_first_crossing_counts_and_is_bounded_by_the_evaluation_before() -> 
     evaluations = [(0, 5.0), (10, 1.0), (20, math.nan), (30, 0.9), (40, 2.0), (50, 0.1)]
     assert LOSS.first_crossing(evaluations) == Crossing(steps=30, steps_low=20)
     assert LOSS.first_crossing(evaluations[:3]) is None
+
+
+def test_the_smoothed_rule_judges_the_end_of_a_line_through_the_last_evaluations() -> None:
+    smooth = Target.model_validate({**LOSS.model_dump(), "rule": "smoothed"})
+    assert Target.model_validate({**LOSS.model_dump(), "rule": "first"}) == LOSS and LOSS.rule is None
+    steps = range(100, 200, 5)
+    falling = [(step, 6 - math.log(step)) for step in steps]  # below 1 after step e^5 = 148.4
+    assert smooth.first_crossing(falling) == LOSS.first_crossing(falling) == Crossing(steps=150, steps_low=145)
+    low = [(step, value - 3 * (step == 120)) for step, value in falling]  # one evaluation that is far too low
+    assert LOSS.first_crossing(low) == Crossing(steps=120, steps_low=115)
+    window = [pair for pair in low if 80 <= pair[0] <= 120]
+    slope, end = np.polyfit([math.log(step / 120) for step, _ in window], [value for _, value in window], 1)
+    judged = Smoothed()
+    assert [judged(*pair) for pair in window][-1] == pytest.approx(end) and slope < 0
+    assert judged(*window[-1]) == pytest.approx(end)  # asked again, it is no other evaluation
+    assert [judged(step, 5.0) for step in (0, 1000, 1001)] == [5.0] * 3  # too few since
+    assert math.isnan(judged(1002, math.nan))
+
+
+@pytest.mark.parametrize(("power", "first", "smoothed"), [(1.0, 0.029, 0.015), (0.6, 0.066, 0.01), (0.3, 0.172, 0.015)])
+def test_noise_makes_a_first_crossing_early_and_the_smoothed_rule_takes_most_of_it(
+    power: float, first: float, smoothed: float
+) -> None:
+    rng, early = np.random.default_rng(0), {"first": list[float](), "smoothed": list[float]()}
+    for _ in range(150):
+        grid = 300 * 1.02 ** (np.arange(120) + rng.random())
+        loss = (grid / 1000) ** -power * np.exp(0.05 * rng.standard_normal(len(grid)))
+        for rule, found in early.items():
+            target = Target.model_validate({**LOSS.model_dump(), "rule": rule})
+            crossing = target.first_crossing(zip(grid, loss, strict=True))
+            assert crossing is not None
+            found.append(math.log(crossing.steps / 1000) - 0.01)  # half an evaluation's interval late without noise
+    assert 1 - math.exp(np.mean(early["first"])) == pytest.approx(first, abs=0.02)
+    assert 1 - math.exp(np.mean(early["smoothed"])) == pytest.approx(smoothed, abs=0.02)
 
 
 @pytest.mark.parametrize("outcome", Outcome, ids=str)

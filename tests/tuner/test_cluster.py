@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import importlib.util
+import json
 import os
 import shutil
 import signal
@@ -19,19 +20,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.options import Resources
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import lease
 from bcrit.tuner.cluster import ClusterError, _start
+from tests.alike import Tables, assert_alike, tables
 from tests.machines import Machines, machines, need_machines
-from tests.object_store import ObjectStore, object_store
+from tests.object_store import ObjectStore
 from tests.processes import below, kill, of_kind
-from tests.tuner.landscape.small import filled
+from tests.tuner.stages.small import experiment, filled
 
 ROOT = Path(__file__).parents[2]
 # A workload of the user's: the scripted hyperbola, which reads a file of data and takes its time.
@@ -67,7 +69,6 @@ budget: {{steps: 800, examples: 10_000}}
 search: {{trials: 12, parallel_per_study: 2}}
 confirm: {{points: 1, seeds: 2}}
 """
-TIMES = ["train_seconds", "evaluate_seconds", "started_at", "ended_at", "host", "node"]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -99,18 +100,22 @@ class Place:
         with open(self.user / "neighbour.py", "a") as file:
             file.write(f"\nPAUSE = {pause}\n")
         (self.user / "mine.py").write_text(OWN)
+        (self.user / "random.py").write_text("raise RuntimeError('Python has one of its own')")
         (self.user / "mine.yaml").write_text(EXPERIMENT.format(options=options))
 
     def tune(self, cluster: Machines, out: RunFolder | None = None) -> subprocess.Popen[str]:
-        return self._start(cluster, self.user, "tune", "mine.yaml", "--out", str(out or self.run))
+        return self.command(cluster, self.user, "tune", "mine.yaml", "--out", str(out or self.run))
 
     def resume(self, cluster: Machines, cwd: Path, out: RunFolder | None = None) -> subprocess.Popen[str]:
-        return self._start(cluster, cwd, "resume", str(out or self.run))
+        return self.command(cluster, cwd, "resume", str(out or self.run))
 
-    def _start(self, cluster: Machines, cwd: Path, *words: str) -> subprocess.Popen[str]:
+    def command(self, cluster: Machines, cwd: Path, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "bcrit", *words, "--json", "--address", cluster.address]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled"}
         environment["XDG_CACHE_HOME"] = str(self.cache)
+        if words[0] in ("tune", "resume"):  # as in a Ray job, whose own working folder is not the run's code
+            job = {"runtime_env": {"working_dir": "gcs://_ray_pkg_of_a_job.zip"}}
+            environment["RAY_JOB_CONFIG_JSON_ENV_VAR"] = json.dumps(job)
         return subprocess.Popen(
             command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -137,15 +142,6 @@ def place(root: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
-
-
-Tables = tuple[pd.DataFrame, pd.DataFrame]
-
-
-@pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """The tables of the same experiment, its trials one after the other in one process."""
     text = EXPERIMENT.format(options="").replace("mine:Mine", "tests.scripted:ExactHyperbola")
@@ -169,30 +165,22 @@ def n_finished(run: RunFolder) -> int:
     return run.read(TRIALS).num_rows if run.has("experiment.yaml") else 0
 
 
-def tables(run: RunFolder) -> Tables:
-    trials = run.read(TRIALS).to_pandas().drop(columns=TIMES).sort_values("trial_id", ignore_index=True)
-    curves = run.read(MEASUREMENTS).to_pandas().drop(columns="train_seconds")
-    return trials, curves.sort_values(["trial_id", "step"], ignore_index=True)
-
-
-def assert_same(run: RunFolder, undisturbed: Tables) -> None:
-    for expected, ours in zip(undisturbed, tables(run), strict=True):
-        pd.testing.assert_frame_equal(ours[expected.columns], expected)
-
-
 def nodes_used(run: RunFolder) -> set[str]:
     return set(run.read(TRIALS)["node"].to_pylist())
 
 
-def test_machines_that_share_no_file_system_give_what_one_machine_gives(
-    place: Place, cluster: Machines, undisturbed: Tables
-) -> None:
-    place.write()
-    ended(place.tune(cluster))
-    assert_same(place.run, undisturbed)
-    assert len(nodes_used(place.run)) == 2
-    session = place.run.read_environment()[0]
-    assert len(session["code_sha256"]) == 64 and place.run.has("code.zip")
+def test_what_is_trained_beside_a_study_uses_the_cluster_too(place: Place, cluster: Machines) -> None:
+    """Weights come back to a run folder that no worker sees, and begin the large batch on another machine."""
+    given = {"workload": "digits_mlp", "batch_sizes": [32, 256], "target": "val_loss < 0.5"}
+    filled(Path(place.run.path("")), experiment(**given))
+    quick = ("--seeds", "1", "--eps", "0.001", "--subspace", "0", "--examples", "99", "--iterations", "1")
+    out, _ = ended(place.command(cluster, place.root, "landscape", str(place.run), *quick, "--warm-starts", "2"))
+    found = json.loads(out)
+    assert [n["same_curve"] for n in found["networks"]] == [True, True, None]
+    assert [state["problem"] for state in found["warm_starts"]["states"]] == [None] * 6
+    trials = place.run.read(TRIALS).to_pandas()
+    beside = trials[trials["stage"].isin([Stage.LANDSCAPE, Stage.WARM_START])]
+    assert len(beside) == 9 and beside["node"].nunique() == 2
 
 
 def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Place, cluster: Machines) -> None:
@@ -204,7 +192,7 @@ def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Pl
     assert n_finished(place.run) == 0
 
 
-def test_nodes_that_lack_a_file_are_set_aside_and_no_trial_fails(
+def test_machines_that_share_no_file_system_do_as_one_and_nodes_that_lack_a_file_are_set_aside(
     place: Place, cluster: Machines, undisturbed: Tables, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     data, late = (tmp_path_factory.mktemp(name) / "data.txt" for name in ("data", "late"))
@@ -217,7 +205,9 @@ def test_nodes_that_lack_a_file_are_set_aside_and_no_trial_fails(
     for why in ("the workload cannot be loaded there", "trials fail there that train elsewhere"):
         assert err.count(f"is not used any more: {why}: FileNotFoundError") == 1, err
     assert len(nodes_used(place.run)) == 2
-    assert_same(place.run, undisturbed)
+    assert_alike(undisturbed, place.run)
+    session = place.run.read_environment()[0]
+    assert len(session["code_sha256"]) == 64 and place.run.has("code.zip")
     cluster.kill("data")
     cluster.kill("late")
     cluster.wait_for_cpus(4)
@@ -235,7 +225,7 @@ def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     assert err.count("is not used any more") == 1
     assert "is not used any more: workers cannot be started there: " in err
     assert len(nodes_used(place.run)) == 2
-    assert_same(place.run, undisturbed)
+    assert_alike(undisturbed, place.run)
     cluster.kill("bad")
     cluster.wait_for_cpus(4)
 
@@ -258,7 +248,7 @@ def test_a_store_that_is_away_for_a_while_is_not_noticed(
     with store.outage(kind):
         time.sleep(seconds)
     ended(driver)
-    assert_same(run, undisturbed)
+    assert_alike(undisturbed, run)
     assert not run.has_log()
 
 
@@ -298,7 +288,7 @@ def test_a_second_driver_is_refused_and_when_the_first_ones_machine_is_lost_anot
     begun = time.monotonic()
     ended(place.resume(cluster, cwd=tmp_path, out=run))
     assert time.monotonic() - begun > lease._STALE / 2
-    assert_same(run, undisturbed)
+    assert_alike(undisturbed, run)
     assert len(run.read_environment()) == 2
 
 
@@ -317,7 +307,7 @@ def test_nothing_is_lost_when_a_node_dies_another_joins_and_the_driver_is_killed
     assert 0 < n_finished(place.run) < len(undisturbed[0])
     shutil.rmtree(place.user)  # the run has its own copy of the code
     ended(place.resume(cluster, cwd=tmp_path))
-    assert_same(place.run, undisturbed)
+    assert_alike(undisturbed, place.run)
 
 
 @pytest.mark.parametrize("failures", [1, 2])

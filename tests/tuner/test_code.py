@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,24 @@ def test_too_much_to_be_code_is_refused_with_the_remedy(folder: Path, monkeypatc
         InputError, match=r"the last file was package/model\.py\); .* name what is no code in \.bcritignore"
     ):
         pack(folder)
+
+
+def test_an_archive_that_holds_more_than_was_ever_packed_is_refused(tmp_path: Path) -> None:
+    run, content = RunFolder.at(tmp_path / "run"), io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(60_000_000))
+    run.write_bytes(CODE, content.getvalue())
+    with pytest.raises(InputError, match="code.zip says that it holds 60 MB, more than 50 MB of code; bring the code"):
+        stored(run)
+
+
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_a_damaged_archive_is_named_with_the_remedy(folder: Path, tmp_path: Path, harm: str) -> None:
+    run, archive = RunFolder.at(tmp_path / "run"), bytearray(pack(folder).archive)
+    archive[30 + len(pack(folder).names[0])] ^= 1  # the first file's own bytes begin behind its header and its name
+    run.write_bytes(CODE, bytes(archive[:-30] if harm == "cut" else archive))
+    with pytest.raises(InputError, match="code.zip is damaged.*; bring the code yourself, with --code FOLDER"):
+        stored(run)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -21,7 +21,7 @@ from bcrit.analysis.records.run_folder import LEASE, LOCK, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import lease as lease_module
 from bcrit.tuner.lease import Holder, Lease, LeaseLost, held
-from tests.object_store import ObjectStore, object_store
+from tests.object_store import ObjectStore
 
 HOLD = """
 import sys, time
@@ -34,16 +34,9 @@ with held(RunFolder.at(sys.argv[1])):
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
-
-
-@pytest.fixture
-def store(running: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
-    return running
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
 
-from bcrit.analysis.records.parted_tables import PartedTables
+from bcrit.analysis.records.parted_tables import segments
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.records.run_log import segments
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
@@ -71,7 +71,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 def in_parts(folder: RunFolder, table: Table) -> pa.Table:
     """What has come to the folder, without the log."""
-    return PartedTables(str(folder), folder.filesystem, folder.root).read(table)
+    with patch.object(RunFolder, "has_log", return_value=False):
+        return folder.read(table)
 
 
 def finish(ledger: Ledger, number: int, steps: int = 9) -> None:

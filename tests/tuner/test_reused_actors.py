@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import MEASUREMENTS
@@ -36,12 +34,7 @@ def test_every_trial_of_a_run_with_reused_actors_is_what_one_process_computes_al
     folder = RunFolder.at(tmp_path / "run")
     result = run(folder, EXPERIMENT, new=True, address=None, workers=2, watch=lambda scheduler: None)
     assert result.complete and result.workers == 2
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = simulate(EXPERIMENT, DigitsMLP())
-    finally:
-        torch.set_num_threads(threads)
+    alone = simulate(EXPERIMENT, DigitsMLP())
     together = Ledger.open(folder, EXPERIMENT).records
     curves = {r.trial_id: [tuple(p) for p in r.curve] for records in together.values() for r in records}
     expected = {r.trial_id: list(r.curve) for records in alone.values() for r in records}

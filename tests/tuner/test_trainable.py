@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.outcome import STUDY, Outcome, Stage
 from bcrit.tuner import trainable
 from bcrit.tuner.ledger import trial_row
 from bcrit.tuner.protocol.proposal import Proposal
-from bcrit.tuner.trainable import Worker, to_text
+from bcrit.tuner.trainable import Worker
 from bcrit.tuner.training.trial import Ending
 
 EXPERIMENT: dict[str, Any] = {
@@ -27,13 +27,6 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def proposal(batch_size: int) -> Proposal:
     return Proposal(f"b{batch_size}", batch_size, Stage.SEARCH, 0, 0, None, 7, {"lr": 0.1}, budget_steps=8, max_steps=8)
 
@@ -41,9 +34,10 @@ def proposal(batch_size: int) -> Proposal:
 def employed(experiment: dict[str, Any], given: Proposal, function: bool = False) -> Worker:
     worker = Worker.__new__(Worker)
     worker.setup({}, experiment=experiment, function=function)
-    assert worker._problem() is None
+    assert function or worker._problem() is None
+    assert function or "torch._dynamo" in sys.modules  # before the first trial, which would wait seconds for it
     worker._ready = True
-    worker.offer(to_text(given), seconds=0.2)
+    worker.offer(given, seconds=0.2)
     return worker
 
 
@@ -78,7 +72,7 @@ def test_a_trial_with_a_share_of_a_gpu_is_kept_to_it_and_trains_there(monkeypatc
 def test_confirming_runs_are_probed_and_searching_ones_are_not() -> None:
     experiment = parse_experiment({**EXPERIMENT, "probes": ["weight_distance"]}, "test").to_dict()
     found = {}
-    for stage in Stage:
+    for stage in STUDY:
         worker = employed(experiment, replace(proposal(16), stage=stage))
         made: list[dict[str, Any]] = []
         while (report := worker.step())["ending"] is None:
@@ -99,7 +93,7 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
         given.update(call.settings)
         raise RuntimeError("enough is known")
 
-    monkeypatch.setattr("bcrit.tuner.workloads.function.process.FunctionProcess", made)
+    monkeypatch.setattr("bcrit.tuner.workloads.function.FunctionProcess", made)
     data = {**EXPERIMENT, "workload": "somewhere:train", "optimizer": "own"}
     given_to = replace(proposal(16), stage=Stage.CONFIRM, max_steps=32)
     worker = employed(parse_experiment(data, "test").to_dict(), given_to, function=True)
@@ -107,11 +101,12 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
     assert (given["budget_steps"], given["max_steps"]) == (8, 32)
 
 
-def test_only_searching_trials_that_stop_at_the_target_are_evaluated_on_the_coarse_grid() -> None:
-    experiment = parse_experiment({**EXPERIMENT, "budget": {"steps": 40}}, "test").to_dict()
-    rows: dict[tuple[Stage, bool], dict[int, float]] = {}
-    for stage, stop in ((Stage.SEARCH, True), (Stage.SEARCH, False), (Stage.CONFIRM, True)):
-        wanted = replace(proposal(16), stage=stage, stop_at_target=stop, budget_steps=40, max_steps=40)
+def test_only_searching_trials_that_are_not_for_other_targets_are_evaluated_on_the_coarse_grid() -> None:
+    rows: dict[tuple[Stage, str], dict[int, float]] = {}
+    for stage, rule in ((Stage.SEARCH, "asha"), (Stage.SEARCH, "full"), (Stage.CONFIRM, "asha")):
+        data = {**EXPERIMENT, "budget": {"steps": 40}, "search": {"stopping": rule}}
+        experiment = parse_experiment(data, "test").to_dict()
+        wanted = replace(proposal(16), stage=stage, stop_at_target=rule != "full", budget_steps=40, max_steps=40)
         worker = employed(experiment, wanted)
         made: list[dict[str, Any]] = []
         ending: Ending | None = None
@@ -119,7 +114,7 @@ def test_only_searching_trials_that_stop_at_the_target_are_evaluated_on_the_coar
             report = worker.step()
             ending = report["ending"]
             made += report["rows"]
-        rows[stage, stop] = {row["step"]: row["val_loss"] for row in made}
+        rows[stage, rule] = {row["step"]: row["val_loss"] for row in made}
     search, full, confirm = rows.values()
     assert list(full) == list(confirm) == list(range(41)) and full == confirm
     assert list(search) == [*range(11), 12, 14, 16, 19, 22, 26, 31, 37, 40]

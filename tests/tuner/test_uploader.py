@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +21,9 @@ from bcrit.tuner.lease import LeaseLost
 from bcrit.tuner.ledger import Ledger, trial_row
 from bcrit.tuner.session import run
 from bcrit.tuner.uploader import DeliveryError
-from tests.object_store import ObjectStore, object_store
+from tests.alike import assert_alike, tables
+from tests.object_store import ObjectStore
+from tests.tuner.stages.small import filled
 from tests.tuner.test_ledger import EXPERIMENT, ending, finish, in_parts, measurements, proposal
 
 ROOT = Path(__file__).parents[2]
@@ -67,16 +69,9 @@ def rows(folder: RunFolder) -> tuple[list[int], dict[str, list[int]]]:
     return numbers, steps
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
-
-
-@pytest.fixture
-def store(running: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return running
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -232,7 +227,7 @@ def test_a_machine_that_comes_back_with_an_old_log_adds_only_what_is_missing(
     there.finished(trial_row(proposal(1), ending(4)))  # it went on by other rules and ended sooner
     there.measured(measurements(2, range(3)))
     there.close()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
     again = Ledger.open(folder, EXPERIMENT)
     assert again.n_finished == 2 and again.last_step(proposal(2).trial_id) == 5
     again.close()
@@ -248,8 +243,40 @@ def test_resuming_a_run_whose_last_session_was_killed_at_its_end_delivers_withou
     experiment = parse_experiment({**EXPERIMENT.to_dict(), "workload": "tests.scripted:ExactHyperbola"}, "test")
     folder.write_experiment(experiment)
     finish(Ledger.open(folder, experiment), 0)
-    monkeypatch.setattr("bcrit.tuner.session.PerStudyProtocol.next_trial", lambda *given: None)
+    monkeypatch.setattr("bcrit.tuner.protocol.protocol.PerStudyProtocol.next_trial", lambda *given: None)
     result = run(folder, experiment, new=False, address=None, workers=None, watch=lambda dispatcher: None)
     assert result.complete and result.n_trials == 0
     assert in_parts(folder, TRIALS).num_rows == 1 and in_parts(folder, MEASUREMENTS).num_rows == 10
     assert not folder.has_log()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_resume_waits_for_a_store_that_is_away_and_bears_one_that_comes_and_goes(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    """It reads and takes the run before Ray starts; at every one of these moments the store may be away."""
+    given: dict[str, Any] = {"workload": "noisy_quadratic", "batch_sizes": [8, 64], "target": "risk < 0.3"}
+    given |= {"space": {"lr": "log from 0.01 to 1", "momentum": 0.9}, "budget": {"steps": 2000}}
+    given |= {"boundary": {"max_rounds": 0}}
+    given |= {"search": {"trials": 6, "parallel_per_study": 2}, "confirm": {"points": 1, "seeds": 1}}
+    experiment = parse_experiment(given, "test")
+    expected = filled(tmp_path / "alone", experiment)
+    begun = store.folder("waits")
+    begun.write_experiment(experiment)
+    store.away()
+    command = [sys.executable, "-m", "bcrit", "resume", begun.location, "--workers", "1", "--json"]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as resume:
+        assert resume.stderr is not None
+        assert "does not answer; trying again for 15 minutes" in resume.stderr.readline()
+        for _ in range(6):
+            answered = len(store.requests)
+            store.back()
+            while len(store.requests) == answered and resume.poll() is None:
+                time.sleep(0.01)
+            store.away()
+            time.sleep(0.5)
+        store.back()
+        out, err = resume.communicate(timeout=240)
+    assert resume.returncode == 0, err
+    assert_alike(tables(expected), begun)

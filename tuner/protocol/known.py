@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from bcrit.analysis.studies.rounds import Rounds
+from bcrit.analysis.studies.boundary import Rounds
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Target
+from bcrit.tuner.protocol.own import OwnSearch
 from bcrit.tuner.protocol.proposal import TrialRecord, merit
 from bcrit.tuner.protocol.stopping import Stops, cap
 from bcrit.tuner.protocol.tpe import TpeStudy
+
+if TYPE_CHECKING:
+    from bcrit.tuner.protocol.samplers import Question
 
 
 class Known:
@@ -26,23 +30,30 @@ class Known:
 
     def __init__(self, target: Target) -> None:
         self.best: TrialRecord | None = None  # the best of them in order of merit; None while there is none
-        self._target, self._merit = target, (float("inf"), 0)
+        self.target, self._merit = target, (float("inf"), 0.0, 0)
         self.records: list[TrialRecord] = []  # these trials
         self._tpe: TpeStudy | None = None
+        self._own: OwnSearch | None = None
 
     def add(self, record: TrialRecord) -> None:
         """One more trial is known."""
         self.records.append(record)
-        if (found := merit(record, self._target)) < self._merit:
+        if (found := merit(record, self.target)) < self._merit:
             self.best, self._merit = record, found
 
     def tpe(self, space: SearchSpace, optimizer: str) -> TpeStudy:
         """The same trials for TPE, in the study's space as it is now."""
         if self._tpe is None or self._tpe.space != space:
-            self._tpe = TpeStudy(space, optimizer, self._target)
+            self._tpe = TpeStudy(space, optimizer, self.target)
         for record in self.records[self._tpe.n_known :]:
             self._tpe.add(record)
         return self._tpe
+
+    def own(self, name: str, asked: Question) -> OwnSearch:
+        """The search that the user names, as far as it has come in the round of what is asked."""
+        if self._own is None or self._own.first != asked.first:
+            self._own = OwnSearch(name, asked)
+        return self._own
 
 
 class _Adding(Protocol):
@@ -76,9 +87,10 @@ class Study:
     def __init__(self, experiment: Experiment, batch_size: int, records: Sequence[TrialRecord]) -> None:
         budget_steps, search, target = experiment.budget.max_steps(batch_size), experiment.search, experiment.target
         resolution = experiment.resolution
+        self.batch_size = batch_size
         self.rounds = Rounds(experiment, batch_size)  # of its search
         self.search: dict[int, TrialRecord] = {}  # finished search trials by number
-        self.confirmed: set[str] = set()  # names of the finished re-runs
+        self.confirmed: dict[str, TrialRecord] = {}  # finished re-runs by name
         self._experiment, self._records = experiment, records
         self._n_seen = 0
         self._last: TrialRecord | None = None
@@ -98,7 +110,7 @@ class Study:
         for record in self._records[self._n_seen :]:
             self._last = record
             if record.stage is Stage.CONFIRM:
-                self.confirmed.add(record.trial_id)
+                self.confirmed[record.trial_id] = record
             else:
                 self.search[record.number], self._winners = record, None
                 self.rounds.add(record)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, Protocol
 
+import numpy as np
+
+from bcrit.analysis.curve.table import is_coarse
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import Point
 from bcrit.search_spaces.target import Direction, Target
 
+if TYPE_CHECKING:
+    from bcrit.search_spaces.experiment import Experiment
+    from bcrit.tuner.training.batch_schedule import BatchPlan
+
 _FEWEST = {"decay_steps": 1, "warmup_steps": 0}
 # Above the logarithm of any number of steps that a trial can make, so that reached trials come first.
-_UNREACHED = 50.0
+UNREACHED = 50.0
 _INFEASIBLE = 60.0
 
 
@@ -42,18 +52,27 @@ class Proposal:
     capped: bool = False  # whether the horizon is the incumbent's and not the budget's
     rungs: tuple[Rung, ...] = ()  # where it may be pruned, in order of steps
     stop_at_target: bool = True  # whether it ends at the target or goes on to its horizon
+    batches: BatchPlan | None = None  # batch sizes that change along it; None = its study's throughout
+    start: str | None = None  # the trial whose weights it begins with; None = those of its initialisation
+    # its weights at the end are brought back and kept under its name: those that train, or their average
+    keep: Literal["weights", "average"] | None = None
 
     @property
     def hyperparameters(self) -> Point:
-        """The point with what is derived from it: shares of the study's step budget in optimizer updates.
+        """The point with what is derived from it."""
+        return in_updates(self.point, self.budget_steps)
 
-        A decay takes at least one, a warm-up may take none.
-        """
-        found = dict(self.point)
-        for share, steps in STEPS_OF.items():
-            if share in self.point:
-                found[steps] = max(_FEWEST[steps], round(float(self.point[share]) * self.budget_steps))
-        return found
+
+def in_updates(point: Point, budget_steps: int) -> Point:
+    """The point with its shares of the study's step budget in optimizer updates, too.
+
+    A decay takes at least one, a warm-up may take none.
+    """
+    found = dict(point)
+    for share, steps in STEPS_OF.items():
+        if share in point:
+            found[steps] = max(_FEWEST[steps], round(float(point[share]) * budget_steps))
+    return found
 
 
 @dataclass(frozen=True)
@@ -85,6 +104,7 @@ class TrialRecord:
     ended_at: float
     point: Point
     curve: Sequence[tuple[int, float]] = field(default=(), compare=False)
+    checkpoint_seconds: float | None = field(default=None, compare=False)
 
     def best_until(self, step: int, direction: Direction) -> float:
         """Best metric among evaluations up to `step`; the direction's worst value if there is none."""
@@ -111,12 +131,45 @@ def response(record: TrialRecord, target: Target) -> float:
     way = abs(first - target.threshold)
     best = record.best_until(record.steps, target.direction)
     left = abs(best - target.threshold) / way if way > 0 and math.isfinite(best) else 1.0
-    return _UNREACHED + min(left, 5.0)
+    return UNREACHED + min(left, 5.0)
 
 
-def merit(record: TrialRecord, target: Target) -> tuple[float, int]:
-    """Order of merit in a study: by response, ties to the earlier trial (Shallue et al. 2018: by trial id)."""
-    return response(record, target), record.number
+def merit(record: TrialRecord, target: Target) -> tuple[float, float, int]:
+    """Order of merit in a study: by response, then the value at the crossing, then the earlier trial.
+
+    Evaluations may be too far apart to tell two trials apart by their steps (Shallue et al. 2018 go by trial id alone).
+    """
+    value = 0.0
+    if record.steps_to_target is not None and record.curve:
+        value = record.best_until(record.steps_to_target, target.direction)
+    return response(record, target), value if target.direction is Direction.MINIMIZE else -value, record.number
+
+
+def evaluated_rarely(record: TrialRecord) -> str | None:
+    """How to do better, where a trial's crossing, or its end, lies between evaluations that are too far apart."""
+    steps = [0, *(step for step, _ in record.curve if step > 0)]
+    before, last = record.steps_to_target_low, record.steps_to_target
+    if before is None or last is None:
+        before, last = steps[-2:] if len(steps) > 1 else (0, 0)
+    if not is_coarse(last - before, last):
+        return None
+    return (
+        f"a trial was evaluated at steps {before:,} and {last:,} and not between: a crossing there is known to "
+        f"{(last - before) / last:.0%} of its steps only; call report(...) more often, best whenever "
+        "step == config.next_evaluation(step - 1)"
+    )
+
+
+def retraining(proposal: Proposal) -> Proposal:
+    """A trial beside the study, named by all that decides it: what was trained once is not trained again.
+
+    What is not part of the proposal (workload, optimizer, target, resolution) is frozen with its run.
+    """
+    facts = {name: value for name, value in asdict(proposal).items() if name != "trial_id"}
+    if proposal.batches is not None:  # two kinds of schedule may have equal fields
+        facts["schedule"] = type(proposal.batches.schedule).__name__
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return replace(proposal, trial_id=f"b{proposal.batch_size:07d}-{proposal.stage.value}-{digest}")
 
 
 def trial_name(batch_size: int, stage: Stage, number: int) -> str:
@@ -124,5 +177,64 @@ def trial_name(batch_size: int, stage: Stage, number: int) -> str:
     return f"b{batch_size:07d}-{stage.value}-{number:04d}"
 
 
+def trial_seed(seed: int, stage: Stage, number: int) -> int:
+    """The seed of a trial: the same for the same number at every batch size, fresh for every stage."""
+    words = np.random.SeedSequence([seed, list(Stage).index(stage), number]).generate_state(1)
+    return int(words[0])
+
+
+def blank(experiment: Experiment, batch_size: int, stage: Stage, number: int, round: int) -> Proposal:
+    """A trial by its place, to its study's budget; its point is still empty."""
+    budget = experiment.budget.max_steps(batch_size)
+    return Proposal(
+        trial_id=trial_name(batch_size, stage, number),
+        batch_size=batch_size,
+        stage=stage,
+        number=number,
+        round=round,
+        repeats=None,
+        seed=trial_seed(experiment.seed, stage, number),
+        point={},
+        budget_steps=budget,
+        max_steps=budget,
+    )
+
+
 Records = Mapping[int, Sequence[TrialRecord]]
 """Finished trials by batch size."""
+
+
+class Proposals(Protocol):
+    """What a session runs: the next trial, by what has finished."""
+
+    def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
+        """The next trial beside those that run; None before one of these ends, or where nothing is left to run."""
+        ...
+
+    def revised(self, proposal: Proposal, records: Records, crossings: Iterable[tuple[int, int]] = ()) -> Proposal:
+        """The proposal with its horizon as far as it is known by now."""
+        ...
+
+    def settled(self, proposal: Proposal, records: Records) -> bool:
+        """Whether that horizon is the last."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Trials that were named beforehand, in their order."""
+
+    proposals: Sequence[Proposal]
+
+    def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
+        """The first that has neither finished nor runs."""
+        begun = {record.trial_id for of_size in records.values() for record in of_size} | set(running)
+        return next((proposal for proposal in self.proposals if proposal.trial_id not in begun), None)
+
+    def revised(self, proposal: Proposal, records: Records, crossings: Iterable[tuple[int, int]] = ()) -> Proposal:
+        """As it is."""
+        return proposal
+
+    def settled(self, proposal: Proposal, records: Records) -> bool:
+        """From the beginning."""
+        return True

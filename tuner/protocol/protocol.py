@@ -2,8 +2,7 @@
 
 What it proposes is a pure function of the experiment and of the finished trials. Trial k of a study may know of trials
 0 ... k - parallel_per_study and waits for all of them; so the proposals do not depend on how many workers there are or
-which of them is fast, and after a kill the same ledger gives the same proposals again. A protocol that searches the
-batch sizes jointly is one more class with the same `next_trial`.
+which of them is fast, and after a kill the same ledger gives the same proposals again.
 
 Only the horizon may be decided later, where many of a study run at once: trial k is then cut at what trials 0 ... k - 2
 allow, though it begins before these have finished (`revised`, `settled`; `bcrit.tuner.dispatch` cuts). Otherwise all
@@ -17,12 +16,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bcrit.analysis.studies.rounds import StudyState
+from bcrit.analysis.studies.boundary import StudyState
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.protocol.joint import JointProtocol
 from bcrit.tuner.protocol.known import Study
-from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, trial_name
-from bcrit.tuner.protocol.samplers import SAMPLERS, Question
+from bcrit.tuner.protocol.proposal import Proposal, Proposals, Records, TrialRecord, blank, trial_name, trial_seed
+from bcrit.tuner.protocol.samplers import Question, point_of
 
 # A trial's horizon knows of all but this many of its predecessors, so that two of a study may run without waiting.
 _LAG = 2
@@ -125,23 +125,18 @@ class PerStudyProtocol:
             optimizer=experiment.optimizer,
             known=study.known(n_known),
             number=number,
+            first=state.first,
             batch_size=batch_size,
             seed=experiment.seed,
             start=experiment.search.start,
             trials=experiment.search.trials,
             budget_steps=budget_steps,
+            at_once=experiment.search.at_once,
         )
         plan = study.stops(n_known).plan()
-        proposal = Proposal(
-            trial_id=trial_name(batch_size, Stage.SEARCH, number),
-            batch_size=batch_size,
-            stage=Stage.SEARCH,
-            number=number,
-            round=state.round,
-            repeats=None,
-            seed=trial_seed(experiment.seed, Stage.SEARCH, number),
-            point=SAMPLERS[experiment.search.protocol](question),
-            budget_steps=budget_steps,
+        proposal = replace(
+            blank(experiment, batch_size, Stage.SEARCH, number, state.round),
+            point=point_of(experiment.search.protocol, question),
             max_steps=plan.max_steps,
             capped=plan.capped,
             rungs=plan.rungs,
@@ -158,27 +153,23 @@ class PerStudyProtocol:
                 number = place * wanted.seeds + i
                 name = trial_name(batch_size, Stage.CONFIRM, number)
                 if name not in study.confirmed and name not in running:
-                    return Proposal(
-                        trial_id=name,
-                        batch_size=batch_size,
-                        stage=Stage.CONFIRM,
-                        number=number,
-                        round=study.rounds.state.round,
+                    return replace(
+                        blank(experiment, batch_size, Stage.CONFIRM, number, study.rounds.state.round),
                         repeats=winner.trial_id,
-                        seed=trial_seed(experiment.seed, Stage.CONFIRM, i),
+                        seed=trial_seed(experiment.seed, Stage.CONFIRM, i),  # the same ones for every point
                         point=dict(winner.point),
-                        budget_steps=budget_steps,
                         max_steps=max(budget_steps, int(np.ceil(wanted.horizon * winner.steps_to_target))),
                         stop_at_target=not wanted.beyond_target,
                     )
         return None
 
 
-def trial_seed(seed: int, stage: Stage, number: int) -> int:
-    """The seed of a trial: the same for the same number at every batch size, fresh for every stage."""
-    words = np.random.SeedSequence([seed, list(Stage).index(stage), number]).generate_state(1)
-    return int(words[0])
-
-
 def _batch_size(trial_id: str) -> int:
     return int(trial_id.split("-", 1)[0].removeprefix("b"))
+
+
+def protocol_of(experiment: Experiment, horizon_falls: bool = False) -> Proposals:
+    """The search protocol that an experiment names; `horizon_falls` as in `PerStudyProtocol`."""
+    if experiment.search.protocol == "joint":
+        return JointProtocol(experiment)
+    return PerStudyProtocol(experiment, horizon_falls)

@@ -44,20 +44,27 @@ class Question:
     optimizer: str  # what makes the updates
     known: Known  # the finished search trials of the study that the proposal may depend on
     number: int  # place of the new trial in its study
+    first: int  # that of its round's first trial
     batch_size: int  # the study
     seed: int  # the experiment's seed
     start: int  # length of the Sobol start
     trials: int  # feasible trials of the search
     budget_steps: int  # the study's step budget
+    at_once: int  # trials of the study that may run at once
 
 
 def sobol(question: Question) -> Point:
     """The next point of a scrambled Sobol sequence, the same sequence at every batch size (Shallue et al. 2018)."""
-    axes = list(question.space.axes)
+    return sobol_point(question.space, question.seed, question.number)
+
+
+def sobol_point(space: SearchSpace, seed: int, number: int) -> Point:
+    """A point of a scrambled Sobol sequence over a space."""
+    axes = list(space.axes)
     if not axes:
-        return question.space.from_unit({})
-    points = _sobol_points(len(axes), question.seed, (question.number + 1).bit_length())
-    return question.space.from_unit(dict(zip(axes, points[question.number].tolist(), strict=True)))
+        return space.from_unit({})
+    points = _sobol_points(len(axes), seed, (number + 1).bit_length())
+    return space.from_unit(dict(zip(axes, points[number].tolist(), strict=True)))
 
 
 @lru_cache(maxsize=4)
@@ -145,3 +152,10 @@ def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Poin
 
 
 SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}
+
+
+def point_of(protocol: str, question: Question) -> Point:
+    """The point of the next trial by a protocol: one of ours, or `module:name` of the user's (`own`)."""
+    if protocol in SAMPLERS:
+        return SAMPLERS[protocol](question)
+    return question.known.own(protocol, question).point(question)

@@ -17,7 +17,7 @@ import numpy as np
 from bcrit.search_spaces.options import Stopping
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.protocol.proposal import Rung, TrialRecord
-from bcrit.tuner.training.evaluation import coarse_at_or_after
+from bcrit.tuner.training.settings import at_or_after
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def cap(incumbent: int | None, budget_steps: int, stopping: Stopping, resolution
     """The horizon of a trial: (1 + slack) x the incumbent's steps-to-target, at most the budget."""
     if incumbent is None or stopping.rule in ("none", "full"):
         return budget_steps
-    return min(budget_steps, coarse_at_or_after((1 + stopping.slack) * incumbent, resolution))
+    return min(budget_steps, at_or_after((1 + stopping.slack) * incumbent, resolution, coarse=True))
 
 
 class Stops:
@@ -78,10 +78,10 @@ class Stops:
         # At each rung the metric of those that came so far, in ascending order.
         self._standings: list[tuple[int, list[float]]] = []
         if rule.rule == "asha":
-            step = coarse_at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution)
+            step = at_or_after(rule.grace * (incumbent or self._budget_steps), self._resolution, coarse=True)
             while step < self._max_steps:
                 self._standings.append((step, []))
-                step = coarse_at_or_after(rule.eta * step, self._resolution)
+                step = at_or_after(rule.eta * step, self._resolution, coarse=True)
         for record in self._known:
             self._stand(record)
 
@@ -102,4 +102,6 @@ class Stops:
         # numpy's quantile lies between two neighbours; to give it these alone saves it sorting what is sorted.
         place = (n - 1) * share
         low = int(place)
+        if not np.isfinite(ascending[low : low + 2]).all():  # some had not been evaluated by then
+            return None
         return float(np.quantile(ascending[low : low + 2], place - low))

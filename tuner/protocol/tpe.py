@@ -22,8 +22,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import TrialState
 
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Log, ReverseLog
+from bcrit.search_spaces.presets import has_effective_lr
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
-from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.protocol.proposal import TrialRecord, response
 

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from bcrit.search_spaces.presets import EXTRAPOLATED
-from bcrit.tuner.training.data import VaryingBatches
+from bcrit.tuner.training.data import Batches
 from bcrit.tuner.training.settings import Settings
 
 MOST_CHANGE = 2.0
@@ -178,11 +177,7 @@ class GreedyRates:
     share: float = 1.0  # e, in (0, 2)
 
     def rate(self, batch_size: int, state: State) -> float:
-        """The learning rate of an update of this batch size.
-
-        Raises:
-            ValueError: the run does not know the best one.
-        """
+        """The learning rate of an update of this batch size; a run that does not know the best one is refused."""
         if state.lr_max is None or state.noise_scale is None:
             raise ValueError("the best learning rate of the moment is known in exact models only; use tuned rates")
         return self.share * state.lr_max / (1.0 + state.noise_scale / batch_size)
@@ -215,14 +210,13 @@ class BatchPlan:
 
     def decide(self, state: State, most: int | None = None) -> Decision:
         """What the next update is made with; the batch size is rounded, at least 1, and at most `most` where given."""
-        batch_size = self._rounded(self.schedule.wanted(state), most)
-        return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size, state))
-
-    def _rounded(self, wanted: float, most: int | None) -> int:
-        whole = max(1, round(wanted))
+        wanted = self.schedule.wanted(state)
+        batch_size = max(1, round(wanted))
         if self.micro_batch is not None and isinstance(self.schedule, ByNoise):
-            whole = self.micro_batch * max(2, round(wanted / self.micro_batch))
-        return whole if most is None else min(whole, most)
+            batch_size = self.micro_batch * max(2, round(wanted / self.micro_batch))
+        if most is not None:
+            batch_size = min(batch_size, most)
+        return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size, state))
 
     def in_rows(self, rows: Callable[[int], int], items_per_row: float) -> BatchPlan:
         """The same with all that counts what a batch counts (tokens, say) in rows of the training set."""
@@ -248,6 +242,8 @@ class RunningNoise:
     average_t = average_(t-1) + (x_t - average_(t-1)) / min(t, max(10, t/4)): the plain mean at first, without a trace
     of where it began, and later an exponential average over the last quarter of the run.
     """
+
+    changes = ("_n", "_tr_sigma", "_g_sq")  # see `bcrit.tuner.training.state`
 
     def __init__(self) -> None:
         self._n = 0
@@ -278,46 +274,36 @@ class Progress:
     noise_scale: float | None  # the running one; None where it is not measured, or not positive yet
 
 
-class PlannedUpdates:
-    """The updates of a supervised run that follows a plan; everything inside is in rows of the training set."""
+class PlannedBatches:
+    """The batches of a supervised run that follows a plan; everything inside is in rows of the training set."""
+
+    changes = ("_rows", "_batch_size")  # beside the batches and the noise, which are the run's
 
     def __init__(
-        self, plan: BatchPlan, n_rows: int, seed: int, device: torch.device, items_per_row: float = 1.0
+        self, settings: Settings, batches: Batches, noise: RunningNoise | None, items_per_row: float = 1.0
     ) -> None:
-        self._plan, self._n_rows, self._items_per_row = plan, n_rows, items_per_row
-        self._batches = VaryingBatches(n_rows, seed, device)
+        assert settings.batches is not None
+        needs_one = [name for name in ("ema_decay", "ema_examples") if name in settings.hyperparameters]
+        needs_one += ["probes"] if settings.probes.measure else []
+        needs_one += [settings.optimizer] if settings.optimizer in EXTRAPOLATED else []
+        if needs_one:
+            raise ValueError(f"batch sizes cannot change along a run with {', '.join(needs_one)}; leave it out")
+        self._plan, self._batches, self._noise, self._items_per_row = settings.batches, batches, noise, items_per_row
         self._rows = 0
         self._batch_size: int | None = None
 
-    def next(self, step: int, noise: RunningNoise | None) -> tuple[Tensor, float | None]:
+    def next(self, step: int) -> tuple[Tensor, float | None]:
         """The next update's examples, as indices, and learning rate; None = what the hyperparameters say."""
-        now = State(step, self._rows, self._batch_size, None if noise is None else noise.value)
-        decision = self._plan.decide(now, self._n_rows)
+        now = State(step, self._rows, self._batch_size, None if self._noise is None else self._noise.value)
+        decision = self._plan.decide(now, self._batches.n_examples)
         self._batch_size = decision.batch_size
         self._rows += decision.batch_size
         return self._batches.take(decision.batch_size), decision.lr
 
-    def progress(self, noise: RunningNoise | None) -> Progress:
+    @property
+    def progress(self) -> Progress:
         """How far the run has come."""
         k = self._items_per_row
-        scale = None if noise is None or noise.value is None else noise.value * k
+        scale = None if self._noise is None or self._noise.value is None else self._noise.value * k
         batch_size = None if self._batch_size is None else round(self._batch_size * k)
         return Progress(round(self._rows * k), batch_size, scale)
-
-
-def planned_updates(
-    settings: Settings, n_rows: int, device: torch.device, items_per_row: float
-) -> PlannedUpdates | None:
-    """The updates of a run whose settings have a plan; None where they have none.
-
-    Raises:
-        ValueError: the plan stands beside something that needs one batch size.
-    """
-    if settings.batches is None:
-        return None
-    needs_one = [name for name in ("ema_decay", "ema_examples") if name in settings.hyperparameters]
-    needs_one += ["probes"] if settings.probes.measure else []
-    needs_one += [settings.optimizer] if settings.optimizer in EXTRAPOLATED else []
-    if needs_one:
-        raise ValueError(f"batch sizes cannot change along a run with {', '.join(needs_one)}; leave it out")
-    return PlannedUpdates(settings.batches, n_rows, settings.seed, device, items_per_row)

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS, Parameters
-from bcrit.tuner.training.schedule import learning_rate
-from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.settings import Settings, learning_rate
 
 
 def bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
@@ -186,7 +185,18 @@ class Muon(torch.optim.Optimizer):
         if rest:
             self._parts.append(torch.optim.AdamW(rest, **shared, betas=betas, eps=eps, fused=True))
         self.param_groups = [group for part in self._parts for group in part.param_groups]
+        self._share_state()
         self._updates = [bare_step(part) for part in self._parts]
+
+    def _share_state(self) -> None:
+        """Let the parts, of one group each, work on what is saved and loaded as a whole."""
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.state, part.param_groups = self.state, [group]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state, which PyTorch puts into new groups."""
+        super().load_state_dict(state_dict)
+        self._share_state()
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -218,11 +228,7 @@ _DECOUPLED: Final = {"adamw", "muon", "adafactor", "lamb"}
 
 @cache
 def class_of(name: str) -> type[torch.optim.Optimizer]:
-    """The class behind an optimizer's name (in lower case).
-
-    Raises:
-        ValueError: there is none, or it cannot train by steps on batches.
-    """
+    """The class behind an optimizer's name (in lower case); a ValueError where it cannot train by steps on batches."""
     name = EXTRAPOLATED.get(name, name)
     if name in _REFUSED:
         raise ValueError(f"optimizer '{name}' cannot be used here: {_REFUSED[name]}")
@@ -271,9 +277,6 @@ def arguments(optimizer: type[torch.optim.Optimizer], given: Mapping[str, Value]
     """Plain hyperparameters as keyword arguments of a class; missing entries of a tuple keep their defaults.
 
     Fused where PyTorch has it, and without weight decay where none is given.
-
-    Raises:
-        ValueError: a flag is not true or false.
     """
     defaults = {key: p.default for key, p in inspect.signature(optimizer).parameters.items()}
     found: dict[str, Any] = {}
@@ -321,19 +324,14 @@ def build_optimizer(model: nn.Module | Iterable[nn.Parameter], settings: Setting
         keywords["nesterov"] = keywords["momentum"] > 0
     parameters: Any = model.parameters() if isinstance(model, nn.Module) else model
     optimizer = optimizer_class(groups(model) if optimizer_class is Muon else parameters, **keywords)
-    if "decoupled_weight_decay" in names and settings.number("decoupled_weight_decay"):
-        optimizer.register_step_pre_hook(_Shrink(settings.number("decoupled_weight_decay")))
+    if "decoupled_weight_decay" in names and (decay := settings.number("decoupled_weight_decay")):
+        optimizer.register_step_pre_hook(partial(_shrink, decay))
     return optimizer
 
 
-class _Shrink:
+@torch.no_grad()
+def _shrink(decay: float, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
     """Decoupled weight decay, before every update."""
-
-    def __init__(self, decay: float) -> None:
-        self._decay = decay
-
-    @torch.no_grad()
-    def __call__(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for group in optimizer.param_groups:
-            live = [parameter for parameter in group["params"] if parameter.grad is not None]
-            torch._foreach_mul_(live, 1.0 - group["lr"] * self._decay)
+    for group in optimizer.param_groups:
+        live = [parameter for parameter in group["params"] if parameter.grad is not None]
+        torch._foreach_mul_(live, 1.0 - group["lr"] * decay)

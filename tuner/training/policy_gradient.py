@@ -6,17 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcrit.search_spaces.presets import AVERAGED
-from bcrit.tuner.training.averaging import build_average
-from bcrit.tuner.training.schedule import learning_rate
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.stepper import build_stepper
+from bcrit.tuner.training.updates import Updates
 
 METRIC = "val_return"
 ACTIONS: Final = 1
@@ -25,6 +22,14 @@ ENVIRONMENTS: Final = 2
 
 _SEED = 2**32  # of every run's evaluation; a run's own seed is smaller
 _TINY = 1e-8  # beside the advantages' deviation, as in OpenAI's baselines
+
+
+Environments = Any
+"""Copies of one environment that step together, as `gymnasium.vector.VectorEnv`: `num_envs`, `reset` and `step`.
+
+They reset themselves in gymnasium's way NEXT_STEP: where an episode ends at a step, that step returns its last
+observation; the step after it ignores the action, only resets, and returns a first observation with reward 0.
+"""
 
 
 class PolicyGradientRun:
@@ -57,34 +62,23 @@ class PolicyGradientRun:
             torch.manual_seed(settings.seed)
             self._model = build_model(settings).to(device)
         self._parameters = list(self._model.parameters())
-        self._stepper = build_stepper(self._model, settings)
-        self._average = build_average(self._model, settings)
+        self._updates = Updates(self._model, settings)
+        self.gradients_per_example = self._updates.gradients  # of each frame of a batch, by an update
         self._all = torch.arange(settings.batch_size, device=device)
-        self._step = 0
-
-    @property
-    def gradients_per_example(self) -> int:
-        """Gradients of each frame of a batch that an update takes."""
-        return self._stepper.gradients
 
     def train(self, steps: int) -> None:
         """Make this many optimizer updates, each from a rollout of its own; the time taken is that of both."""
         for _ in range(steps):
             rows = self._rows(self._rollouts.collect(self._model))
-            lr = learning_rate(self._settings.hyperparameters, self._step)
-            self._stepper.step(lr, self._all, partial(self._gradient, rows))
-            if self._average is not None:
-                self._average.update()
-            self._step += 1
+            self._updates.make(self._all, partial(self._gradient, rows))
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
 
     def _rows(self, rollout: Rollout) -> tuple[Tensor, ...]:
         """Observations, actions, advantages, returns and weights of all rows, environment by environment."""
         given = self._coefficients
-        found = advantages(
-            rollout.rewards, rollout.values, rollout.terminated, rollout.ended, given.gamma, given.gae_lambda
-        )
+        ends = rollout.terminated, rollout.ended
+        found = advantages(rollout.rewards, rollout.values, *ends, given.gamma, given.gae_lambda)
         returns = found + rollout.values[:-1]
         if self._normalise:
             of_frames = found[rollout.frames]
@@ -94,7 +88,7 @@ class PolicyGradientRun:
         return tuple(part.transpose(0, 1).flatten(0, 1) for part in parts)
 
     def _gradient(self, rows: tuple[Tensor, ...], indices: Tensor) -> None:
-        """The mean gradient over these rows (see `bcrit.tuner.training.stepper`)."""
+        """The mean gradient over these rows (see `bcrit.tuner.training.updates`)."""
         observations, actions, found, returns, weights = (part.index_select(0, indices) for part in rows)
         logits, values = self._model(observations)
         loss = (weights * losses(logits, values, actions, found, returns, self._coefficients)).mean()
@@ -104,10 +98,7 @@ class PolicyGradientRun:
 
     def evaluate(self) -> Mapping[str, float]:
         """The mean return of whole episodes; where weights are averaged, that of the average too (suffix `_ema`)."""
-        metrics = {METRIC: self._episodes.mean_return(self._model)}
-        if self._average is not None:
-            metrics[f"{METRIC}{AVERAGED}"] = self._episodes.mean_return(self._average.model)
-        return metrics
+        return self._updates.metrics(lambda model: {METRIC: self._episodes.mean_return(model)})
 
 
 @dataclass(frozen=True)
@@ -127,8 +118,8 @@ class Rollout:
 class Rollouts:
     """Environments in the midst of their episodes, which go on from one rollout to the next.
 
-    Rewards are cut to [-1, 1] if they are to be clipped (Mnih et al. 2015). `model` gives logits, shape (n, n_actions),
-    and values, shape (n,).
+    Rewards are cut to [-1, 1] if they are to be clipped (Mnih et al. 2015). A model gives logits, (n, n_actions), and
+    values, (n,).
     """
 
     def __init__(
@@ -199,24 +190,6 @@ class Episodes:
             if not going.any():
                 break
         return float(returns.mean())
-
-
-class Environments(Protocol):
-    """What training asks of copies of one environment that step together: a part of `gymnasium.vector.VectorEnv`.
-
-    They reset themselves in gymnasium's way NEXT_STEP: where an episode ends at a step, that step returns its last
-    observation; the step after it ignores the action, only resets, and returns a first observation with reward 0.
-    """
-
-    num_envs: int
-
-    def reset(self, *, seed: int) -> tuple[Any, Any]:
-        """Start all episodes anew: observations (num_envs, ...) and information."""
-        ...
-
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, Any]:
-        """Observations, rewards, whether terminated, whether truncated, each (num_envs, ...), and information."""
-        ...
 
 
 def stream(seed: int, which: int) -> int:

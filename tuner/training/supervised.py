@@ -1,23 +1,36 @@
 """One run of supervised training: model, loss, optimizer, schedule and data order brought together."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.options import Execution
-from bcrit.search_spaces.presets import AVERAGED
-from bcrit.tuner.training.averaging import build_average
-from bcrit.tuner.training.batch_schedule import Progress, RunningNoise, planned_updates
-from bcrit.tuner.training.data import Examples, batches, picker
-from bcrit.tuner.training.device import device_for, is_out_of_memory, release
-from bcrit.tuner.training.micro_batches import Accumulation, MicroBatches
-from bcrit.tuner.training.probes import RunProbes
-from bcrit.tuner.training.schedule import learning_rate
-from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.stepper import build_stepper
+from bcrit.search_spaces.presets import EXTRAPOLATED
+from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
+from bcrit.tuner.training.batch_schedule import PlannedBatches, Progress
+from bcrit.tuner.training.data import (
+    Batches,
+    Examples,
+    as_memory_allows,
+    device_for,
+    forget_memory,
+    generators,
+    is_out_of_memory,
+    most_memory,
+    picker,
+)
+from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.noise_scale.per_example import CHUNK
+from bcrit.tuner.training.parallel import ALONE, SharedGradient
+from bcrit.tuner.training.settings import Settings, learning_rate
+from bcrit.tuner.training.state import RunState, load_state, state_of
+from bcrit.tuner.training.updates import Accumulation, MicroBatches, Updates, division_problem
 
 _EVALUATION_BATCH = 4096  # examples; chosen, not studied: bounds the memory of a large validation set's activations
 
@@ -33,6 +46,8 @@ class SupervisedRun:
     the seed, and leaves the process' stream as it found it.
     """
 
+    changes = ("model", "_updates", "_gradient", "_batches", "_planned", "_randomness", "_probes", "_evaluation_batch")
+
     def __init__(
         self,
         settings: Settings,
@@ -44,43 +59,44 @@ class SupervisedRun:
         divisible: bool = True,  # whether loss and model treat every example by itself: a batch may be divided
         items_per_row: float = 1.0,  # what a batch counts (tokens, say) in one row of the training set
     ) -> None:
-        self._settings = settings
-        self._score = score
+        self._settings, self._score, self._validation = settings, score, validation
+        self._parallel = settings.parallel or ALONE
         self._device = device = device_for(settings.gpus)
-        self._validation = validation
+        forget_memory(device)
         self._evaluation_batch = _EVALUATION_BATCH
-        self._batches = batches(len(train[0]), settings.batch_size, settings.seed, train[0].device)
+        self._batches = Batches(len(train[0]), settings.seed, train[0].device)
+        self._batches.check(settings.batch_size)
         self._randomness = _Randomness(device, settings.seed)
         with self._randomness.in_use():
-            self._model = build_model(settings)
+            self.model = build_model(settings)  # what is trained; not to be changed from outside
+        if self._parallel.rank:
+            self._randomness = _Randomness(device, settings.seed + _RANKS * self._parallel.rank)
         if settings.start is not None:
-            self._model.load_state_dict(settings.start)
-        self._model.to(device)
-        self._model.train()
+            self.model.load_state_dict(settings.start)
+        self.model.to(device)
+        self.model.train()
         probes = settings.probes.measure
-        self._probes = RunProbes(settings, self._model, loss, train, items_per_row) if probes else None
-        self._stepper = build_stepper(self._model, settings)
-        self._average = build_average(self._model, settings)
-        self._step = 0
-        mean_loss = _MeanLoss(picker(train, device), build_forward(self._model, settings.execution, device), loss)
-        n, rows = self._stepper.local_batch, settings.execution.micro_batch
-        self._planned = planned_updates(settings, len(train[0]), train[0].device, items_per_row)
-        self._gradient: MicroBatches | Accumulation
-        if settings.batches is not None and settings.batches.micro_batch is not None:
-            every, piece = len(train[0]), settings.batches.micro_batch
-            self._gradient = Accumulation(self._model, mean_loss, piece, every, rows, divisible)
+        self._probes = RunProbes(settings, self.model, loss, train, items_per_row) if probes else None
+        self._updates = Updates(self.model, settings)
+        self.gradients_per_example = self._updates.gradients  # of each example, by one update
+        mean_loss = _MeanLoss(picker(train, device), build_forward(self.model, settings.execution, device), loss)
+        plan, every, rows = settings.batches, len(train[0]), settings.execution.micro_batch
+        self._gradient: MicroBatches | Accumulation | SharedGradient
+        if plan is not None and plan.micro_batch is not None:
+            self._gradient = Accumulation(self.model, mean_loss, plan.micro_batch, every, rows, divisible)
         else:
-            most = n if self._planned is None else len(train[0])
-            self._gradient = MicroBatches(self._model, mean_loss, device, most, rows, divisible)
-        if settings.execution.compile and isinstance(self._gradient, MicroBatches):
+            most = self._updates.local_batch // self._parallel.size if plan is None else every
+            self._gradient = own = MicroBatches(self.model, mean_loss, device, most, rows, divisible)
+            if self._parallel.size > 1:
+                if problem := why_not_shared(self.model, settings, divisible):
+                    raise ValueError(problem)
+                self._gradient = SharedGradient(own, self.model, self._parallel)
+        noise = self._gradient.noise if isinstance(self._gradient, Accumulation) else None
+        self._planned = None if plan is None else PlannedBatches(settings, self._batches, noise, items_per_row)
+        if settings.execution.compile and not isinstance(self._gradient, Accumulation):
             # Compiled here, so that the seconds of the first update do not hold the compiler's.
             with self._randomness.in_use(advance=False):
-                self._gradient.rehearse(torch.arange(n, device=train[0].device))
-
-    @property
-    def gradients_per_example(self) -> int:
-        """Gradients of each example that one update takes."""
-        return self._stepper.gradients
+                self._gradient.rehearse(torch.arange(self._updates.local_batch, device=train[0].device))
 
     @property
     def micro_batch(self) -> int | None:
@@ -88,45 +104,31 @@ class SupervisedRun:
         return self._gradient.micro_batch
 
     @property
-    def model(self) -> nn.Module:
-        """What is trained, with its weights as they are now; not to be changed."""
-        return self._model
+    def memory(self) -> int | None:
+        """Bytes that were held at most since the run began: on its GPU; without one, by this process."""
+        return most_memory(self._device)
 
     @property
     def average(self) -> nn.Module | None:
         """The moving average of the weights; None where none is kept."""
-        return None if self._average is None else self._average.model
+        return self._updates.average
 
     @property
     def progress(self) -> Progress | None:
         """How far a run with a plan of batch sizes has come; None without one."""
-        return None if self._planned is None else self._planned.progress(self._noise)
-
-    @property
-    def _noise(self) -> RunningNoise | None:
-        return self._gradient.noise if isinstance(self._gradient, Accumulation) else None
+        return None if self._planned is None else self._planned.progress
 
     def train(self, steps: int) -> None:
         """Make this many optimizer updates; the device is waited for once, after the last."""
-        with self._randomness.in_use():
+        with self._parallel.together("train", steps), self._randomness.in_use():
             for _ in range(steps):
-                self._update()
+                if self._planned is None:
+                    self._updates.make(self._batches.take(self._settings.batch_size), self._gradient)
+                else:
+                    batch, lr = self._planned.next(self._updates.step)
+                    self._updates.make(batch, self._gradient, lr)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-
-    def _update(self) -> None:
-        batch, lr = self._next_batch()
-        if lr is None:
-            lr = learning_rate(self._settings.hyperparameters, self._step)
-        self._stepper.step(lr, batch, self._gradient)
-        if self._average is not None:
-            self._average.update()
-        self._step += 1
-
-    def _next_batch(self) -> tuple[Tensor, float | None]:
-        if self._planned is None:
-            return next(self._batches), None
-        return self._planned.next(self._step, self._noise)
 
     @torch.no_grad()
     def evaluate(self) -> Mapping[str, float]:
@@ -134,13 +136,27 @@ class SupervisedRun:
 
         Where weights are averaged, each metric is there a second time with the suffix `_ema`: that of the average.
         """
-        self._model.eval()
-        metrics = dict(self._evaluated(self._model))
-        self._model.train()
-        if self._average is not None:
-            averaged = self._evaluated(self._average.model)
-            metrics |= {f"{name}{AVERAGED}": value for name, value in averaged.items()}
+        with self._parallel.together("evaluate", None):
+            self.model.eval()
+            metrics = self._updates.metrics(self._evaluated)
+            self.model.train()
         return metrics
+
+    def state(self) -> RunState:
+        """What decides how the run goes on, with all its ranks; of another rank than 0 what differs from that."""
+        if self._parallel.rank:
+            return {name: of for name, of in state_of(self).items() if name in _OF_A_RANK}
+        with self._parallel.together("state", None) as others:
+            own = state_of(self)
+        return {**own, "ranks": others} if others else own
+
+    def load(self, state: RunState) -> None:
+        """Go on from there."""
+        own = {name: of for name, of in state.items() if name != "ranks"}
+        if rank := self._parallel.rank:
+            own |= state["ranks"][rank - 1]
+        with self._parallel.together("load", state):
+            load_state(self, own)
 
     def probe(self, last: bool) -> Mapping[str, float | None]:
         """What the probes find at these weights, for the measurements table; nothing where the settings have none.
@@ -148,29 +164,44 @@ class SupervisedRun:
         `last` says that this is where the target is reached, or the end of the run. Training goes on as if it had not
         been asked.
         """
-        return {} if self._probes is None else self._probes.measure(self._step, last)
+        return {} if self._probes is None else self._probes.measure(self._updates.step, last)
 
     def _evaluated(self, model: nn.Module) -> Mapping[str, float]:
         inputs, targets = self._validation
         # A model that is random even in evaluation draws from a copy of the run's stream, which training never sees.
         with self._randomness.in_use(advance=False):
-            parts = self._outputs(model, inputs)
-            return self._score(parts[0] if len(parts) == 1 else torch.cat(parts), targets.to(self._device))
+            outputs = self._parallel.whole(partial(self._all_outputs, model), inputs)
+            return {} if self._parallel.rank else self._score(outputs, targets.to(self._device))
 
-    def _outputs(self, model: nn.Module, inputs: Tensor) -> list[Tensor]:
-        """A model's outputs, part by part; where memory gives out, the whole again with parts of half the size."""
-        while True:
-            try:
-                whole = len(inputs) <= self._evaluation_batch
-                parts = (inputs,) if whole else torch.split(inputs, self._evaluation_batch)
-                return [model(part.to(self._device, non_blocking=True)) for part in parts]
-            except Exception as error:
-                size = min(self._evaluation_batch, len(inputs))
-                if size == 1 or not is_out_of_memory(error):
-                    raise
-                self._evaluation_batch = size // 2
-            release(self._device)
-            self._randomness.rewind()
+    def _all_outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        outputs, self._evaluation_batch = as_memory_allows(
+            partial(self._outputs, model, inputs), min(self._evaluation_batch, len(inputs)), self._device
+        )
+        return outputs
+
+    def _outputs(self, model: nn.Module, inputs: Tensor, rows: int) -> Tensor:
+        """A model's outputs, part by part, from the run's stream as it is."""
+        self._randomness.rewind()
+        parts = [model(part.to(self._device, non_blocking=True)) for part in torch.split(inputs, rows)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+_OF_A_RANK = ("_gradient", "_randomness", "_evaluation_batch")
+_RANKS = 2**33  # times the rank, added to the run's seed for the random numbers of another rank than 0
+
+
+def why_not_shared(model: nn.Module, settings: Settings, divisible: bool) -> str | None:
+    """Why the batches of a run, in rows, cannot be shared by so many ranks; None where they can."""
+    size = 1 if settings.parallel is None else settings.parallel.size
+    local = int(settings.number("local_batch_size", settings.batch_size))
+    for rows in {settings.batch_size, min(local, settings.batch_size)} if size > 1 else ():
+        if settings.batches is not None:
+            return f"batch sizes that change cannot be shared by {size} processes; use one"
+        if rows % size:
+            return f"a batch of {rows} rows cannot be shared evenly by {size} processes; choose a multiple of {size}"
+        if problem := division_problem(model, rows, rows // size, divisible):
+            return f"with {size} processes {problem}"
+    return None
 
 
 @dataclass
@@ -193,11 +224,10 @@ class _MeanLoss:
 class _Randomness:
     """A run's own stream of PyTorch's random numbers, for layers that can only draw from the global one (dropout)."""
 
+    changes = ("_states",)
+
     def __init__(self, device: torch.device, seed: int) -> None:
-        self._places = [torch.default_generator]
-        if device.type == "cuda":
-            torch.cuda.init()  # type: ignore[no-untyped-call]
-            self._places.append(torch.cuda.default_generators[device.index])
+        self._places = generators(device)
         # Not by `torch.manual_seed`: it takes 0.1 ms or more, and reseeds devices that this run does not use.
         self._states = [torch.Generator(place.device).manual_seed(seed).get_state() for place in self._places]
 
@@ -243,3 +273,137 @@ def build_forward(model: nn.Module, execution: Execution, device: torch.device) 
         return outputs.float()
 
     return in_bfloat16
+
+
+_STREAM = 1  # third word of the seed: a stream that no epoch's order has (`Batches`)
+
+
+class RunProbes:
+    """The probes of one run: its gradient noise scale, and how far its weights have moved, measured on the side.
+
+    They read the weights and draw from streams of their own, so the run trains as it would without, bit for bit.
+
+    The noise scale is that of the training set (`n_examples` in `measure_b_noise`), at the weights that train and not
+    their average, in the model's training mode. Each measurement draws its examples anew, without replacement, by the
+    run's seed and the step. Where memory gives out, fewer of them are computed at a time, and below one at a time the
+    columns stay empty: a probe never ends a run for want of memory.
+    """
+
+    changes = ("_last", "_chunk")
+
+    def __init__(
+        self,
+        settings: Settings,  # `batch_size` in rows of the training set
+        model: nn.Module,  # on the device, before the first update
+        loss: Callable[[Tensor, Tensor], Tensor],  # of a batch's (outputs, targets), the mean over examples
+        train: Examples,
+        items_per_row: float,  # what a batch counts (tokens, say) in a row, the unit of the noise scale
+    ) -> None:
+        self._settings, self._model, self._loss = settings, model, loss
+        self._device = next(model.parameters()).device
+        self._pick, self._n_rows, self._data_device = picker(train, self._device), len(train[0]), train[0].device
+        self._items_per_row = items_per_row
+        measure = settings.probes.measure
+        self._distance = WeightDistance(model) if "weight_distance" in measure else None
+        self._scales = "noise_scale" in measure
+        self._last: int | None = None
+        self._chunk = CHUNK
+
+    def measure(self, step: int, last: bool) -> Mapping[str, float | None]:
+        """What is measured at an evaluation: columns of `NOISE_SCALE` and `WEIGHT_DISTANCE`.
+
+        `last` asks for the noise scale in any case: at the target, or at the end.
+        """
+        found: dict[str, float | None] = {}
+        if self._distance is not None:
+            found[WEIGHT_DISTANCE[0].name] = _finite(self._distance.now())
+        if self._scales and (last or is_due(step, self._last, self._settings.probes.per_decade)):
+            found |= self._noise_scale(step)
+        self._last = step
+        return found
+
+    def _noise_scale(self, step: int) -> Mapping[str, float | None]:
+        examples = self._examples(step)
+        loss, parameters = example_loss(self._model, self._loss), parameters_of(self._model)
+
+        def attempt(chunk: int) -> CurvedScale:
+            with np.errstate(over="ignore", invalid="ignore"):  # of a run that diverges, these end as empty cells
+                return measure_b_noise(
+                    loss, parameters, examples, n_examples=self._n_rows, chunk=chunk, seed=self._settings.seed
+                )
+
+        try:
+            scale, self._chunk = as_memory_allows(attempt, self._chunk, self._device)
+        except Exception as error:
+            if is_out_of_memory(error):
+                return {}
+            raise
+        lr, batch_size = effective_lr(self._settings, step), self._settings.batch_size
+        heat = None if lr is None else scale.temperature(lr, batch_size)
+        found = columns_of(scale, self._items_per_row) | {"lr_effective": lr, "temperature": heat}
+        return {column.name: _finite(found[column.name]) for column in NOISE_SCALE}
+
+    def _examples(self, step: int) -> Examples:
+        stream = np.random.default_rng((self._settings.seed, step, _STREAM))
+        n = min(self._settings.probes.examples, self._n_rows)
+        rows = torch.from_numpy(stream.choice(self._n_rows, n, replace=False))
+        return self._pick(rows.to(self._data_device))
+
+
+def is_due(step: int, last: int | None, per_decade: int) -> bool:
+    """Whether an evaluation is the first one at or after a point of the grid 0, 1, 10^(1/k), 10^(2/k), ...
+
+    It depends on the steps alone, so runs with one evaluation grid are measured at the same steps.
+    """
+    return last is None or _points(step, per_decade) > _points(last, per_decade)
+
+
+def _points(step: int, per_decade: int) -> int:
+    """Points of the grid up to a step; 1e-9 keeps a power of ten that rounding takes for slightly less."""
+    return 1 if step < 1 else 2 + math.floor(per_decade * math.log10(step) + 1e-9)
+
+
+def effective_lr(settings: Settings, step: int) -> float | None:
+    """The rate lr / (1 - momentum) of the update after `step`; None for optimizers that adapt: no SGD."""
+    base = EXTRAPOLATED.get(settings.optimizer, settings.optimizer)
+    if base not in ("sgd", "momentum", "nesterov"):
+        return None
+    momentum = 0.0 if base == "sgd" else settings.number("momentum")
+    return learning_rate(settings.hyperparameters, step) / (1.0 - momentum)
+
+
+def columns_of(scale: CurvedScale, items_per_row: float) -> dict[str, float | None]:
+    """A noise scale as columns of the measurements table; a row of several items is that many items of noise each."""
+    simple, noise = scale.simple, scale.noise
+    in_items = {
+        "b_simple": simple.value,
+        "b_simple_low": simple.low,
+        "b_simple_high": simple.high,
+        "tr_sigma": simple.numerator,
+        "b_noise": noise.value,
+        "b_noise_low": noise.low,
+        "b_noise_high": noise.high,
+        "tr_h_sigma": noise.numerator,
+    }
+    found = {name: None if value is None else value * items_per_row for name, value in in_items.items()}
+    return found | {"g_sq": simple.denominator, "g_h_g": noise.denominator, "lr_max": scale.lr_max}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+class WeightDistance:
+    """|w_t - w_0|: how far the weights that train have moved from where they began (Hoffer, Hubara and Soudry 2017)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._now = [p.detach() for p in model.parameters() if p.requires_grad]
+        self._start = [p.clone() for p in self._now]
+
+    @torch.no_grad()
+    def now(self) -> float:
+        """The distance of all weights together; waits for the device."""
+        moved = torch._foreach_sub(self._now, self._start)
+        # In float32 at least: the squares of a large bfloat16 tensor do not sum up in bfloat16.
+        wide = [m if m.element_size() >= 4 else m.float() for m in moved]
+        return float(torch.stack(torch._foreach_norm(wide)).double().norm())

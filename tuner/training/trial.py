@@ -3,109 +3,24 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Crossing, Direction, Target
-from bcrit.tuner.training.device import is_out_of_memory
-from bcrit.tuner.training.evaluation import is_near, next_coarse_evaluation, next_evaluation
-from bcrit.tuner.training.settings import Run
+from bcrit.tuner.training.batch_schedule import Progress
+from bcrit.tuner.training.data import is_out_of_memory
+from bcrit.tuner.training.reported import Died, Ended, Reported
+from bcrit.tuner.training.settings import Resumable, Run, is_near, next_evaluation
+from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.supervised import SupervisedRun
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.
 _DIVERGED_FACTOR = 10.0
 
 
-class Ended(Exception):
-    """The training ended before its trial could; an outcome with its message."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome, self.message = outcome, message
-
-
-class Returned(Exception):
-    """The training function returned."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """A measurement of a training loop that is not ours and decides itself when it evaluates."""
-
-    step: int  # optimizer updates made
-    examples: int | None  # training items used by then; None = step x batch_size
-    train_seconds: float  # in training by then
-    evaluate_seconds: float  # in evaluation by then, as far as it is known
-    metrics: Mapping[str, float]
-
-
-class Reports(Protocol):
-    """Where reports come from. The training stands still from a report until the next one is asked for."""
-
-    def next(self, seconds: float) -> Report | None:
-        """Let the training go on to its next report; None where none came within this time, so ask again.
-
-        `Returned` and `Ended` are raised instead where the training is over.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stop the training, however far it is."""
-        ...
-
-
-class Reported:
-    """Reports that make one curve: steps rise, the target's metric is always there, and nothing counts after the end.
-
-    A report beyond the horizon is left out: of where the target was crossed it says only that it was not before the
-    report that came last, which is what the curve without it says too. A function that returns is at its horizon if
-    another of its own intervals would pass it; otherwise it has failed, because nobody knows what it would have done.
-    """
-
-    def __init__(self, reports: Reports, metric: str, max_steps: int, at_horizon: Outcome) -> None:
-        self._reports, self._metric = reports, metric
-        self._max_steps, self._at_horizon = max_steps, at_horizon
-        self._last: int | None = None
-        self._interval = 0
-
-    def next(self, seconds: float) -> Report | None:
-        """The next report, checked, if one comes within this time; else None.
-
-        Raises:
-            Ended: the function returned, raised, died, fell silent, passed its horizon or made a report that cannot be.
-        """
-        try:
-            report = self._reports.next(seconds)
-        except Returned:
-            raise self._returned() from None
-        if report is None:
-            return None
-        if self._last is not None and report.step <= self._last:
-            problem = f"steps must rise, but step {report.step} was reported after step {self._last}"
-            raise Ended(Outcome.FAILED, f"{problem}; report each step once, counted in optimizer updates")
-        if report.step > self._max_steps:
-            late = f"the report at step {report.step} came after max_steps = {self._max_steps} and does not count"
-            raise Ended(self._at_horizon, late)
-        if self._metric not in report.metrics:
-            names = ", ".join(sorted(report.metrics)) or "no metric at all"
-            lacking = f"the report at step {report.step} lacks the target's metric '{self._metric}': it has {names}"
-            raise Ended(Outcome.FAILED, lacking)
-        self._interval = report.step - (self._last or 0)
-        self._last = report.step
-        return report
-
-    def close(self) -> None:
-        """Stop the training."""
-        self._reports.close()
-
-    def _returned(self) -> Ended:
-        if self._last is None:
-            return Ended(Outcome.FAILED, "the function returned without a single report")
-        message = f"the function returned after its report at step {self._last} of {self._max_steps}"
-        if self._last + self._interval > self._max_steps:
-            return Ended(self._at_horizon, message)
-        return Ended(Outcome.FAILED, f"{message}; it must train and report until it is stopped, or up to max_steps")
+class Preempted(Exception):
+    """The trial was asked to leave its place, and what it had made is kept as far as that can be."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +30,8 @@ class Measurement:
     step: int  # optimizer updates
     train_seconds: float  # in updates by then
     metrics: Mapping[str, float]
-    examples: int | None = None  # what a training function counted itself; None = step x batch_size
+    # what a training function, or a run whose batch sizes change, counted itself; None = step x batch_size
+    examples: int | None = None
     probes: Mapping[str, float | None] = field(default_factory=dict)  # columns beside the metrics; they decide nothing
 
 
@@ -141,6 +57,20 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Keeping:
+    """How the checkpoints of a trial are kept."""
+
+    every: float  # seconds between two of them, at least
+    write: Callable[[RunState], None]  # keeps one in the place of that before it
+    asked: Callable[[], bool] = lambda: False  # whether the trial must leave its place
+
+
+# A run whose updates can be divided is asked for about so many seconds of them at a time, so that a checkpoint comes
+# when it is due and a notice is heard; shorter where checkpoints are closer. Chosen: it costs one wait for the device.
+_SLICE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a trial ended."""
 
@@ -159,6 +89,10 @@ class Ending:
     micro_batch: int | None = None
     # time in probes, which is in neither of the others; None where nothing was probed
     probe_seconds: float | None = None
+    # time in making and writing checkpoints, which is in none of the others; None where there was none
+    checkpoint_seconds: float | None = None
+    examples: int | None = None  # used, where batch sizes changed; None = steps x batch_size
+    memory: int | None = None  # bytes that it held at most; None where that is not known
 
 
 @dataclass
@@ -170,8 +104,14 @@ class Trial:
     target: Target
     limits: Limits
     ending: Ending | None = None  # how it ended; None while it goes on
+    keeping: Keeping | None = None  # None = no checkpoint is made
+    checkpoint: Callable[[], RunState | None] = lambda: None  # reads what was kept to go on from, if anything was
+    resumed_at: int = 0  # updates that it had made when it went on from a checkpoint
     _run: Run | Reported | None = None
-    _step: int = 0
+    _step: int = 0  # of the last evaluation
+    _beyond: int = 0  # updates made since then
+    _step_seconds: float | None = None  # of one update, lately
+    _made: list[Measurement] = field(default_factory=list)  # to be kept with a checkpoint
     _last_step: int = 0
     _first: float | None = None
     _best: float | None = None
@@ -179,22 +119,35 @@ class Trial:
     _train_seconds: float = 0.0
     _evaluate_seconds: float = 0.0
     _probe_seconds: float | None = None
+    _checkpoint_seconds: float | None = None
+    _examples: int | None = None
     _started_at: float = field(default_factory=time.time)
 
+    def __post_init__(self) -> None:
+        self._judged = self.target.judge()
+        self._kept_at = time.monotonic()
+
     def advance(self, seconds: float) -> list[Measurement]:
-        """Go on for at least this long, at least one evaluation (of a run that does not report), or to the end.
+        """Go on for at least this long, or to the end.
 
-        Returns the evaluations made, in order of steps. Errors of the training code become the ending.
-
-        Raises:
-            KeyboardInterrupt: not an error of the training code; so is SystemExit.
-            SystemExit: likewise.
+        Returns the evaluations made, in order of steps, which may be none; first those of the checkpoint that it goes
+        on from. Errors of the training code become the ending, but for a KeyboardInterrupt, a SystemExit, `Died` and
+        `Preempted`, which are none.
         """
-        until, made = time.perf_counter() + seconds, []
+        until, made = time.perf_counter() + seconds, list[Measurement]()
         while self.ending is None:
             try:
-                measurement = self._next_measurement(until - time.perf_counter())
-            except (KeyboardInterrupt, SystemExit):
+                if self._run is None:
+                    made += self._begun()
+                    continue
+                measurement = self._next_measurement(self._run, until - time.perf_counter())
+                if measurement is not None:
+                    made.append(measurement)
+                    self._made.append(measurement)
+                    self._judge(measurement)
+                if self.ending is None and (measurement is not None or not isinstance(self._run, Reported)):
+                    self._keep(self._run)
+            except (KeyboardInterrupt, SystemExit, Died, Preempted):
                 raise
             except Ended as ended:
                 self._end(ended.outcome, ended.message)
@@ -202,9 +155,6 @@ class Trial:
             except BaseException as error:  # a user's code may raise anything, and it is an outcome
                 self._end(*blame(error))
                 break
-            if measurement is not None:
-                made.append(measurement)
-                self._judge(measurement)
             if time.perf_counter() >= until:
                 break
         return made
@@ -221,44 +171,110 @@ class Trial:
         if isinstance(run, Reported):
             run.close()
 
-    def _next_measurement(self, seconds: float) -> Measurement | None:
-        """The next evaluation; None where the training function has none to report within this time."""
-        started = self._run is not None
-        if self._run is None:
-            self._run = self.begin()
-        if not isinstance(self._run, Reported):
-            return self._next_evaluation(self._run, started)
-        report = self._run.next(seconds)
+    def _begun(self) -> list[Measurement]:
+        """Begin the run, or go on from the checkpoint; gives the evaluations that were made by then.
+
+        They are judged again, by the limits of now. So all that follows from them need not be kept, and a horizon that
+        has fallen meanwhile ends the trial where it would have ended.
+        """
+        self._run = run = self.begin()
+        made, kept = list[Measurement](), self.checkpoint() if isinstance(run, Resumable | Reported) else None
+        if kept is None or not isinstance(run, Resumable | Reported):
+            return made
+        run.load(kept["run"])
+        self._evaluate_seconds, self._probe_seconds = kept["evaluate_seconds"], kept["probe_seconds"]
+        self._checkpoint_seconds, self._started_at = kept["checkpoint_seconds"], kept["started_at"]
+        for facts in kept["made"]:
+            measurement = Measurement(**facts)
+            self._step, self._train_seconds = measurement.step, measurement.train_seconds
+            self._examples = None if isinstance(run, Reported) else measurement.examples
+            made.append(measurement)
+            self._judge(measurement)
+            if self.ending is not None:
+                break
+        else:
+            self._made, self._beyond, self._train_seconds = list(made), kept["beyond"], kept["train_seconds"]
+        self.resumed_at = self._step + self._beyond
+        return made
+
+    def _keep(self, run: Run | Reported) -> None:
+        """Make a checkpoint where one is due, and leave the place where that is asked for."""
+        if self.keeping is None:
+            return
+        asked = self.keeping.asked()
+        if not asked and time.monotonic() - self._kept_at < self.keeping.every:
+            return
+        begun = time.perf_counter()
+        state = run.state() if isinstance(run, Resumable | Reported) else None
+        if state is not None:
+            self.keeping.write(
+                {
+                    "run": state,
+                    "made": [asdict(measurement) for measurement in self._made],
+                    "beyond": self._beyond,
+                    "train_seconds": self._train_seconds,
+                    "evaluate_seconds": self._evaluate_seconds,
+                    "probe_seconds": self._probe_seconds,
+                    "checkpoint_seconds": self._checkpoint_seconds,
+                    "started_at": self._started_at,
+                }
+            )
+            self._checkpoint_seconds = (self._checkpoint_seconds or 0.0) + time.perf_counter() - begun
+        self._kept_at = time.monotonic()
+        if asked:
+            raise Preempted
+
+    def _next_measurement(self, run: Run | Reported, seconds: float) -> Measurement | None:
+        """The next evaluation; None where there is none within this time."""
+        if not isinstance(run, Reported):
+            return self._next_evaluation(run)
+        report = run.next(seconds)
         if report is None:
             return None
         self._step, self._train_seconds = report.step, report.train_seconds
         self._evaluate_seconds = report.evaluate_seconds
         return Measurement(report.step, report.train_seconds, report.metrics, report.examples)
 
-    def _next_evaluation(self, run: Run, started: bool) -> Measurement:
-        if started:
-            step = min(self._next_step(), self.limits.max_steps)
+    def _next_evaluation(self, run: Run) -> Measurement | None:
+        if self._made:
+            near = self._first is None or self._best is None or is_near(self.target, self._first, self._best)
+            step = next_evaluation(self._step, self.limits.resolution, coarse=self.limits.coarse and not near)
+            left = min(step, self.limits.max_steps) - self._step - self._beyond
+            steps = min(left, self._slice(run))
             begun = time.perf_counter()
-            run.train(step - self._step)
-            self._train_seconds += time.perf_counter() - begun
-            self._step = step
+            run.train(steps)
+            seconds = time.perf_counter() - begun
+            self._train_seconds += seconds
+            self._step_seconds = seconds / max(1, steps)
+            self._beyond += steps
+            if steps < left:
+                return None
+            self._step, self._beyond = self._step + self._beyond, 0
         begun = time.perf_counter()
         metrics = {str(name): float(value) for name, value in run.evaluate().items()}
         self._evaluate_seconds += time.perf_counter() - begun
         if self.target.metric not in metrics:
             raise KeyError(f"the workload's evaluation has no metric '{self.target.metric}', only {sorted(metrics)}")
-        return Measurement(self._step, self._train_seconds, metrics, probes=self._probed(run, metrics))
+        probes, progress = self._probed(run, metrics), getattr(run, "progress", None)
+        if not isinstance(progress, Progress):
+            return Measurement(self._step, self._train_seconds, metrics, probes=probes)
+        self._examples = progress.examples
+        followed = {"update_batch_size": progress.batch_size, "running_noise_scale": progress.noise_scale}
+        return Measurement(self._step, self._train_seconds, metrics, progress.examples, {**probes, **followed})
 
-    def _next_step(self) -> int:
-        near = self._first is None or self._best is None or is_near(self.target, self._first, self._best)
-        following = next_coarse_evaluation if self.limits.coarse and not near else next_evaluation
-        return following(self._step, self.limits.resolution)
+    def _slice(self, run: Run) -> int:
+        """How many updates to make before a checkpoint may be due."""
+        if self.keeping is None or not isinstance(run, Resumable):
+            return self.limits.max_steps
+        seconds = min(_SLICE_SECONDS, self.keeping.every / 4)
+        return 1 if self._step_seconds is None else max(1, int(seconds / max(self._step_seconds, 1e-9)))
 
     def _probed(self, run: Run, metrics: Mapping[str, float]) -> Mapping[str, float | None]:
         """What our own loop measures on the side; nothing of weights that an evaluation found broken."""
         if not isinstance(run, SupervisedRun) or any(math.isnan(value) for value in metrics.values()):
             return {}
-        crosses = self._crossing is None and self.target.crosses(self._step, metrics[self.target.metric])
+        judged = self._judged(self._step, metrics[self.target.metric])
+        crosses = self._crossing is None and self.target.crosses(self._step, judged)
         begun = time.perf_counter()
         found = run.probe(last=crosses or self._step >= self.limits.max_steps)
         if found:
@@ -280,7 +296,7 @@ class Trial:
             self._first = value
         if self._best is None or target.direction.better(value, self._best):
             self._best = value
-        if self._crossing is None and target.crosses(step, value):
+        if self._crossing is None and target.crosses(step, self._judged(step, value)):
             self._crossing = Crossing(steps=step, steps_low=previous)
             if self.limits.stop_at_target:
                 return self._end(Outcome.REACHED, None)
@@ -310,6 +326,9 @@ class Trial:
             gradients_per_example=_count(self._run, "gradients_per_example"),
             micro_batch=_count(self._run, "micro_batch"),
             probe_seconds=self._probe_seconds,
+            checkpoint_seconds=self._checkpoint_seconds,
+            examples=self._examples,
+            memory=_count(self._run, "memory"),
         )
         self.close()
 
@@ -325,10 +344,9 @@ def _count(run: Run | Reported | None, name: str) -> int | None:
 
 def blame(error: BaseException) -> tuple[Outcome, str]:
     """Tell running out of memory from other errors of the training code."""
-    name, text = type(error).__name__, str(error)
+    name = type(error).__name__
     memory = is_out_of_memory(error) or name == "OutOfMemoryError"
-    outcome = Outcome.OUT_OF_MEMORY if memory else Outcome.FAILED
-    return outcome, f"{name}: {text}"[:500]
+    return Outcome.OUT_OF_MEMORY if memory else Outcome.FAILED, f"{name}: {error}"[:500]
 
 
 def as_row(measurement: Measurement, trial_id: str, batch_size: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, cast
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from bcrit.search_spaces.options import Frozen
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.data.images import ImageSet, load_images
-from bcrit.tuner.workloads.data.source import ImageChoice
-from bcrit.tuner.workloads.models.layers import InParts
+from bcrit.tuner.workloads.data import ImageChoice
+from bcrit.tuner.workloads.images import ImageSet, load_images
+from bcrit.tuner.workloads.layers import InParts
 from bcrit.tuner.workloads.options import Width, Widths, read_choice, read_model, with_train_loss
 from bcrit.tuner.workloads.supervised import SelfSupervisedWorkload
 
@@ -40,7 +41,6 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(self, shape: Sequence[int], size: AutoencoderSize) -> None:
-        """For images of this shape: channels, and a height and width that are multiples of 2^(convolutions)."""
         super().__init__()
         channels, height, width = shape
         shrink = 2 ** len(size.filters)
@@ -52,8 +52,9 @@ class Autoencoder(nn.Module):
         self.size = size
         small = (size.filters[-1], height // shrink, width // shrink)
         flat = small[0] * small[1] * small[2]
+        there = (channels, *size.filters)
         encoder: list[nn.Module] = []
-        for before, after in zip((channels, *size.filters), size.filters, strict=False):
+        for before, after in pairwise(there):
             encoder += [nn.Conv2d(before, after, 4, 2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(
             *encoder,
@@ -63,8 +64,7 @@ class Autoencoder(nn.Module):
             nn.Linear(size.hidden, (2 if size.variational else 1) * size.code),
         )
         decoder: list[nn.Module] = []
-        back = (*reversed(size.filters), channels)
-        for before, after in zip(back, back[1:], strict=False):
+        for before, after in pairwise(reversed(there)):
             decoder += [nn.ConvTranspose2d(before, after, 4, 2, padding=1), nn.ReLU()]
         self.decoder = nn.Sequential(
             nn.Linear(size.code, size.hidden),
@@ -112,13 +112,7 @@ class AutoencoderWorkload(SelfSupervisedWorkload):
     terms = ("val_reconstruction", "val_divergence")
 
     def __init__(self, data: Any = "fashion_mnist", model: Any = "autoencoder", train_loss_examples: int = 0) -> None:
-        """Read the options; no data are loaded yet.
-
-        Args:
-            data: a source, or a mapping as `ImageChoice`. Labels are not used.
-            model: `autoencoder` or `vae`, or a mapping of name and sizes.
-            train_loss_examples: how many of the training set `train_loss` is evaluated on; 0 = no such metric.
-        """
+        """Read the options, which are those of `ImageClassifier`; no data are loaded yet, and labels are not used."""
         self._choice = read_choice(ImageChoice, data, "data", "source")
         self._size = read_model(model, {"autoencoder": AutoencoderSize}, MODELS)
         self.train_loss_examples, self.metrics = with_train_loss(

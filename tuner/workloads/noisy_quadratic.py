@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.batch_schedule import Progress, State
 from bcrit.tuner.training.noise_scale import ExactScale, of_quadratic
-from bcrit.tuner.training.schedule import learning_rate
-from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.second_moments import MOMENTS, Vector
+from bcrit.tuner.training.settings import Settings, learning_rate
+from bcrit.tuner.training.state import RunState, load_state, state_of
+
+# How one update moves the second moments of a quadratic's coordinate and velocity, for each optimizer: in each
+# dimension the gradient is g = h x + xi with E xi = 0, E xi^2 = n, independent of (x, v). Every optimizer here is a
+# linear map of (x, v) and xi, so its second moments follow a linear map of their own, exactly. The velocity is
+# PyTorch's, v' = momentum v + g, and holds no learning rate, so the maps hold under any schedule. Notation as in Zhang
+# et al. 2019, whose own recursion for the heavy ball has the learning rate in the velocity and holds it constant.
+
+Vector = NDArray[np.float64]
+"""One number for each dimension, shape (dimensions,)."""
+
+Update = tuple[Vector, Vector]
+"""m' = matrix m + noise, for k moments: matrix (k, k, dimensions) and noise (k, dimensions)."""
+
+
+def _sgd(lr: float, momentum: float, h: Vector, n: Vector) -> Update:
+    """Plain: x' = (1 - lr h) x - lr xi, so that E x'^2 = (1 - lr h)^2 E x^2 + lr^2 n needs no other moment."""
+    return ((1.0 - lr * h) ** 2)[None, None], (lr**2 * n)[None]
+
+
+def _momentum(lr: float, momentum: float, h: Vector, n: Vector) -> Update:
+    """Heavy ball: v' = momentum v + g and x' = x - lr v' = (1 - lr h) x - lr momentum v - lr xi."""
+    return _pair(x=(1.0 - lr * h, -lr * momentum, -lr), v=(h, momentum, 1.0), n=n)
+
+
+def _nesterov(lr: float, momentum: float, h: Vector, n: Vector) -> Update:
+    """Nesterov: v' = momentum v + g and x' = x - lr (g + momentum v') = x - lr (1 + momentum) g - lr momentum^2 v."""
+    ahead = lr * (1.0 + momentum)
+    return _pair(x=(1.0 - ahead * h, -lr * momentum**2, -ahead), v=(h, momentum, 1.0), n=n)
+
+
+def _pair(x: tuple[Vector, float, float], v: tuple[Vector, float, float], n: Vector) -> Update:
+    """The moments (E x^2, E x v, E v^2) of the map x' = p x + q v + e xi, v' = r x + s v + f xi, with E xi^2 = n.
+
+    They are the products of the two lines, term by term; those with a single xi have mean 0.
+    """
+    (p, q, e), (r, s, f) = x, v
+    matrix, noise = np.empty((3, 3, len(n))), np.empty((3, len(n)))
+    matrix[0, 0], matrix[0, 1], matrix[0, 2], noise[0] = p * p, 2.0 * p * q, q * q, e * e * n
+    matrix[1, 0], matrix[1, 1], matrix[1, 2], noise[1] = p * r, p * s + q * r, q * s, e * f * n
+    matrix[2, 0], matrix[2, 1], matrix[2, 2], noise[2] = r * r, 2.0 * r * s, s * s, f * f * n
+    return matrix, noise
+
+
+MOMENTS: Final[dict[str, Callable[[float, float, Vector, Vector], Update]]] = {
+    "sgd": _sgd,
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+}
+"""By optimizer, the update of (learning rate, momentum, h, n), of `E x^2` first; named as in training."""
 
 
 class NoisyQuadratic:
@@ -42,40 +92,26 @@ class NoisyQuadratic:
     def __init__(
         self,
         *,
-        dimensions: int | None = None,
-        spectrum_exponent: float | None = None,
-        spectrum: Sequence[float] | None = None,
-        noise_exponent: float | None = None,
+        dimensions: int | None = None,  # how many; 1000, or as many as `spectrum` has
+        spectrum_exponent: float | None = None,  # p in h_i = i^-p; 1 unless `spectrum` is given
+        spectrum: Sequence[float] | None = None,  # the curvatures h_i themselves
+        noise_exponent: float | None = None,  # q in c_i = noise_scale i^-q
+        # the c_i themselves, variances of one example's gradient, before `noise_scale`; without both of these two,
+        # c_i = noise_scale h_i
         noise: Sequence[float] | None = None,
-        noise_scale: float = 1.0,
-        start: float | Sequence[float] = 1.0,
+        noise_scale: float = 1.0,  # factor on every c_i
+        start: float | Sequence[float] = 1.0,  # E x_i(0)^2, one number for all or one for each
+        # standard deviation of log(measured risk / risk), drawn anew at every step from the run's seed
         evaluation_noise: float = 0.0,
-        seed_noise: float = 0.0,
+        seed_noise: float = 0.0,  # the same, drawn once for the whole run
     ) -> None:
-        """Check the options and fill in what is not given.
-
-        Args:
-            dimensions: how many; 1000, or as many as `spectrum` has.
-            spectrum_exponent: p in h_i = i^-p; 1 unless `spectrum` is given.
-            spectrum: the curvatures h_i themselves.
-            noise_exponent: q in c_i = noise_scale i^-q.
-            noise: the c_i themselves, variances of one example's gradient, before `noise_scale`; without both,
-                c_i = noise_scale h_i.
-            noise_scale: factor on every c_i.
-            start: E x_i(0)^2, one number for all or one for each.
-            evaluation_noise: standard deviation of log(measured risk / risk), drawn anew at every step from the run's
-                seed.
-            seed_noise: the same, drawn once for the whole run.
-
-        Raises:
-            ValueError: an option is impossible, or two exclude each other.
-        """
-        for name, other, both in (
-            ("spectrum", "dimensions", spectrum is not None and dimensions is not None),
-            ("spectrum", "spectrum_exponent", spectrum is not None and spectrum_exponent is not None),
-            ("noise", "noise_exponent", noise is not None and noise_exponent is not None),
+        """Check the options, of which some exclude each other, and fill in what is not given."""
+        for name, value, other, excluded in (
+            ("spectrum", spectrum, "dimensions", dimensions),
+            ("spectrum", spectrum, "spectrum_exponent", spectrum_exponent),
+            ("noise", noise, "noise_exponent", noise_exponent),
         ):
-            if both:
+            if value is not None and excluded is not None:
                 raise ValueError(f"'{name}' and '{other}' exclude each other, but both are given; remove one")
         if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
             raise ValueError(f"'dimensions' must be a whole number of at least 1, but it is {dimensions!r}; try 1000")
@@ -84,8 +120,7 @@ class NoisyQuadratic:
         else:
             n = 1000 if dimensions is None else dimensions
             self.spectrum = _powers(n, "spectrum_exponent", 1.0 if spectrum_exponent is None else spectrum_exponent)
-        n = len(self.spectrum)
-        shape = self.spectrum
+        n, shape = len(self.spectrum), self.spectrum
         if noise is not None:
             shape = _each("noise", noise, n)
         elif noise_exponent is not None:
@@ -108,8 +143,9 @@ class NoisyQuadratic:
 class NoisyQuadraticRun:
     """Steps the second moments of all dimensions at once: 8 us in 1000 dimensions, 28 us where the rate changes."""
 
+    changes = ("_moments", "_lr", "_batch_size", "_step", "_examples")  # see `bcrit.tuner.training.state`
+
     def __init__(self, workload: NoisyQuadratic, settings: Settings) -> None:
-        """Stand before the first update."""
         if settings.optimizer not in MOMENTS:
             raise ValueError(f"there is no optimizer {settings.optimizer!r}; choose one of {', '.join(MOMENTS)}")
         self._workload = workload
@@ -144,15 +180,21 @@ class NoisyQuadraticRun:
 
     def _next(self) -> tuple[float, int]:
         """Learning rate and batch size of the next update."""
-        plan, lr = self._settings.batches, None
-        batch_size = self._settings.batch_size
+        plan, batch_size, lr = self._settings.batches, self._settings.batch_size, None
         if plan is not None:
-            scale = self.scale
-            before = self._batch_size if self._step else None
-            state = State(self._step, self._examples, before, scale.b_noise, scale.lr_max)
-            decision = plan.decide(state)
+            scale, before = self.scale, self._batch_size if self._step else None
+            decision = plan.decide(State(self._step, self._examples, before, scale.b_noise, scale.lr_max))
             batch_size, lr = decision.batch_size, decision.lr
         return (learning_rate(self._settings.hyperparameters, self._step) if lr is None else lr), batch_size
+
+    def state(self) -> RunState:
+        """What decides how the run goes on."""
+        return state_of(self)
+
+    def load(self, state: RunState) -> None:
+        """Go on from there."""
+        load_state(self, state)
+        self._use(self._lr)
 
     @property
     def scale(self) -> ExactScale:

@@ -1,23 +1,17 @@
 """How a workload reads its options: a choice is a word or a mapping, and every problem with it is in one message."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, StrictInt, ValidationError
 
 from bcrit.search_spaces.options import Frozen
-from bcrit.search_spaces.problems import describe
+from bcrit.search_spaces.problems import describe, did_you_mean
 from bcrit.search_spaces.target import Direction
 
-Width = Annotated[StrictInt, Field(ge=1)]
-"""How many of something a model has."""
-
-Widths = Annotated[tuple[Width, ...], Field(min_length=1)]
-"""How many in each of its layers."""
-
-Dropout = Annotated[float, Field(ge=0, lt=1)]
-"""Share of entries left out in training."""
+Width = Annotated[StrictInt, Field(ge=1)]  # how many of something a model has
+Widths = Annotated[tuple[Width, ...], Field(min_length=1)]  # how many in each of its layers
+Dropout = Annotated[float, Field(ge=0, lt=1)]  # share of entries left out in training
 
 Choice = TypeVar("Choice", bound=Frozen)
 
@@ -60,9 +54,7 @@ def read_model(
     family, sizes = presets.get(name, (name, {}))
     if family not in families:
         names = [*presets, *(name for name in families if name not in presets)]
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise ValueError(f"there is no model '{name}'; {hint}the models are {', '.join(names)}")
+        raise ValueError(f"there is no model '{name}'; {did_you_mean(name, names)}the models are {', '.join(names)}")
     return read_choice(families[family], {**sizes, **own}, "model", "name")
 
 
@@ -78,6 +70,12 @@ def number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"'{name}' must be a number, but it is {value!r}")
     return value
+
+
+def switch(name: str, value: Any) -> None:
+    """An option that is on or off; anything else is a ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError(f"'{name}' must be true or false, but it is {value!r}")
 
 
 def with_train_loss(train_loss_examples: Any, metrics: Mapping[str, Direction]) -> tuple[int, Mapping[str, Direction]]:

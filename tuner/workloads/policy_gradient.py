@@ -3,10 +3,10 @@
 import importlib
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,15 +14,14 @@ from torch import Tensor, nn
 from bcrit.search_spaces.options import Frozen
 from bcrit.search_spaces.presets import FROM_ZERO, SHARE, Domain
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.device import device_for
+from bcrit.tuner.training.data import device_for
 from bcrit.tuner.training.policy_gradient import METRIC, Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.options import Width, Widths, number, read_model, whole
+from bcrit.tuner.workloads.options import Width, Widths, number, read_model, switch, whole
+from bcrit.tuner.workloads.places import check_place, reach
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
-
-_ATARI = "ALE/"
 
 
 class PolicyGradient:
@@ -54,73 +53,41 @@ class PolicyGradient:
 
     def __init__(
         self,
-        environment: str = "CartPole-v1",
-        environment_options: Mapping[str, Any] | None = None,
-        model: Any = "mlp",
-        rollout_length: int = 5,
-        gamma: float = 0.99,
-        gae_lambda: float = 1.0,
-        value_coefficient: float = 0.5,
-        entropy_coefficient: float = 0.01,
-        normalise_advantages: bool = False,
-        clip_rewards: bool = False,
+        environment: str = "CartPole-v1",  # id of one of gymnasium's (`ALE/Pong-v5`, `my_module:MyEnvironment-v0`)
+        environment_options: Mapping[str, Any] | None = None,  # its keyword arguments
+        model: Any = "mlp",  # `mlp`, `cnn`, or a mapping of name and sizes (`Mlp`, `Cnn`)
+        rollout_length: int = 5,  # steps of each environment an update; 5 in Mnih et al. 2016, McCandlish et al. 2018
+        gamma: float = 0.99,  # discount of rewards, a frame
+        gae_lambda: float = 1.0,  # of generalised advantage estimation; 1 = n-step returns, as in Mnih et al. 2016
+        value_coefficient: float = 0.5,  # factor of the critic's squared error
+        entropy_coefficient: float = 0.01,  # factor of the policy's entropy
+        normalise_advantages: bool = False,  # give those of a batch mean 0 and deviation 1
+        clip_rewards: bool = False,  # cut training's rewards to [-1, 1], as for Atari (Mnih et al. 2015)
+        # How many an evaluation has, all at once. Their length is what takes time and not their number, where they are
+        # vectorised: a step of 16 cart poles takes 68 us, of 64 takes 81.
         evaluation_episodes: int = 32,
-        evaluation_steps: int = 1000,
+        evaluation_steps: int = 1000,  # an episode is evaluated for at most so many; chosen, not studied
+        # Evaluate the likeliest action. By default actions are sampled, as in training: the return of the sampled
+        # policy is what the gradient climbs.
         greedy_evaluation: bool = False,
     ) -> None:
-        """Read the options; no environment is made yet. Defaults without a source are those of OpenAI's baselines.
-
-        Args:
-            environment: id of an environment of gymnasium (`ALE/Pong-v5`, `my_module:MyEnvironment-v0`).
-            environment_options: its keyword arguments.
-            model: `mlp`, `cnn`, or a mapping of name and sizes (`Mlp`, `Cnn`).
-            rollout_length: steps of each environment an update; 5 in Mnih et al. 2016 and McCandlish et al. 2018.
-            gamma: discount of rewards, a frame.
-            gae_lambda: of generalised advantage estimation; 1 = n-step returns, as in Mnih et al. 2016.
-            value_coefficient: factor of the critic's squared error.
-            entropy_coefficient: factor of the policy's entropy.
-            normalise_advantages: give those of a batch mean 0 and deviation 1.
-            clip_rewards: cut training's rewards to [-1, 1], as for Atari (Mnih et al. 2015).
-            evaluation_episodes: how many an evaluation has, all at once. Their length is what takes time and not their
-                number, where they are vectorised: a step of 16 cart poles takes 68 us, of 64 takes 81.
-            evaluation_steps: an episode is evaluated for at most so many; chosen, not studied.
-            greedy_evaluation: evaluate the likeliest action. By default actions are sampled, as in training: the
-                return of the sampled policy is what the gradient climbs.
-
-        Raises:
-            ValueError: an option is wrong.
-        """
-        counts = {
-            "rollout_length": rollout_length,
-            "evaluation_episodes": evaluation_episodes,
-            "evaluation_steps": evaluation_steps,
-        }
-        for name, count in counts.items():
-            whole(name, count)
-        coefficients = {
-            "gamma": gamma,
-            "gae_lambda": gae_lambda,
-            "value_coefficient": value_coefficient,
-            "entropy_coefficient": entropy_coefficient,
-        }
-        for name, coefficient in coefficients.items():
+        """Read the options; no environment is made yet. Defaults without a source are those of OpenAI's baselines."""
+        whole("rollout_length", rollout_length)
+        whole("evaluation_episodes", evaluation_episodes)
+        whole("evaluation_steps", evaluation_steps)
+        coefficients = (gamma, gae_lambda, value_coefficient, entropy_coefficient)
+        for name, coefficient in zip(self.hyperparameters, coefficients, strict=True):
             number(name, coefficient)
-        switches = {
-            "normalise_advantages": normalise_advantages,
-            "clip_rewards": clip_rewards,
-            "greedy_evaluation": greedy_evaluation,
-        }
-        for name, switch in switches.items():
-            if not isinstance(switch, bool):
-                raise ValueError(f"'{name}' must be true or false, but it is {switch!r}")
+        switch("normalise_advantages", normalise_advantages)
+        switch("clip_rewards", clip_rewards)
+        switch("greedy_evaluation", greedy_evaluation)
         if not isinstance(environment, str):
             raise ValueError(f"'environment' must be an id such as CartPole-v1, but it is {environment!r}")
         if not isinstance(environment_options, Mapping | None):
             raise ValueError(f"'environment_options' must be a mapping, but it is {environment_options!r}")
         self._environment, self._environment_options = environment, dict(environment_options or {})
         self._model = read_actor_critic(model)
-        self._rollout_length = rollout_length
-        self._coefficients = Coefficients(gamma, gae_lambda, value_coefficient, entropy_coefficient)
+        self._rollout_length, self._coefficients = rollout_length, Coefficients(*coefficients)
         self._normalise, self._clip = normalise_advantages, clip_rewards
         self._episodes, self._steps, self._greedy = evaluation_episodes, evaluation_steps, greedy_evaluation
 
@@ -145,29 +112,25 @@ class PolicyGradient:
 
     def begin(self, settings: Settings) -> PolicyGradientRun:
         """Start a run, in environments of its own."""
-        device = device_for(settings.gpus)
-        n, length = self.rows(settings.batch_size) // self._rollout_length, self._rollout_length
+        device, length = device_for(settings.gpus), self._rollout_length
+        rollouts = self._made(self.rows(settings.batch_size) // length)
+        coefficients = Coefficients(*map(settings.number, self.hyperparameters, astuple(self._coefficients)))
         return PolicyGradientRun(
             settings,
             self.model,
-            Rollouts(self._make(n), length, settings.seed, self._clip, device),
-            Episodes(self._make(self._episodes), self._steps, self._greedy, device),
-            Coefficients(
-                gamma=settings.number("gamma", self._coefficients.gamma),
-                gae_lambda=settings.number("gae_lambda", self._coefficients.gae_lambda),
-                value=settings.number("value_coefficient", self._coefficients.value),
-                entropy=settings.number("entropy_coefficient", self._coefficients.entropy),
-            ),
+            Rollouts(rollouts, length, settings.seed, self._clip, device),
+            Episodes(self._made(self._episodes), self._steps, self._greedy, device),
+            coefficients,
             self._normalise,
             device,
         )
 
+    def _made(self, n: int) -> "VectorEnv[Any, Any, Any]":
+        return make_environments(self._environment, self._environment_options, n)
+
     @cached_property
     def _shapes(self) -> tuple[tuple[int, ...], int]:
         return shapes(self._environment, self._environment_options)
-
-    def _make(self, n: int) -> Any:
-        return make_environments(self._environment, self._environment_options, n)
 
 
 class ActorCritic(nn.Module):
@@ -254,12 +217,10 @@ def _orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
     return layer
 
 
-_FAMILIES: Final[dict[str, type[Sizes]]] = {"mlp": Mlp, "cnn": Cnn}
-
-
 def read_actor_critic(given: Any) -> Sizes:
     """A model's sizes, by its name or as a mapping of name and sizes."""
-    return read_model(given, _FAMILIES, {})
+    families: dict[str, type[Sizes]] = {"mlp": Mlp, "cnn": Cnn}
+    return read_model(given, families, {})
 
 
 def make_environments(name: str, options: Mapping[str, Any], n: int) -> "VectorEnv[Any, Any, Any]":
@@ -273,12 +234,12 @@ def make_environments(name: str, options: Mapping[str, Any], n: int) -> "VectorE
     The name is the environment's id, `module:Id-v0` for one that a module of the user's registers.
     """
     gymnasium = _extra("gymnasium", "rl")
-    if name.startswith(_ATARI):
+    if name.startswith("ALE/"):
         gymnasium.register_envs(_extra("ale_py", "atari"))
         options = {"reward_clipping": False, "num_threads": torch.get_num_threads(), **options}
-    # Stays there, as for a workload of the user's own.
-    if ":" in name and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if ":" in name:  # as for a workload of the user's own
+        reach(os.getcwd())
+        check_place(name.partition(":")[0], f"environment '{name}'")
     try:
         made: VectorEnv[Any, Any, Any] = gymnasium.make_vec(name, n, **options)
     except (gymnasium.error.Error, ImportError, TypeError) as error:

@@ -38,26 +38,21 @@ class Workload(Protocol):
     @property
     def unit(self) -> str:
         """What a batch is made of: `examples`, `tokens`, `frames`."""
-        ...
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
         """The metrics that `evaluate` returns, and which way each improves."""
-        ...
 
     @property
     def n_examples(self) -> int | None:
         """Size of the training set, the largest possible batch; None = unlimited."""
-        ...
 
     @property
     def hyperparameters(self) -> tuple[str, ...]:
         """Names of its own, beside the optimizer's and the schedule's, that a search space may hold."""
-        ...
 
     def begin(self, settings: Settings) -> Run:
         """Start a run; the same settings give the same curve, bit for bit."""
-        ...
 
 
 class PlannedRun(Run, Protocol):
@@ -66,7 +61,6 @@ class PlannedRun(Run, Protocol):
     @property
     def progress(self) -> Progress | None:
         """How far it has come; None without a plan."""
-        ...
 
 
 class PlannedWorkload(Workload, Protocol):
@@ -74,7 +68,6 @@ class PlannedWorkload(Workload, Protocol):
 
     def begin(self, settings: Settings) -> PlannedRun:
         """Start a run."""
-        ...
 
 
 class OpenWorkload(Workload, Protocol):
@@ -84,27 +77,21 @@ class OpenWorkload(Workload, Protocol):
 
     def begin(self, settings: Settings) -> SupervisedRun:
         """Start a run, whose weights can be had."""
-        ...
 
     def model(self, settings: Settings) -> nn.Module:
         """A freshly initialised model."""
-        ...
 
     def rows(self, batch_size: int) -> int:
         """How many rows of the training set a batch of this size is."""
-        ...
 
     def sample(self, part: Literal["train", "validation"], size: int, seed: int) -> Examples:
         """Rows of a set, drawn without replacement."""
-        ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss by which runs are judged, a mean over examples."""
-        ...
 
     def training_loss(self, settings: Settings) -> Callable[[Tensor, Tensor], Tensor]:
         """The loss that training minimises."""
-        ...
 
 
 def says(workload: object, ability: str) -> bool:

@@ -1,17 +1,16 @@
 """The built-in workloads by name, and how a workload is found: by that name or by an import path."""
 
-import difflib
-import importlib
 import inspect
 import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.problems import InputError
-from bcrit.tuner.workloads.function.workload import TrainingFunction, declared
+from bcrit.search_spaces.experiment import COMMAND, Experiment
+from bcrit.search_spaces.problems import InputError, did_you_mean
+from bcrit.tuner.workloads import command
+from bcrit.tuner.workloads.function import TrainingFunction, declared
+from bcrit.tuner.workloads.places import found, reach
 from bcrit.tuner.workloads.protocol import Workload
 
 
@@ -90,10 +89,13 @@ WORKLOADS: Final = {
 def load_training(name: str, options: Mapping[str, Any]) -> Workload | TrainingFunction:
     """Find what an experiment trains: a workload, or a training function of the user's.
 
-    The name is one of `WORKLOADS`, or `module:name` for a class or a function, found from the current directory; the
-    options are keyword arguments of the class, or settings that the function is given. Nothing is loaded or trained
-    yet. Where it cannot be found or made, a ValueError says why.
+    The name is one of `WORKLOADS`, or `module:name` for a class or a function, found from the current directory and
+    nowhere else unless its module is trusted (`check_place`); the options are keyword arguments of the class, or
+    settings that the function is given. Nothing is loaded or trained yet. Where it cannot be found or made, a
+    ValueError says why.
     """
+    if name == COMMAND:
+        return command.declared(options)
     found = _find(name)
     return _made(found, name, options) if isinstance(found, type) else declared(found, name, options)
 
@@ -109,8 +111,8 @@ def workload_of_run(experiment: Experiment, where: str) -> Workload | TrainingFu
 
 
 def is_function(name: str) -> bool:
-    """Whether a name is that of a training function."""
-    return name not in WORKLOADS and not isinstance(_find(name), type)
+    """Whether a name is that of a training function, or of a program of the user's."""
+    return name == COMMAND or name not in WORKLOADS and not isinstance(_find(name), type)
 
 
 def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
@@ -122,24 +124,28 @@ def load_workload(name: str, options: Mapping[str, Any]) -> Workload:
 
 
 def _made(workload_class: type[Any], name: str, options: Mapping[str, Any]) -> Workload:
-    try:
-        workload: Workload = workload_class(**options)
-    except TypeError as error:
-        accepted = ", ".join(inspect.signature(workload_class).parameters)
-        raise ValueError(
-            f"workload '{name}' cannot be made with the options {dict(options)}: {error}; "
-            + (f"its options are {accepted}" if accepted else "it has no options, remove them")
-        ) from error
-    # Looked up statically, because asking for `n_examples` may load the data.
-    absent = object()
-    parts = [part for part in vars(Workload) if not part.startswith("_")]
-    missing = [part for part in parts if inspect.getattr_static(workload, part, absent) is absent]
-    if missing:
-        raise ValueError(
-            f"a workload must have {', '.join(parts)}, but '{name}' lacks {', '.join(missing)}; "
-            "add it to the class, or derive the class from SupervisedWorkload"
-        )
-    return workload
+    parts, absent = [part for part in vars(Workload) if not part.startswith("_")], object()
+
+    def missing(of: object) -> list[str]:
+        # Looked up statically, because asking for `n_examples` may load the data.
+        return [part for part in parts if inspect.getattr_static(of, part, absent) is absent]
+
+    lacks = missing(workload_class)
+    if "begin" not in lacks:  # what cannot be a workload is not called: the other parts may be made then
+        try:
+            workload: Workload = workload_class(**options)
+        except TypeError as error:
+            accepted = ", ".join(inspect.signature(workload_class).parameters)
+            raise ValueError(
+                f"workload '{name}' cannot be made with the options {dict(options)}: {error}; "
+                + (f"its options are {accepted}" if accepted else "it has no options, remove them")
+            ) from error
+        if not (lacks := missing(workload)):
+            return workload
+    raise ValueError(
+        f"a workload must have {', '.join(parts)}, but '{name}' lacks {', '.join(lacks)}; "
+        "add it to the class, or derive the class from SupervisedWorkload"
+    )
 
 
 def _find(name: str) -> Any:
@@ -147,38 +153,9 @@ def _find(name: str) -> Any:
     module_name, _, class_name = (WORKLOADS[name].path if name in WORKLOADS else name).partition(":")
     if not (module_name and class_name):
         raise ValueError(
-            f"there is no workload '{name}'; {_did_you_mean(name, WORKLOADS)}the built-in ones are "
+            f"there is no workload '{name}'; {did_you_mean(name, WORKLOADS)}the built-in ones are "
             f"{', '.join(WORKLOADS)}, and a class or function of your own is written module:name"
         )
-    # Stays there: the module may import its neighbours later, and Ray gives its workers the path of this process.
-    if name not in WORKLOADS and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a module may even try to end the program
-        if isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}."):
-            raise ValueError(
-                f"workload '{name}' needs the module '{error.name}', which is neither installed nor in {os.getcwd()}; "
-                "correct the name, or start in the folder that holds the module"
-            ) from error
-        raise ValueError(
-            f"workload '{name}' needs the module '{module_name}', but importing it failed with "
-            f"{type(error).__name__}: {error}; mend the module, or install what it needs"
-        ) from error
-    found = getattr(module, class_name, None)
-    if not callable(found):
-        own = [
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", None) == module_name
-        ]
-        raise ValueError(
-            f"workload '{name}': the module '{module_name}' has no class or function '{class_name}'; "
-            f"{_did_you_mean(class_name, own)}it has {', '.join(own) or 'none'}"
-        )
-    return found
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean '{close[0]}'? " if close else ""
+    if name not in WORKLOADS:
+        reach(os.getcwd())
+    return found(f"{module_name}:{class_name}", f"workload '{name}'")

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.search_spaces.target import Direction
-from bcrit.tuner.training.data import Examples, placed
-from bcrit.tuner.training.device import device_for, free_memory
+from bcrit.tuner.training.data import Examples, device_for, free_memory, placed
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
 
@@ -71,11 +70,6 @@ class SupervisedWorkload(ABC):
         """A class that begins runs of its own, not of this loop, would not read what is meant for it."""
         return type(self).begin is SupervisedWorkload.begin
 
-    @property
-    def one_gpu(self) -> bool:
-        """Our loop trains on one GPU or a share of one."""
-        return self.our_loop
-
     @abstractmethod
     def model(self, settings: Settings) -> nn.Module:
         """A freshly initialised model on the CPU; its randomness must come from PyTorch's global generator."""
@@ -93,14 +87,9 @@ class SupervisedWorkload(ABC):
         return nn.functional.cross_entropy(outputs, targets)
 
     def score(self, outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-        """The metrics on the whole validation set. The loss and the share of right answers unless overridden.
+        """One number for each of `metrics`, from the model's outputs on the whole validation set, shape (n, ...).
 
-        Args:
-            outputs: the model's, shape (n_validation, ...).
-            targets: those of the validation set.
-
-        Returns:
-            One number for each of `metrics`.
+        The loss and the share of right answers unless overridden.
         """
         right = (outputs.argmax(dim=1) == targets).sum().item()
         return {"val_loss": self.loss(outputs, targets).item(), "val_accuracy": right / targets.numel()}
@@ -129,10 +118,12 @@ class SupervisedWorkload(ABC):
 
     def begin(self, settings: Settings) -> SupervisedRun:
         """Start a run."""
-        rows = self._in_rows(settings)
-        train, judged = self._placed(settings.gpus)
-        loss = self.training_loss(settings)
-        items_per_row = settings.batch_size / rows.batch_size
+        device = device_for(settings.gpus)
+        if device not in self._places:
+            memory = partial(free_memory, settings.gpus)
+            self._places[device] = placed(self._train, device, memory), placed(self._judged, device, memory)
+        rows, (train, judged) = self._in_rows(settings), self._places[device]
+        loss, items_per_row = self.training_loss(settings), settings.batch_size / rows.batch_size
         return SupervisedRun(rows, self.model, loss, self._judge, train, judged, self.divisible, items_per_row)
 
     def _in_rows(self, settings: Settings) -> Settings:
@@ -184,13 +175,6 @@ class SupervisedWorkload(ABC):
     def _places(self) -> dict[torch.device, tuple[Examples, Examples]]:
         """Training set and what is judged, by the device that uses them: copied there once."""
         return {}
-
-    def _placed(self, gpus: float) -> tuple[Examples, Examples]:
-        device = device_for(gpus)
-        if device not in self._places:
-            train, judged = (placed(data, device, partial(free_memory, gpus)) for data in (self._train, self._judged))
-            self._places[device] = train, judged
-        return self._places[device]
 
 
 class SelfSupervisedWorkload(SupervisedWorkload):

@@ -7,37 +7,21 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers.wording import interval_text, readable, value_text
 from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import ADAPTIVE
-from bcrit.analysis.records.stored import read_stored
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    PURPLE,
-    VERMILLION,
-    Figure,
-    Trace,
-    figure,
-    label,
-    line,
-    log_axis,
-    points,
-)
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import interval_text, readable, value_text
 
 _REPORT_ALONE: Final = ("gamma of fixed", "gamma predicted", "at an end")  # columns for which a terminal has no room
-_COLORS: Final = (VERMILLION, ORANGE, GREEN, ACCENT, PURPLE, INK)
+_COLORS: Final = (draw.VERMILLION, draw.ORANGE, draw.GREEN, draw.ACCENT, draw.PURPLE, draw.INK)
 
 
 def ask(run: Run) -> Answer | str:
     """Show what `bcrit adaptive` measured of batch sizes that change along training."""
-    found = read_stored(run.folder, ADAPTIVE, Adaptive) if run.target is None else None
+    found = run.folder.read_result(ADAPTIVE, Adaptive) if run.target is None else None
     if found is None:
         return "no change of batch sizes was measured at this target; `bcrit adaptive` trains with some"
     said, whole = sentences(found), answer_table(found)
@@ -183,27 +167,28 @@ def _number(of: Estimate) -> str:
     return f"{readable(of.value)} (95 %: {readable(max(of.low, 0.0))} to {readable(of.high)})"
 
 
-def _frontier_plot(found: Adaptive) -> Figure:
+def _frontier_plot(found: Adaptive) -> draw.Figure:
     all_of = {kind: [one for one in found.of(kind) if one.steps is not None] for kind in ("fixed", "noise", "ramp")}
     shown = [one for mine in all_of.values() for one in mine]
     steps, examples = (_seeds(found, shown, name) for name in ("steps", "examples"))
     hyperbola = [
         (s, found.e_min * (1 + 1 / (s / found.s_min - 1))) for s in found.frontier_steps if s > 1.01 * found.s_min
     ]
-    traces: list[Trace] = [
-        line(found.frontier_steps, found.frontier_examples, color=GREY, width=2)
+    traces: list[draw.Trace] = [
+        draw.line(found.frontier_steps, found.frontier_examples, color=draw.GREY, width=2)
         | {"name": "curve through the fixed batch sizes"},
-        line([s for s, _ in hyperbola], [e for _, e in hyperbola], color=GREY, dash="dash") | {"name": "hyperbola"},
+        draw.line([s for s, _ in hyperbola], [e for _, e in hyperbola], color=draw.GREY, dash="dash")
+        | {"name": "hyperbola"},
     ]
     for kind, name, color, symbol in (
-        ("fixed", "fixed batch size", INK, "circle"),
-        ("noise", "follows the noise scale", VERMILLION, "diamond"),
-        ("ramp", "ramp", GREEN, "square"),
+        ("fixed", "fixed batch size", draw.INK, "circle"),
+        ("noise", "follows the noise scale", draw.VERMILLION, "diamond"),
+        ("ramp", "ramp", draw.GREEN, "square"),
     ):
         mine = all_of[kind]
         if kind != "fixed":  # every seed as a small mark
             x, y = (_seeds(found, mine, name) for name in ("steps", "examples"))
-            small = points(x, y, color=color, size=4, showlegend=False, hoverinfo="skip")
+            small = draw.points(x, y, color=color, size=4, showlegend=False, hoverinfo="skip")
             small["marker"]["opacity"] = 0.5
             traces.append(small)
         hovers = [
@@ -216,11 +201,11 @@ def _frontier_plot(found: Adaptive) -> Figure:
             for one in mine
         ]
         x, y = [one.steps or 0.0 for one in mine], [one.examples or 0.0 for one in mine]
-        traces.append(points(x, y, hovers, color=color, symbol=symbol, size=10) | {"name": name})
-    return figure(
+        traces.append(draw.points(x, y, hovers, color=color, symbol=symbol, size=10) | {"name": name})
+    return draw.figure(
         [trace for trace in traces if trace["x"]],
-        log_axis("steps to the target", steps, pad=1.1),
-        log_axis(f"{label(found.unit)} to the target", examples, pad=1.1),
+        draw.log_axis("steps to the target", steps, pad=1.1),
+        draw.log_axis(f"{draw.label(found.unit)} to the target", examples, pad=1.1),
     )
 
 
@@ -229,23 +214,23 @@ def _seeds(found: Adaptive, of: Sequence[ScheduleResult], name: str) -> list[flo
     return [float(getattr(run, name)) for run in runs]
 
 
-def _along_plot(found: Adaptive) -> Figure:
-    traces, examples, sizes = list[Trace](), list[float](), list[float]()
+def _along_plot(found: Adaptive) -> draw.Figure:
+    traces, examples, sizes = list[draw.Trace](), list[float](), list[float]()
     for place, one in enumerate(found.of("noise", "ramp")):
-        name, color = label(one.schedule), _COLORS[place % len(_COLORS)]
+        name, color = draw.label(one.schedule), _COLORS[place % len(_COLORS)]
         for number, run in enumerate(found.runs_of(one.schedule)):
             rows = [(e, b, t) for e, b, t in zip(run.at_examples, run.batch_sizes, run.at_steps, strict=True) if b]
             hovers = [{"schedule": name, "seed": run.number + 1, "step": t, "batch size": b} for _, b, t in rows]
-            drawn = line([e for e, _, _ in rows], [b for _, b, _ in rows], hovers, color=color, width=1.2)
+            drawn = draw.line([e for e, _, _ in rows], [b for _, b, _ in rows], hovers, color=color, width=1.2)
             dots = {"color": color, "size": [0] * (len(rows) - 1) + [7]}
             legend = {"name": name, "showlegend": number == 0, "legendgroup": name}
             traces.append({**drawn, **legend, "mode": "lines+markers", "marker": dots})
             examples += [float(e) for e in run.at_examples if e]
             sizes += [float(b) for b in run.batch_sizes if b]
-    return figure(
+    return draw.figure(
         traces,
-        log_axis(f"{label(found.unit)} used", examples, pad=1.1),
-        log_axis(f"batch size ({label(found.unit)})", sizes, ticks=found.tuned_at),
+        draw.log_axis(f"{draw.label(found.unit)} used", examples, pad=1.1),
+        draw.log_axis(f"batch size ({draw.label(found.unit)})", sizes, ticks=found.tuned_at),
     )
 
 

@@ -1,4 +1,4 @@
-"""The ratios of s_min, e_min and b_crit of every two runs, and which of them are more than chance."""
+"""The ratios of s_min, e_min and b_crit of every two runs, which of them are more than chance, and what they mean."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from bcrit.analysis.curve.fit import HyperbolaFit, grid_spread
-from bcrit.analysis.curve.interval import Squared, bend
+from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve.interval import Squared, bend, grid_spread
 from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate
-from bcrit.analysis.numbers.welch import freedom, holm, tail, welch
+from bcrit.analysis.curve.table import lower_ends
+from bcrit.analysis.numbers.estimate import LEVEL, Estimate, freedom, holm, tail, welch
+from bcrit.analysis.numbers.wording import enumeration, readable
 from bcrit.analysis.questions.compare.sides import NUMBERS, Side
+from bcrit.analysis.report.answer import Answer, Rows, table_of
 
 Floats = npt.NDArray[np.float64]
 Form = tuple[Callable[[Floats], Floats], float]
@@ -25,6 +27,7 @@ Verdict = Literal["differs", "no difference seen", "not comparable"]
 
 ALPHA: Final = 0.05
 """Chance of any "differs" among all ratios of a comparison if none were real."""
+_LONG: Final = 12  # a table with more rows is folded; chosen, not studied
 _POINTS: Final = 65  # of one scan for the least sum; a second scan around its best point is 32 times finer
 _FARTHEST: Final = 2 * math.log(REACH)  # log ratios beyond this are not told from infinite ones
 
@@ -49,12 +52,18 @@ class Ratio:
         """Whether its own interval, without regard to the other ratios, leaves out 1."""
         return not self.size.holds(1)
 
+    @property
+    def direction(self) -> int | None:
+        """1 larger than the baseline's, -1 smaller, 0 no difference seen, None not comparable."""
+        if self.verdict != "differs":
+            return 0 if self.verdict == "no difference seen" else None
+        return 1 if (self.size.value or self.size.low or 0.0) > 1 else -1
+
     def to_json(self) -> dict[str, Any]:
         """As `bcrit compare --json` has it."""
+        own = {name: value for name, value in vars(self).items() if name != "size"}
         ends = {"ratio": self.size.value, "low": self.size.low, "high": self.size.high, "level": self.size.level}
-        names = {"quantity": self.quantity, "run": self.run, "baseline": self.baseline}
-        chance = {"p_value": self.p_value, "p_adjusted": self.p_adjusted}
-        return {**names, **ends, **chance, "verdict": self.verdict, "reason": self.reason}
+        return {**own, **ends}
 
 
 def obstacle(run: Side, baseline: Side, across_targets: bool = False) -> str | None:
@@ -100,9 +109,12 @@ def ratios(runs: Sequence[Side], across_targets: bool = False) -> tuple[Ratio, .
     """
     found = [_ratio(name, b, a, across_targets) for a, b in combinations(runs, 2) for name in NUMBERS]
     tested = [place for place, ratio in enumerate(found) if ratio.p_value is not None]
-    adjusted = holm([found[place].p_value or 0.0 for place in tested])
-    for place, p in zip(tested, adjusted, strict=True):
-        found[place] = _judged(found[place], p, len(tested))
+    for place, p in zip(tested, holm([found[place].p_value or 0.0 for place in tested]), strict=True):
+        ratio = found[place]
+        found[place] = judged = replace(ratio, p_adjusted=p, verdict="differs" if p < ALPHA else "no difference seen")
+        if judged.verdict != "differs" and ratio.excludes_one:  # the correction alone changed it
+            chance = f"its own interval excludes 1, but among {len(tested)} ratios that is not beyond chance"
+            found[place] = replace(judged, reason=f"{ratio.reason}; {chance}" if ratio.reason else chance)
     return tuple(found)
 
 
@@ -113,9 +125,17 @@ def _ratio(quantity: str, run: Side, baseline: Side, across_targets: bool) -> Ra
         a, b = run.fit, baseline.fit
         assert a is not None and b is not None
         unknown = [one.label for one in (run, baseline) if one.estimates[quantity].why]
-        if len(unknown) < 2 and (not unknown or quantity == "b_crit"):
+        # Where boxes decide no bound comes from the likelihood, and that of a U is not the one of `squared`.
+        plain = not any(fit.trough or (fit.boxes is not None and fit.boxes.decide) for fit in (a, b))
+        if len(unknown) < 2 and (not unknown or (quantity == "b_crit" and plain)):
             level = min(a.level, b.level)
-            log_ratio, p = _compared(quantity, a, b, level)
+            if quantity == "b_crit" and plain:
+                log_ratio, p = b_crit_ratio(a, b, level)
+            else:
+                value = math.log(getattr(a, quantity) / getattr(b, quantity))
+                variances = [_log_variance(fit, quantity) for fit in (a, b)]
+                degrees = (a.degrees_of_freedom, b.degrees_of_freedom)
+                log_ratio, p = welch(value, (variances[0], variances[1]), degrees, level)
             size = unlogged(log_ratio)
             if not unknown:
                 return Ratio(*names, size, p)
@@ -126,13 +146,14 @@ def _ratio(quantity: str, run: Side, baseline: Side, across_targets: bool) -> Ra
     return Ratio(*names, Estimate(None, level=level), None, "not comparable", reason)
 
 
-def _compared(quantity: str, a: HyperbolaFit, b: HyperbolaFit, level: float) -> tuple[Estimate, float]:
-    if quantity == "b_crit":
-        return b_crit_ratio(a, b, level)
-    place = NUMBERS.index(quantity)
-    first, second = (fit.covariance[place][place] if fit.covariance else math.inf for fit in (a, b))
-    value = math.log(getattr(a, quantity) / getattr(b, quantity))
-    return welch(value, (first, second), (a.degrees_of_freedom, b.degrees_of_freedom), level)
+def _log_variance(fit: HyperbolaFit, quantity: str) -> float:
+    """Of the logarithm of one of the three numbers, by the covariance of the curve's parameters."""
+    if fit.covariance is None:
+        return math.inf
+    covariance, contrast = np.array(fit.covariance), fit.curve.of_b_crit
+    if quantity != "b_crit":
+        contrast = np.eye(len(covariance))[NUMBERS.index(quantity)]
+    return float(contrast @ covariance @ contrast)
 
 
 def unlogged(log_ratio: Estimate) -> Estimate:
@@ -142,16 +163,6 @@ def unlogged(log_ratio: Estimate) -> Estimate:
         for end in (log_ratio.value, log_ratio.low, log_ratio.high)
     )
     return replace(log_ratio, value=value, low=low, high=high)
-
-
-def _judged(ratio: Ratio, p_adjusted: float, count: int) -> Ratio:
-    """The verdict after the correction; where that alone changed it, the reason says so."""
-    verdict: Verdict = "differs" if p_adjusted < ALPHA else "no difference seen"
-    reason = ratio.reason
-    if verdict != "differs" and ratio.excludes_one:
-        chance = f"its own interval excludes 1, but among {count} ratios that is not beyond chance"
-        reason = f"{reason}; {chance}" if reason else chance
-    return replace(ratio, p_adjusted=p_adjusted, verdict=verdict, reason=reason)
 
 
 # The ratio of two critical batch sizes by profile likelihood: it has an end where the data give one, and else none.
@@ -165,7 +176,9 @@ def squared(fit: HyperbolaFit) -> Squared:
     residuals = np.array([study.log_residual for study in fit.studies if study.log_residual is not None])
     best = math.log(fit.b_crit) if fit.b_crit > 0 else -math.inf
     least = grid_spread(fit.studies, fit.covariance, fit.sigma)
-    return Squared.of(likelihood(x, y, reached), best, bend(x[reached], residuals, best), least)
+    profile = likelihood(x, y, reached, lower_ends(fit.studies))
+    bent = None if profile.lower is not None else bend(x[reached], residuals, best)
+    return Squared.of(profile, best, bent, least)
 
 
 def p_value(run: Squared, baseline: Squared, log_ratio: float) -> float:
@@ -227,3 +240,108 @@ def _end(excess: Callable[[float], float], middle: float, sign: int) -> float | 
             return float(optimize.brentq(excess, low, high, xtol=1e-9))
         inside, step = outside, 2 * step
     return None
+
+
+# In words. The rows are those of one pair, in the order of `NUMBERS`.
+
+
+def ratio_sentence(rows: Sequence[Ratio]) -> str:
+    """`momentum against sgd: b_crit is 4.1 times as large (2.9 to 5.8); ...`, and what that means, where it has a name.
+
+    Shallue et al. 2018 found the first meaning (momentum against SGD), the search-cost study the second (a
+    learning-rate schedule: e_min a fifth, s_min the same, hence b_crit a fifth).
+    """
+    run, baseline, meaning = rows[0].run, rows[0].baseline, ""
+    s, e, b = (row.direction for row in rows)
+    if e == 0 and b in (1, -1) and s in (-b, None):
+        far, near = (run, baseline) if b == 1 else (baseline, run)
+        meaning = (
+            f" So no difference is seen at very small batch sizes, and {far} extends perfect scaling: it still profits "
+            f"from batch sizes at which {near} no longer does."
+        )
+    elif s == 0 and e in (1, -1) and b in (e, 0):
+        fewer, more = (run, baseline) if e == -1 else (baseline, run)
+        meaning = f" So {fewer} saves at small batch sizes, and no difference is seen at very large ones."
+        if b == e:
+            meaning += f" Its b_crit is smaller for that reason, not because it scales worse than {more}."
+    elif s is not None and s == e != 0 and b == 0:
+        fewer = run if s == -1 else baseline
+        meaning = f" So {fewer} needs fewer steps at every batch size, by about the same factor."
+    elif (s, e, b) == (0, 0, 0):
+        meaning = (
+            " So none of the three numbers tells them apart; the intervals say how large a difference may still be."
+        )
+    return f"{_findings(rows)}{meaning}"
+
+
+def _findings(rows: Sequence[Ratio]) -> str:
+    run, baseline = rows[0].run, rows[0].baseline
+    parts = [f"{row.quantity} {_times(row.size)}" for row in rows if row.verdict == "differs"]
+    if same := [f"{row.quantity} ({_measured(row)})" for row in rows if row.verdict == "no difference seen"]:
+        parts.append(f"no difference is seen in {enumeration(same)}")
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row.verdict == "not comparable":
+            reasons.setdefault(row.reason, []).append(row.quantity)
+    if len(reasons) == 1 and not parts:
+        return f"{run} and {baseline} cannot be compared: {next(iter(reasons))}."
+    parts += [f"{enumeration(names)} cannot be compared, because {reason}" for reason, names in reasons.items()]
+    return f"{run} against {baseline}: {'; '.join(parts)}."
+
+
+def _times(size: Estimate) -> str:
+    if size.value is not None:
+        return f"is {readable(size.value)} times as large ({size.interval()})"
+    if size.low is not None and size.low > 1:
+        return f"is at least {readable(size.low)} times as large"
+    return f"is at most {readable(size.high or math.inf)} times as large"
+
+
+def _measured(row: Ratio) -> str:
+    size = row.size
+    found = f"ratio {size}" if size.value is None else f"ratio {readable(size.value)}, {size.interval()}"
+    return f"{found}; not beyond chance among so many ratios" if row.excludes_one else found
+
+
+# As tables.
+
+
+def ratios_section(divided: Sequence[Ratio]) -> Answer:
+    """One row a pair and number."""
+    first = divided[0].baseline
+    cells: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+    for ratio in divided:
+        cells[ratio.baseline == first].append(
+            {
+                "run / baseline": f"{ratio.run} / {ratio.baseline}",
+                "of": ratio.quantity,
+                "ratio (interval)": ratio_text(ratio.size),
+                "p": p_text(ratio.p_value),
+                "p after Holm": p_text(ratio.p_adjusted),
+                "verdict": ratio.verdict,
+                "why": ratio.reason,
+            }
+        )
+    others = [table_rows("All other pairs", cells[False])] if cells[False] else []
+    tested = sum(ratio.p_value is not None for ratio in divided)
+    sentence = (
+        f"Each number of a run divided by that of another. 'Differs' is what remains after Holm's correction over "
+        f"{tested} ratios; the intervals are those of one ratio alone."
+    )
+    parts = (Rows(f"Against {first}", table_of(cells[True])), *others)
+    return Answer("ratios", "Which differences are real", (sentence,), parts)
+
+
+def table_rows(heading: str, cells: Sequence[dict[str, Any]]) -> Rows:
+    """A table that is folded where it is long."""
+    return Rows(heading, table_of(cells), folded=len(cells) > _LONG)
+
+
+def ratio_text(ratio: Estimate) -> str:
+    """`0.25 (0.2 to 0.3)`, a bound, or a dash."""
+    return "–" if ratio.low is None and ratio.high is None else str(ratio)
+
+
+def p_text(p: float | None) -> str:
+    """A p-value; very small ones by what they are below."""
+    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"

@@ -13,10 +13,13 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from bcrit.analysis.curve.fit import HyperbolaFit
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.welch import freedom, holm, welch
-from bcrit.analysis.questions.compare.ratios import ALPHA, obstacle, unlogged
+from bcrit.analysis.numbers.estimate import Estimate, freedom, holm, welch
+from bcrit.analysis.numbers.wording import duration, readable, value_text
+from bcrit.analysis.questions.compare.ratios import ALPHA, obstacle, p_text, ratio_text, table_rows, unlogged
 from bcrit.analysis.questions.compare.sides import Side
+from bcrit.analysis.recommendation.choices import Terms, optimum
+from bcrit.analysis.recommendation.hardware import Hardware
+from bcrit.analysis.report.answer import Answer, Rows, table_of
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,8 +38,7 @@ class Stretch:
 
     def to_json(self) -> dict[str, Any]:
         """As `bcrit compare --json` has it."""
-        ends = {"low": self.low, "high": self.high, "fewer": self.fewer}
-        return {**ends, **self.strongest.flat("strongest"), "strongest_at": self.strongest_at}
+        return {**vars(self), **self.strongest.flat("strongest")}
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,13 @@ def advantages(runs: Sequence[Side], across_targets: bool = False) -> tuple[Adva
 
 
 def fastest(runs: Sequence[Side]) -> tuple[Fastest, ...]:
-    """The fastest batch size of every run with a curve and step times."""
+    """The fastest batch size of every run with a curve and step times, as `recommend` finds it."""
     found = []
-    for run in runs:
-        if run.fit is not None and run.step_times is not None and run.range is not None:
-            measured, between = run.reached["batch_size"].to_numpy(dtype=float), np.geomspace(*run.range, _GRID)
-            whole = bool(np.all(measured == np.rint(measured)))
-            sizes = np.union1d(measured, np.rint(between) if whole else between)
-            hours = _hours(run, sizes)
-            best = int(np.argmin(hours))
-            steps = float(run.fit.curve.steps(sizes[best]))
-            found.append(Fastest(run.label, float(sizes[best]), steps, float(hours[best])))
+    for run in (run for run in runs if run.fit is not None and run.step_times is not None):
+        assert run.fit is not None and run.step_times is not None
+        place = optimum([Terms(run.fit, Hardware(run.step_times))], "hours", {})
+        if place is not None:
+            found.append(Fastest(run.label, place.batch_size, place.takes["steps"], place.takes["hours"]))
     return tuple(found)
 
 
@@ -122,29 +120,30 @@ def _advantage(run: Side, baseline: Side) -> Advantage:
     ratio, lower, upper = curve_ratio(a, b, sizes)
     names = {1: baseline.label, -1: run.label, 0: None}
     stretches = []
-    for sign, first, last in _ranges(sizes, lower, upper):
-        places = np.flatnonzero((sizes >= first) & (sizes <= last))
+    for sign, places in _ranges(lower, upper):
         top = places[np.argmax(np.abs(np.log(ratio[places])))]
-        ends = float(lower[top]), float(upper[top])
-        strongest = Estimate(float(ratio[top]), *ends, level=min(a.level, b.level))
-        stretches.append(Stretch(first, last, names[sign], strongest, float(sizes[top])))
-    crossings: tuple[float, ...] | None = None
-    faster: tuple[tuple[str | None, float, float], ...] = ()
-    if run.step_times is not None and baseline.step_times is not None:
-        crossings = _hours_crossings(run, baseline, sizes)
-        times = run.step_times.seconds(sizes) / baseline.step_times.seconds(sizes)
-        faster = tuple((names[sign], first, last) for sign, first, last in _ranges(sizes, lower * times, upper * times))
-    return Advantage(
-        *(run.label, baseline.label, low, high), _crossing(a, b, low, high), tuple(stretches), crossings, faster
-    )
+        strongest = Estimate(float(ratio[top]), float(lower[top]), float(upper[top]), min(a.level, b.level))
+        ends = float(sizes[places[0]]), float(sizes[places[-1]])
+        stretches.append(Stretch(*ends, names[sign], strongest, float(sizes[top])))
+    # s + e / B = s' + e' / B at B = (e - e') / (s' - s), if it lies inside.
+    apart, crossing = b.s_min - a.s_min, None
+    if a.trough is b.trough is None and apart != 0 and low < (a.e_min - b.e_min) / apart < high:
+        crossing = (a.e_min - b.e_min) / apart
+    found = Advantage(run.label, baseline.label, low, high, crossing, tuple(stretches), None, ())
+    if run.step_times is None or baseline.step_times is None:
+        return found
 
+    def log_ratio(log_size: float) -> float:
+        size = np.array([math.exp(log_size)])
+        return math.log(float(_hours(run, size)[0] / _hours(baseline, size)[0]))
 
-def _crossing(run: HyperbolaFit, baseline: HyperbolaFit, low: float, high: float) -> float | None:
-    """Where s + e / B = s' + e' / B, that is at B = (e - e') / (s' - s), if it lies inside."""
-    steps, examples = baseline.s_min - run.s_min, run.e_min - baseline.e_min
-    if steps == 0 or not low < examples / steps < high:
-        return None
-    return examples / steps
+    slower, logs = _hours(run, sizes) > _hours(baseline, sizes), np.log(sizes)
+    changes = np.flatnonzero(slower[1:] != slower[:-1])
+    crossings = tuple(math.exp(float(optimize.brentq(log_ratio, logs[i], logs[i + 1]))) for i in changes)
+    times = run.step_times.seconds(sizes) / baseline.step_times.seconds(sizes)
+    ranges = _ranges(lower * times, upper * times)
+    faster = tuple((names[sign], float(sizes[places[0]]), float(sizes[places[-1]])) for sign, places in ranges)
+    return replace(found, hours_crossings=crossings, faster=faster)
 
 
 def _hours(run: Side, sizes: Floats) -> Floats:
@@ -152,24 +151,10 @@ def _hours(run: Side, sizes: Floats) -> Floats:
     return np.asarray(run.fit.curve.steps(sizes) * run.step_times.seconds(sizes) / 3600)
 
 
-def _hours_crossings(run: Side, baseline: Side, sizes: Floats) -> tuple[float, ...]:
-    def log_ratio(log_size: float) -> float:
-        size = np.array([math.exp(log_size)])
-        return math.log(float(_hours(run, size)[0] / _hours(baseline, size)[0]))
-
-    slower = _hours(run, sizes) > _hours(baseline, sizes)
-    changes = np.flatnonzero(slower[1:] != slower[:-1])
-    logs = np.log(sizes)
-    return tuple(math.exp(float(optimize.brentq(log_ratio, logs[i], logs[i + 1]))) for i in changes)
-
-
-def _ranges(sizes: Floats, low: Floats, high: Floats) -> list[tuple[int, float, float]]:
-    """Where an interval lies above 1 (1), below it (-1) or holds it (0): (which, smallest, largest batch size)."""
-    found = []
-    for sign, group in groupby(range(len(sizes)), key=lambda i: int(low[i] > 1) - int(high[i] < 1)):
-        places = list(group)
-        found.append((sign, float(sizes[places[0]]), float(sizes[places[-1]])))
-    return found
+def _ranges(low: Floats, high: Floats) -> list[tuple[int, list[int]]]:
+    """Where an interval lies above 1 (1), below it (-1) or holds it (0), and the places of each stretch."""
+    groups = groupby(range(len(low)), key=lambda i: int(low[i] > 1) - int(high[i] < 1))
+    return [(sign, list(group)) for sign, group in groups]
 
 
 @dataclass(frozen=True)
@@ -254,3 +239,90 @@ def _seed_error(study: dict[Any, Any]) -> float:
     quantile = float(special.ndtri((1 + level) / 2))
     half = math.log(steps / low) if math.isnan(high) else math.log(high / low) / 2
     return half / quantile
+
+
+# In words.
+
+
+def where_sentence(advantage: Advantage) -> str:
+    """Who needs fewer steps from where to where, and who fewer hours; no hours where they are told apart nowhere."""
+    run, baseline, faster = advantage.run, advantage.baseline, advantage.faster
+    parts = [_stretch(stretch, run, baseline) for stretch in advantage.stretches]
+    meet = "" if advantage.crossing is None else f" The curves meet at {readable(advantage.crossing)}."
+    head = f"{run} and {baseline}, fewer steps by the curves, each batch size for itself"
+    found = f"{head}: {'; '.join(parts)}.{meet}"
+    if all(name is None for name, _, _ in faster):
+        return found
+    hours = [f"at batch sizes {readable(a)} to {readable(b)} {name or 'not told apart'}" for name, a, b in faster]
+    each = "; ".join(hours) if len(faster) > 1 else f"{faster[0][0]} throughout"
+    return f"{found} Fewer hours, with each run's own step times taken as exact: {each}."
+
+
+def _stretch(stretch: Stretch, run: str, baseline: str) -> str:
+    low, high = readable(stretch.low), readable(stretch.high)
+    sizes = f"at batch size {low}" if low == high else f"at batch sizes {low} to {high}"
+    if stretch.fewer is None:
+        return f"{sizes} the two are not told apart"
+    ratio, other = stretch.strongest, baseline
+    if stretch.fewer == baseline:
+        value, least, most = (end and 1 / end for end in (ratio.value, ratio.low, ratio.high))
+        ratio, other = Estimate(value, most, least), run
+    at = readable(stretch.strongest_at)
+    size = f"{readable(ratio.value or math.nan)} times the steps of {other}, {ratio.interval()}"
+    return f"{sizes} {stretch.fewer} (at {at} it takes {size})"
+
+
+# As tables.
+
+
+def steps_section(
+    between: Sequence[Advantage], at_sizes: Sequence[AtBatchSize], quickest: Sequence[Fastest]
+) -> list[Answer]:
+    """By the curves, as measured, and in hours; empty where no two runs can be compared."""
+    if not between:
+        return []
+    stretches = [
+        {
+            "run / baseline": f"{advantage.run} / {advantage.baseline}",
+            "batch sizes": f"{value_text(stretch.low)} to {value_text(stretch.high)}",
+            "fewer steps": stretch.fewer or "not told apart",
+            "ratio farthest from 1": str(stretch.strongest),
+            "at batch size": stretch.strongest_at,
+            "the curves meet at": advantage.crossing,
+        }
+        for advantage in between
+        for stretch in advantage.stretches
+    ]
+    parts = [Rows("By the curves, where both runs measured", table_of(stretches))]
+    if at_sizes:
+        parts.append(
+            table_rows("As measured, at the batch sizes of both runs", [_at_batch_size(row) for row in at_sizes])
+        )
+    if quickest:
+        shortest = [
+            {
+                "run": f.run,
+                "batch size": f.batch_size,
+                "steps": f.steps,
+                "time": duration(f.hours, beside=[f.hours for f in quickest]),
+            }
+            for f in sorted(quickest, key=lambda f: f.hours)
+        ]
+        parts.append(Rows("Shortest training, on each run's own machine", table_of(shortest)))
+    sentence = (
+        "The curves tell two runs apart sooner than single batch sizes do, because every study speaks for the whole "
+        "curve; the measured steps trust no curve."
+    )
+    return [Answer("steps", "Which run needs fewer steps, and where", (sentence,), tuple(parts))]
+
+
+def _at_batch_size(row: AtBatchSize) -> dict[str, Any]:
+    return {
+        "run / baseline": f"{row.run} / {row.baseline}",
+        "batch size": row.batch_size,
+        "steps of the run": row.steps,
+        "steps of the baseline": row.baseline_steps,
+        "ratio (interval)": ratio_text(row.ratio),
+        "p after Holm": p_text(row.p_adjusted),
+        "fewer steps": row.fewer or ("not told apart" if row.ratio.known else row.note),
+    }

@@ -6,40 +6,26 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.questions.landscape.result import Landscape, LossPath, Network
 from bcrit.analysis.questions.landscape.warm import marks, middle, seen, warm_parts, warm_sentences
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE
-from bcrit.analysis.records.stored import read_stored
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    GREY,
-    VERMILLION,
-    Figure,
-    Trace,
-    figure,
-    label,
-    line,
-    linear_axis,
-    log_axis,
-    value_axis,
-    vertical,
-)
 from bcrit.analysis.run import Run
-from bcrit.analysis.wording import readable, value_text
 
 Quantity = Callable[[Network], float | None]
 
 _KINDS: Final = (
-    (True, "tuned at each batch size", (ACCENT, "circle")),
-    (False, "un-tuned", (VERMILLION, "diamond-open")),
+    (True, "tuned at each batch size", (draw.ACCENT, "circle")),
+    (False, "un-tuned", (draw.VERMILLION, "diamond-open")),
 )
 
 
 def ask(run: Run) -> Answer | str:
     """Show what `bcrit landscape` measured around the confirmed winners."""
-    found = read_stored(run.folder, LANDSCAPE, Landscape) if run.target is None else None
+    found = run.folder.read_result(LANDSCAPE, Landscape) if run.target is None else None
     if found is None:
         return "no landscape was measured at this target; `bcrit landscape` does it"
     untuned = (
@@ -196,7 +182,7 @@ def _plots(found: Landscape) -> list[Plot]:
         )
         plots.append(Plot("landscape-loss", _figure(found, rise, name, by_loss=True), caption))
     if metric is not None:
-        drawn = _figure(found, lambda n: n.metrics.get(metric), label(metric))
+        drawn = _figure(found, lambda n: n.metrics.get(metric), draw.label(metric))
         plots.append(Plot("landscape-metric", drawn, f"The {metric} of the same networks, likewise."))
     if seen(found.networks, lambda n: n.top_eigenvalue):
         drawn = _figure(found, lambda n: n.top_eigenvalue, "top eigenvalue of the Hessian")
@@ -213,9 +199,9 @@ def _plots(found: Landscape) -> list[Plot]:
     return plots
 
 
-def _figure(found: Landscape, quantity: Quantity, title: str, by_loss: bool = False) -> Figure:
+def _figure(found: Landscape, quantity: Quantity, title: str, by_loss: bool = False) -> draw.Figure:
     """Every network, against its batch size or against its training loss."""
-    traces: list[Trace] = []
+    traces: list[draw.Trace] = []
     for tuned, name, look in _KINDS:
         mine = [n for n in found.networks if n.tuned is tuned and quantity(n) is not None]
         if by_loss:
@@ -234,23 +220,23 @@ def _figure(found: Landscape, quantity: Quantity, title: str, by_loss: bool = Fa
         if mine:
             x = [n.train_loss or 0.0 if by_loss else n.batch_size for n in mine]
             traces += marks(x, seen(mine, quantity), hovers, name, look, medians=not by_loss)
-    sizes = log_axis(f"batch size ({label(found.unit)})", found.batch_sizes, ticks=found.batch_sizes, pad=1.5)
-    x_axis = linear_axis("training loss f") if by_loss else sizes
-    return figure(traces, x_axis, value_axis(title, seen(found.networks, quantity)))
+    sizes = draw.log_axis(f"batch size ({draw.label(found.unit)})", found.batch_sizes, ticks=found.batch_sizes, pad=1.5)
+    x_axis = draw.linear_axis("training loss f") if by_loss else sizes
+    return draw.figure(traces, x_axis, draw.value_axis(title, seen(found.networks, quantity)))
 
 
-def _path_figure(paths: Sequence[LossPath]) -> Figure:
+def _path_figure(paths: Sequence[LossPath]) -> draw.Figure:
     """To the tuned and to the un-tuned network."""
-    traces, losses = list[Trace](), list[float]()
+    traces, losses = list[draw.Trace](), list[float]()
     for path in paths:
-        kind, color = ("tuned", ACCENT) if path.tuned else ("un-tuned", VERMILLION)
+        kind, color = ("tuned", draw.ACCENT) if path.tuned else ("un-tuned", draw.VERMILLION)
         for what, f, dash in (("training", path.train_loss, "solid"), ("validation", path.validation_loss, "dash")):
             hovers = [{"α": alpha, f"{what} loss": loss} for alpha, loss in zip(path.alphas, f, strict=True)]
-            drawn = line(path.alphas, f, hovers, color=color, dash=dash, width=2)  # type: ignore[arg-type]
+            drawn = draw.line(path.alphas, f, hovers, color=color, dash=dash, width=2)  # type: ignore[arg-type]
             traces.append(drawn | {"name": f"to the {kind} network, {what}"})
             losses += [loss for loss in f if loss is not None]
-    ends = [vertical(alpha, color=GREY, width=1, dash="dot") for alpha in (0, 1)]
-    return figure(traces, linear_axis("α"), value_axis("loss", losses), shapes=ends)
+    ends = [draw.vertical(alpha, color=draw.GREY, width=1, dash="dot") for alpha in (0, 1)]
+    return draw.figure(traces, draw.linear_axis("α"), draw.value_axis("loss", losses), shapes=ends)
 
 
 def _first(found: Landscape) -> dict[str, Quantity]:

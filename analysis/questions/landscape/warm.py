@@ -7,30 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, Final, TypeVar
 
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.questions.landscape.result import Kind, WarmStarts, WarmState
+from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Plot, Rows, table_of
-from bcrit.analysis.report.figure import (
-    ACCENT,
-    GREEN,
-    VERMILLION,
-    Figure,
-    Trace,
-    figure,
-    label,
-    line,
-    linear_axis,
-    points,
-    tick_text,
-    value_axis,
-)
-from bcrit.analysis.wording import readable, value_text
 
 T = TypeVar("T")
 
 _LOOKS: Final[Mapping[Kind, tuple[str, str]]] = {
-    "small": (GREEN, "square"),
-    "tuned": (ACCENT, "circle"),
-    "un-tuned": (VERMILLION, "diamond-open"),
+    "small": (draw.GREEN, "square"),
+    "tuned": (draw.ACCENT, "circle"),
+    "un-tuned": (draw.VERMILLION, "diamond-open"),
 }
 
 
@@ -53,14 +40,14 @@ def marks(
     look: tuple[str, str],
     *,
     medians: bool = True,
-) -> list[Trace]:
+) -> list[draw.Trace]:
     """A mark a seed, and a line through the medians at each x."""
     color, symbol = look
-    found = points(x, y, hovers, color=color, symbol=symbol)
+    found = draw.points(x, y, hovers, color=color, symbol=symbol)
     found["marker"]["line"] = {"width": 2, "color": color}
     at = sorted(set(x))
     through = [median(b for a, b in zip(x, y, strict=True) if a == place) for place in at]
-    drawn = line(at, through, color=color, width=2, showlegend=False)
+    drawn = draw.line(at, through, color=color, width=2, showlegend=False)
     return [*([drawn] if medians else []), found | {"name": name}]
 
 
@@ -115,7 +102,7 @@ def warm_parts(warm: WarmStarts) -> list[Plot | Rows]:
         "A mark a seed, lines through the medians."
     )
     quantities: tuple[tuple[str, str, Callable[[WarmState], float | None], str], ...] = (
-        ("landscape-warm", label(warm.metric), lambda s: s.last.get(warm.metric), "At the end of training. "),
+        ("landscape-warm", draw.label(warm.metric), lambda s: s.last.get(warm.metric), "At the end of training. "),
         (
             "landscape-warm-sharpness",
             f"sharpness (%), eps = {value_text(warm.eps)}",
@@ -141,7 +128,7 @@ def _names(warm: WarmStarts) -> dict[Kind, str]:
 
 def _figure(
     warm: WarmStarts, trained: Sequence[WarmState], quantity: Callable[[WarmState], float | None], title: str
-) -> Figure:
+) -> draw.Figure:
     # On a logarithmic axis of epochs 0, whose logarithm has no place, stands as far before the first iterate as that
     # does before the second.
     epochs = {state.small_steps: warm.epochs(state) for state in warm.states}
@@ -150,15 +137,15 @@ def _figure(
     places = {step: value or before for step, value in epochs.items()}
     low, high = min(places.values()), max(places.values())
     pad = 0.06 * math.log10(high / low)
-    text = {place: tick_text(float(f"{epochs[step]:.2g}")) for step, place in places.items()}
-    axis = linear_axis(
+    text = {place: draw.tick_text(float(f"{epochs[step]:.2g}")) for step, place in places.items()}
+    axis = draw.linear_axis(
         f"epochs of batch size {warm.small:,} before",
         type="log",
         range=[math.log10(low) - pad, math.log10(high) + pad],
         tickvals=sorted(text),
         ticktext=[text[place] for place in sorted(text)],
     )
-    traces: list[Trace] = []
+    traces: list[draw.Trace] = []
     for kind, look in _LOOKS.items():
         mine = [state for state in trained if state.kind == kind and quantity(state) is not None]
         hovers = [
@@ -173,7 +160,7 @@ def _figure(
         if mine:
             x = [places[state.small_steps] for state in mine]
             traces += marks(x, seen(mine, quantity), hovers, _names(warm)[kind], look)
-    return figure(traces, axis, value_axis(title, seen(trained, quantity)))
+    return draw.figure(traces, axis, draw.value_axis(title, seen(trained, quantity)))
 
 
 def _rows(warm: WarmStarts) -> list[dict[str, Any]]:

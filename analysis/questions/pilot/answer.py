@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers.wording import duration, enumeration, pace, readable
 from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
 from bcrit.analysis.questions.pilot.study import (
     ABOVE,
@@ -20,14 +21,11 @@ from bcrit.analysis.questions.pilot.study import (
     Hint,
     LrBox,
     Timing,
-    lr_at,
 )
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Rows, Table
-from bcrit.analysis.wording import duration, enumeration, readable
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.options import Budget
 from bcrit.search_spaces.outcome import Outcome
 
 _FAR: Final = 10.0
@@ -39,14 +37,24 @@ _APART: Final = 1.5  # seeds' steps, largest over smallest, from which that is s
 
 @dataclass(frozen=True)
 class Tried:
-    """One learning rate of the ladder."""
+    """One learning rate of the search."""
 
     lr: float
-    outcome: Outcome  # `pruned` where it was left behind or another was there first
+    outcome: Outcome  # how its trial ended
     message: str | None  # why, where the outcome does not say it
     steps: int  # optimizer updates made
     steps_to_target: int | None  # None where it was not reached
     best_value: float | None  # of the target's metric; None where there is none
+
+
+@dataclass(frozen=True)
+class Race:
+    """The best learning rate of one batch size."""
+
+    batch_size: int
+    lr: float
+    steps: float | None  # to the target, median over seeds; None where not most of them reached it
+    edge: Literal["low", "high"] | None  # end of the box that it lies on
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,13 @@ class Spent:
 
     steps: int  # optimizer updates, timed ones included
     examples: int  # in the unit of a batch
-    seconds: float  # wall-clock time, data loading left out
+    seconds: float  # of all trials, evaluation included, one after the other
     probe_seconds: float  # of those in the noise scale
+
+    def plus(self, other: Spent) -> Spent:
+        """Both together."""
+        seconds, probes = self.seconds + other.seconds, self.probe_seconds + other.probe_seconds
+        return Spent(self.steps + other.steps, self.examples + other.examples, seconds, probes)
 
 
 @dataclass(frozen=True)
@@ -70,14 +83,20 @@ class Measured:
     chosen: Mapping[str, Value]  # hyperparameters that the experiment searches and the pilot held at one value
     tried: tuple[Tried, ...]  # learning rates
     lr: float  # the best of them
-    edge: Literal["low", "high"] | None  # end of the ladder that it is; None: none, or the experiment fixes it
+    edge: Literal["low", "high"] | None  # end of the box that it lies on; None: none, or the experiment fixes it
     steps: float | None  # to the target, median over seeds; None where not most of them reached it
-    steps_each: tuple[int | None, ...]  # of each seed, None where it did not reach
-    scales: NoiseScales | None  # gradient noise; None where it could not be measured
+    # of each seed, None where it did not reach; there is none where no learning rate did
+    steps_each: tuple[int | None, ...]
+    no_noise: str  # that gradient noise cannot be measured, and why; empty where it can
+    scales: NoiseScales | None  # gradient noise; None where it was not measured
     simple: Estimate  # mean of B_simple along the runs
     noise: Estimate  # mean of B_noise
     temperature: float | None  # latest in the runs, of where it is known; None where it nowhere is
     evaluate_seconds: float  # of one evaluation
+    evaluate_every: int = 1  # updates between evaluations, at most
+    races: tuple[Race, ...] = ()  # by batch size; one where the hint is to come from gradient noise
+    beside_seconds: float = OVERHEAD_SECONDS  # of a trial, in neither updates nor evaluations: its program's start
+    easier: str | None = None  # a target that the best rate came to, where it did not reach this one
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,6 @@ class Proposal:
     data: Mapping[str, Any]  # its experiment, as its file would say it
     experiment: Experiment  # the same, validated
     box: LrBox | None  # of the learning rate; None where the experiment fixes it
-    budget: Budget  # of a search trial
     timings: tuple[Timing, ...]  # by batch size
     cost: Cost  # of the whole
 
@@ -96,6 +114,7 @@ class Proposal:
 class Pilot:
     """All that a pilot says."""
 
+    run: str  # place of its run folder
     measured: Measured  # by its runs
     hint: Hint  # where b_crit may lie
     grid: Grid  # batch sizes around it
@@ -104,15 +123,17 @@ class Pilot:
 
     def to_json(self) -> dict[str, Any]:
         """The object of `bcrit pilot --json`, less its sentences."""
-        found: dict[str, Any] = plain({name: getattr(self, name) for name in ("measured", "hint", "grid", "spent")})
+        facts = ("run", "measured", "hint", "grid", "spent")
+        found: dict[str, Any] = plain({name: getattr(self, name) for name in facts})
         scales = self.measured.scales
         found["measured"] |= {name: scale_json(getattr(self.measured, name)) for name in ("simple", "noise")}
         found["measured"]["scales"] = None if scales is None else scales.to_json()
         found["proposal"] = None
         if (proposal := self.proposal) is not None:
-            facts = ("data", "box", "timings", "cost")
-            found["proposal"] = plain({name: getattr(proposal, name) for name in facts})
-            found["proposal"]["budget"] = {"steps": proposal.budget.steps, "examples": proposal.budget.examples}
+            parts = ("data", "box", "timings", "cost")
+            found["proposal"] = plain({name: getattr(proposal, name) for name in parts})
+            budget = proposal.experiment.budget
+            found["proposal"]["budget"] = {"steps": budget.steps, "examples": budget.examples}
         return found
 
 
@@ -128,32 +149,28 @@ def answer(found: Pilot) -> Answer:
 
 def _table(measured: Measured, proposal: Proposal) -> Table:
     """One row a batch size."""
-    timings, law, rows = {t.batch_size: t.step_seconds for t in proposal.timings}, proposal.box, []
+    timings, law, rows = {t.batch_size: t for t in proposal.timings}, proposal.box, []
     for study in proposal.cost.studies:
-        b, seconds = study.batch_size, timings[study.batch_size]
-        rates = ("-", "-")
-        if law is not None:
-            centre = lr_at(b, measured.lr, measured.batch_size, law.scale, law.alpha)
-            rates = readable(centre), " to ".join(f"{end:.2g}" for end in law.at(b))
-        milli = seconds is not None and seconds < 0.1
+        b, timing = study.batch_size, timings[study.batch_size]
+        seconds, memory = timing.step_seconds, timing.memory
         rows.append(
             (
                 f"{b:,}",
-                _text(study.steps),
+                _two(study.steps.value),
                 f"{study.budget_steps:,}",
-                *rates,
-                "-" if seconds is None else f"{1000 * seconds:.2g} ms" if milli else f"{seconds:.2g} s",
-                _two(study.trial_steps.value),
+                "-" if law is None else " to ".join(f"{end:.2g}" for end in law.at(b)),
+                "-" if seconds is None else pace(seconds),
+                "-" if memory is None else f"{memory / 1e9:.2g} GB" if memory >= 1e9 else f"{memory / 1e6:.0f} MB",
                 "-" if study.trial_seconds is None else duration(study.trial_seconds.value / 3600),
             )
         )
-    head = ("batch size", "steps", "budget", "lr about", "box of lr", "a step", "all trials' steps", "time")
+    head = ("batch size", "steps", "budget", "box of lr", "a step", "memory", "time")
     return Table(head, tuple(rows))
 
 
 def sentences(found: Pilot) -> tuple[str, ...]:
     """Each a paragraph."""
-    said = [_hint(found)]
+    said = [_hint(found)] if found.measured.steps_each else []
     if found.proposal is None:
         said.append(_unreached(found.measured))
     else:
@@ -177,11 +194,12 @@ def doubts(found: Pilot) -> tuple[str, ...]:
         )
     if measured.edge is not None:
         said.append(
-            f"The best learning rate, {readable(measured.lr)}, lies at the {measured.edge} end of the ladder: a better "
+            f"The best learning rate, {readable(measured.lr)}, lies at the {measured.edge} end of its box: a better "
             "one may lie beyond, and the noise scale is that of a rate that is not tuned. Widen the box of lr and run "
             "the pilot again."
         )
-    said += _scale_doubts(found)
+    if measured.steps_each and not measured.no_noise:
+        said += _scale_doubts(found)
     if found.grid.left_out:
         said.append(
             "The workload cannot make batches of "
@@ -205,6 +223,12 @@ def doubts(found: Pilot) -> tuple[str, ...]:
 
 def _hint(found: Pilot) -> str:
     measured = found.measured
+    between = f"{readable(found.hint.low)} to {readable(found.hint.high)}"
+    guess = f"ithout a hint b_crit is taken to lie within a factor ten of the pilot's batch size, from {between}."
+    if len(measured.races) > 1 and not (measured.simple.known or measured.noise.known):
+        return _by_steps(found)
+    if measured.no_noise:
+        return f"{measured.no_noise}. W{guess}"
     at = measured.scales.at_target if measured.scales is not None else None
     end = ""
     if at is not None:
@@ -213,15 +237,27 @@ def _hint(found: Pilot) -> str:
     n = len(measured.steps_each)
     runs = f"{n} run{'s' if n > 1 else ''} at batch size {measured.batch_size:,} and learning rate"
     said = f"Averaged along {runs} {readable(measured.lr)}, {means} {measured.unit}.{end}"
-    between = f"{readable(found.hint.low)} to {readable(found.hint.high)}"
     if found.hint.value is None:
-        return (
-            f"{said} Neither is resolved: without a hint b_crit is taken to lie within a factor ten of the pilot's "
-            f"batch size, from {between}."
-        )
+        return f"{said} Neither is resolved: w{guess}"
     return (
         f"{said} So b_crit may be about {readable(found.hint.value)}, with {between} to be reckoned with. This is a "
         "hint at the order of magnitude, not a measurement (McCandlish et al. 2018, section 5: up to ten times apart)."
+    )
+
+
+def _by_steps(found: Pilot) -> str:
+    """What the steps of several batch sizes say, where nothing is known of gradient noise."""
+    measured, value = found.measured, found.hint.value
+    sizes = enumeration([f"{race.batch_size:,}" for race in measured.races])
+    steps = enumeration(["not reached" if r.steps is None else readable(r.steps) for r in measured.races])
+    rates = enumeration([readable(race.lr) for race in measured.races])
+    said = f"At batch sizes {sizes} the best learning rates, {rates}, took {steps} steps"
+    between = f"{readable(found.hint.low)} to {readable(found.hint.high)}"
+    if value is None:
+        return f"{said}, which does not show where b_crit lies: {between} is to be reckoned with."
+    return (
+        f"{said}. A curve through them has b_crit at about {readable(value)}, with {between} to be reckoned with. This "
+        "is a hint at the order of magnitude, not a measurement."
     )
 
 
@@ -242,7 +278,7 @@ def _grid(found: Pilot) -> str:
 
 
 def _lr(found: Pilot, proposal: Proposal) -> str:
-    budget = proposal.budget
+    budget = proposal.experiment.budget
     said = f"Budget: {budget.steps:,} steps and {budget.examples:,} {found.measured.unit}."
     box = proposal.box
     if box is None:
@@ -259,17 +295,22 @@ def _lr(found: Pilot, proposal: Proposal) -> str:
 def _cost(found: Pilot, cost: Cost) -> str:
     spent, hours = found.spent, ""
     if cost.hours is not None:
-        low, value, high = (duration(end) for end in (cost.hours.low, cost.hours.value, cost.hours.high))
-        took, probing = (duration(seconds / 3600) for seconds in (spent.seconds, spent.probe_seconds))
+        ends, times = (
+            (cost.hours.low, cost.hours.value, cost.hours.high),
+            (spent.seconds / 3600, spent.probe_seconds / 3600),
+        )
+        low, value, high = (duration(end, beside=ends) for end in ends)
+        took, probing = (duration(each, beside=[time for time in times if time]) for each in times)
+        noise = f", {probing} of them in the noise scale" if spent.probe_seconds else ""
         workers = "1 worker" if cost.workers == 1 else f"{cost.workers} workers"
         hours = f" and {value} on {workers} ({low} to {high})"
-        hours += f"; the pilot took {took} on one, {probing} of them in the noise scale"
+        hours += f"; the pilot took {took} on one{noise}"
     return (
         f"The study will take about {cost.n_trials:,} trials, {_text(cost.steps)} steps, {_text(cost.examples)} "
         f"{found.measured.unit}{hours}. The pilot made {spent.steps:,} steps, "
         f"{readable(100 * spent.steps / cost.steps.value)} % of that. This reckons with {SEARCH.value:g} times the "
         f"tuned steps a search trial ({SEARCH.low:g} to {SEARCH.high:g} in earlier studies), {CONFIRM.value:g} a "
-        f"re-run ({CONFIRM.low:g} to {CONFIRM.high:g}), {1000 * OVERHEAD_SECONDS:.0f} ms beside each, and no "
+        f"re-run ({CONFIRM.low:g} to {CONFIRM.high:g}), {pace(found.measured.beside_seconds)} beside each, and no "
         "widened box."
     )
 
@@ -303,10 +344,20 @@ def _scale_doubts(found: Pilot) -> list[str]:
 
 def _unreached(measured: Measured) -> str:
     n = sum(steps is not None for steps in measured.steps_each)
+    easier = f", {measured.easier} say, which it came to in a third of them" if measured.easier else ""
+    remedy = f"choose a target that is easier to reach{easier}."
+    if not measured.steps_each:
+        value = next(one.best_value or 0.0 for one in measured.tried if one.lr == measured.lr)
+        return (
+            f"None of {len(measured.tried)} learning rates reached {measured.target} at batch size "
+            f"{measured.batch_size:,}; the best of them, {readable(measured.lr)}, came to {readable(value)}. "
+            "So steps, gradient noise, budget and cost were not measured. Raise 'budget', widen the box of lr, or "
+            f"{remedy}"
+        )
     return (
         f"{n} of {len(measured.steps_each)} runs reached {measured.target} at batch size {measured.batch_size:,}, so "
         "steps, budget and cost cannot be said, and b_crit at the target is above the hint if noise still grows. Raise "
-        "'budget', widen the box of lr, or choose a target that is easier to reach."
+        f"'budget', widen the box of lr, or {remedy}"
     )
 
 

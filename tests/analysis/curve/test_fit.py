@@ -14,15 +14,18 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bcrit.analysis.curve.fit import WIDEST, HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.landmarks import Regime
+from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
+from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.questions.compare.sides import StepsTable, side_of
 from bcrit.analysis.questions.fit import key_numbers
-from bcrit.analysis.wording import readable
 from bcrit.search_spaces import InputError
 
 B = 2.0 ** np.arange(4, 11)
 DIGITS = [140.0, 96, 55, 54, 41, 39, 42]
 """Steps of a 64-128-10 MLP on scikit-learn's digits to validation loss 0.15 at `B` (our measurement)."""
+WOBBLE = np.exp(0.02 * np.array([1, -1, 1, -1, -1, 1]))
 CONTRACT = {
     "s_min e_min b_crit b_crit_low b_crit_high level unit definition n_rows n_censored rms_log_residual lack_of_fit",
     "identified notes p_norm s_doubles_at e_doubles_at rows_set_aside",
@@ -195,6 +198,7 @@ def test_the_json_has_the_contracts_keys_and_no_number_that_json_lacks(
 
 def test_rows_set_aside_are_in_the_result() -> None:
     fit = fit_hyperbola(table([*B, -3, 8], [*DIGITS, 10, math.nan]))
+    assert numbers(fit_hyperbola(table([*B, ""], [*DIGITS, 10]))) == numbers(fit)
     assert [row["row"] for row in fit.to_json()["rows_set_aside"]] == [7, 8]
     assert fit.n_rows == 7
     assert any("2 rows were set aside" in note for note in fit.notes)
@@ -238,12 +242,6 @@ def test_points_on_a_curve_by_luck_are_no_better_known_than_their_evaluations() 
     assert 1.05 < honest.b_crit_high / honest.b_crit_low < 1.5
 
 
-def test_a_flat_line_has_no_critical_batch_size() -> None:
-    found = fit_hyperbola(pd.DataFrame({"batch_size": [8, 32, 128], "steps": [47.0, 47.0, 47.0]})).to_json()
-    assert (found["b_crit"], found["b_crit_low"], found["b_crit_high"]) == (None, None, None)
-    assert not found["identified"]["b_crit"]
-
-
 SIZES = 8 * 2.0 ** np.arange(8)
 TABLE = pd.DataFrame({"batch_size": SIZES, "steps": (50 + 6000 / SIZES) * np.exp(0.05 * np.sin(9 * SIZES))})
 
@@ -276,3 +274,91 @@ def test_an_interval_that_is_too_wide_or_around_a_limit_is_open() -> None:
 
 def test_without_degrees_of_freedom_there_is_no_interval() -> None:
     assert fit_hyperbola(TABLE.iloc[:2]).interval("e_min") == (0, math.inf)
+
+
+BOXED = {
+    "it-decides": ({float(b): "lr high" for b in B[3:]}, True),  # beyond the knee all are as slow as the box allows
+    "nothing-else-is-left": ({float(b): "lr high, momentum low" for b in B[1:]}, True),
+    "one-of-seven": ({float(B[3]): "lr low"}, False),
+}
+
+
+@pytest.mark.parametrize(("at_edge", "decides"), BOXED.values(), ids=BOXED)
+def test_where_a_box_binds_it_is_told_and_where_it_decides_nothing_is_identified(
+    at_edge: dict[float, str], decides: bool
+) -> None:
+    measured = noisy(np.random.default_rng(3), B, 0.03)
+    free, fit = fit_hyperbola(measured), fit_hyperbola(measured, at_edge=at_edge)
+    assert fit.boxes is not None and fit.boxes.decide == decides
+    assert numbers(fit)[:3] == numbers(free)[:3] and free.identified["b_crit"]
+    assert any("at the edge of its search box" in note for note in fit.notes)
+    assert set(fit.identified.values()) == {not decides}
+    assert ("Widen" in (fit.next_sentence() or "")) == decides == (fit.next_batch_size() == ())
+    if decides:
+        assert fit.interval("s_min") == fit.interval("e_min") == (0, math.inf)
+        assert fit.b_crit_low == 0 or fit.b_crit_high == math.inf
+    else:
+        low, high = fit.boxes.b_crit.low or 0.0, fit.boxes.b_crit.high or math.inf
+        assert (fit.b_crit_low, fit.b_crit_high) == (min(low, free.b_crit_low), max(high, free.b_crit_high))
+
+
+def test_a_u_within_boxes_that_decide_has_no_regimes_either() -> None:
+    steps = Hyperbola(50, 20_000, 60).steps(B) * np.exp(np.random.default_rng(1).normal(0, 0.02, B.size))
+    fit = fit_hyperbola(table(B, steps), at_edge={float(b): "lr high" for b in B[2:]})
+    assert fit.trough is not None and fit.boxes is not None and fit.boxes.decide
+    assert {regime for _, regime in fit.regimes().studies} == {Regime.UNCERTAIN}
+    assert not any(fit.identified.values()) and fit.b_crit_if_better_tuned is None
+
+
+def test_a_study_that_did_not_reach_within_a_box_that_binds_bounds_nothing() -> None:
+    measured = table(B, [*hyperbola(B)[:4], math.nan, *hyperbola(B)[5:]], max_steps=400.0)
+    edge = {float(B[4]): "lr high"}
+    fit, without = fit_hyperbola(measured, at_edge=edge), fit_hyperbola(measured.drop(index=4))
+    assert numbers(fit) == numbers(without)
+    assert fit_hyperbola(measured).s_min != pytest.approx(fit.s_min, rel=0.1)
+    (aside,) = fit.rows_set_aside
+    assert aside.row == 4 and "at the edge of its box (lr high)" in aside.reason
+    assert fit.boxes is not None and fit.boxes.batch_sizes == (256.0,) and not fit.boxes.decide
+    outside = fit_hyperbola(table(B, [math.nan, *hyperbola(B)[1:] * WOBBLE]), at_edge={float(B[0]): "lr low"})
+    assert outside.boxes is not None and not outside.boxes.decide
+    assert all(suggestion.batch_size > B[0] for suggestion in outside.next_batch_size())
+
+
+def test_slow_studies_at_an_edge_are_not_believed_against_the_others() -> None:
+    slow = hyperbola(B) * np.where(B == B[-1], 1.5, 1.0) * np.exp(np.random.default_rng(0).normal(0, 0.01, B.size))
+    fit = fit_hyperbola(table(B, slow), at_edge={float(B[-1]): "lr high"})
+    assert fit.boxes is not None and fit.boxes.decide and fit.boxes.b_crit.holds(100)
+    assert (fit.b_crit_low, fit.b_crit_high) == (fit.boxes.b_crit.low, fit.boxes.b_crit.high)
+
+
+@pytest.mark.parametrize("b_opt", [0.0, 60.0], ids=["hyperbola", "u"])
+def test_it_is_told_what_b_crit_would_be_if_the_largest_were_better_tuned(b_opt: float) -> None:
+    steps = Hyperbola(50, 20_000, b_opt).steps(B) * np.exp(np.random.default_rng(1).normal(0, 0.02, B.size))
+    fit = fit_hyperbola(table(B, steps))
+    assert (fit.b_opt is not None) == (b_opt > 0)
+    share = np.clip(np.log(B / fit.b_crit) / math.log(B.max() / fit.b_crit), 0, 1)
+    twin = fit_hyperbola(table(B, steps * (1 - 0.1 * share)))
+    assert fit.b_crit_if_better_tuned == pytest.approx(twin.b_crit, rel=1e-6) and twin.b_crit > fit.b_crit
+    assert any(f"b_crit would be {readable(twin.b_crit)};" in note for note in fit.notes)
+    assert fit_hyperbola(table(B, 1e6 / B)).b_crit_if_better_tuned is None
+
+
+def test_scatter_is_told_where_no_bend_is_found() -> None:
+    fits = [fit_hyperbola(noisy(np.random.default_rng(5), B, noise)) for noise in (0.16, 0.03)]
+    assert [fit.lack_of_fit for fit in fits] == [False, False]
+    told = [any("scatter about the curve by" in note for note in fit.notes) for fit in fits]
+    assert told == [True, False]
+
+
+def test_evaluations_that_are_far_apart_are_fitted_as_intervals_which_cover() -> None:
+    """Every 40 steps where s_min is 50: points at the upper ends miss b_crit, 28 % of 40 intervals cover it."""
+    sizes, rng, covered, points = 2.0 ** np.arange(4, 12), np.random.default_rng(0), list[bool](), list[bool]()
+    for _ in range(30):
+        steps = hyperbola(sizes, 256.0) * np.exp(0.05 * rng.standard_normal(len(sizes)))
+        seen = table(sizes, np.ceil(steps / 40) * 40)
+        for found, columns in ((covered, {"steps_resolution": 40.0}), (points, {})):
+            fit = fit_hyperbola(seen.assign(**columns))
+            found.append(fit.b_crit_low <= 256 <= fit.b_crit_high)
+    assert np.mean(covered) >= 0.9 and np.mean(points) < 0.6
+    fine = fit_hyperbola(seen.assign(steps_resolution=1.0))  # steps are whole numbers: nothing finer is known
+    assert fine.b_crit == fit_hyperbola(seen).b_crit

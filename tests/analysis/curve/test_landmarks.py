@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from bcrit.analysis.curve.landmarks import (
     Knee,
     Landmark,
     Regime,
+    Trough,
+    bottom,
     crossing,
     definitions,
     doubling_saves,
@@ -142,11 +145,6 @@ def test_where_b_crit_is_only_bounded_so_is_everything_that_follows() -> None:
     assert all(entry.batch_size is None and entry.low and entry.high is None for entry in found.values())
 
 
-def test_every_definition_says_what_it_estimates() -> None:
-    for entry in by_name(free=PNorm(70, 123, 1.4, 0).knee(0.9), linear_from=256).values():
-        assert entry.definition.endswith(".") and len(entry.definition) > 20
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -177,14 +175,6 @@ def test_every_batch_size_gets_its_regime_and_those_within_an_interval_none() ->
     ]
 
 
-def test_the_boundaries_are_what_they_say() -> None:
-    found = regimes(Knee(place(100, 80, 125)), ())
-    curve = Hyperbola(10, 1000)
-    assert curve.examples(found.perfect_scaling_ends.value or 0) == pytest.approx(1.2 * 1000)
-    begins = found.plateau_begins.value or 0
-    assert curve.steps(2 * begins) == pytest.approx(0.9 * float(curve.steps(begins)))
-
-
 def test_a_sharper_knee_has_a_narrower_middle() -> None:
     soft, sharp = (regimes(PNorm(70, 100, p, 0).knee(0.95), ()) for p in (1.0, 3.0))
     assert (sharp.perfect_scaling_ends.value or 0) > (soft.perfect_scaling_ends.value or 0)
@@ -204,3 +194,48 @@ def test_a_plateau_that_begins_below_all_that_was_measured_is_said_of_what_was_m
         rows = pd.DataFrame({"batch_size": [8, 16, 32, 64, 128, 256], "steps": steps})
         found = fit_hyperbola(rows).regimes()
         assert regimes_sentence(found) == "All batch sizes lie on the plateau, from the smallest, 8, on."
+
+
+def test_steps_that_fall_as_one_over_b_to_rounding_bound_b_crit_by_what_was_measured() -> None:
+    rows = pd.DataFrame({"batch_size": [32, 64, 128, 256], "steps": [2048, 1024, 512, 256]})
+    found = fit_hyperbola(rows)
+    assert found.b_crit_low == pytest.approx(256) and found.b_crit_high == math.inf
+    assert regimes_sentence(found.regimes()) == "All batch sizes scale perfectly, up to the largest, 256."
+    assert {regime for _, regime in found.regimes().studies} == {Regime.PERFECT_SCALING}
+    flat = fit_hyperbola(rows.assign(steps=100))
+    assert flat.b_crit_low == 0 and flat.b_crit_high == pytest.approx(32)
+
+
+U = Hyperbola(70, 9000, 20)
+
+
+@pytest.mark.parametrize(
+    ("landmark", "condition"),
+    [
+        (steps_are(2), lambda b: U.steps(b) / U.s_min - 2),
+        (examples_are(1.2), lambda b: U.examples(b) / U.e_min - 1.2),
+        (doubling_saves(0.1), lambda b: U.steps(2 * b) / U.steps(b) - 0.9),
+    ],
+    ids=["S=2", "E=1.2", "saves-10"],
+)
+def test_the_landmarks_of_a_u_are_where_root_finding_puts_them(
+    landmark: Landmark, condition: Callable[[float], float]
+) -> None:
+    root = optimize.brentq(lambda log: float(condition(math.exp(log))), math.log(U.b_opt), 30, xtol=1e-12)
+    assert landmark.of_curve(U) == pytest.approx(math.exp(root), rel=1e-9)
+
+
+def test_batch_sizes_below_b_opt_are_too_small() -> None:
+    used = Trough(U, (Hyperbola(70, 9000, 15), Hyperbola(70, 9000, 25)), (1e-3, 1e5), 1e4)
+    found = regimes(used, (4.0, 20.0, 40.0, 1e4))
+    names = [regime for _, regime in found.studies]
+    assert names == [Regime.TOO_SMALL, Regime.UNCERTAIN, Regime.PERFECT_SCALING, Regime.PLATEAU]
+    assert found.b_opt is not None and ends(found.b_opt) == (20, 15, 25)
+    assert (regimes_sentence(found) or "").startswith("Too small below batch size 20 (15 to 25). Perfect scaling up to")
+    unknown = replace(used, known=False)
+    assert unknown.b_crit.value is None and unknown.at(bottom).value == 20
+    assert replace(used, reach=(18, 22)).at(bottom) == Estimate(20)
+    assert replace(used, largest=19).at(bottom) == Estimate(None, 15, 25)
+    two_x, linear, _ = definitions(used, None, "tokens", linear_from=64)
+    assert two_x.batch_size == U.b_crit and (two_x.curve, "b_opt" in two_x.definition) == ("u_shape", True)
+    assert U.examples(linear.batch_size or 0) == pytest.approx(1.2 * U.examples(64))

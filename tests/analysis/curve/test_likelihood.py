@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from bcrit.analysis.curve.likelihood import Hyperbola, Profile, censored_normal, hazard, minimise, weight
+from bcrit.analysis.curve.likelihood import (
+    LEAST,
+    Hyperbola,
+    PowerSum,
+    Profile,
+    censored_normal,
+    hazard,
+    minimise,
+    weight,
+)
 
 X = np.log(2.0 ** np.arange(3, 11))
 
@@ -51,7 +60,7 @@ def test_one_method_serves_the_limits_of_the_curve() -> None:
 
 def test_two_straight_lines_are_the_limit_of_ever_sharper_knees() -> None:
     profile = noisy(4)
-    corner, sharp = replace(profile, p=math.inf), replace(profile, p=1e4)
+    corner, sharp = replace(profile, shape=PowerSum(math.inf)), replace(profile, shape=PowerSum(1e4))
     at = np.array([-math.inf, 1.0, 4.5, 9.0, math.inf])
     assert corner.offset(at) == pytest.approx(sharp.offset(at), abs=1e-3)
     assert corner.deviance(at) == pytest.approx(sharp.deviance(at), abs=0.1)
@@ -108,12 +117,14 @@ def test_a_budget_is_spent_exactly_at_its_batch_size(s_min: float, e_min: float,
     assert curve.examples(by_examples) == pytest.approx(curve.examples(batch) * 1.5)
 
 
-def naive(values: np.ndarray, reached: np.ndarray) -> tuple[float, float]:
+def naive(values: np.ndarray, reached: np.ndarray, lower: np.ndarray | None = None) -> tuple[float, float]:
     """The same likelihood written out and given to a general minimiser."""
 
     def loss(parameters: np.ndarray) -> float:
         normal = stats.norm(parameters[0], np.exp(parameters[1]))
-        return float(-normal.logpdf(values[reached]).sum() - normal.logsf(values[~reached]).sum())
+        inside = np.zeros(len(values), dtype=bool) if lower is None else reached & (lower < values)
+        own = 0.0 if lower is None else np.log(normal.cdf(values[inside]) - normal.cdf(lower[inside])).sum()
+        return float(-own - normal.logpdf(values[reached & ~inside]).sum() - normal.logsf(values[~reached]).sum())
 
     start = [values.mean(), np.log(values.std())]
     found = optimize.minimize(loss, start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12})
@@ -130,6 +141,28 @@ def test_the_newton_iteration_agrees_with_a_naive_search(seed: int) -> None:
     assert (float(mean), float(sigma)) == pytest.approx(naive(values, reached), rel=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_values_between_two_evaluations_enter_as_that(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(5, 1, 9)
+    reached, inside = np.arange(9) < 8, np.arange(9) % 2 == 1
+    lower = np.where(inside, values - rng.uniform(0.2, 2, 9), values)
+    lower[1] = -14.0  # the first evaluation crossed
+    mean, sigma = censored_normal(values, reached, lower)
+    assert (float(mean), float(sigma)) == pytest.approx(naive(values, reached, lower), rel=1e-5)
+    profile = Profile(X, values[:8] - X, reached[:8], lower=lower[:8] - X)
+    u, step = math.log(70), 1e-5
+    numeric = float(profile.deviance(u + step) - profile.deviance(u - step)) / (2 * step)
+    assert 2 * profile.slope(u) / float(profile.solve(u)[1]) ** 2 == pytest.approx(numeric, rel=1e-4)
+
+
+def test_intervals_that_one_curve_keeps_have_a_scatter_all_the_same() -> None:
+    reached = np.ones(3, dtype=bool)
+    for upper in (np.array([1.0, 1.1, 1.2]), np.ones(3)):
+        mean, sigma = censored_normal(upper, reached, upper - 0.5)
+        assert float(sigma) == pytest.approx(LEAST) and upper.max() - 0.5 < float(mean) < 1.0
+
+
 def test_bounds_far_above_the_observations_are_no_trouble() -> None:
     values, reached = np.array([0.0, 1e-3, 2e-3, 50.0]), np.array([True, True, True, False])
     mean, sigma = censored_normal(values, reached)
@@ -144,3 +177,30 @@ def test_the_hazard_is_right_in_both_tails() -> None:
 def test_a_sample_that_differs_by_its_rounding_alone_has_no_spread_to_speak_of() -> None:
     mean, sigma = censored_normal(np.array([1.0, np.nextafter(1.0, 2.0), 0.9]), np.array([True, True, False]))
     assert float(mean) == pytest.approx(1.0) and 0 < float(sigma) < 1e-6
+
+
+@given(positive, positive, st.floats(1e-3, 1.0), st.floats(1e-3, 1e3))
+def test_the_closed_forms_of_a_u_are_those_of_its_curve(s_min: float, b_opt: float, over: float, place: float) -> None:
+    u = Hyperbola(s_min, 2 * s_min * b_opt * (1 + over), b_opt)
+    e, q, batch = 2 * s_min * b_opt * over, s_min * b_opt**2, b_opt * place
+    assert float(u.steps(batch)) == pytest.approx(s_min + e / batch + q / batch**2)
+    assert float(u.examples(b_opt)) == pytest.approx(u.e_min) and u.efficiency(b_opt) == pytest.approx(1)
+    assert float(u.examples(batch)) >= u.e_min * (1 - 1e-12)
+    assert u.batch_size_for_steps(float(u.steps(batch))) == pytest.approx(batch, rel=1e-4)
+    assert float(u.examples(u.b_crit)) == pytest.approx(2 * u.e_min) and u.b_crit > b_opt
+    assert u.batch_size_for_examples(0.99 * u.e_min) is None
+    step = 1e-6
+    for place_of, name in enumerate(("s_min", "e_min", "b_opt")):
+        up, down = (replace(u, **{name: getattr(u, name) * math.exp(d)}) for d in (step, -step))
+        assert u.jacobian(batch)[place_of] == pytest.approx(
+            math.log(float(up.steps(batch)) / float(down.steps(batch))) / (2 * step), abs=1e-6
+        )
+        assert u.of_b_crit[place_of] == pytest.approx(math.log(up.b_crit / down.b_crit) / (2 * step), abs=1e-5)
+
+
+def test_without_b_opt_it_is_the_hyperbola() -> None:
+    curve, limit = Hyperbola(50, 5000), Hyperbola(50, 5000, 1e-9)
+    for batch in (1.0, 100.0, 1e4):
+        assert float(limit.steps(batch)) == pytest.approx(float(curve.steps(batch)))
+    assert limit.b_crit == pytest.approx(curve.b_crit) == 100
+    assert limit.of_b_crit[:2] == pytest.approx(curve.of_b_crit)

@@ -1,37 +1,42 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.curve.new_study import FURTHEST, Measured, next_batch_size, next_sentence
+from bcrit.analysis.curve.likelihood import Hyperbola
+from bcrit.analysis.curve.new_study import BEYOND, FURTHEST, candidates, next_sentence
 from bcrit.search_spaces import InputError
 
 B = 2.0 ** np.arange(4, 10)
 
 
-def fit(batch: np.ndarray, rng: np.random.Generator, b_crit: float = 100.0, noise: float = 0.05) -> HyperbolaFit:
-    steps = 50 * (1 + b_crit / batch) * np.exp(rng.normal(0, noise, batch.size))
+def fit(
+    batch: np.ndarray, rng: np.random.Generator, b_crit: float = 100.0, noise: float = 0.05, b_opt: float = 0.0
+) -> HyperbolaFit:
+    steps = Hyperbola(50, 50 * b_crit, b_opt).steps(batch) * np.exp(rng.normal(0, noise, batch.size))
     return fit_hyperbola(pd.DataFrame({"batch_size": batch, "steps": steps}))
 
 
-def test_the_expected_variance_is_that_of_the_normal_equations() -> None:
-    found = fit(B, np.random.default_rng(0))
+@pytest.mark.parametrize("b_opt", [0.0, 40.0], ids=["hyperbola", "u"])
+def test_the_expected_variance_is_that_of_the_normal_equations(b_opt: float) -> None:
+    found = fit(B, np.random.default_rng(0), b_opt=b_opt, noise=0.02)
     curve = found.curve
+    assert (found.b_opt is None) == (b_opt == 0)
 
     def variance(batch: np.ndarray) -> float:
-        share = curve.e_min / (batch * curve.steps(batch))
-        rows = np.stack([1 - share, share], axis=-1)
-        return float(np.array([-1.0, 1.0]) @ np.linalg.inv(rows.T @ rows) @ [-1.0, 1.0])
+        rows = curve.jacobian(batch)
+        return float(curve.of_b_crit @ np.linalg.inv(rows.T @ rows) @ curve.of_b_crit)
 
-    candidates = Measured(found.reached, ()).candidates()
-    gains = np.array([math.log(variance(B) / variance(np.append(B, size))) for size in candidates])
+    sizes = candidates(found.reached, ())
+    gains = np.array([math.log(variance(B) / variance(np.append(B, size))) for size in sizes])
     for suggestion in found.next_batch_size():
-        cost = curve.steps(candidates) * (candidates if suggestion.per == "examples" else 1)
-        assert suggestion.batch_size == candidates[int(np.argmax(gains / cost))]
+        cost = curve.steps(sizes) * (sizes if suggestion.per == "examples" else 1)
+        assert suggestion.batch_size == sizes[int(np.argmax(gains / cost))]
         assert suggestion.ratio_now == pytest.approx(found.b_crit_high / found.b_crit_low)
 
 
@@ -51,9 +56,9 @@ def test_seconds_count_what_the_step_time_says() -> None:
 
 
 def test_candidates_are_new_and_not_too_far_and_not_beyond_what_was_not_reached() -> None:
-    found = Measured((16.0, 64.0, 100.0), (8.0, 512.0)).candidates()
+    found = candidates((16.0, 64.0, 100.0), (8.0, 512.0))
     assert list(found) == [32, 128, 256]
-    assert list(Measured((16.0, 64.0), ()).candidates()) == [4, 8, 32, 128, 256]
+    assert list(candidates((16.0, 64.0), ())) == [4, 8, 32, 128, 256]
     assert max(found) <= 100 * FURTHEST
 
 
@@ -93,7 +98,7 @@ def test_following_it_shrinks_the_interval_more_per_cost_than_the_middle_or_a_ra
         choices = {
             "suggested": suggested,
             "middle": 32.0,
-            "random": rng.choice(Measured(first.reached, ()).candidates()),
+            "random": rng.choice(candidates(first.reached, ())),
         }
         for name, size in choices.items():
             more = np.append(have, size)
@@ -106,7 +111,7 @@ def test_following_it_shrinks_the_interval_more_per_cost_than_the_middle_or_a_ra
 
 def test_an_open_interval_with_everything_identified_is_not_computed_with() -> None:
     found = fit(B, np.random.default_rng(0))
-    assert next_batch_size(found.curve, (0.0, 200.0), found.identified, Measured(found.reached, ()), 0.95) == ()
+    assert replace(found, b_crit_low=0.0, b_crit_high=200.0).next_batch_size() == ()
 
 
 # Median epochs to target by batch size: MLPerf Training reference convergence points, Apache-2.0,
@@ -166,6 +171,15 @@ def test_a_new_study_scatters_more_than_the_curve_and_more_so_outside() -> None:
     assert inside.examples == pytest.approx(64 * inside.steps)
     band = fit.predict([64.0]).iloc[0]
     assert (inside.curve_low, inside.curve_high) == pytest.approx((band["steps_low"], band["steps_high"]))
+
+
+def test_beyond_the_reached_batch_sizes_every_doubling_widens_it() -> None:
+    exact = fit_hyperbola(table(WIDE, Hyperbola(20, 1280).steps(WIDE)), level=0.9)
+    beyond = exact.predict_studies([2 * WIDE.max(), 8 * WIDE.max(), WIDE.min() / 4, 100.0])
+    halves = [math.log((found.steps_high or 0) / found.steps) for found in beyond]
+    assert halves == pytest.approx([1.645 * BEYOND * doublings for doublings in (1, 3, 2, 0)], abs=1e-3)
+    (steep,) = fit_hyperbola(table(WIDE, Hyperbola(20, 1280, 16).steps(WIDE))).predict_studies([1.0])
+    assert steep.steps == pytest.approx(float(Hyperbola(20, 1280, 16).steps(1.0)))
 
 
 def test_two_studies_give_a_number_without_interval() -> None:

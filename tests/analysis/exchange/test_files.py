@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bcrit.analysis.exchange.files import (
-    metrics,
-    open_batches,
-    read_cells,
-    read_json,
-    read_json_lines,
-    read_text,
-    table_of_rows,
-)
+from bcrit.analysis.exchange.files import metrics, open_batches, read_cells, read_json, read_json_lines, table_of_rows
 from bcrit.search_spaces.problems import InputError
 
 
@@ -51,31 +44,26 @@ def test_json_lines_may_lack_their_end_only(tmp_path: Path) -> None:
     assert [row["a"] for row in read_json_lines(path)][1:] == [2]
     path.write_text("")
     assert read_json_lines(path) == []
-    path.write_text('{"a": 1}\n{"a"\n{}\n')
-    with pytest.raises(InputError, match="line 2: 1 problem"):
-        read_json_lines(path)
-    path.write_text("[1]\n")
-    with pytest.raises(InputError, match="JSON, but not an object"):
-        read_json_lines(path)
-    with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_json_lines(tmp_path / "none")
 
 
-def test_faults_name_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    with pytest.raises(InputError, match="f: 1 problem\n  - it cannot be read: No such file"):
-        read_text(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"not text in UTF-8 \(byte 0\)"):
-        read_text(path)
-    with pytest.raises(InputError, match="it cannot be read as a table"):
-        read_cells(path)
-    path.write_text("[" * 100_000)
-    with pytest.raises(InputError, match="not readable as JSON"):
-        read_json(path)
-    (tmp_path / "x.parquet").write_text("no")
-    with pytest.raises(InputError, match="it cannot be read as a table"):
-        read_cells(tmp_path / "x.parquet")
+@pytest.mark.parametrize(
+    ("read", "content", "message"),
+    [
+        (read_json_lines, '{"a": 1}\n{"a"\n{}\n', "f, line 2: 1 problem\n  - it is not readable as JSON"),
+        (read_json_lines, "[1]\n", "f, line 1: 1 problem\n  - it is JSON, but not an object"),
+        (read_json_lines, None, "f: 1 problem\n  - it cannot be read: No such file"),
+        (read_json, "[" * 100_000, "f: 1 problem\n  - it is not readable as JSON"),
+        (read_cells, "\0\xff", "f: 1 problem\n  - it cannot be read as a table"),
+    ],
+    ids=["a line within", "a list", "missing", "deep", "no table"],
+)
+def test_faults_name_the_file(
+    tmp_path: Path, read: Callable[[Path], object], content: str | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "f").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "f")
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -92,9 +80,3 @@ def test_pieces_together_are_the_table(tmp_path: Path, monkeypatch: pytest.Monke
     pieces = list(batches)
     assert schema.names == ["name", "step"] and len(pieces) > 3
     assert pa.Table.from_batches(pieces).to_pylist() == rows
-
-
-def test_an_empty_file_is_no_table(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("")
-    with pytest.raises(pa.ArrowInvalid, match="Empty CSV file"):
-        open_batches(tmp_path / "t.csv", None)

@@ -15,14 +15,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from bcrit.analysis.exchange.optuna_storage import StudyChoice, import_optuna, searched
+from bcrit.analysis.exchange.optuna_storage import import_optuna, searched
 from bcrit.analysis.exchange.run import Notes
 from bcrit.search_spaces.dimensions import Choice, Integer, Linear, Log
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
-from tests.analysis.exchange.planted import B_CRIT, EVIL, READING, SIZES, evaluations, written
+from tests.analysis.exchange.made import EVIL, READING, SIZES, b_crit, evaluations, written
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+Objective = Callable[[optuna.Trial], float]
 
 
 def sqlite(path: Path) -> BaseStorage:
@@ -33,8 +34,8 @@ def journal(path: Path) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(path)))
 
 
-def objective(trial: optuna.Trial) -> float:
-    """The best point of every batch size has lr 0.1; seeds repeat it."""
+def planted(trial: optuna.Trial) -> float:
+    """The best point of every batch size has lr 0.1."""
     size = trial.suggest_categorical("batch_size", SIZES)
     slower = 1 if trial.suggest_float("lr", 1e-3, 10, log=True) == 0.1 else 2
     trial.suggest_int("layers", 1, 4)
@@ -44,27 +45,27 @@ def objective(trial: optuna.Trial) -> float:
     return value
 
 
-def study_of(storage: BaseStorage, name: str, points: list[dict[str, Any]]) -> optuna.Study:
+def study_of(
+    storage: BaseStorage, points: list[dict[str, Any]], objective: Objective = planted, name: str = "demo"
+) -> optuna.Study:
     study = optuna.create_study(storage=storage, study_name=name)
     for point in points:
         study.enqueue_trial(point)
-    study.optimize(objective, n_trials=len(points))
+    study.optimize(objective, n_trials=len(points), catch=(RuntimeError,))
     return study
 
 
-GRID = [{"batch_size": b, "lr": lr, "layers": 2} for b in SIZES for lr in (0.01, 0.1, 1.0)]
+GRID: list[dict[str, Any]] = [{"batch_size": b, "lr": lr, "layers": 2} for b in SIZES for lr in (0.01, 0.1, 1.0)]
 
 
-@pytest.mark.parametrize(("make", "name"), [(sqlite, "s.db"), (journal, "s.log")], ids=["sqlite", "journal"])
-def test_a_planted_curve_comes_back_and_the_storage_is_as_it_was(
-    tmp_path: Path, make: Callable[[Path], BaseStorage], name: str
-) -> None:
-    study_of(make(tmp_path / name), "demo", GRID)
+def test_a_planted_curve_comes_back_and_the_storage_is_as_it_was(tmp_path: Path) -> None:
+    study_of(sqlite(tmp_path / "s.db"), GRID)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    runs = import_optuna(str(tmp_path / name), READING, StudyChoice())
+    run = import_optuna(str(tmp_path / "s.db"), READING)
+    assert run.trials().equals(import_optuna(f"sqlite:///{tmp_path / 's.db'}", READING).trials())
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    census, analysis = written(runs["demo"], tmp_path / "run")
-    assert analysis.fit is not None and analysis.fit.to_json()["b_crit"] == pytest.approx(B_CRIT, rel=1e-6)
+    census, analysis = written(run, tmp_path / "run")
+    assert run.experiment.name == "demo" and b_crit(analysis) == pytest.approx(64.0, rel=1e-6)
     assert (analysis.studies["lr"] == 0.1).all() and analysis.boundary.empty
     assert census.trials == len(GRID) and census.measurements == 5 * len(GRID)
     space = analysis.experiment.space_at(16).root
@@ -72,19 +73,12 @@ def test_a_planted_curve_comes_back_and_the_storage_is_as_it_was(
     assert isinstance(space["layers"], Integer) and "batch_size" not in space
 
 
-def test_the_url_of_sqlite_is_the_same_as_its_path(tmp_path: Path) -> None:
-    study_of(sqlite(tmp_path / "s.db"), "demo", GRID[:3])
-    by_path = import_optuna(str(tmp_path / "s.db"), READING, StudyChoice())["demo"].trials()
-    assert by_path.equals(import_optuna(f"sqlite:///{tmp_path / 's.db'}", READING, StudyChoice())["demo"].trials())
-
-
 def test_states_become_outcomes(tmp_path: Path) -> None:
-    storage = sqlite(tmp_path / "s.db")
-    study = optuna.create_study(storage=storage, study_name="demo")
+    hows = ["reached", "complete", "pruned", "failed", "nan", "late failure", None]
 
     def ending(trial: optuna.Trial) -> float:
         trial.suggest_categorical("bs", [32])
-        how = trial.suggest_categorical("how", ["reached", "complete", "pruned", "failed", "nan", "late failure", None])
+        how = trial.suggest_categorical("how", hows)
         trial.report(math.nan if how == "nan" else 0.05 if how in ("reached", "late failure") else 0.5, 10)
         if how == "pruned":
             raise optuna.TrialPruned
@@ -92,65 +86,43 @@ def test_states_become_outcomes(tmp_path: Path) -> None:
             raise RuntimeError("no luck")
         return math.nan if how == "nan" else 0.5
 
-    for how in ("reached", "complete", "pruned", "failed", "nan", "late failure", None):
-        study.enqueue_trial({"how": how})
-    study.optimize(ending, n_trials=7, catch=(RuntimeError,))
+    study = study_of(journal(tmp_path / "s.log"), [{"how": how} for how in hows], ending)
     study.ask()  # running, without a report
     running = study.ask()
     running.suggest_categorical("bs", [32])
     running.report(0.7, 20)
-    (run,) = import_optuna(str(tmp_path / "s.db"), READING, StudyChoice()).values()
-    _, analysis = written(run, tmp_path / "run")
+    census, analysis = written(import_optuna(str(tmp_path / "s.log"), READING), tmp_path / "run")
     trials = analysis.trials.set_index("trial_id")
     ends = ["reached", "exhausted", "pruned", "failed", "diverged", "reached", "exhausted", "exhausted"]
-    assert trials["outcome"].tolist() == ends
+    assert trials["outcome"].tolist() == ends and trials["how"].tolist()[:7] == [how or "none" for how in hows]
     assert trials.loc["8", "message"] == "still running when it was read"
-    assert trials["how"].tolist()[:7] == ["reached", "complete", "pruned", "failed", "nan", "late failure", "none"]
-    assert any("without a batch size and without a report" in note for note in run.notes.sentences())
+    assert any("without a batch size and without a report" in note for note in census.notes)
 
 
 def test_one_study_a_batch_size_is_one_run(tmp_path: Path) -> None:
-    storage = sqlite(tmp_path / "s.db")
+    storage = journal(tmp_path / "s.log")
     for size in SIZES:
-        study = optuna.create_study(storage=storage, study_name=f"b{size}")
-        study.set_user_attr("batch_size", size)
 
-        def objective_of(trial: optuna.Trial, size: int = size) -> float:
+        def objective(trial: optuna.Trial, size: int = size) -> float:
             trial.suggest_float("lr", 0.1, 1)
             for step, value in evaluations(size):
                 trial.report(value, step)
             return value
 
-        study.optimize(objective_of, n_trials=2)
+        study_of(storage, [{}, {}], objective, f"b{size}").set_user_attr("batch_size", size)
+    place = str(tmp_path / "s.log")
     with pytest.raises(InputError, match="the storage has 5 studies: b16, b32, b64, b128, b256; name one with --study"):
-        import_optuna(str(tmp_path / "s.db"), READING, StudyChoice())
-    runs = import_optuna(str(tmp_path / "s.db"), READING, StudyChoice(tuple(f"b{size}" for size in SIZES)))
-    _, analysis = written(runs["s"], tmp_path / "run")
-    assert analysis.fit is not None and analysis.fit.to_json()["b_crit"] == pytest.approx(B_CRIT, rel=1e-6)
+        import_optuna(place, READING)
+    with pytest.raises(InputError, match="there is no study 'dem'; the studies are b16"):
+        import_optuna(place, READING, ["dem"])
+    _, analysis = written(import_optuna(place, READING, [f"b{size}" for size in SIZES]), tmp_path / "run")
+    assert b_crit(analysis) == pytest.approx(64.0, rel=1e-6) and analysis.experiment.name == "s"
     assert set(analysis.trials["trial_id"]) == {f"b{size}/{n}" for size in SIZES for n in (0, 1)}
 
 
-def test_reports_that_count_epochs_are_turned_into_steps(tmp_path: Path) -> None:
-    study = optuna.create_study(storage=sqlite(tmp_path / "s.db"), study_name="demo")
-
-    def epochs(trial: optuna.Trial) -> float:
-        trial.suggest_categorical("batch_size", [50])
-        trial.report(0.5, 1)
-        trial.report(0.05, 2)
-        return 0.05
-
-    study.optimize(epochs, n_trials=1)
-    reading = replace(READING, examples_per_count=1000.0)
-    (run,) = import_optuna(str(tmp_path / "s.db"), reading, StudyChoice()).values()
-    _, analysis = written(run, tmp_path / "run")
-    row = analysis.trials.iloc[0]
-    assert (row["steps_to_target"], row["steps_to_target_low"]) == (40, 20)
-
-
 def test_final_values_count_where_an_attribute_tells_their_step(tmp_path: Path) -> None:
-    study = optuna.create_study(
-        storage=sqlite(tmp_path / "s.db"), study_name="demo", directions=["maximize", "minimize"]
-    )
+    storage = journal(tmp_path / "s.log")
+    study = optuna.create_study(storage=storage, study_name="demo", directions=["maximize", "minimize"])
 
     def both(trial: optuna.Trial) -> tuple[float, float]:
         trial.suggest_categorical("batch_size", [64])
@@ -158,23 +130,20 @@ def test_final_values_count_where_an_attribute_tells_their_step(tmp_path: Path) 
         return 0.9, 0.05
 
     study.optimize(both, n_trials=2)
-    place = str(tmp_path / "s.db")
-    with pytest.raises(InputError, match="study 'demo' has 2 objectives; choose one with --objective, from 0 to 1"):
-        import_optuna(place, READING, StudyChoice())
-    with pytest.raises(InputError, match="no trial reported a value .*--steps-attr; there are updates"):
-        import_optuna(place, READING, StudyChoice(objective=1))
-    with pytest.raises(InputError, match="is to maximize its objective, so the target reads 'val_loss > NUMBER'"):
-        import_optuna(place, READING, StudyChoice(objective=0))
-    with pytest.raises(InputError, match="lies from 0 to 1, not 2"):
-        import_optuna(place, READING, StudyChoice(objective=2))
-    (run,) = import_optuna(place, READING, StudyChoice(objective=1, steps_attr="updates")).values()
-    _, analysis = written(run, tmp_path / "run")
-    assert analysis.trials["steps_to_target"].tolist() == [30, 31]
+    place = str(tmp_path / "s.log")
+    for objective, message in {
+        None: "study 'demo' has 2 objectives; choose one with --objective, from 0 to 1",
+        1: "no trial reported a value .*--steps-attr; there are updates",
+        0: "is to maximize its objective, so the target reads 'val_loss > NUMBER'",
+        2: "lies from 0 to 1, not 2",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            import_optuna(place, READING, objective=objective)
+    run = import_optuna(place, READING, objective=1, steps_attr="updates")
+    assert written(run, tmp_path / "run")[1].trials["steps_to_target"].tolist() == [30, 31]
 
 
 def test_conditional_parameters_and_changed_distributions_do_not_break_the_space(tmp_path: Path) -> None:
-    study = optuna.create_study(storage=sqlite(tmp_path / "s.db"), study_name="demo")
-
     def conditional(trial: optuna.Trial) -> float:
         trial.suggest_categorical("batch_size", [64])
         act = trial.suggest_categorical("act", ["relu", "tanh"])
@@ -187,11 +156,8 @@ def test_conditional_parameters_and_changed_distributions_do_not_break_the_space
         trial.report(0.05, 10 + trial.number)
         return 0.05
 
-    study.enqueue_trial({"act": "relu"})
-    study.enqueue_trial({"act": "tanh"})
-    study.optimize(conditional, n_trials=8)
-    (run,) = import_optuna(str(tmp_path / "s.db"), READING, StudyChoice()).values()
-    _, analysis = written(run, tmp_path / "run")
+    study_of(journal(tmp_path / "s.log"), [{"act": "relu"}, {"act": "tanh"}, *[{}] * 6], conditional)
+    _, analysis = written(import_optuna(str(tmp_path / "s.log"), READING), tmp_path / "run")
     space = analysis.experiment.space_at(64).root
     assert isinstance(space["act"], Choice) and isinstance(space["width"], Log) and "gain" not in space
     assert isinstance(space["wd"], Linear) and space["wd"].high == 8
@@ -199,21 +165,26 @@ def test_conditional_parameters_and_changed_distributions_do_not_break_the_space
     assert EVIL in space
 
 
-def nothing(path: Path) -> None:
-    pass
-
-
-def empty_storage(path: Path) -> None:
-    sqlite(path)
+def test_a_password_is_in_no_file_and_no_message(tmp_path: Path) -> None:
+    study_of(sqlite(tmp_path / "s.db"), [{}] * 3)
+    url = f"sqlite+pysqlite:///file:{tmp_path}/s.db?uri=true&password=hunter2"
+    written(import_optuna(url, READING), tmp_path / "run")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert files and not any(b"hunter2" in content for content in files.values())
+    assert b"password=***" in (tmp_path / "run/experiment.yaml").read_bytes()
+    for url in (
+        "nosuch://me:hunter2@localhost/db",
+        "postgresql://me:hun@ter2@localhost:1/db?x=1",
+        "mysql://:hunter2@x",
+    ):
+        with pytest.raises(InputError) as caught:
+            import_optuna(url, READING)
+        assert "ter2" not in str(caught.value) and ":***@" in str(caught.value)
 
 
 def other_database(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE t (x)")
-
-
-def text(path: Path) -> None:
-    path.write_text("hello")
 
 
 def broken_journal(path: Path) -> None:
@@ -223,37 +194,30 @@ def broken_journal(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (nothing, "there is no such file"),
-        (empty_storage, "the storage has no study"),
+        (sqlite, "the storage has no study"),
         (other_database, "it cannot be read as an Optuna storage"),
-        (text, "neither an SQLite database nor an Optuna journal"),
         (broken_journal, "it cannot be read as an Optuna storage"),
     ],
 )
 def test_what_is_no_storage_is_refused_and_left_alone(
-    tmp_path: Path, make: Callable[[Path], None], message: str
+    tmp_path: Path, make: Callable[[Path], object], message: str
 ) -> None:
     make(tmp_path / "x")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = (tmp_path / "x").read_bytes()
     with pytest.raises(InputError, match=message):
-        import_optuna(str(tmp_path / "x"), READING, StudyChoice())
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        import_optuna(str(tmp_path / "x"), READING)
+    assert [path.name for path in tmp_path.iterdir()] == ["x"] and (tmp_path / "x").read_bytes() == before
 
 
-def test_wrong_names_list_the_right_ones(tmp_path: Path) -> None:
-    study = study_of(sqlite(tmp_path / "s.db"), "demo", GRID[:2])
-    place = str(tmp_path / "s.db")
-    with pytest.raises(InputError, match="there is no study 'dem'; the studies are demo"):
-        import_optuna(place, READING, StudyChoice(("dem",)))
-    with pytest.raises(
-        InputError, match="no setting is named 'B'; name it with --batch-size-param; .*batch_size, lr, layers"
-    ):
-        import_optuna(place, replace(READING, batch_size="B"), StudyChoice())
-    with pytest.raises(InputError, match="is to minimize its objective, so the target reads 'val_loss < NUMBER'"):
-        import_optuna(place, replace(READING, target=Target.model_validate("val_loss > 0.1")), StudyChoice())
+def test_an_objective_that_is_not_the_target_is_refused(tmp_path: Path) -> None:
+    study = study_of(journal(tmp_path / "s.log"), GRID[:2])
     study.set_metric_names(["error"])
-    with pytest.raises(InputError, match="names its objective 'error', but the target's metric is 'val_loss'"):
-        import_optuna(place, READING, StudyChoice())
+    for target, message in {
+        "error > 0.1": "is to minimize its objective, so the target reads 'error < NUMBER'",
+        "val_loss < 0.1": "names its objective 'error', but the target's metric is 'val_loss'",
+    }.items():
+        with pytest.raises(InputError, match=message):
+            import_optuna(str(tmp_path / "s.log"), replace(READING, target=Target.model_validate(target)))
 
 
 @pytest.mark.parametrize(
@@ -271,10 +235,7 @@ def test_wrong_names_list_the_right_ones(tmp_path: Path) -> None:
         ([CategoricalDistribution(["a", None])], {"scale": "choice", "options": {"a": {}, "none": {}}}),
         ([CategoricalDistribution([True, False])], {"scale": "choice", "options": {"true": {}, "false": {}}}),
         ([CategoricalDistribution([0.1, "auto"])], {"scale": "choice", "options": {"0.1": {}, "auto": {}}}),
-        (
-            [CategoricalDistribution(["a"]), CategoricalDistribution(["b"])],
-            {"scale": "choice", "options": {"a": {}, "b": {}}},
-        ),
+        ([CategoricalDistribution([c]) for c in "ab"], {"scale": "choice", "options": {"a": {}, "b": {}}}),
     ],
 )
 def test_a_distribution_is_a_dimension(distributions: list[BaseDistribution], expected: dict[str, object]) -> None:
@@ -286,6 +247,5 @@ def test_a_parameter_that_changed_its_kind_is_no_dimension() -> None:
     notes = Notes()
     kinds = [FloatDistribution(0.1, 1), FloatDistribution(0.1, 1, log=True), FloatDistribution(0.1, 1)]
     assert searched([{"x": kind} for kind in kinds], notes) == {}
-    assert notes.sentences() == [
-        "Parameters whose distribution changed its kind are left out of the search space (1; x)"
-    ]
+    (said,) = notes.sentences()
+    assert said == "Parameters whose distribution changed its kind are left out of the search space (1; x)"

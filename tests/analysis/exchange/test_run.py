@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.batch_science import axis_of
-from bcrit.analysis.exchange.exports import configs_of
+from bcrit.analysis.exchange.exports import axis_of, configs_of
 from bcrit.analysis.exchange.run import (
     Notes,
     common_space,
@@ -18,38 +17,49 @@ from bcrit.analysis.exchange.run import (
     fitted,
     hyperparameter_names,
     interval,
+    listed,
     metric_names,
     one_type,
     our_names,
     setting_columns,
     trial_row,
     tried_space,
+    uniform,
 )
-from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.search_spaces.dimensions import Fixed, Linear, Log
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.space import SearchSpace
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 
-ANY = st.lists(
-    st.sampled_from(["lr", "learning_rate", "opt/lr", "a.b", "a_b", "steps", "step", "decay_steps", "x", "Momentum"])
-)
+WORDS = ["lr", "learning_rate", "opt/lr", "a.b", "a_b", "steps", "step", "decay_steps", "x", "Momentum", "schedule"]
 
 
-@given(source=ANY)
+@settings(deadline=None)
+@given(source=st.lists(st.sampled_from(WORDS)))
 def test_names_differ_from_each_other_and_from_columns(source: list[str]) -> None:
-    names = hyperparameter_names(source)
-    assert list(names) == list(dict.fromkeys(source))
-    assert len(set(names.values())) == len(names)
-    assert not set(names.values()) & {*TRIALS.names, *MEASUREMENTS.names, "decay_steps"}
-    assert not any("." in name for name in names.values())
+    for names in (hyperparameter_names(source), our_names(source)):
+        assert list(names) == list(dict.fromkeys(source))
+        assert len(set(names.values())) == len(names)
+        assert not set(names.values()) & {*TRIALS.names, *MEASUREMENTS.names, "decay_steps"}
+        assert not any("." in name for name in names.values())
+    assert "schedule" not in names.values()
 
 
-def test_a_learning_rate_is_called_lr_whatever_its_spelling() -> None:
-    assert hyperparameter_names(["learning_rate", "momentum"]) == {"learning_rate": "lr", "momentum": "momentum"}
-    assert hyperparameter_names(["base_lr", "lr"]) == {"base_lr": "base_lr", "lr": "lr"}
-    assert hyperparameter_names(["optimizer/lr", "wd"]) == {"optimizer/lr": "lr", "wd": "wd"}
-    assert hyperparameter_names(["alpha", "lr"], {"alpha": "lr"})["alpha"] == "lr"
+@pytest.mark.parametrize(
+    ("source", "given_names", "names"),
+    [
+        (["learning_rate", "momentum"], {}, ["lr", "momentum"]),
+        (["base_lr", "lr"], {}, ["base_lr", "lr"]),
+        (["optimizer/lr", "wd"], {}, ["lr", "wd"]),
+        (["alpha", "lr"], {"alpha": "lr"}, ["lr", "lr_in_source"]),
+        (["opt/learning_rate", "schedule", "steps"], {}, ["lr", "lr_schedule", "steps_in_source"]),
+        (["schedule", "lr_schedule"], {}, ["schedule", "lr_schedule"]),
+    ],
+)
+def test_a_learning_rate_is_called_lr_whatever_its_spelling(
+    source: list[str], given_names: dict[str, str], names: list[str]
+) -> None:
+    assert list(our_names(source, given_names).values()) == names
 
 
 def test_a_metric_keeps_its_name_unless_it_is_a_column_of_ours() -> None:
@@ -59,28 +69,38 @@ def test_a_metric_keeps_its_name_unless_it_is_a_column_of_ours() -> None:
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("sqlite:///a/study.db", "study"),
-        ("runs/my run (2).csv", "my-run-2"),
-        ("/x/../..", "other"),
-        ("", "other"),
-        ("a/" + "x" * 300, "x" * 100),
-        ("<b>", "b"),
+        *(("sqlite:///a/study.db", "study"), ("runs/my run (2).csv", "my-run-2"), ("/x/../..", "other")),
+        *(("", "other"), ("a/" + "x" * 300, "x" * 100), ("<b>", "b")),
     ],
 )
 def test_a_folder_s_name_is_plain(source: str, name: str) -> None:
     assert experiment_name(source, "other") == name
 
 
-Value = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))
+def test_long_lists_of_long_names_stay_readable() -> None:
+    assert listed([]) == "nothing"
+    text = listed(["x" * 500] * 100)
+    assert text.endswith(" and 60 more") and len(text) < 5000
+
+
+def test_notes_add_up_and_keep_the_first_example() -> None:
+    notes = Notes()
+    for what, count, example in (("Left out", 2, "a"), ("Left out", 3, "b"), ("Nothing", 0, "c"), ("Once", 1, "d")):
+        notes.add(what, count, example)
+    notes.add("Assumed")
+    assert notes.sentences() == ["Left out (5; the first: a)", "Once (1; d)", "Assumed"]
+
+
+Cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text('ab é<"\n', max_size=5))
 
 
 @settings(deadline=None)
-@given(st.lists(Value, min_size=1, max_size=8))
-def test_a_column_of_anything_fits_into_a_table(values: list[Any]) -> None:
+@given(st.lists(Cell, min_size=1, max_size=8))
+def test_a_column_of_anything_fits_into_a_table_and_a_box(values: list[Any]) -> None:
     column = one_type(values)
     assert len({type(value) for value in column if value is not None}) <= 1
     assert all(not (isinstance(value, float) and not math.isfinite(value)) for value in column)
-    table = to_arrow(TRIALS, [trial_row(str(i), 1, number=i, x=value) for i, value in enumerate(column)])
+    table = uniform([trial_row(str(i), 1, x=value) for i, value in enumerate(column)])
     assert table["x"].null_count == sum(value is None for value in column)
 
 
@@ -90,17 +110,15 @@ def test_numbers_that_no_table_holds_become_texts() -> None:
     assert one_type([float("nan"), 1]) == [None, 1]
 
 
+def test_a_hyperparameter_that_is_a_number_here_and_a_word_there_is_a_word() -> None:
+    table = uniform([trial_row("a", 4, x=1, y=1, z=True), trial_row("b", 4, x="one", y=0.5, z=False)])
+    assert table["x"].to_pylist() == ["1", "one"] and table["y"].to_pylist() == [1.0, 0.5]
+    assert table["z"].to_pylist() == [True, False]
+
+
 def test_settings_that_no_run_has_are_no_columns() -> None:
     assert setting_columns([{"a": None, "b": 1}, {"a": None, "b": 2}], Notes()) == {"b": [1, 2]}
     assert setting_columns([], Notes()) == {}
-
-
-def test_names_keep_clear_of_ours() -> None:
-    names = our_names(["opt/learning_rate", "schedule", "steps", "decay_steps", "a.b"])
-    assert names["opt/learning_rate"] == "lr" and names["schedule"] == "lr_schedule" and names["a.b"] == "a_b"
-    assert not set(names.values()) & (set(TRIALS.names) | {"decay_steps", "schedule"})
-    assert our_names(["schedule", "lr_schedule"])["lr_schedule"] == "lr_schedule"
-    assert our_names(["x"], {"x": "lr"}) == {"x": "lr"}
 
 
 SPACE = SearchSpace.model_validate(
@@ -108,17 +126,12 @@ SPACE = SearchSpace.model_validate(
 )
 
 
-@pytest.mark.parametrize(
-    ("scale", "low", "high"), [("log", 0.0, 1.0), ("reverse_log", 0.5, 1.0)], ids=["log", "reverse"]
-)
+@pytest.mark.parametrize(("scale", "low", "high"), [("log", 0.0, 1.0), ("reverse_log", 0.5, 1.0)], ids=["log", "rev"])
 def test_a_scale_that_its_ends_do_not_allow_is_linear_and_said(scale: str, low: float, high: float) -> None:
     notes = Notes()
     assert interval(scale, low, high, "8: lr", notes) == Linear(low=low, high=high)
     assert "taken as linear" in notes.sentences()[0]
-
-
-def test_equal_ends_are_a_fixed_value() -> None:
-    assert interval("log", 0.5, 0.5, "", Notes()) == Fixed(value=0.5)
+    assert interval(scale, 0.5, 0.5, "", Notes()) == Fixed(value=0.5)
 
 
 def test_a_space_keeps_what_all_points_have() -> None:
@@ -128,8 +141,7 @@ def test_a_space_keeps_what_all_points_have() -> None:
         {"lr": 0.2, "m": None, "n": 9, "c": "z"},
     ]
     space = fitted(SPACE.root, points, "batch size 8", notes)
-    assert list(space.root) == ["lr", "n", "c"]
-    assert all(space.to_unit(point) for point in points)
+    assert list(space.root) == ["lr", "n", "c"] and all(space.to_unit(point) for point in points)
     assert "'m' is left out" in notes.sentences()[0] and "'c'" in notes.sentences()[1]
 
 
@@ -142,8 +154,7 @@ def test_the_common_space_is_as_wide_as_the_widest() -> None:
 
 
 def test_configurations_out_and_back_are_the_same_dimensions() -> None:
-    configs = configs_of(SPACE)
-    assert {name: axis_of(name, config, "", Notes()) for name, config in configs.items()} == SPACE.root
+    assert {name: axis_of(name, of, "", Notes()) for name, of in configs_of(SPACE).items()} == SPACE.root
 
 
 @pytest.mark.parametrize(
@@ -152,10 +163,7 @@ def test_configurations_out_and_back_are_the_same_dimensions() -> None:
         ({}, "describe no dimension"),
         ({"type": "DISCRETE", "feasible_points": []}, "describe no dimension"),
         ({"type": "DOUBLE", "min_value": 0.0, "max_value": float("inf")}, "describe no dimension"),
-        (
-            {"type": "DOUBLE", "min_value": 0.0, "max_value": 1.0, "scale": "CUBIC"},
-            "not known, taken as linear: 'CUBIC'",
-        ),
+        ({"min_value": 0.0, "max_value": 1.0, "scale": "CUBIC"}, "not known, taken as linear: 'CUBIC'"),
     ],
     ids=["empty", "no points", "infinite", "unknown scale"],
 )
@@ -165,16 +173,17 @@ def test_what_a_configuration_does_not_tell_is_said(config: dict[str, object], n
     assert any(note in sentence for sentence in notes.sentences())
 
 
-Values = st.one_of(
-    st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=6),
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=6),
-    st.lists(st.text('ab é<"\n', max_size=6), min_size=1, max_size=6),
-    st.lists(st.booleans(), min_size=1, max_size=6),
-)
-
-
 @settings(deadline=None)
-@given(values=Values, name=st.sampled_from(["x", "lr", "momentum", "schedule_"]), share=st.integers(1, 6))
+@given(
+    values=st.one_of(
+        *(
+            st.lists(value, min_size=1, max_size=6)
+            for value in (st.integers(-(10**6), 10**6), st.floats(-1e6, 1e6), st.text('é<"\n'), st.booleans())
+        )
+    ),
+    name=st.sampled_from(["x", "lr", "momentum", "schedule_"]),
+    share=st.integers(1, 6),
+)
 def test_every_value_lies_in_the_box_and_has_a_coordinate(values: list[Any], name: str, share: int) -> None:
     column = one_type(values)
     whole = tried_space({name: column})
@@ -188,29 +197,20 @@ def test_every_value_lies_in_the_box_and_has_a_coordinate(values: list[Any], nam
 @pytest.mark.parametrize(
     ("name", "values", "scale"),
     [
-        ("lr", [0.001, 0.1], "log"),
-        ("width", [16, 256], "log"),
-        ("layers", [1, 2, 4], "integer"),
-        ("dropout", [0.0, 0.5], "linear"),
-        ("momentum", [0.0, 0.9], "reverse_log"),
-        ("act", ["relu", "tanh"], "choice"),
-        ("wd", [0.1, 0.1], "fixed"),
+        *(("lr", [0.001, 0.1], "log"), ("width", [16, 256], "log"), ("layers", [1, 2, 4], "integer")),
+        *(("dropout", [0.0, 0.5], "linear"), ("momentum", [0.0, 0.9], "reverse_log")),
+        *(("act", ["relu", "tanh"], "choice"), ("wd", [0.1, 0.1], "fixed")),
     ],
 )
 def test_scales_are_those_that_people_choose(name: str, values: list[Any], scale: str) -> None:
     assert tried_space({name: values}).root[name].scale == scale
 
 
-def test_what_some_trials_lack_is_no_dimension() -> None:
+def test_a_study_keeps_the_scale_of_all_studies_and_no_dimension_that_a_trial_lacks() -> None:
+    assert tried_space({"lr": [0.1, 0.2]}, tried_space({"lr": [0.001, 1.0]})).root["lr"].scale == "log"
     assert tried_space({"x": [1, None], "y": []}).root == {}
 
 
 def test_texts_that_look_like_a_dimension_are_read_back_as_texts() -> None:
     space = tried_space({"x": ["log from 0.1 to 1"] * 2, "y": ["linear from 0 to 1", "choice of a, b"]})
-    again = SearchSpace.model_validate(read_yaml(str(space.model_dump(mode="json")), "here"))
-    assert again == space
-
-
-def test_a_study_keeps_the_scale_of_all_studies() -> None:
-    whole = tried_space({"lr": [0.001, 1.0]})
-    assert tried_space({"lr": [0.1, 0.2]}, whole).root["lr"].scale == "log"
+    assert SearchSpace.model_validate(read_yaml(str(space.model_dump(mode="json")), "here")) == space

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, as_whole, study_axes, values_of, whole_names
-from bcrit.analysis.records.tried_scale import Scale
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.presets import Scale
 from tests.analysis.optimum.surface import PLANE, spec
 from tests.analysis.report import runs
 

@@ -7,7 +7,9 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
+from bcrit.analysis.numbers.estimate import straight_line
 from bcrit.analysis.optimum.laws import LAWS, LawVerdict, fit_law, judge
 
 LAW = {law.name: law for law in LAWS}
@@ -38,29 +40,37 @@ def test_a_law_returns_what_was_put_in(name: str) -> None:
         assert fit.parameters["g"].value == pytest.approx(0.75, abs=0.01)
 
 
-def naive_power(log_b: Floats, log_y: Floats, weight: Floats) -> tuple[float, float]:
-    """Slope and its standard error by the textbook."""
-    design = np.column_stack([np.ones_like(log_b), log_b])
-    inverse = np.linalg.inv(design.T @ (weight[:, None] * design))
-    beta = inverse @ design.T @ (weight * log_y)
-    scale = float((weight * (log_y - design @ beta) ** 2).sum()) / (len(log_b) - 2)
-    return float(beta[1]), math.sqrt(scale * inverse[1, 1])
-
-
 @given(seed=st.integers(0, 10**6), n=st.integers(4, 12))
 def test_the_exponent_and_its_interval_are_those_of_weighted_least_squares(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     log_b: Floats = np.arange(n, dtype=float) * math.log(2.0)
-    log_y: Floats = rng.normal(size=n)
-    width: Floats = rng.uniform(0.2, 1.0, n)
+    log_y, width = rng.normal(size=n), rng.uniform(0.2, 1.0, n)
     fit = fit_law(LAW["power"], log_b, log_y, width)
     assert fit is not None
-    slope, error = naive_power(log_b, log_y, np.asarray(1 / width**2))
-    from scipy import stats
-
-    reach = float(stats.t.ppf(0.975, n - 2)) * error
+    line = straight_line(log_b, log_y, width**-2.0).slope_within()
     g = fit.parameters["g"]
-    assert (g.value, g.low, g.high) == pytest.approx((slope, slope - reach, slope + reach), rel=1e-4, abs=1e-6)
+    assert (g.value, g.low, g.high) == pytest.approx((line.value, line.low, line.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["saturating", "saturating_sqrt", "surge"])
+def test_the_knee_and_its_interval_are_those_of_a_brute_force_search(name: str) -> None:
+    rng = np.random.default_rng(0)
+    log_y, width = np.log(TRUTH[name]) + 0.05 * rng.normal(size=8), rng.uniform(0.2, 1.0, 8)
+    fit = fit_law(LAW[name], np.log(B), log_y, width)
+    assert fit is not None
+    knees: Floats = np.linspace(math.log(1), math.log(4096), 200_001)
+    rest = log_y - LAW[name].exponents[0] * LAW[name].x(np.log(B), knees[:, None])
+    squares = (rest**2 / width**2).sum(-1) - (rest / width**2).sum(-1) ** 2 / (width**-2.0).sum()
+    allowed = squares.min() * (1 + float(stats.t.ppf(0.975, 6)) ** 2 / 6)
+    inside = knees[squares <= allowed]
+    found = fit.parameters["B_n"]
+    expected = np.exp([knees[np.argmin(squares)], inside[0], inside[-1]])
+    assert (found.value, found.low, found.high) == pytest.approx(tuple(expected), rel=1e-4)
+
+
+def test_an_exact_constant_shows_no_change_whatever_the_rounding() -> None:
+    for value in (0.1, 0.3, 2.0):
+        assert verdict(np.full(8, value)).supported == ("none",)
 
 
 def test_units_of_either_axis_change_nothing_but_the_units() -> None:

@@ -44,7 +44,10 @@ def test_a_mean_over_re_runs_has_students_interval(tmp_path: Path) -> None:
     values = [0.2, 0.3, 0.7]
     (row,) = rows(finals(made(tmp_path / "a", {8: values})))
     low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(values))
-    assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.4, low, high))
+    assert low < 0  # where no loss is
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((0.4, 0, high))
+    (below,) = rows(finals(made(tmp_path / "b", {8: [-0.1, *values]})))
+    assert below["low"] == pytest.approx(stats.t.interval(0.95, 3, loc=0.275, scale=stats.sem([-0.1, *values]))[0])
     assert [row[name] for name in ("batch_size", "steps", "examples", "n", "n_lost")] == [8, 40, 320, 3, 0]
     assert row["values"] == pytest.approx(values)
 

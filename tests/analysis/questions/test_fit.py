@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
+from bcrit.analysis.questions import recommend
 from bcrit.analysis.questions.fit import ask, key_numbers, residuals_plot
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.run import Run
@@ -66,7 +69,7 @@ def test_another_curve_that_does_clearly_better_is_named() -> None:
 def test_without_a_knee_in_sight_there_are_bounds_and_no_picture_of_regimes() -> None:
     found = answered(5e5 / B)
     assert set(plots(found)) == {"residuals"}
-    assert "at least up to" in found.sentences[1]
+    assert "All batch sizes scale perfectly, up to the largest, 2,048." in found.sentences[1]
     first = tables(found)["What else is called the critical batch size"][0]
     assert first[1] == "not identified" and first[2].startswith("above")
 
@@ -89,9 +92,25 @@ def test_the_bands_leave_the_intervals_white_and_the_dots_are_the_studies() -> N
     assert bands[0]["x1"] < bands[1]["x0"] < bands[1]["x1"] < bands[2]["x0"]
 
 
-def test_a_run_without_a_fit_has_no_such_answer() -> None:
-    found = ask(runs.partly(()))
-    assert isinstance(found, str) and found.startswith("there is no curve: a curve needs 2")
+@pytest.mark.parametrize("question", [ask, recommend.ask], ids=["fit", "recommend"])
+def test_of_a_run_without_a_curve_the_answer_is_no_and_why(question: Callable[[Run], Answer]) -> None:
+    found = question(runs.partly(()))
+    assert not found.yes and not found.on_page
+    assert found.sentences[1].startswith("A curve needs 2") and found.facts["no_fit"].startswith("a curve needs 2")
+
+
+def test_an_interval_beside_a_number_that_is_not_identified_says_what_it_hangs_on(tmp_path: Path) -> None:
+    far = "batch_size,steps\n16,9299\n32,4660\n64,2351\n128,1183.5\n256,606\n512,316\n1024,171.8\n"
+    said = fit(tmp_path, table=far).stdout
+    assert "not identified (95 % interval if the curve holds beyond what was measured: 5," in said
+    whole = fit(tmp_path, table="batch_size,steps\n16,4096\n32,2048\n64,1024\n128,512\n").stdout
+    assert "e_min = 65,536 examples (95 % interval: narrower than the digits shown)" in whole
+
+
+def test_a_table_too_short_for_a_curve_is_bad_input_by_the_name_of_its_file(tmp_path: Path) -> None:
+    done = fit(tmp_path, table="batch_size,steps\n16,100\n32,\n")
+    assert done.returncode == 2 and not done.stdout
+    assert done.stderr.startswith(f"{tmp_path / 't.csv'}: 2 problems") and "row 3 was set aside" in done.stderr
 
 
 def test_points_are_per_cent_above_the_curve() -> None:
@@ -126,37 +145,6 @@ def answer(folder: Path, *arguments: object, table: str = DIGITS) -> dict[str, A
     return found
 
 
-def test_the_text_is_three_numbers_notes_and_what_follows(tmp_path: Path) -> None:
-    lines = fit(tmp_path).stdout.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["b_crit", "s_min", "e_min"]
-    assert [line.split(":")[0].strip() for line in lines[3:]] == ["note", "note", "regimes", "next"]
-
-
-def test_options_add_what_they_ask_for(tmp_path: Path) -> None:
-    (tmp_path / "seconds.csv").write_text("batch_size,step_seconds\n16,0.01\n1024,0.02\n")
-    options = ["--predict", 2048, "--predict", 100, "--linear-from", 16, "--efficiency", 0.9]
-    text = fit(tmp_path, *options, "--step-time", tmp_path / "seconds.csv").stdout
-    for words in ("batch size 2,048 would take", "batch size 100 would take", "from 16", "90 %", "where seconds"):
-        assert words in text
-    found = answer(tmp_path, *options, "--step-time", tmp_path / "seconds.csv")
-    assert [row["batch_size"] for row in found["predictions"]] == [2048, 100]
-    assert (
-        found["predictions"][0]["steps_low"] < found["predictions"][0]["steps"] < found["predictions"][0]["steps_high"]
-    )
-    by_name = {row["name"]: row for row in found["definitions"]}
-    assert by_name["20_percent_over_linear"]["batch_size"] == pytest.approx(found["b_crit"] / 5 + 1.2 * 16)
-    assert by_name["efficiency"]["batch_size"] == pytest.approx(found["b_crit"] / 9)
-    assert set(found["next_batch_size"]) == {"steps", "examples", "seconds"}
-
-
-def test_the_json_has_models_and_regimes(tmp_path: Path) -> None:
-    found = answer(tmp_path)
-    assert {model["name"] for model in found["models"]} >= {"perfect_scaling", "flat", "hyperbola", "two_asymptotes"}
-    assert found["regimes"]["plateau_begins"]["batch_size"] == pytest.approx(4 * found["b_crit"])
-    assert [study["batch_size"] for study in found["regimes"]["studies"]] == [16, 32, 64, 128, 256, 512, 1024]
-    assert found["predictions"] == []
-
-
 def test_before_the_knee_the_answer_is_a_bound_and_where_to_measure(tmp_path: Path) -> None:
     table = "batch_size,steps\n" + "".join(f"{2**k},{round(100_000 / 2**k * (1 + 2**k / 3000))}\n" for k in range(2, 8))
     found = answer(tmp_path, table=table)
@@ -167,31 +155,26 @@ def test_before_the_knee_the_answer_is_a_bound_and_where_to_measure(tmp_path: Pa
     assert "Measure batch size 512 next" in fit(tmp_path, table=table).stdout
 
 
+def test_a_table_of_other_columns_gives_the_same(tmp_path: Path) -> None:
+    other = DIGITS.replace("batch_size,steps", "# exported\nBS;N").replace(",", ";")
+    assert answer(tmp_path, "--columns", "batch_size=bs,steps=n", table=other)["b_crit"] == answer(tmp_path)["b_crit"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--columns", "steps"], "it reads NAME=COLUMN,NAME=COLUMN, but 'steps' has no '='"),
+        (["--columns", "steps=loss"], "there is no column 'loss'; the columns are batch_size, steps"),
         (["--predict", -3], "must be a positive number"),
         (["--efficiency", 80], "between 0 and 1"),
         (["--linear-from", -1], "at least 0"),
         (["--step-time", "missing.csv"], "cannot be read"),
     ],
-    ids=["predict", "efficiency", "linear-from", "step-time"],
+    ids=["no name", "no column", "predict", "efficiency", "linear-from", "step-time"],
 )
 def test_a_bad_option_is_one_message(tmp_path: Path, arguments: list[object], message: str) -> None:
     done = fit(tmp_path, *arguments)
     assert message in refused(done)
-
-
-def test_numbers_travel_with_their_interval_unit_target_and_definition() -> None:
-    fit = runs.bent().fit
-    assert fit is not None
-    b_crit, s_min, e_min = key_numbers(fit, "loss < 1")
-    assert b_crit.value == "64 examples"
-    assert b_crit.interval.startswith("95 % interval: ")
-    assert "2x" in b_crit.meaning
-    assert "loss < 1" in b_crit.meaning
-    assert s_min.value.endswith(" steps")
-    assert e_min.value.endswith(" examples")
 
 
 def test_the_interval_of_s_min_is_that_of_the_curve_far_out() -> None:
@@ -207,3 +190,22 @@ def test_what_is_not_identified_is_not_shown_as_a_number() -> None:
     assert fit is not None
     assert [number.value for number in key_numbers(fit, "loss < 1")] == ["not identified"] * 3
     assert [number.interval for number in key_numbers(fit, "loss < 1")] == ["no interval"] * 3
+
+
+RISING = "batch_size,steps\n32,223541\n64,78735\n128,33264\n192,22557\n256,18005\n512,10471\n1024,7048\n2048,5145\n"
+
+
+def test_a_u_is_told_on_the_terminal_in_json_and_on_the_page(tmp_path: Path) -> None:
+    said = fit(tmp_path, "--unit", "sequences", table=RISING).stdout
+    assert " b_opt = 179 sequences (95 % interval: " in said and "beyond b_opt takes twice the fewest" in said
+    assert "regimes: Too small below batch size 179" in said and "next: To narrow the interval of b_crit" in said
+    found = answer(tmp_path, table=RISING)
+    assert found["b_opt_low"] < found["b_opt"] < found["b_opt_high"] and "trough" not in found
+    assert [study["regime"] for study in found["regimes"]["studies"]][:3] == ["too small"] * 3
+    flat = answer(tmp_path)
+    assert [flat[name] for name in ("b_opt", "b_opt_low", "b_opt_high")] == [None] * 3
+    page = answered(Hyperbola(50, 5000, 20).steps(B))
+    assert "It is a U, tokens rise again below b_opt; the hyperbola would miss them by" in page.sentences[0]
+    assert tables(page)["Other curves through the same points"][0][0].endswith("(used here)")
+    bands = [shape for shape in plots(page)["regimes"].figure["layout"]["shapes"] if shape["type"] == "rect"]
+    assert len(bands) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.measured import measured, refuse_unmeasured
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.noise_scale import NoiseScales, ask, noise_scales, noise_sentences, over, pool
-from bcrit.analysis.report.answer import Answer, Plot, Rows
+from bcrit.analysis.report.answer import Plot
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets.measured import measured, refuse_unmeasured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target
 from tests.analysis.probed_runs import B_CRIT, SEEDS, SIZES, probed_run
+from tests.analysis.report.runs import answered
 
 MEASURED = ["tr_sigma", "g_sq", "tr_h_sigma", "g_h_g"]
 
@@ -38,12 +38,6 @@ def found_in(run: Run) -> NoiseScales:
     found = noise_scales(run.probed, run.experiment, run.fit)
     assert found is not None
     return found
-
-
-def asked(run: Run) -> Answer:
-    answer = ask(run)
-    assert isinstance(answer, Answer)
-    return answer
 
 
 def test_scales_at_the_target_are_what_was_put_in(scales: NoiseScales) -> None:
@@ -92,16 +86,6 @@ def test_scales_grow_along_training_with_the_loss_and_the_step(scales: NoiseScal
     assert all(point.simple.n == SEEDS for point in scales.along_steps)
 
 
-def test_sentences_have_the_numbers_and_the_caution(run: Run) -> None:
-    first, grown, heat, caution = asked(run).sentences
-    assert first.startswith("At the target B_simple is ") and " times b_crit (" in first
-    assert "Pooled over 16 runs of 4 batch sizes." in first
-    assert grown.startswith("B_simple was ") and "times that at the target." in grown
-    assert heat.startswith("The temperature of the tuned settings at the target (lr / (1 - momentum) over ")
-    assert "at the 4 of 4 batch sizes where B_noise is resolved." in heat
-    assert caution.startswith("Noise scales are a hint at the order of magnitude of b_crit")
-
-
 def test_what_is_not_resolved_is_said_with_the_reason(scales: NoiseScales) -> None:
     assert scales.at_target is not None
     at = replace(scales.at_target, simple=Estimate(None, n=16, why="noise hides it"))
@@ -114,15 +98,6 @@ def test_a_temperature_that_is_not_known_is_said(scales: NoiseScales) -> None:
     cold = tuple(replace(point, temperature=None) for point in scales.studies)
     heat = noise_sentences(replace(scales, studies=cold), None)[2]
     assert "is not known, because it takes a resolved B_noise" in heat
-
-
-def test_the_json_object_is_complete_and_plain(run: Run) -> None:
-    found = json.loads(json.dumps(run.to_json(), allow_nan=False))
-    scales = found["noise_scale"]
-    assert set(scales["at_target"]["b_simple"]) == {"value", "low", "high", "n_runs", "reason"}
-    assert set(scales["simple_over_b_crit"]) == {"ratio", "low", "high"}
-    assert [point["batch_size"] for point in scales["studies"]] == list(SIZES)
-    assert len(found["weight_distance"]["movements"]) == len(SIZES)
 
 
 def test_another_target_takes_the_last_measurement_before_it(tmp_path: Path) -> None:
@@ -207,36 +182,13 @@ def test_open_ends_stay_open() -> None:
     assert over(Estimate(None, n=3, why="noise"), b_crit) is None
 
 
-def test_both_scales_are_drawn_against_the_loss_and_one_line_a_batch_size_against_the_step(
-    run: Run,
-) -> None:
-    found = asked(run)
-    value, step = (part.figure for part in found.parts if isinstance(part, Plot))
-    assert [trace["name"] for trace in value["data"]] == ["B_simple", "B_noise"]
-    assert [trace["name"] for trace in step["data"]] == [
-        "batch size 16",
-        "batch size 64",
-        "batch size 256",
-        "batch size 1,024",
-    ]
-    assert all(min(trace["x"]) >= 1 for trace in step["data"])
-
-
 def test_the_band_is_the_fitted_b_crit_and_goes_with_it(run: Run) -> None:
     assert run.fit is not None
 
     def bands(shown: Run) -> list[tuple[float, float]]:
-        plots = [part for part in asked(shown).parts if isinstance(part, Plot)]
+        plots = [part for part in answered(ask, shown).parts if isinstance(part, Plot)]
         assert all(("Band: the fitted" in plot.caption) == bool(shown.fit) for plot in plots)
         return [(s["y0"], s["y1"]) for p in plots for s in p.figure["layout"]["shapes"] if s["type"] == "rect"]
 
     assert bands(run) == [(run.fit.b_crit_low, run.fit.b_crit_high)] * 2
     assert bands(run.but(fit=None)) == []
-
-
-def test_the_table_has_every_batch_size_and_all_together(run: Run) -> None:
-    found = asked(run)
-    at_target, along = (part for part in found.parts if isinstance(part, Rows))
-    assert [row[0] for row in at_target.table.rows] == ["16", "64", "256", "1,024", "all"]
-    assert not at_target.folded and along.folded
-    assert len(along.table.rows) > 5 * len(SIZES)

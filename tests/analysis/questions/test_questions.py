@@ -6,27 +6,30 @@ import inspect
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
-from typing import Any, get_args
+from types import ModuleType
+from typing import get_args
 
 import plotly.graph_objects as go
 import pytest
 
-from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
+from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, Line, Question, question
 from bcrit.analysis.records.run_folder import ADAPTIVE, LANDSCAPE, RunFolder
-from bcrit.analysis.records.stored import write_stored
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Text
+from bcrit.analysis.report.build import finish, sections
 from bcrit.analysis.run import Run
+from bcrit.ask import listed
 from tests.analysis.probed_runs import probed_run
 from tests.analysis.questions.adaptive.made_up import adaptive
 from tests.analysis.questions.landscape.made_up import landscape
 from tests.analysis.report import runs
 from tests.bcrit.command import ROOT, bcrit, refused
 
-WITHOUT = ("made up", "nothing to recommend", "there is one kind", "the run has no search")
+WITHOUT = ("made up", "nothing to recommend", "there is one kind", "the run has no search", "every")
 LINES = {**QUESTIONS, **OF_SEVERAL}
 every_question = pytest.mark.parametrize("name", LINES)
-every_command = pytest.mark.parametrize("name", [name for name, line in LINES.items() if line])
+every_command = pytest.mark.parametrize("name", [name for name, line in LINES.items() if line.says])
 BEYOND = {"beyond_target": True}  # as `finals` needs it
 
 
@@ -35,8 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run whose texts try to be markup."""
     target = {"metric": runs.EVIL, "threshold": 1, "direction": "minimize"}
     folder = probed_run(tmp_path_factory.mktemp("run") / "run", target=target, unit=runs.EVIL, confirm=BEYOND)
-    write_stored(folder, LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL, notes=("One.",)))
-    write_stored(folder, ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL, notes=("One.",)))
+    folder.write_result(LANDSCAPE, landscape(unit=runs.EVIL, target=runs.EVIL, metric=runs.EVIL, notes=("One.",)))
+    folder.write_result(ADAPTIVE, adaptive(unit=runs.EVIL, target=runs.EVIL, notes=("One.",)))
     return Run(folder)
 
 
@@ -53,7 +56,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @every_command
 def test_its_options_say_what_they_are_for_and_its_docstring_is_the_line_of_the_list(name: str) -> None:
     ask = question(name)
-    assert (inspect.getdoc(ask) or "").splitlines()[0] == LINES[name]
+    assert (inspect.getdoc(ask) or "").splitlines()[0] == LINES[name].says
     for option in list(inspect.signature(ask, eval_str=True).parameters.values())[1:]:
         assert option.default is not option.empty and get_args(option.annotation)[1].endswith(".")
 
@@ -61,7 +64,7 @@ def test_its_options_say_what_they_are_for_and_its_docstring_is_the_line_of_the_
 @every_question
 def test_an_answer_is_plain_complete_and_holds_no_markup_of_the_users(run: Run, name: str) -> None:
     answer = question(name)(given(name, run))
-    assert isinstance(answer, Answer) or not LINES[name]
+    assert isinstance(answer, Answer) or not LINES[name].says
     if isinstance(answer, str):
         return
     json.dumps(answer.facts, allow_nan=False)
@@ -120,13 +123,36 @@ def test_a_run_that_cannot_be_asked_says_why(name: str) -> None:
     assert isinstance(answer, Answer) or "was measured" in answer or answer.startswith(WITHOUT)
 
 
-def test_the_question_that_contributing_shows_is_one(stored: Path) -> None:
+def test_the_question_that_contributing_shows_is_one(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
-    made: dict[str, Any] = {}
-    exec(compile(code, "CONTRIBUTING.md", "exec"), made)
-    assert f'"outcomes": "{inspect.getdoc(made["ask"])}"' in text  # the line of the list
-    answer = made["ask"](Run(RunFolder.at(stored)))
-    assert isinstance(answer, Answer) and "trials most ended as" in answer.sentences[0]
+    module = ModuleType("bcrit.analysis.questions.outcomes")
+    exec(compile(code, "CONTRIBUTING.md", "exec"), module.__dict__)
+    (line,) = re.findall(r'`"outcomes": (Line\(.*?\))`', text.replace("\n", " "))
+    line = eval(line, {"Line": Line})
+    assert line.says == inspect.getdoc(module.ask)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(QUESTIONS, "outcomes", line)
+    run = Run(RunFolder.at(stored))
+    answer = run.ask("outcomes")
+    assert "trials most ended as" in answer.sentences[0]
+    assert answer in sections(run) and run.to_json()["outcomes"] == answer.facts  # by the line alone
     json.dumps(answer.facts, allow_nan=False)
-    assert made["ask"](Run(RunFolder.at(stored)), stage="none") == "the run has no finished trial of the stage 'none'"
+    assert module.ask(run, stage="none") == "the run has no finished trial of the stage 'none'"
+    assert "outcomes" in {command.__name__ for command in map(listed, QUESTIONS)}
+
+
+def test_a_question_is_asked_once_by_all_that_show_its_answer(
+    stored: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def counted(name: str) -> Question:
+        asked.append(name)
+        return question(name)
+
+    monkeypatch.setattr("bcrit.analysis.run.question", counted)
+    run = finish(RunFolder.at(Path(shutil.copytree(stored, tmp_path / "run"))))
+    run.to_json()
+    run.ask("steps")
+    assert sorted(asked) == sorted(QUESTIONS)

@@ -1,4 +1,4 @@
-"""The figure of the answer shows every study once, and of the fit what is known."""
+"""The figures of the answer show every study once and of the fit what is known; curves are those behind the numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.questions.steps import ask, examples_plot, steps_plot
+from bcrit.analysis.questions.steps import ask, curves_plot, drawn_runs, examples_plot, steps_plot, steps_text
 from bcrit.analysis.report.answer import Answer
 from bcrit.analysis.report.figure import Figure
+from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
+
+SIZES = [8, 16, 32, 64, 128, 256]
 
 
 def trace(figure: Figure, start: str) -> dict[str, Any]:
@@ -27,100 +30,63 @@ def words(figure: Figure) -> str:
 
 
 def test_confirmed_studies_stand_at_their_median_with_their_interval() -> None:
-    analysis = runs.usual()
-    points = trace(steps_plot(analysis), "confirmed")
-    assert points["x"] == list(analysis.studies["batch_size"])
-    assert points["y"] == list(analysis.studies["steps"])
-    assert points["error_y"]["array"] == list(analysis.studies["steps_high"] - analysis.studies["steps"])
-    assert points["error_y"]["arrayminus"] == list(analysis.studies["steps"] - analysis.studies["steps_low"])
+    studies, figure = runs.usual().studies, steps_plot(runs.usual())
+    points, axis = trace(figure, "confirmed"), figure["layout"]["xaxis"]
+    assert (points["x"], points["y"]) == (list(studies["batch_size"]), list(studies["steps"]))
+    assert points["error_y"]["array"] == list(studies["steps_high"] - studies["steps"])
+    assert points["error_y"]["arrayminus"] == list(studies["steps"] - studies["steps_low"])
+    assert axis["tickvals"] == SIZES and math.isfinite(sum(axis["range"]))
+    assert 10 ** axis["range"][0] < 8 < 256 < 10 ** axis["range"][1]
 
 
-def test_studies_that_were_not_reached_point_up_from_where_training_ended() -> None:
+def test_studies_that_were_not_reached_point_up_from_where_training_ended_and_without_fresh_seeds_are_hollow() -> None:
     figure = steps_plot(runs.partly((32, 64, 128)))
     points = trace(figure, "not reached")
-    assert points["x"] == [8, 16, 256]
-    assert points["y"] == [90, 50, 12]
-    assert points["marker"]["symbol"] == "triangle-up-open"
+    assert (points["x"], points["y"], points["marker"]["symbol"]) == ([8, 16, 256], [90, 50, 12], "triangle-up-open")
     assert trace(figure, "confirmed")["x"] == [32, 64, 128]
-
-
-def test_studies_without_fresh_seeds_are_hollow() -> None:
-    figure = steps_plot(runs.partly((8, 16, 32, 64, 128, 256), confirm=False))
-    assert trace(figure, "search only")["x"] == [8, 16, 32, 64, 128, 256]
-    assert "confirmed" not in names(figure)
+    figure = steps_plot(runs.partly(tuple(SIZES), confirm=False))
+    assert trace(figure, "search only")["x"] == SIZES and "confirmed" not in names(figure)
+    assert trace(figure, "search only")["marker"]["color"] == "#ffffff"
 
 
 def test_the_curve_and_its_asymptotes_are_those_of_the_fit() -> None:
     analysis = runs.usual()
-    assert analysis.fit is not None
-    figure = steps_plot(analysis)
+    fit, figure, exchange = analysis.fit, steps_plot(analysis), examples_plot(analysis)
+    assert fit is not None and exchange is not None
     for name, expected in (
-        ("fitted", lambda b: analysis.fit.curve.steps(b)),
-        ("perfect", lambda b: analysis.fit.e_min / b),
-        ("least", lambda b: analysis.fit.s_min),
+        ("fitted", lambda b: fit.curve.steps(b)),
+        ("perfect", lambda b: fit.e_min / b),
+        ("least", lambda b: fit.s_min),
     ):
         line = trace(figure, name)
         assert line["y"] == pytest.approx([float(expected(b)) for b in line["x"]])
     assert "b_crit = 61 (" in words(figure)
-    assert figure["layout"]["shapes"][-1]["x0"] == analysis.fit.b_crit
+    assert figure["layout"]["shapes"][-1]["x0"] == fit.b_crit
+    vertical, horizontal = exchange["layout"]["shapes"]
+    assert vertical["x0"] == vertical["x1"] == fit.s_min
+    assert horizontal["y0"] == horizontal["y1"] == fit.e_min
 
 
-def test_a_bent_row_of_points_gets_the_curve_with_a_free_knee() -> None:
+def test_what_is_not_known_of_the_curve_is_called_so_or_left_out() -> None:
     assert "curve with a free knee (p = 4)" in names(steps_plot(runs.bent()))
     assert not [name for name in names(steps_plot(runs.usual())) if "free knee" in name]
-
-
-def test_a_b_crit_that_is_not_identified_is_called_so() -> None:
     assert "b_crit not identified" in words(steps_plot(runs.partly((32, 64))))
-
-
-def test_without_a_fit_only_the_studies_are_drawn() -> None:
     figure = steps_plot(runs.partly(()))
     assert names(figure) == ["not reached"]
     assert figure["layout"]["annotations"] == figure["layout"]["shapes"] == []
+    assert examples_plot(runs.partly(())) is None
 
 
-def test_ticks_stand_at_the_batch_sizes() -> None:
-    axis = steps_plot(runs.usual())["layout"]["xaxis"]
-    assert axis["tickvals"] == [8, 16, 32, 64, 128, 256]
-    assert 10 ** axis["range"][0] < 8 < 256 < 10 ** axis["range"][1]
-    assert math.isfinite(sum(axis["range"]))
-
-
-def test_points_are_steps_and_examples_labelled_with_the_batch_size() -> None:
-    analysis = runs.usual()
-    figure = examples_plot(analysis)
-    assert figure is not None
-    points = figure["data"][-1]
-    assert points["x"] == list(analysis.studies["steps"])
-    assert points["y"] == list(analysis.studies["examples"])
-    assert points["text"] == ["8", "16", "32", "64", "128", "256"]
-
-
-def test_choices_that_agree_share_a_mark_on_the_curve() -> None:
+def test_points_are_steps_and_examples_and_choices_that_agree_share_a_mark_on_the_curve() -> None:
     analysis = runs.usual()
     recommendation = runs.recommended(analysis)
     figure = examples_plot(analysis.but(recommendation=recommendation))
     assert figure is not None
-    marks = {trace["name"].split(":")[0]: trace for trace in figure["data"]}
-    cheapest = recommendation.choices["cheapest"]
-    assert marks["cheapest, fastest"]["x"] == [cheapest.steps]
-    assert marks["cheapest, fastest"]["y"] == [cheapest.examples]
-    assert "balanced" in marks
-
-
-def test_both_asymptotes_are_drawn() -> None:
-    analysis = runs.usual()
-    assert analysis.fit is not None
-    figure = examples_plot(analysis)
-    assert figure is not None
-    vertical, horizontal = figure["layout"]["shapes"]
-    assert vertical["x0"] == vertical["x1"] == analysis.fit.s_min
-    assert horizontal["y0"] == horizontal["y1"] == analysis.fit.e_min
-
-
-def test_nothing_is_drawn_where_nothing_was_reached() -> None:
-    assert examples_plot(runs.partly(())) is None
+    points, cheapest = trace(figure, "measured"), recommendation.choices["cheapest"]
+    assert (points["x"], points["y"]) == (list(analysis.studies["steps"]), list(analysis.studies["examples"]))
+    assert points["text"] == [str(size) for size in SIZES]
+    mark = trace(figure, "cheapest, fastest:")
+    assert (mark["x"], mark["y"]) == ([cheapest.steps], [cheapest.examples]) and "balanced" in names(figure)
 
 
 def test_the_steps_ask_nothing_else() -> None:
@@ -128,3 +94,54 @@ def test_the_steps_ask_nothing_else() -> None:
     analysis = runs.usual()
     assert isinstance(ask(analysis), Answer)
     assert not {"sensitivity", "laws"} & set(vars(analysis))
+
+
+# --- learning curves ---
+
+
+def test_one_line_for_each_confirming_run_and_one_name_for_each_batch_size() -> None:
+    analysis = runs.usual()
+    figure = curves_plot(analysis, runs.curves(analysis))
+    assert figure is not None
+    assert len(figure["data"]) == 3 * len(analysis.studies)
+    named = [trace["name"] for trace in figure["data"] if trace["showlegend"]]
+    assert named == [f"batch size {b}" for b in SIZES]
+    assert figure["data"][0]["x"][-1] == 180
+    assert figure["data"][0]["y"][-1] == pytest.approx(10 ** (1 - 20 / 19.5), rel=1e-3)
+    assert figure["layout"]["shapes"][0]["y0"] == 1
+    assert curves_plot(analysis, runs.curves(analysis).drop_columns(["loss"])) is None
+    assert curves_plot(runs.partly(()), runs.curves(runs.partly(()))) is None
+
+
+def test_long_curves_are_thinned_and_keep_their_ends() -> None:
+    spec = runs.experiment()
+    long = runs.analysis_of(spec, runs.study(spec, 8) + [runs.trial(spec, 16, 0, Outcome.REACHED, 40_000)])
+    for analysis, evaluations, ends in ((runs.widened(), 2000, (1, 90)), (long, 5000, (8, 40_000))):
+        figure = curves_plot(analysis, runs.curves(analysis, evaluations))
+        assert figure is not None
+        x = figure["data"][-1]["x"]
+        assert (x[0], x[-1]) == ends and len(x) <= 300
+
+
+def test_many_runs_and_thinned_curves_are_said_in_the_figure() -> None:
+    spec = runs.experiment(batch_sizes=(8, 16))
+    rows = [row for b in spec.batch_sizes for row in runs.study(spec, b)]
+    for b in spec.batch_sizes:
+        best = next(row["repeats"] for row in rows if row["batch_size"] == b and row["repeats"])
+        more = {"stage": "confirm", "repeats": best}
+        rows += [runs.trial(spec, b, number, Outcome.REACHED, 90, **more) for number in range(3, 120)]
+    analysis = runs.analysis_of(spec, rows)
+    figure = curves_plot(analysis, runs.curves(analysis))
+    assert figure is not None
+    assert len(figure["data"]) == 150 == len(drawn_runs(analysis))
+    assert "150 of 240 runs drawn" in words(figure)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(130.0, 160.0, "144 (130 to 160)"), (130.0, math.nan, "144 (130 to not reached)"), (math.nan, math.nan, "144")],
+)
+def test_an_end_that_no_seed_reached_and_one_run_without_an_interval_are_told_apart(
+    low: float, high: float, said: str
+) -> None:
+    assert steps_text({"steps": 144.0, "steps_low": low, "steps_high": high}) == said

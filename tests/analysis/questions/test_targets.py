@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bcrit.analysis.questions.targets import _cell, ask
-from bcrit.analysis.report.answer import Answer, Plot, Rows
+from bcrit.analysis.report.answer import Plot
 from bcrit.analysis.run import Run
 from tests.analysis.folders import Made, experiment, write_run
+from tests.analysis.report.runs import answered
 from tests.analysis.targets.test_grid import SIZES, stopping
-from tests.bcrit.command import bcrit
 
 
 @pytest.fixture(scope="module")
@@ -23,37 +22,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, made))
 
 
-def asked(run: Run) -> Answer:
-    answer = ask(run)
-    assert isinstance(answer, Answer)
-    return answer
-
-
-def test_every_target_has_its_points_its_curve_and_its_column(run: Run) -> None:
-    assert run.targets is not None
-    steps, b_crit = (part for part in asked(run).parts if isinstance(part, Plot))
-    assert (steps.name, b_crit.name) == ("targets-steps", "targets-b-crit")
-    points = [trace for trace in steps.figure["data"] if trace["mode"] == "markers"]
-    lines = [trace for trace in steps.figure["data"] if trace["mode"] == "lines"]
-    assert len(points) == len(lines) == len(run.targets.curves)
-    assert all(trace["x"] == list(SIZES) for trace in points)
-    curves, cells = (part.table for part in asked(run).parts if isinstance(part, Rows))
-    assert curves.rows[-1][0] == "loss < 1 (the run's own)" and len(curves.rows) == len(run.targets.curves)
-    assert len(cells.head) == 1 + len(run.targets.curves)
-    assert [row[0] for row in cells.rows] == [*(f"{b}" for b in SIZES), "b_crit", "  from", "  to"]
-
-
 def test_a_law_is_drawn_only_where_there_is_one(run: Run) -> None:
     assert run.targets is not None
     for grid in (run.targets, replace(run.targets, power_law=None, no_power_law="Too few.")):
-        (plot,) = [p for p in asked(run.but(targets=grid)).parts if isinstance(p, Plot) and p.name == "targets-b-crit"]
+        (plot,) = [
+            p for p in answered(ask, run.but(targets=grid)).parts if isinstance(p, Plot) and p.name == "targets-b-crit"
+        ]
         drawn = [trace["name"] for trace in plot.figure["data"]]
         assert ("power law" in drawn) == (grid.power_law is not None)
 
 
 def test_one_target_is_no_section_of_the_report(tmp_path: Path) -> None:
     one = write_run(tmp_path / "run", experiment([8], "loss < 1"), {"a": Made(8, [(1, 0.5)])})
-    assert not asked(Run(one)).on_page
+    assert not answered(ask, Run(one)).on_page
 
 
 @pytest.mark.parametrize(
@@ -68,11 +49,3 @@ def test_one_target_is_no_section_of_the_report(tmp_path: Path) -> None:
 )
 def test_a_cell_says_what_it_is(row: dict[str, object], text: str) -> None:
     assert _cell(row) == text
-
-
-def test_targets_of_the_users_choice(run: Run) -> None:
-    done = bcrit("targets", run.location, "--target", "loss < 2", "--target", 0.5, "--json")
-    answer = json.loads(done.stdout)
-    assert [target["target"] for target in answer["targets"]] == ["loss < 2", "loss < 0.5"]
-    assert {cell["status"] for cell in answer["targets"][0]["cells"]} == {"valid", "upper"}
-    assert {cell["status"] for cell in answer["targets"][1]["cells"]} == {"lower"}

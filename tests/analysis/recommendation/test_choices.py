@@ -1,4 +1,4 @@
-"""Choices over several kinds of hardware, against the slow search, and what gives where nothing keeps the limits."""
+"""The frontier and the choices on it: the closed forms of an exact hyperbola, the slow search, and limits that give."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.recommendation.choices import LIMITED, optimum
+from bcrit.analysis.recommendation import recommend
+from bcrit.analysis.recommendation.choices import LIMITED, FrontierPoint, Terms, optimum, quantities
 from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
-from bcrit.analysis.recommendation.recommend import Recommendation, recommend
-from bcrit.analysis.recommendation.terms import Terms, quantities
 from bcrit.search_spaces import InputError
 from tests.analysis.recommendation.offers import (
     A100,
@@ -22,23 +21,185 @@ from tests.analysis.recommendation.offers import (
     B_CRIT,
     EXACT,
     H100,
-    H100_8,
     LEFT_SIDE,
     NOISY,
     S_MIN,
+    STEPS,
+    B,
+    fitted,
+    only_at,
     step_times,
 )
 
 EVERY = np.arange(8.0, 4097.0)
+TIMES = step_times(0.01, 1e-4)
+
+
+# --- what a training takes ---
+
+
+def test_efficiency_is_the_closed_form_with_the_interval_of_b_crit() -> None:
+    """McCandlish et al. 2018: e = 1 / (1 + B / b_crit), so that 80 % is reached at b_crit / 4."""
+    assert quantities(Terms(EXACT, None), np.array([50.0, 200.0]))["efficiency"].tolist() == pytest.approx([0.8, 0.5])
+    row = quantities(Terms(NOISY, None), np.array([50.0])).iloc[0]
+    assert row["efficiency_low"] == pytest.approx(1 / (1 + 50 / NOISY.b_crit_low))
+    assert row["efficiency_low"] < row["efficiency"] < row["efficiency_high"]
+    assert row["efficiency"] == pytest.approx(NOISY.e_min / float(NOISY.curve.examples(50)))
+
+
+def test_hours_have_the_interval_of_the_steps_and_of_step_times_as_the_root_of_the_sum_of_squares() -> None:
+    row = quantities(Terms(NOISY, Hardware(step_times(1, 0.01))), np.array([100.0])).iloc[0]
+    assert row["hours_high"] / row["hours"] == pytest.approx(row["steps_high"] / row["steps"])
+    times = step_times(1, 0.01, repeats=5, scatter=0.1)
+    row = quantities(Terms(NOISY, Hardware(times, price_per_device_hour=2.0)), np.array([100.0])).iloc[0]
+    steps, time = math.log(row["steps_high"] / row["steps"]), float(times.log_half_width(100.0, NOISY.level))
+    assert time > 0.05
+    assert math.log(row["hours_high"] / row["hours"]) == pytest.approx(math.hypot(steps, time))
+    assert math.log(row["cost"] / row["cost_low"]) == pytest.approx(math.hypot(steps, time))
+
+
+def test_without_a_curve_nothing_has_an_interval() -> None:
+    table = quantities(Terms(LEFT_SIDE, Hardware(step_times(1, 0.01))), np.array([8.0, 16.0]))
+    assert table[["steps_low", "hours_high", "efficiency"]].isna().all(axis=None)
+    assert table["hours"].notna().all()
+
+
+def beats(one: FrontierPoint, other: FrontierPoint) -> bool:
+    assert one.hours is not None and one.cost is not None and other.hours is not None and other.cost is not None
+    return one.hours <= other.hours and one.cost <= other.cost and (one.hours, one.cost) != (other.hours, other.cost)
+
+
+def test_a_point_is_efficient_where_none_is_better_in_time_or_money_without_being_worse_in_the_other() -> None:
+    points = recommend(EXACT, ALL).frontier
+    assert len({(point.device, point.devices) for point in points}) == 4
+    for point in points:
+        assert point.efficient == (not any(beats(other, point) for other in points))
+    assert 1 < sum(point.efficient for point in points) <= 4
+
+
+def test_on_one_hardware_only_the_fastest_is_efficient_and_without_step_times_every_point() -> None:
+    found = recommend(EXACT, [H100])
+    assert [point for point in found.frontier if point.efficient] == [found.choices["fastest"]]
+    assert all(point.efficient for point in recommend(EXACT).frontier)
+
+
+def test_cost_counts_devices_and_price() -> None:
+    plain, priced = (recommend(NOISY, TIMES, devices=4, price_per_device_hour=price) for price in (None, 2.5))
+    assert (plain.cost_unit, priced.cost_unit) == ("device-hours", "currency")
+    for point, twin in zip(plain.frontier, priced.frontier, strict=True):
+        assert point.hours is not None and point.cost is not None and point.hours_high is not None
+        assert point.hours == pytest.approx(point.steps * (0.01 + 1e-4 * point.batch_size) / 3600, rel=1e-6)
+        assert point.cost == pytest.approx(4 * point.hours)
+        assert twin.cost == pytest.approx(10 * point.hours)
+        assert twin.cost_high == pytest.approx(10 * point.hours_high)
+
+
+def test_the_frontier_is_within_the_measured_range_and_has_all_measured_batch_sizes() -> None:
+    found = recommend(NOISY)
+    sizes = [point.batch_size for point in found.frontier]
+    assert sizes == sorted(set(sizes))
+    assert (sizes[0], sizes[-1]) == (8, 4096)
+    assert [point.batch_size for point in found.frontier if point.measured] == list(B)
+    for point in found.frontier:
+        assert point.steps_low is not None and point.steps_high is not None
+        assert point.steps_low < point.steps < point.steps_high
+        assert point.examples == pytest.approx(point.batch_size * point.steps)
+
+
+# --- choices on one hardware or none ---
+
+
+def test_without_step_times_and_limits_the_choices_are_the_ends_and_b_crit() -> None:
+    found = recommend(EXACT)
+    assert {name: point.batch_size for name, point in found.choices.items()} == {
+        "measured": 256,
+        "cheapest": 8,
+        "fastest": 4096,
+        "balanced": 200,
+    }
+    assert found.choices["balanced"].steps == pytest.approx(1000)
+    assert (found.feasible, found.binding, found.cost_unit) == (True, (), None)
+    assert found.choices["fastest"].hours is None
+    thousands = fitted(dict(zip(B / 1000, STEPS, strict=True)), unit="million tokens")  # fractions are not rounded
+    assert recommend(thousands).choices["balanced"].batch_size == pytest.approx(0.2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("limits", "best", "binding"),
+    [
+        pytest.param({"max_steps": 625.0}, 800, "max_steps", id="smallest-b-for-steps"),
+        pytest.param({"max_steps": 626.0}, math.ceil(200 / (626 / 500 - 1)), "max_steps", id="rounded-up"),
+        pytest.param({"max_examples": 125_000.0}, 50, "max_examples", id="largest-b-for-examples"),
+        pytest.param({"max_examples": 125_900.0}, 51, "max_examples", id="rounded-down"),
+        pytest.param({"max_steps": 1000.0, "max_examples": 200_000.0}, 200, "max_steps", id="both-at-b_crit"),
+        pytest.param({"max_steps": 1e6}, 8, None, id="loose"),
+    ],
+)
+def test_budgets_are_kept_as_the_closed_forms_say(limits: dict[str, float], best: int, binding: str | None) -> None:
+    found = recommend(EXACT, **limits)  # type: ignore[arg-type]  # only limits are given
+    assert found.choices["best"].batch_size == best
+    assert found.binding == (() if binding is None else (binding,))
+    assert found.choices["best"] in found.frontier
+
+
+@pytest.mark.parametrize(("c0", "c1"), [(0.01, 1e-4), (0.3, 1e-4), (0.001, 1e-4)])
+def test_a_linear_step_time_is_fastest_at_the_square_root(c0: float, c1: float) -> None:
+    found = recommend(EXACT, step_times(c0, c1))
+    assert found.choices["fastest"].batch_size == pytest.approx(math.sqrt(c0 / c1 * 200), abs=0.51)
+    assert found.choices["cheapest"] == found.choices["fastest"]
+
+
+def test_time_and_money_at_the_best_batch_size_are_the_closed_form() -> None:
+    """E + r S, r = c0 / c1, is least, (sqrt(e_min) + sqrt(r s_min))^2, at B = sqrt(r b_crit); cost = p c1 times it."""
+    c0, c1, price = 5.0, 0.012, 3.0
+    size, least = np.sqrt(c0 / c1 * B_CRIT), (np.sqrt(S_MIN * B_CRIT) + np.sqrt(c0 / c1 * S_MIN)) ** 2
+    point = recommend(EXACT, [H100]).choices["cheapest"]
+    assert point.batch_size == pytest.approx(size, abs=0.51)
+    assert point.cost == pytest.approx(price * c1 * least / 3600, rel=1e-5)
+
+
+def test_a_flat_step_time_makes_the_largest_batch_the_fastest_and_one_that_grows_as_the_batch_the_smallest() -> None:
+    """The second is gradient accumulation, which saves no time at any batch size."""
+    assert recommend(EXACT, step_times(0.01, 0.0)).choices["fastest"].batch_size == 4096
+    found = recommend(EXACT, step_times(0.0, 0.1))
+    assert found.choices["fastest"].batch_size == found.choices["cheapest"].batch_size == 8
+
+
+def test_measured_step_times_are_searched_exhaustively() -> None:
+    rng = np.random.default_rng(3)
+    times = fit_step_times(pd.DataFrame({"batch_size": B, "step_seconds": (0.01 + 1e-4 * B) * rng.uniform(0.7, 1, 10)}))
+    every = EVERY
+    seconds = EXACT.curve.steps(every) * times.seconds(every)
+    assert recommend(EXACT, times).choices["fastest"].batch_size == every[np.argmin(seconds)]
+    kept = every[EXACT.curve.steps(every) <= 560]
+    seconds = EXACT.curve.steps(kept) * times.seconds(kept)
+    assert recommend(EXACT, times, max_steps=560).choices["best"].batch_size == kept[np.argmin(seconds)]
+
+
+def test_a_price_of_nothing_still_prefers_the_shorter_training() -> None:
+    free = recommend(EXACT, TIMES, price_per_device_hour=0, max_steps=2000)
+    assert free.choices["cheapest"] == free.choices["fastest"]
+    assert free.choices["best"].batch_size == free.choices["fastest"].batch_size
+
+
+def test_without_an_identified_b_crit_only_measurements_are_offered() -> None:
+    unidentified = fitted({8: 800, 16: 420, 32: 190})
+    found = recommend(unidentified, TIMES, max_steps=500)
+    assert [(point.batch_size, point.steps) for point in found.frontier] == [(8, 800), (16, 420), (32, 190)]
+    assert all(point.steps_low is None and point.measured for point in found.frontier)
+    assert found.choices["best"].batch_size in (16, 32)
+
+
+# --- choices on several kinds of hardware ---
 
 
 def slow(
-    hardware: Sequence[Hardware], objective: str, limits: dict[str, float], end: str = ""
+    hardware: Sequence[Hardware], objective: str, limits: dict[str, float], end: str = "", sizes: Any = EVERY
 ) -> tuple[Any, ...] | None:
     """Every whole batch size on every hardware."""
     best = None
     for item in hardware:
-        for row in quantities(Terms(NOISY, item), EVERY).to_dict("records"):
+        for row in quantities(Terms(NOISY, item), sizes).to_dict("records"):
             kept = all(row[f"{LIMITED[name]}{end}"] <= limit for name, limit in limits.items())
             if kept and (best is None or row[objective] < best[0]):
                 best = (row[objective], row["batch_size"], item.device, item.devices)
@@ -56,39 +217,21 @@ def test_every_choice_is_that_of_the_slow_search(limits: dict[str, float]) -> No
     wanted = "cost" if {"max_hours", "max_steps"} & set(limits) else "hours"
     expected = {name: slow(ALL, objective, {}) for name, objective in objectives.items()}
     expected |= {"best": slow(ALL, wanted, limits), "safe": slow(ALL, wanted, limits, "_high")}
+    on = found.choices["best"]
+    hardware = [item for item in ALL if (item.device, item.devices) == (on.device, on.devices)]
+    expected["measured"] = slow(hardware, wanted, limits, sizes=B)
     chosen = {name: (p.batch_size, p.device, p.devices) for name, p in found.choices.items()}
     assert chosen == {name: place for name, place in expected.items() if place is not None}
     assert (found.objective, found.balanced_by) == (wanted, "hours_x_cost")
     assert set(found.choices.values()) <= set(found.frontier)
 
 
-def test_time_and_money_at_the_best_batch_size_are_the_closed_form() -> None:
-    """E + r S, r = c0 / c1, is least, (sqrt(e_min) + sqrt(r s_min))^2, at B = sqrt(r b_crit); cost = p c1 times it."""
-    c0, c1, price = 5.0, 0.012, 3.0
-    size, least = np.sqrt(c0 / c1 * B_CRIT), (np.sqrt(S_MIN * B_CRIT) + np.sqrt(c0 / c1 * S_MIN)) ** 2
-    point = recommend(EXACT, [H100]).choices["cheapest"]
-    assert point.batch_size == pytest.approx(size, abs=0.51)
-    assert point.cost == pytest.approx(price * c1 * least / 3600, rel=1e-5)
-
-
-def test_a_step_time_that_grows_as_the_batch_makes_the_smallest_the_fastest() -> None:
-    """So it is with gradient accumulation, which saves no time at any batch size."""
-    times = fit_step_times(pd.DataFrame({"batch_size": [8, 4096], "step_seconds": [0.1, 0.1 * 512]}))
-    found = recommend(EXACT, times)
-    assert found.choices["fastest"].batch_size == found.choices["cheapest"].batch_size == 8
-    assert "a step's time grows nearly as fast as the batch" in found.paragraph
-
-
 def test_limits_that_exclude_the_same_alternative_decide_together() -> None:
     """On the slow device only batch size 8 was timed: cheap, but too long for the deadline and too many steps."""
-    slow_times = fit_step_times(pd.DataFrame({"batch_size": [8], "step_seconds": [1.0]}), fewest=1)
-    fast_times = fit_step_times(pd.DataFrame({"batch_size": [512], "step_seconds": [1.0]}), fewest=1)
-    offers = [Hardware(slow_times, "slow", 1, 0.01), Hardware(fast_times, "fast", 1, 3.0)]
+    offers = [only_at(8, "slow", 0.01), only_at(512, "fast", 3.0)]
     both = recommend(EXACT, offers, max_hours=1.0, max_steps=1000)
     assert both.choices["best"].device == "fast" and both.binding == ("max_hours", "max_steps")
     assert both.unbound == both.choices["cheapest"] and both.unbound.device == "slow"
-    told = "What decides is the deadline of 1 h and the limit of 1,000 steps together: without them, batch size 8 on"
-    assert told in both.paragraph and "lifting fewer of them gains nothing" in both.paragraph
     assert recommend(EXACT, offers, max_hours=1.0, max_steps=1e6).binding == ("max_hours",)
     assert recommend(EXACT, offers, max_hours=100.0, max_steps=1e6).binding == ()
 
@@ -100,29 +243,81 @@ def test_a_limit_that_one_batch_size_alone_keeps_is_found() -> None:
     assert place is not None and place.batch_size == 1234
 
 
-def test_a_number_of_devices_timed_at_one_batch_size_is_offered_there_only() -> None:
-    one = fit_step_times(pd.DataFrame({"batch_size": [512], "step_seconds": [2.0]}), fewest=1)
-    found = recommend(EXACT, [H100, Hardware(one, "h100", 4, 3.0)])
+def test_hardware_is_offered_where_it_was_timed_and_steps_were_measured() -> None:
+    found = recommend(EXACT, [H100, only_at(512, "h100", 3.0, devices=4)])
     assert [point.batch_size for point in found.frontier if point.devices == 4] == [512]
     assert {point.devices for point in found.frontier} == {1, 4}
-
-
-def test_hardware_timed_where_nothing_was_measured_is_left_out_and_told() -> None:
-    far = fit_step_times(pd.DataFrame({"batch_size": [9999], "step_seconds": [2.0]}), fewest=1)
-    found = recommend(EXACT, [H100, Hardware(far, "h100", 4, 3.0)])
-    assert {point.devices for point in found.frontier} == {1}
-    assert any("4 x h100 is not offered: it was timed only at batch size 9,999" in text for text in found.caveats)
+    far = only_at(9999, "h100", 3.0, devices=4)
+    assert {point.devices for point in recommend(EXACT, [H100, far]).frontier} == {1}
     with pytest.raises(InputError, match="no batch size that was timed lies where steps were measured"):
-        recommend(EXACT, [Hardware(far, "h100", 4)])
+        recommend(EXACT, [far])
 
 
-def test_an_impossible_deadline_names_the_hardware_that_comes_nearest() -> None:
-    found = recommend(NOISY, ALL, max_hours=0.5)
+@pytest.mark.parametrize("limits", [{}, {"max_steps": 700.0}, {"max_examples": 2e5}], ids=str)
+@pytest.mark.parametrize("hardware", [None, ALL], ids=["no times", "several"])
+def test_the_sentences_name_a_measured_batch_size_with_what_was_found_there(hardware: Any, limits: Any) -> None:
+    best = {float(size): {"lr": size / 100} for size in B}
+    found = recommend(NOISY, hardware, hyperparameters=best, **limits)
+    point, at = found.choices["measured"], found.hyperparameters["measured"]
+    assert found.advised == "measured" and point.measured
+    assert (at.source, at.values) == ("measured", best[point.batch_size])
+    assert found.sentences[0].startswith(f"Train at batch size {point.batch_size:g}")
+    chosen = found.choices[found.best_on_curve]
+    told = f"By the curve {'batch size ' if limits else ''}{chosen.batch_size:,g} "
+    assert told in found.sentences[0] and chosen.hardware == point.hardware
+    assert all(getattr(point, LIMITED[name]) <= limit for name, limit in limits.items())
+
+
+def test_a_limit_that_needs_another_batch_size_is_not_kept_by_a_measured_one() -> None:
+    """Batch sizes 128 and 256 take 1,281 and 891 steps, and 164,000 and 228,000 examples."""
+    found = recommend(EXACT, max_steps=1100, max_examples=2e5)
+    assert (found.advised, found.choices["best"].measured) == ("best", False) and "measured" not in found.choices
+    assert found.sentences[0].startswith(f"Train at batch size {found.choices['best'].batch_size:g}: ")
+
+
+# --- limits that cannot be kept, or not safely ---
+
+
+@pytest.mark.parametrize("hardware", [None, [H100]], ids=["no times", "one"])
+def test_a_limit_that_no_measured_batch_size_kept_is_not_kept_by_the_curve_below_them(hardware: Any) -> None:
+    wobble = np.array([NOISY.curve.steps(size) / steps for size, steps in Terms(NOISY, None).measured.items()])
+    fit = fitted(dict(zip(B, STEPS * wobble, strict=True)))
+    least, steps = min(Terms(fit, None).measured.values()), float(Terms(fit, None).curve.steps(4096))
+    found = recommend(fit, hardware, max_steps=(steps + least) / 2)
     (missed,) = found.infeasible
-    fastest = found.choices["fastest"]
+    assert steps < missed.given < missed.needed == least
+    assert any(f"no measured batch size took fewer than {least:.0f} steps" in caveat for caveat in found.caveats)
+    assert recommend(fit, hardware, max_steps=missed.needed).feasible
+
+
+def test_an_impossible_limit_is_told_with_what_it_would_take_and_where() -> None:
+    found = recommend(EXACT, TIMES, max_steps=500)
+    assert (found.feasible, found.binding) == (False, ()) and "best" not in found.choices
+    (missed,) = found.infeasible
+    assert (missed.limit, missed.given) == ("max_steps", 500)
+    assert missed.needed == pytest.approx(500 * (1 + 200 / 4096))
+    assert recommend(EXACT, TIMES, max_steps=missed.needed).feasible
+    found = recommend(NOISY, ALL, max_hours=0.5)
+    ((missed,), fastest) = found.infeasible, found.choices["fastest"]
     assert (missed.device, missed.devices, missed.batch_size) == ("h100", 8, fastest.batch_size)
     assert (missed.needed, missed.needed_high) == (fastest.hours, fastest.hours_high)
     assert recommend(NOISY, ALL, max_hours=missed.needed).feasible
+
+
+def test_limits_that_conflict_are_told_each_with_the_other_kept() -> None:
+    found = recommend(EXACT, max_steps=600, max_examples=120_000)
+    needed = {missed.limit: missed.needed for missed in found.infeasible}
+    assert needed["max_steps"] == pytest.approx(500 * (1 + 200 / 40))  # B = 40 spends 120,000 examples
+    assert needed["max_examples"] == pytest.approx(1e5 * (1 + 1000 / 200))  # B = 1000 takes 600 steps
+    assert all(missed.alone for missed in found.infeasible)
+
+
+def test_limits_that_must_all_give_are_enough_together() -> None:
+    limits = {"max_steps": 400.0, "max_examples": 90_000.0, "max_hours": 1e-6}
+    found = recommend(EXACT, TIMES, **limits)  # type: ignore[arg-type]  # only limits are given
+    assert not any(missed.alone for missed in found.infeasible)
+    raised = {**limits, **{missed.limit: missed.needed for missed in found.infeasible}}
+    assert recommend(EXACT, TIMES, **raised).feasible  # type: ignore[arg-type]
 
 
 def test_a_choice_that_keeps_the_upper_end_too_is_safe() -> None:
@@ -144,113 +339,15 @@ def test_a_choice_that_keeps_the_upper_end_too_is_safe() -> None:
         ([H100], {"price_per_device_hour": 2.0}, "stand in the hardware already"),
         ([], {}, "at least one device with its step times is needed"),
         ([replace(H100, devices=0)], {}, "'devices' must be 1 or more, but it is 0"),
+        (None, {"max_steps": 0}, "'max_steps' must be a positive number, but it is 0"),
+        (None, {"max_cost": math.nan}, "'max_cost' must be a positive number"),
+        (None, {"devices": 0}, "'devices' must be 1 or more, but it is 0"),
+        (None, {"price_per_device_hour": -1}, "'price_per_device_hour' must be 0 or more, but it is -1"),
+        (None, {"max_hours": 3}, "'max_hours' needs step times"),
     ],
 )
-def test_hardware_that_contradicts_itself_is_refused(
-    hardware: list[Hardware], options: dict[str, Any], message: str
+def test_values_out_of_range_and_hardware_that_contradicts_itself_are_refused(
+    hardware: list[Hardware] | None, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
         recommend(EXACT, hardware, **options)
-
-
-def test_hardware_without_prices_counts_device_hours_and_says_what_that_means() -> None:
-    found = recommend(EXACT, [replace(item, price_per_device_hour=None) for item in ALL])
-    assert found.cost_unit == "device-hours"
-    assert "give prices first" in found.paragraph
-    same = recommend(EXACT, [replace(H100, price_per_device_hour=None), replace(H100_8, price_per_device_hour=None)])
-    assert "give prices first" not in same.paragraph
-
-
-def test_the_balanced_choice_has_the_interval_of_b_crit() -> None:
-    sure = recommend(NOISY).certainty["balanced"]
-    assert sure.batch_size_low == pytest.approx(NOISY.b_crit_low, abs=0.51)
-    assert sure.batch_size_high == pytest.approx(NOISY.b_crit_high, abs=0.51)
-
-
-@pytest.mark.parametrize(("c0", "c1"), [(1.0, 0.01), (1.0, 0.001)])
-def test_the_fastest_choice_has_the_square_root_of_it(c0: float, c1: float) -> None:
-    sure = recommend(NOISY, step_times(c0, c1)).certainty["fastest"]
-    assert sure.batch_size_low == pytest.approx(math.sqrt(c0 / c1 * NOISY.b_crit_low), abs=0.51)
-    assert sure.batch_size_high == pytest.approx(math.sqrt(c0 / c1 * NOISY.b_crit_high), abs=0.51)
-
-
-def test_under_a_limit_the_interval_is_where_that_of_the_curve_crosses_it() -> None:
-    found = recommend(NOISY, max_steps=700)
-    sure, sizes = found.certainty["best"], np.arange(8, 4097)
-    curve = NOISY.predict(sizes)
-    assert sure.batch_size_low == sizes[curve["steps_low"] <= 700][0]
-    assert sure.batch_size_high == sizes[curve["steps_high"] <= 700][0] == found.choices["safe"].batch_size
-
-
-def test_an_end_that_no_batch_size_keeps_safely_is_the_end_of_the_range() -> None:
-    steps = float(NOISY.predict([4096])["steps"].iloc[0])
-    found = recommend(NOISY, max_steps=steps * 1.001)
-    assert "safe" not in found.choices
-    assert found.certainty["best"].batch_size_high == 4096
-
-
-def test_training_takes_a_tenth_longer_at_the_ends_of_the_room() -> None:
-    found = recommend(EXACT, [H100])
-    fastest, sure = found.choices["fastest"], found.certainty["fastest"]
-    assert sure.room_low is not None and sure.room_high is not None and fastest.hours is not None
-    every = np.arange(8, 4097)
-    hours = EXACT.curve.steps(every) * H100.step_times.seconds(every) / 3600
-    inside = every[hours <= 1.1 * fastest.hours]
-    assert sure.room_low == pytest.approx(inside[0], rel=0.02)
-    assert sure.room_high == pytest.approx(inside[-1], rel=0.02)
-
-
-def test_hardware_that_wins_for_some_value_in_the_interval_is_a_rival() -> None:
-    """Times 1 + 0.01 B and k (4 + 0.002 B) draw level at the b_crit of the fit for the right k."""
-    first, second, every = step_times(1, 0.01), step_times(4, 0.002), np.arange(8, 4097)
-    least = [float(np.min(NOISY.curve.steps(every) * times.seconds(every))) for times in (first, second)]
-    scale = least[0] / least[1]
-    level = Hardware(step_times(4 * scale * 1.001, 0.002 * scale * 1.001), "b", 1, 1.0)
-    found = recommend(NOISY, [Hardware(first, "a", 1, 1.0), level])
-    assert found.choices["cheapest"].device == "a"
-    assert found.certainty["cheapest"].rivals == ("1 x b",)
-    far = replace(level, price_per_device_hour=3.0)
-    assert recommend(NOISY, [Hardware(first, "a", 1, 1.0), far]).certainty["cheapest"].rivals == ()
-
-
-def test_exact_data_leave_nothing_open_and_an_unidentified_fit_has_no_interval() -> None:
-    sure = recommend(EXACT).certainty["balanced"]
-    assert (sure.batch_size_low, sure.batch_size_high) == (200, 200)
-    assert recommend(LEFT_SIDE, step_times(1, 0.01)).certainty["cheapest"].batch_size_low is None
-
-
-def at_price(kind: str, price: float, **limits: Any) -> Recommendation:
-    return recommend(EXACT, [replace(h, price_per_device_hour=price) if h.device == kind else h for h in ALL], **limits)
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [{}, {"max_hours": 100.0}, {"max_hours": 3.0}, {"max_cost": 30.0}, {"max_cost": 5.0}, {"max_steps": 800}],
-    ids=str,
-)
-def test_the_choice_changes_at_the_price_that_is_told(limits: dict[str, Any]) -> None:
-    found = recommend(EXACT, ALL, **limits)
-    assert found.advised is not None
-    (entry,) = found.break_even
-    assert entry.device != found.choices[found.advised].device
-    if entry.chosen_below is None:
-        below = at_price(entry.device, 1e-9, **limits)
-        assert below.choices[below.advised or ""].device != entry.device
-        return
-    assert entry.chosen_below < entry.price_per_device_hour
-    for factor in (0.999, 1.001):
-        near = at_price(entry.device, entry.chosen_below * factor, **limits)
-        assert (near.choices[near.advised or ""].device == entry.device) == (factor < 1)
-
-
-def test_without_prices_or_another_kind_there_is_no_such_price() -> None:
-    assert recommend(EXACT, [replace(item, price_per_device_hour=None) for item in ALL]).break_even == ()
-    assert recommend(EXACT, [H100, H100_8]).break_even == ()
-    assert recommend(EXACT, [H100]).break_even == ()
-
-
-def test_nothing_can_be_cheaper_than_a_choice_that_costs_nothing() -> None:
-    found = recommend(EXACT, [replace(H100, price_per_device_hour=0.0), A100])
-    (entry,) = found.break_even
-    assert (entry.device, entry.chosen_below) == ("a100", None)
-    assert "No price makes a100 the choice: what is chosen costs nothing." in found.paragraph

@@ -23,61 +23,44 @@ def table(batch: object, seconds: object) -> pd.DataFrame:
     return pd.DataFrame({"batch_size": batch, "step_seconds": seconds})
 
 
-def test_a_linear_step_time_is_recovered_and_extrapolated() -> None:
+def test_a_linear_step_time_is_recovered_and_extrapolated_with_coefficients_that_are_never_negative() -> None:
     times = fit_step_times(table(B, 0.01 + 0.002 * B))
     assert (times.c0, times.c1) == pytest.approx((0.01, 0.002))
     assert times.rms_relative_residual < 1e-12
     assert times.seconds([1, 24, 1000]) == pytest.approx([0.012, 0.058, 2.01])
+    assert fit_step_times(table(B, 0.002 * B - 0.01)).c0 == fit_step_times(table(B, 1 / B)).c1 == 0
 
 
-def test_measured_times_are_kept_and_joined_continuously() -> None:
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_measured_times_are_kept_and_joined_continuously_in_any_unit_of_the_batch_size(unit: float) -> None:
     seconds = np.array([0.03, 0.03, 0.05, 0.2])
-    times = fit_step_times(table(B, seconds))
-    assert times.seconds(B) == pytest.approx(seconds)
-    assert times.seconds(24) == pytest.approx(0.04)
-    assert times.seconds([7.999999, 64.000001]) == pytest.approx([0.03, 0.2], rel=1e-6)
-    assert [times.source(b) for b in (8, 24, 7, 65)] == ["measured", "interpolated", "extrapolated", "extrapolated"]
-
-
-def test_coefficients_are_never_negative() -> None:
-    assert fit_step_times(table(B, 0.002 * B - 0.01)).c0 == 0
-    assert fit_step_times(table(B, 1 / B)).c1 == 0
-
-
-@pytest.mark.parametrize("unit", [1e-9, 1e9])
-def test_the_unit_of_the_batch_size_does_not_matter(unit: float) -> None:
-    times = fit_step_times(table(B * unit, [0.03, 0.03, 0.05, 0.2]))
-    assert times.c1 * unit == pytest.approx(fit_step_times(table(B, [0.03, 0.03, 0.05, 0.2])).c1)
-
-
-def test_repeats_enter_as_their_median_and_missing_times_not_at_all() -> None:
-    times = fit_step_times(table([8, 8, 8, 16, 32], [1, 2, 9, 3, None]))
-    assert times.step_seconds == (2, 3)
+    times = fit_step_times(table(B * unit, seconds))
+    assert times.seconds(B * unit) == pytest.approx(seconds)
+    assert times.seconds(24 * unit) == pytest.approx(0.04)
+    assert times.seconds([7.999999 * unit, 64.000001 * unit]) == pytest.approx([0.03, 0.2], rel=1e-6)
+    sources = [times.source(b * unit) for b in (8, 24, 7, 65)]
+    assert sources == ["measured", "interpolated", "extrapolated", "extrapolated"]
+    assert times.c1 * unit == pytest.approx(fit_step_times(table(B, seconds)).c1)
 
 
 def test_wrong_tables_are_refused_with_every_problem(tmp_path: Path) -> None:
-    path = tmp_path / "times.csv"
-    path.write_text("batch_size,step_seconds\n8,0\n-16,1\n")
     with pytest.raises(InputError, match="row 2 has 0") as caught:
-        read_step_times(path)
+        read_step_times(file(tmp_path, "batch_size,step_seconds\n8,0\n-16,1\n"))
     assert "row 3 has -16" in str(caught.value)
     with pytest.raises(InputError, match="at 2 batch sizes or more are needed, but there are 1"):
         fit_step_times(table([8], [1.0]))
 
 
-def test_repeats_give_the_scatter_of_a_time_pooled_over_batch_sizes() -> None:
+def test_repeats_enter_as_their_median_and_give_the_scatter_of_a_time_pooled_over_batch_sizes() -> None:
     """Golden: rows e^(+-0.1) about two times: pooled variance (2 x 0.01 + 2 x 0.01) / (4 - 2) = 0.02, t(2) = 4.303."""
+    assert fit_step_times(table([8, 8, 8, 16, 32], [1, 2, 9, 3, None])).step_seconds == (2, 3)
     around = np.exp([0.1, -0.1, 0.1, -0.1])
     times = fit_step_times(table([8, 8, 16, 16], around * [1, 1, 2, 2]))
     assert times.log_sigma == pytest.approx(np.sqrt(0.02))
     assert times.degrees_of_freedom == 2
     assert times.log_half_width([8, 12, 99], 0.95) == pytest.approx(4.3027 * np.sqrt(0.02 / 2), rel=1e-4)
-
-
-def test_without_repeats_the_scatter_is_not_known() -> None:
-    times = fit_step_times(table(B, 0.01 + 0.002 * B))
-    assert times.log_sigma is None
-    assert times.log_half_width(B, 0.95).tolist() == [0, 0, 0, 0]
+    without = fit_step_times(table(B, 0.01 + 0.002 * B))
+    assert without.log_sigma is None and without.log_half_width(B, 0.95).tolist() == [0, 0, 0, 0]
 
 
 def test_the_interval_of_a_time_covers_the_truth_as_often_as_it_says() -> None:
@@ -137,6 +120,10 @@ def test_a_plain_table_of_step_times_is_one_device_without_a_name(tmp_path: Path
     assert found.step_times.batch_sizes == (8, 64)
 
 
+PLAIN = "batch_size,step_seconds\n1,1\n2,1\n"
+PRICED = "device,batch_size,step_seconds,price_per_device_hour\nx,1,1,2\nx,2,1,2\n"
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
@@ -145,30 +132,19 @@ def test_a_plain_table_of_step_times_is_one_device_without_a_name(tmp_path: Path
         (BOTH, {"prices": {"h100": 1}}, "but a100 has none; add --price a100="),
         (BOTH, {"price_per_device_hour": 1}, "one price cannot be that of 2 kinds of device"),
         (BOTH, {"price_per_device_hour": 1, "prices": {"h100": 1}}, "by --price and by --price-per-device-hour"),
-        ("batch_size,step_seconds\n1,1\n2,1\n", {"prices": {"h100": 1}}, "the table has no column 'device'"),
-        ("batch_size,step_seconds\n1,1\n2,1\n", {"devices": 0}, "'devices' must be 1 or more, but it is 0"),
-        ("batch_size,step_seconds\n1,1\n2,1\n", {"price_per_device_hour": -1}, "must be 0 or more, but it is -1"),
-        ("batch_size,step_seconds\n1,1\n", {}, "at 2 batch sizes or more are needed, but there are 1"),
+        (PLAIN, {"prices": {"h100": 1}}, "the table has no column 'device'"),
+        (PLAIN, {"devices": 0}, "'devices' must be 1 or more, but it is 0"),
+        (PLAIN, {"price_per_device_hour": -1}, "must be 0 or more, but it is -1"),
+        (PLAIN[:-4], {}, "at 2 batch sizes or more are needed, but there are 1"),
         ("batch_size,step_seconds,throughput\n1,1,1\n2,1,2\n", {}, "exactly one of the columns step_seconds,"),
         ("batch_size\n1\n", {}, "but there are 0"),
         ("batch_size,throughput\n1,0\n2,-3\n", {}, "'throughput' must be a positive number below 1e\\+100, but row 2"),
         ("devices,batch_size,step_seconds\n1.5,1,1\n", {}, "'devices' must be a whole number of 1 or more, but row 2"),
         ("device,batch_size,step_seconds\n,1,1\nx,2,1\n", {}, "'device' is empty in row 2"),
-        (
-            "device,batch_size,step_seconds,price_per_device_hour\nx,1,1,2\nx,2,1,3\n",
-            {},
-            r"'x' has several prices an hour \(2, 3\); keep one",
-        ),
-        (
-            "device,batch_size,step_seconds,price_per_device_hour\nx,1,1,2\nx,2,1,2\n",
-            {"prices": {"x": 1}},
-            "'x' has a price in the table and by --price",
-        ),
-        (
-            "device,batch_size,step_seconds,price_per_device_hour\nx,1,1,2\nx,2,1,2\n",
-            {"price_per_device_hour": 1},
-            "the price is in the table and in --price-per-device-hour",
-        ),
+        (PRICED[:-2] + "3\n", {}, r"'x' has several prices an hour \(2, 3\); keep one"),
+        (PRICED[:-2] + "-3\n", {}, "'price_per_device_hour' must be 0 or more, but row 3 has -3; mend the row"),
+        (PRICED, {"prices": {"x": 1}}, "'x' has a price in the table and by --price"),
+        (PRICED, {"price_per_device_hour": 1}, "the price is in the table and in --price-per-device-hour"),
     ],
 )
 def test_a_contradiction_is_refused_with_its_remedy(

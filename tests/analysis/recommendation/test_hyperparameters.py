@@ -64,6 +64,33 @@ def test_between_studies_a_law_that_passes_gives_the_learning_rate_at_the_advise
     assert found.low["lr"] < found.values["lr"] < found.high["lr"]
 
 
+def test_between_studies_that_chose_different_options_the_nearest_learning_rate_moves_as_the_law_does() -> None:
+    best, laws = measured()
+    differ = {size: {**point, "schedule": "linear" if size < 50 else "constant"} for size, point in best.items()}
+    found, effective = hyperparameters_at(40.0, differ, laws), [laws.by_law("effective_lr", b) for b in (40, 32)]
+    assert (found.source, found.studies, found.sources["lr"]) == ("nearest", (32.0,), "law")
+    assert effective[0] and effective[1] and effective[0].value and effective[1].value
+    moved = best[32.0]["lr"] * effective[0].value / effective[1].value
+    assert found.values == {**differ[32.0], "lr": pytest.approx(moved)} and "the learning rate moved" in found.doubt
+
+
+def test_a_law_that_is_not_known_does_not_take_the_others_with_it() -> None:
+    best, laws = measured()
+
+    class OneWide(OptimumLaws):
+        def by_law(self, coordinate: str, batch_size: float) -> Estimate | None:
+            decay = Estimate(1e-4, 1e-6, 1e-2)  # of four decades
+            return decay if coordinate == "weight_decay" else super().by_law(coordinate, batch_size)
+
+    more = {batch_size: {**point, "weight_decay": 2e-4} for batch_size, point in best.items()}
+    found = hyperparameters_at(45.0, more, OneWide(**vars(laws)))
+    assert (found.sources["lr"], found.sources["weight_decay"], found.values["weight_decay"]) == (
+        "law",
+        "interpolated",
+        2e-4,
+    )
+
+
 def test_outside_of_the_studies_everything_is_marked_extrapolated() -> None:
     best, laws = measured()
     found = hyperparameters_at(5000.0, best, laws)
@@ -101,27 +128,17 @@ class Wide(OptimumLaws):
         return None if law is None or law.value is None else Estimate(law.value, law.value / 5, law.value * 4)
 
 
-def test_a_law_that_contradicts_both_neighbours_is_not_used() -> None:
+def test_a_law_that_is_known_to_no_decade_or_contradicts_both_neighbours_is_not_used() -> None:
     best, laws = measured()
+    assert hyperparameters_at(45.0, best, Wide(**vars(laws))).source == "interpolated"
     elsewhere = {batch_size: {**point, "lr": 8 * point["lr"]} for batch_size, point in best.items()}
     found = hyperparameters_at(45.0, elsewhere, laws)
     assert (found.source, found.values) == ("interpolated", hyperparameters_at(45.0, elsewhere).values)
 
 
-def test_a_law_that_is_known_to_no_decade_is_not_used() -> None:
-    best, laws = measured()
-    wide = Wide(**vars(laws))
-    assert hyperparameters_at(45.0, best, wide).source == "interpolated"
-
-
-def test_a_width_stays_whole_at_the_ends_of_its_interval() -> None:
+def test_what_is_whole_in_every_study_stays_whole_at_the_ends_of_its_interval_too() -> None:
     _, laws = measured()
     best = {b: {"lr": 2**k, "momentum": 0.9} for k, b in enumerate((4.0, 8.0, 512.0))}  # lr is made up to be whole
     found = hyperparameters_at(45.0, best, laws)
-    for numbers in (found.values, found.low, found.high):
-        assert isinstance(numbers["lr"], int)
-
-
-def test_a_number_that_is_whole_in_one_study_only_is_no_whole_number() -> None:
-    found = hyperparameters_at(32.0, {16.0: {"lr": 1}, 64.0: {"lr": 0.25}})
-    assert found.values["lr"] == pytest.approx(0.5)
+    assert all(isinstance(numbers["lr"], int) for numbers in (found.values, found.low, found.high))
+    assert hyperparameters_at(32.0, {16.0: {"lr": 1}, 64.0: {"lr": 0.25}}).values["lr"] == pytest.approx(0.5)

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bcrit.analysis.exchange.columns import Mapped
+from bcrit.analysis.exchange.tables import import_table
+from bcrit.analysis.records import arrow_tables
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
-from tests.object_store import ObjectStore, object_store
-
-
-def rows(trial: str, steps: range, **more: Any) -> list[dict[str, Any]]:
-    return [
-        {"trial_id": trial, "step": s, "examples": 8 * s, "train_seconds": 0.1 * s, "loss": 1 / (s + 1), **more}
-        for s in steps
-    ]
+from tests.analysis.records.rows import curve
+from tests.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -38,8 +35,8 @@ def read_steps(folder: RunFolder) -> list[tuple[str, int]]:
 
 
 def test_what_is_appended_is_read_whatever_columns_the_parts_have(folder: RunFolder) -> None:
-    folder.append(MEASUREMENTS, rows("a", range(3)), 0)
-    folder.append(MEASUREMENTS, rows("b", range(2), accuracy=0.5), 1)
+    folder.append(MEASUREMENTS, curve("a", range(3)), 0)
+    folder.append(MEASUREMENTS, curve("b", range(2), accuracy=0.5), 1)
     table = folder.read(MEASUREMENTS)
     assert table["accuracy"].to_pylist() == [None, None, None, 0.5, 0.5]
     assert folder.next_number(MEASUREMENTS) == 2
@@ -51,19 +48,19 @@ def test_an_empty_folder_reads_as_an_empty_table(folder: RunFolder) -> None:
 
 def test_compaction_keeps_every_row_once(folder: RunFolder) -> None:
     for number in range(5):
-        folder.append(MEASUREMENTS, rows(f"t{number}", range(3)), number)
+        folder.append(MEASUREMENTS, curve(f"t{number}", range(3)), number)
     before = read_steps(folder)
     folder.compact(MEASUREMENTS)
     (part,) = folder.parts(MEASUREMENTS)
     assert re.fullmatch(r"measurements/000000-000004-[0-9a-f]{6}\.parquet", part)
     assert read_steps(folder) == before
-    folder.append(MEASUREMENTS, rows("later", range(1)), folder.next_number(MEASUREMENTS))
+    folder.append(MEASUREMENTS, curve("later", range(1)), folder.next_number(MEASUREMENTS))
     assert len(read_steps(folder)) == len(before) + 1
 
 
 def test_a_kill_between_joining_and_removing_doubles_nothing(folder: RunFolder, tmp_path: Path) -> None:
     for number in range(3):
-        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+        folder.append(MEASUREMENTS, curve(f"t{number}", range(2)), number)
     old = {p.name: p.read_bytes() for p in (tmp_path / "run/measurements").iterdir()}
     before = read_steps(folder)
     folder.compact(MEASUREMENTS)
@@ -75,7 +72,7 @@ def test_a_kill_between_joining_and_removing_doubles_nothing(folder: RunFolder, 
 
 
 def test_a_kill_while_writing_leaves_only_a_temporary_file_that_is_ignored(folder: RunFolder, tmp_path: Path) -> None:
-    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    folder.append(MEASUREMENTS, curve("a", range(2)), 0)
     (tmp_path / "run/measurements/.000001-000001.parquet.abc").write_bytes(b"half")
     assert len(read_steps(folder)) == 2
 
@@ -96,17 +93,33 @@ def test_every_violation_of_the_schema_is_listed(folder: RunFolder, tmp_path: Pa
 
 
 def test_doubled_rows_are_a_violation(folder: RunFolder) -> None:
-    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
-    folder.append(MEASUREMENTS, rows("a", range(1)), 1)
+    folder.append(MEASUREMENTS, curve("a", range(2)), 0)
+    folder.append(MEASUREMENTS, curve("a", range(1)), 1)
     with pytest.raises(InputError, match="must differ in trial_id, step, but 1 do not"):
         folder.read(MEASUREMENTS)
 
 
 def test_a_damaged_part_is_named(folder: RunFolder, tmp_path: Path) -> None:
-    folder.append(MEASUREMENTS, rows("a", range(2)), 0)
+    folder.append(MEASUREMENTS, curve("a", range(2)), 0)
     (tmp_path / "run/measurements/000001-000001.parquet").write_bytes(b"not parquet")
     with pytest.raises(InputError, match="000001-000001.parquet is not a readable Parquet file"):
         folder.read(MEASUREMENTS)
+
+
+def test_a_file_that_stands_for_absurdly_many_rows_is_refused_before_they_are_read(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrow_tables, "_MOST_BYTES", 2**20)
+    bomb = tmp_path / "run/measurements/000001-000001.parquet"
+    folder.append(MEASUREMENTS, curve("a", range(2)), 0)
+    pq.write_table(pa.table({"trial_id": pa.nulls(3_000_000, pa.string()), "steps": pa.nulls(3_000_000)}), bomb)
+    assert bomb.stat().st_size < 20_000
+    says = "the file says that it holds 3,000,000 rows, 0 GiB, in .* bytes, which nothing measured does"
+    for read in (lambda: folder.read(MEASUREMENTS), lambda: list(folder.scan(MEASUREMENTS, ["step"]))):
+        with pytest.raises(InputError, match=says):
+            read()
+    with pytest.raises(InputError, match=says):
+        import_table(str(bomb), None, read_target("loss < 1", "target"), Mapped())
 
 
 def test_a_folder_without_an_experiment_is_no_run_folder(folder: RunFolder) -> None:
@@ -126,7 +139,7 @@ def test_an_unknown_kind_of_uri_is_refused() -> None:
 
 
 def test_columns_keep_the_type_of_their_values() -> None:
-    table = to_arrow(MEASUREMENTS, rows("a", range(1), width=64, kind="relu", flag=True, rate=0.1))
+    table = to_arrow(MEASUREMENTS, curve("a", range(1), width=64, kind="relu", flag=True, rate=0.1))
     assert [str(table.schema.field(n).type) for n in ("width", "kind", "flag", "rate")] == [
         "int64",
         "string",
@@ -137,23 +150,59 @@ def test_columns_keep_the_type_of_their_values() -> None:
 
 def test_values_that_arrow_does_not_take_as_they_are_become_what_the_column_holds() -> None:
     odd = {"trial_id": 5, "step": 1, "examples": 8, "train_seconds": True, "loss": float("nan"), "empty": None}
-    table = to_arrow(MEASUREMENTS, [odd, *rows("a", range(1))])
+    table = to_arrow(MEASUREMENTS, [odd, *curve("a", range(1))])
     assert table["trial_id"].to_pylist() == ["5", "a"] and table["train_seconds"].to_pylist() == [1.0, 0.0]
     assert [str(value) for value in table["loss"].to_pylist()] == ["nan", "1.0"]
     assert table.schema.field("empty").type == pa.null() and to_arrow(MEASUREMENTS, []).num_rows == 0
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[ObjectStore]:
-    with object_store() as found:
-        yield found
+NAME = "analysis/thing.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    ends: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Thing:
+    size: int
+    parts: tuple[Part, ...] = ()
+    one: Part | None = None
+
+
+THING = Thing(7, (Part((1, None)), Part(())), Part((2,)))
+
+
+def test_what_is_written_is_read_again_and_nothing_where_nothing_was(folder: RunFolder) -> None:
+    assert folder.read_result(NAME, Thing) is None
+    folder.write_result(NAME, THING)
+    assert folder.read_result(NAME, Thing) == THING
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"format": 1, "si', "Unterminated string"),
+        ("[3]", "object cannot be interpreted"),
+        ('{"size": 7}', "'format'"),
+        ('{"format": 1}', "'size'"),
+        ('{"format": 1, "size": 7, "sort": 2}', "'sort'"),
+        ('{"format": 1, "size": 7, "one": {}}', "'ends'"),
+        ('{"format": 2, "size": 7}', "its format is 2, not 1"),
+    ],
+)
+def test_a_file_that_is_no_result_is_refused_with_the_remedy(folder: RunFolder, text: str, why: str) -> None:
+    folder.write_bytes(NAME, text.encode())
+    with pytest.raises(InputError, match=f"cannot be read: .*{why}.*`bcrit thing` makes it again"):
+        folder.read_result(NAME, Thing)
 
 
 def test_a_run_folder_may_lie_on_s3(store: ObjectStore) -> None:
     folder = store.folder("run")
     assert not folder.occupied()
     for number in range(3):
-        folder.append(MEASUREMENTS, rows(f"t{number}", range(2)), number)
+        folder.append(MEASUREMENTS, curve(f"t{number}", range(2)), number)
     folder.compact(MEASUREMENTS)
     assert len(read_steps(folder)) == 6 and folder.occupied()
     (part,) = folder.parts(MEASUREMENTS)
@@ -164,7 +213,7 @@ def test_every_file_on_an_object_store_is_one_put_to_its_final_name(store: Objec
     folder = store.folder("puts")
     with store.counted() as requests:
         folder.write_json("analysis/fit.json", {"a": 1})
-        folder.append(MEASUREMENTS, rows("a", range(1000)), 0)
+        folder.append(MEASUREMENTS, curve("a", range(1000)), 0)
         folder.write_bytes("report.html", b"x" * 8_000_000)
     names = ("analysis/fit.json", "measurements/000000-000000.parquet", "report.html")
     assert requests == [f"PUT /bucket/puts/{name}" for name in names]

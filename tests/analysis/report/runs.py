@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
+from bcrit.analysis.recommendation import Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
-from bcrit.analysis.recommendation.recommend import Recommendation, recommend
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.report.answer import Answer
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
@@ -74,8 +75,7 @@ def study(spec: Experiment, batch_size: int, reached: bool = True, confirm: bool
     best = round(S_MIN * (1 + B_CRIT / batch_size))
     rows = [
         trial(spec, batch_size, number, outcome, (3 * best if reached else best // 2) if outcome.feasible else number)
-        for number, outcome in enumerate(Outcome)
-        if reached or outcome is not Outcome.REACHED
+        for number, outcome in enumerate(Outcome if reached else list(Outcome)[1:])
     ]
     if not reached:
         return rows
@@ -89,18 +89,18 @@ def study(spec: Experiment, batch_size: int, reached: bool = True, confirm: bool
 def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mapping[str, Any] | None = None) -> Run:
     trials = to_arrow(TRIALS, rows).to_pandas()
     nothing = dict.fromkeys(("targets", "budgets"))
-    nothing |= {"unmeasured": "made up", "recommendation": None}
+    nothing |= {"unmeasured": "made up", "recommendation": None, "progress": None}
     made = {"location": "runs/made-up", "declared": spec, "environment": [environment] if environment else []}
     return Run(
         RunFolder.at("runs/made-up"),
         None,
-        {**made, **nothing, "recorded": trials},
+        {**made, **nothing, "finished": trials},
     )
 
 
 def written(place: Path, reached: bool, *, space: Mapping[str, Any] = PLANE, missed: int | None = None) -> Path:
     """A run folder whose studies reached the target, but for the one that missed it."""
-    folder, spec = RunFolder.at(place), experiment(space)
+    folder, spec = RunFolder.at(place), experiment(space, search={"trials": 3}, boundary={"max_rounds": 0})
     folder.write_experiment(spec)
     folder.append(TRIALS, [row for b in spec.batch_sizes for row in study(spec, b, reached and b != missed)], 0)
     return place
@@ -187,3 +187,17 @@ def widened() -> Run:
         rows.append(trial(spec, 8, number, outcome, 100 + number, **point))
     later = {"round": 1, "lr": 30.0, "momentum": 0.6}
     return analysis_of(spec, [*rows, trial(spec, 8, 12, Outcome.REACHED, 90, **later)])
+
+
+def stored(found: object, name: str, path: Path) -> Run:
+    """The usual run, in whose folder such a result was written."""
+    made, folder = usual(), RunFolder.at(path)
+    folder.write_result(name, found)
+    return Run(folder, known=made.known)
+
+
+def answered(ask: Callable[[Run], Answer | str], run: Run) -> Answer:
+    """What a question answers about a run that can be asked."""
+    answer = ask(run)
+    assert isinstance(answer, Answer)
+    return answer

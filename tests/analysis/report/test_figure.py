@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bcrit.analysis.numbers.wording import interval_text, value_text
 from bcrit.analysis.report.figure import (
     hover,
     in_turn,
@@ -21,7 +22,6 @@ from bcrit.analysis.report.figure import (
     tick_text,
     value_axis,
 )
-from bcrit.analysis.wording import interval_text, value_text
 
 
 @pytest.mark.parametrize(

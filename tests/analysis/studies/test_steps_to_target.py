@@ -10,9 +10,16 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.records.arrow_tables import to_arrow
-from bcrit.analysis.studies.steps_to_target import boundary_table, median_interval, outcome_counts, steps_to_target
+from bcrit.analysis.studies.steps_to_target import (
+    boundary_table,
+    median_interval,
+    outcome_counts,
+    steps_to_target,
+    tied,
+)
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.target import Target
 
 EXPERIMENT = parse_experiment(
     {
@@ -115,8 +122,26 @@ def test_an_unreached_study_stays_in_the_table() -> None:
     assert math.isnan(found["steps"]) and found["max_steps"] == 400 and pd.isna(found["best_trial"])
 
 
-def test_ties_go_to_the_earlier_trial() -> None:
+def test_ties_go_to_the_better_value_at_the_crossing_then_to_the_earlier_trial() -> None:
     assert study(row(3, 100), row(1, 100), row(2, 120))["best_trial"] == "b8-search-1"
+    assert study(row(3, 100, best_value=0.1), row(1, 100), row(2, 120))["best_trial"] == "b8-search-3"
+    # One that went on beyond its crossing is judged by its value there.
+    tie = to_arrow(TRIALS, [row(1, 100, best_value=0.5), row(2, 100, best_value=0.1)]).to_pandas()
+    assert tied(tie)["trial_id"].tolist() == ["b8-search-1", "b8-search-2"]
+    assert steps_to_target(tie, EXPERIMENT, {"b8-search-2": 0.9})["best_trial"].tolist() == ["b8-search-1"]
+    up = EXPERIMENT.model_copy(update={"target": Target.model_validate("accuracy > 0.3")})
+    assert steps_to_target(tie, up)["best_trial"].tolist() == ["b8-search-1"]
+
+
+def test_a_crossing_between_two_evaluations_that_are_far_apart_is_an_interval() -> None:
+    first = study(row(0, 187, steps_to_target_low=0))
+    assert (first["steps"], first["steps_low"], first["steps_high"]) == (187, 1, 187)
+    again = seeds(0, 187, 187, 374, steps_to_target_low=0)
+    again[2]["steps_to_target_low"] = 187
+    found = study(row(0, 187, steps_to_target_low=0), *again)
+    assert (found["steps"], found["steps_low"], found["steps_high"]) == (187, 1, 374)
+    fine = study(row(0, 3, steps_to_target_low=2))  # every step was evaluated
+    assert math.isnan(fine["steps_low"])
 
 
 def test_the_columns_are_the_schema_s_and_the_hyperparameters() -> None:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.measured import measured
 from bcrit.analysis.records.one_pass import Chunk
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.targets.crossings import N_TARGETS, Crossings, Curve, default_targets, in_order, read_targets
+from bcrit.analysis.targets.measured import measured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Direction, Target
@@ -207,6 +207,23 @@ def test_a_trial_may_straddle_parts_and_jump_over_several_targets(tmp_path: Path
     assert found.steps_low.tolist() == [[2, 2, 2], [1, 5, pytest.approx(math.nan, nan_ok=True)]]
     assert found.best.tolist() == [0.5, 1.5]
     assert found.at(targets(Direction.MINIMIZE, 2.0)[0]) == 1
+
+
+def test_smoothed_crossings_are_those_of_the_target_also_where_a_window_straddles_parts(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    made = {f"t{n}": [(s, float(30 / s + 0.3 * rng.random())) for s in range(0 + 1, 120, 1 + n)] for n in range(4)}
+    smooth = targets(Direction.MINIMIZE, 1.0)[0].model_copy(update={"rule": "smoothed"})
+    spec = experiment([8]).model_copy(update={"target": smooth})
+    folder = write_run(tmp_path / "run", spec, {name: Made(8, curve) for name, curve in made.items()}, parts=5)
+    wanted = tuple(spec.target.model_copy(update={"threshold": t}) for t in (2.0, 1.0, 0.6))
+    found = crossings(folder, list(made), wanted)
+    for row, curve in enumerate(made.values()):
+        for column, target in enumerate(wanted):
+            own = target.first_crossing(curve)
+            assert own is not None
+            assert (found.steps[row, column], found.steps_low[row, column]) == (own.steps, own.steps_low)
+    plain = crossings(folder, list(made), targets(Direction.MINIMIZE, 2.0, 1.0, 0.6))
+    assert (plain.steps != found.steps).any() and read_targets(["loss < 0.6"], spec.target) == wanted[2:]
 
 
 def test_rows_that_come_in_the_wrong_order_make_no_difference(tmp_path: Path) -> None:

@@ -18,11 +18,10 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.protocol import tpe
-from bcrit.tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, merit, response, trial_name
-from bcrit.tuner.protocol.protocol import trial_seed
+from bcrit.tuner.protocol.proposal import Proposal, Records, Rung, TrialRecord, merit, response, trial_name, trial_seed
 from bcrit.tuner.protocol.samplers import Incumbent, local_point
 from bcrit.tuner.protocol.tpe import couples
-from bcrit.tuner.training.evaluation import coarse_at_or_after
+from bcrit.tuner.training.settings import at_or_after
 
 Kept = Sequence[TrialRecord]
 
@@ -128,8 +127,8 @@ def _stops(spec: Experiment, known: Kept, budget_steps: int) -> tuple[int, tuple
     incumbent = min((r.steps_to_target for r in known if r.steps_to_target is not None), default=None)
     max_steps, rungs = budget_steps, []
     if incumbent is not None:
-        max_steps = min(budget_steps, coarse_at_or_after((1 + stopping.slack) * incumbent, spec.resolution))
-    step = coarse_at_or_after(stopping.grace * (incumbent or budget_steps), spec.resolution)
+        max_steps = min(budget_steps, at_or_after((1 + stopping.slack) * incumbent, spec.resolution, coarse=True))
+    step = at_or_after(stopping.grace * (incumbent or budget_steps), spec.resolution, coarse=True)
     while stopping.rule == "asha" and step < max_steps:
         values = [
             r.best_until(step, direction)
@@ -139,7 +138,7 @@ def _stops(spec: Experiment, known: Kept, budget_steps: int) -> tuple[int, tuple
         if len(values) >= stopping.eta:
             share = 1 / stopping.eta if direction is Direction.MINIMIZE else 1 - 1 / stopping.eta
             rungs.append(Rung(step, float(np.quantile(values, share))))
-        step = coarse_at_or_after(stopping.eta * step, spec.resolution)
+        step = at_or_after(stopping.eta * step, spec.resolution, coarse=True)
     return max_steps, tuple(rungs)
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point
-from bcrit.tuner.protocol.proposal import Proposal, response
+from bcrit.tuner.protocol.proposal import Proposal, evaluated_rarely, merit, response
 from tests.tuner.protocol.records import TARGET, drawn
 
 
@@ -33,3 +35,17 @@ def test_the_order_of_merit_is_reached_then_nearer_then_diverged() -> None:
     unreached = [drawn(2, {}, None, [(0, 9.0), (50, 1.5)]), drawn(3, {}, None, [(0, 9.0), (50, 6.0)])]
     ordered = [response(r, TARGET) for r in (*reached, *unreached, drawn(4, {}, None, []))]
     assert ordered == sorted(ordered) and len(set(ordered)) == 5
+    worse, better = (drawn(n, {}, 10, [(0, 9.0), (10, value)]) for n, value in enumerate((0.9, 0.1)))
+    assert merit(better, TARGET) < merit(worse, TARGET) < merit(drawn(2, {}, 10, [(0, 9.0), (10, 0.9)]), TARGET)
+    went_on = drawn(0, {}, 10, [(0, 9.0), (10, 0.9), (20, 0.01)])
+    assert merit(better, TARGET) < merit(went_on, TARGET)
+
+
+def test_a_trial_that_is_evaluated_rarely_says_how_to_do_better() -> None:
+    said = str(evaluated_rarely(drawn(0, {}, None, [(0, 9.0), (187, 5.0)])))
+    assert "at steps 0 and 187 and not between: a crossing there is known to 100% of its steps only" in said
+    assert evaluated_rarely(drawn(0, {}, None, [(0, 9.0), (1, 8.0), (2, 7.0)])) is None
+    assert evaluated_rarely(drawn(0, {}, None, [(100, 9.0), (119, 7.0)])) is None
+    assert evaluated_rarely(drawn(0, {}, None, [])) is None
+    early = replace(drawn(0, {}, 20, [(10, 9.0), (20, 0.5), (21, 0.5)]), steps_to_target_low=10)
+    assert "at steps 10 and 20" in str(evaluated_rarely(early))

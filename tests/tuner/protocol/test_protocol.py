@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.studies.rounds import study_state
+from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
-from bcrit.tuner.protocol.protocol import PerStudyProtocol, trial_seed
+from bcrit.tuner.protocol.proposal import trial_seed
+from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from bcrit.tuner.training.settings import Settings
 from tests.scripted import ExactHyperbola, ScriptedRun
 from tests.simulate import scripted, searched, simulate

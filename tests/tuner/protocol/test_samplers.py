@@ -55,11 +55,13 @@ def question(name: str, number: int, known: int) -> Question:
         optimizer="momentum",
         known=knowing(records),
         number=number,
+        first=0,
         batch_size=8,
         seed=3,
         start=4,
         trials=30,
         budget_steps=100,
+        at_once=2,
     )
 
 

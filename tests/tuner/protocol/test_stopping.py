@@ -11,7 +11,7 @@ from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.protocol.proposal import TrialRecord
 from bcrit.tuner.protocol.stopping import StoppingPlan, Stops
-from bcrit.tuner.training.evaluation import coarse_at_or_after
+from bcrit.tuner.training.settings import at_or_after
 from tests.tuner.protocol import records
 from tests.tuner.protocol.records import TARGET
 
@@ -44,7 +44,7 @@ def test_without_any_trial_the_budget_is_the_only_limit() -> None:
 def test_the_cap_is_the_incumbent_with_slack_on_the_coarse_grid() -> None:
     plan = plan_stopping([straight(0, 0.1, 91, reached=True)], 1000, ASHA, TARGET, 0.02)
     assert plan.capped and 1.1 * 91 <= plan.max_steps <= 1.1 * 91 * 1.22
-    assert plan.max_steps == coarse_at_or_after(plan.max_steps, 0.02)
+    assert plan.max_steps == at_or_after(plan.max_steps, 0.02, coarse=True)
 
 
 def test_a_rung_needs_eta_trials_that_came_so_far() -> None:
@@ -57,7 +57,7 @@ def test_a_rung_needs_eta_trials_that_came_so_far() -> None:
 def test_the_first_rung_stands_at_the_grace_of_the_incumbent_and_cuts_at_the_best_third() -> None:
     known = [straight(0, 0.1, 91, reached=True), *(straight(i, 0.01 * i, 100) for i in range(1, 7))]
     (rung,) = plan_stopping(known, 1000, ASHA, TARGET, 0.02).rungs
-    assert rung.step == coarse_at_or_after(0.45 * 91, 0.02)
+    assert rung.step == at_or_after(0.45 * 91, 0.02, coarse=True)
     values = sorted(trial.best_until(rung.step, Direction.MINIMIZE) for trial in known)
     assert values[1] <= rung.cutoff <= values[2]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from bcrit.search_spaces.presets import has_effective_lr
 from bcrit.search_spaces.space import SearchSpace
-from bcrit.search_spaces.space_rules import has_effective_lr
 from bcrit.tuner.protocol.tpe import couples, shift
 from bcrit.tuner.training.optimizers import build_optimizer
 from bcrit.tuner.training.settings import Settings

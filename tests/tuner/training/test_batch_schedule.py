@@ -22,7 +22,7 @@ from bcrit.tuner.training.batch_schedule import (
 )
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
-from tests.tuner.landscape.small import Blobs
+from tests.tuner.stages.small import Blobs
 
 R16 = ByNoise(16.0, low=8, high=256)
 

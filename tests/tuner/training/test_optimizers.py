@@ -114,35 +114,30 @@ def decoupled(move: Move) -> Move:
     return shrunk
 
 
+DECAYS: dict[str, tuple[dict[str, Any], Callable[[Move], Move]]] = {
+    "none": ({"width": 3}, lambda move: move),  # and a hyperparameter of others is passed over
+    "in the gradient": ({"weight_decay": 0.5}, coupled),
+    "of the weights": ({"decoupled_weight_decay": 0.5}, decoupled),
+}
+
+
+@pytest.mark.parametrize("decay", DECAYS)
 @pytest.mark.parametrize("case", CASES)
-def test_updates_are_those_of_the_definition(case: str) -> None:
-    optimizer, hyperparameters, move = CASES[case]
-    assert trained(optimizer, **hyperparameters) == pytest.approx(by_hand(move), rel=1e-12)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_weight_decay_is_in_the_gradient(case: str) -> None:
-    optimizer, hyperparameters, move = CASES[case]
-    ends = trained(optimizer, **hyperparameters, weight_decay=0.5)
-    assert ends == pytest.approx(by_hand(coupled(move)), rel=1e-12)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_decoupled_weight_decay_shrinks_the_weights_and_leaves_the_gradient_alone(case: str) -> None:
-    optimizer, hyperparameters, move = CASES[case]
-    ends = trained(optimizer, **hyperparameters, decoupled_weight_decay=0.5)
-    assert ends == pytest.approx(by_hand(decoupled(move)), rel=1e-12)
+def test_updates_are_those_of_the_definition_with_either_decay(case: str, decay: str) -> None:
+    (optimizer, hyperparameters, move), (more, decayed) = CASES[case], DECAYS[decay]
+    assert trained(optimizer, **hyperparameters, **more) == pytest.approx(by_hand(decayed(move)), rel=1e-12)
 
 
 def test_the_weight_decay_of_adamw_is_decoupled() -> None:
     ends = trained("adamw", **BETAS, weight_decay=0.5)
     assert ends == pytest.approx(by_hand(decoupled(adam)), rel=1e-12)
-    assert ends == pytest.approx(trained("adam", **BETAS, decoupled_weight_decay=0.5), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", [*BARE, *OTHERS])
-def test_the_decay_of_every_other_optimizer_is_what_we_say(name: str) -> None:
+def test_the_decay_of_every_optimizer_is_what_we_say(name: str) -> None:
     needed: dict[str, Any] = {"momentum": 0.9} if "momentum" in OPTIMIZERS.get(name, OPTIMIZERS["sgd"]).needed else {}
+    assert trained(name, 3, (0.0, 0.0), **needed) == [0.0, 0.0], "without weight decay nothing decays"
+    assert trained(name, 3, **needed, weight_decay=0.0) == trained(name, 3, **needed)
     if name in ("adamw", "adafactor", "muon"):
         # One update: x shrinks by lr weight_decay x and nothing else changes.
         kept = trained(name, 1, **needed)
@@ -156,17 +151,6 @@ def test_the_decay_of_every_other_optimizer_is_what_we_say(name: str) -> None:
         assert ends == pytest.approx(trained(name, curvature=CURVATURE + 0.5, **needed), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", [*BARE, *OTHERS])
-def test_without_weight_decay_nothing_decays(name: str) -> None:
-    needed: dict[str, Any] = {"momentum": 0.9} if "momentum" in OPTIMIZERS.get(name, OPTIMIZERS["sgd"]).needed else {}
-    ends = (
-        trained(name, 3, (0.0, 0.0), **needed),
-        trained(name, 3, **needed, weight_decay=0.0),
-        trained(name, 3, **needed),
-    )
-    assert ends[0] == [0.0, 0.0] and ends[1] == ends[2]
-
-
 @pytest.mark.parametrize(
     ("optimizer", "hyperparameters", "entry"),
     [
@@ -175,6 +159,9 @@ def test_without_weight_decay_nothing_decays(name: str) -> None:
         ("radam", {"beta2": 0.9}, ("betas", (0.9, 0.9))),
         ("rprop", {"eta2": 1.5}, ("etas", (0.5, 1.5))),
         ("adafactor", {"eps2": 0.01}, ("eps", (None, 0.01))),
+        ("adam", {"warmup_steps": 2}, ("lr", 0.1 / 3)),  # the schedule's first
+        ("adamw", {}, ("weight_decay", 0.0)),
+        ("adamw", {}, ("fused", True)),
     ],
     ids=str,
 )
@@ -185,44 +172,21 @@ def test_hyperparameters_reach_the_class_under_its_own_names(
     assert built.param_groups[0][entry[0]] == entry[1]
 
 
-def test_hyperparameters_of_others_are_passed_over() -> None:
-    assert trained("sgd", momentum=0.9, width=3, eps=7.0) == trained("sgd")
-
-
-def test_the_first_learning_rate_is_the_schedule_s() -> None:
-    built = build_optimizer([nn.Parameter(torch.zeros(1))], Settings(1, 0, "adam", {"lr": 0.3, "warmup_steps": 2}))
-    assert built.param_groups[0]["lr"] == pytest.approx(0.1)
-
-
-REFUSED = {"lbfgs", "sparseadam", "optimizer"}
-TORCH = sorted(
-    name.lower()
-    for name, found in vars(torch.optim).items()
-    if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) and name.lower() not in REFUSED
-)
 OURS = {"decoupled_weight_decay", "extrapolation", "extrapolation_lr", "local_batch_size"}
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_parameter_of_the_presets_is_one_of_the_class(name: str) -> None:
-    assert set(OPTIMIZERS[name].names) - OURS <= set(keywords_of(class_of(name)))
-
-
-@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - {"sgd", "momentum", "nesterov", *EXTRAPOLATED}))
-def test_the_presets_leave_out_no_parameter_of_the_class(name: str) -> None:
-    # `sgd` and its two relatives are one class, of which each takes a part.
-    assert set(keywords_of(class_of(name))) <= set(OPTIMIZERS[name].names)
-
-
-@pytest.mark.parametrize("name", TORCH)
-def test_every_class_of_torch_optim_can_be_named(name: str) -> None:
-    assert issubclass(class_of(name), torch.optim.Optimizer)
-    assert parameters_of(name).needed == ("lr",)
+def test_the_presets_have_the_parameters_of_the_class(name: str) -> None:
+    named, keywords = set(OPTIMIZERS[name].names), set(keywords_of(class_of(name)))
+    assert named - OURS <= keywords
+    if name not in {"sgd", "momentum", "nesterov", *EXTRAPOLATED}:  # one class, of which each takes a part
+        assert keywords <= named
 
 
 def test_parameters_of_a_class_beyond_the_presets_are_read_from_its_signature() -> None:
     assert parameters_of("adamax").names == ("lr", "beta1", "beta2", "eps", "weight_decay", "decoupled_weight_decay")
     assert "decoupled_weight_decay" not in parameters_of("adafactor").names
+    assert all(parameters_of(name).needed == ("lr",) for name in OTHERS)
     assert parameters_of("rprop").optional[:4] == ("eta1", "eta2", "step_size1", "step_size2")
 
 
@@ -238,15 +202,6 @@ def test_parameters_of_a_class_beyond_the_presets_are_read_from_its_signature() 
 def test_what_cannot_train_by_steps_is_refused_with_the_reason(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         class_of(name)
-
-
-def test_fused_where_pytorch_has_it_and_no_weight_decay_of_its_own() -> None:
-    assert arguments(torch.optim.AdamW, {}) == {"weight_decay": 0.0, "fused": True}
-    assert arguments(torch.optim.RMSprop, {"alpha": 0.5}) == {"alpha": 0.5, "weight_decay": 0.0}
-
-
-def test_an_entry_of_a_tuple_leaves_the_others_at_their_defaults() -> None:
-    assert arguments(torch.optim.Adam, {"beta2": 0.5})["betas"] == (0.9, 0.5)
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0.0])
@@ -280,24 +235,20 @@ def weights_after(updates: int, name: str, bare: bool, **more: Value) -> list[Te
             parameter.grad = None
         model(batch).square().mean().backward()
         step()
+    assert all(p.grad_fn is None and p.requires_grad for p in model.parameters())
     return [p.detach() for p in model.parameters()]
 
 
 @pytest.mark.parametrize(
     "name",
     ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "adadelta", "adamax", "nadam", "radam"]
-    + ["asgd", "rprop", "adafactor", "muon", "lars", "lamb"],
+    + ["asgd", "rprop", "adafactor", "muon", "lars", "lamb", "adam with decoupled decay"],
 )
 def test_the_weights_are_those_of_the_whole_step(name: str) -> None:
-    twins = zip(weights_after(5, name, True), weights_after(5, name, False), strict=True)
-    assert all(torch.equal(bare, whole) for bare, whole in twins)
-
-
-def test_decoupled_decay_is_not_left_out() -> None:
-    decayed = weights_after(3, "adam", True, decoupled_weight_decay=0.5)
-    whole, without = weights_after(3, "adam", False, decoupled_weight_decay=0.5), weights_after(3, "adam", True)
-    assert all(torch.equal(a, b) for a, b in zip(decayed, whole, strict=True))
-    assert not torch.equal(decayed[0], without[0])
+    more: dict[str, Value] = {"decoupled_weight_decay": 0.5} if " " in name else {}
+    bare, whole = (weights_after(5, name.split()[0], bare, **more) for bare in (True, False))
+    assert all(map(torch.equal, bare, whole)) and torch.is_grad_enabled()
+    assert not more or not torch.equal(bare[0], weights_after(5, "adam", True)[0])
 
 
 def test_an_optimizer_of_somebody_else_keeps_its_own_step() -> None:
@@ -310,14 +261,6 @@ def test_an_optimizer_of_somebody_else_keeps_its_own_step() -> None:
     optimizer = Counting([nn.Parameter(torch.zeros(1))], lr=0.1)
     bare_step(optimizer)()
     assert optimizer.steps == 1
-
-
-def test_an_update_is_no_part_of_the_next_gradient_and_leaves_gradients_on() -> None:
-    optimizer, model = optimizer_and_model("adam")
-    model(torch.ones(1, 6)).sum().backward()
-    bare_step(optimizer)()
-    assert all(p.grad_fn is None and p.requires_grad for p in model.parameters())
-    assert torch.is_grad_enabled()
 
 
 Vector = list[float]
@@ -373,11 +316,12 @@ def test_matrices_follow_the_paper_and_vectors_take_no_part(name: str, start: st
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     starts = [draw(3, 4), draw(2, 3, 2), draw(5)]
+    unused = nn.Parameter(torch.ones(2, 2))
     if start == "zero":
         starts = [torch.zeros_like(s) for s in starts]
     parameters = [nn.Parameter(s.clone()) for s in starts]
     gradients = [[draw(*s.shape) for _ in range(6)] for s in starts]
-    optimizer = optimizers(parameters)[name]
+    optimizer = optimizers([*parameters, unused])[name]
     for t in range(6):
         for parameter, series in zip(parameters, gradients, strict=True):
             parameter.grad = series[t].clone()
@@ -386,52 +330,26 @@ def test_matrices_follow_the_paper_and_vectors_take_no_part(name: str, start: st
     for parameter, begun, series in zip(parameters, starts, gradients, strict=True):
         expected = twin(begun.flatten().tolist(), [g.flatten().tolist() for g in series], begun.ndim > 1)
         assert parameter.detach().flatten().tolist() == pytest.approx(expected, rel=1e-10)
-
-
-@pytest.mark.parametrize("name", ["lars", "lamb"])
-def test_a_gradient_that_is_0_is_no_nan(name: str) -> None:
-    parameter = nn.Parameter(torch.zeros(2, 2))
-    optimizer = optimizers([parameter])[name]
-    parameter.grad = torch.zeros(2, 2)
-    optimizer.step()
-    assert parameter.detach().tolist() == [[0.0, 0.0], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize("name", ["lars", "lamb"])
-def test_parameters_without_a_gradient_stay(name: str) -> None:
-    used, unused = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    optimizer = optimizers([used, unused])[name]
-    used.grad = torch.ones(2, 2)
-    optimizer.step()
-    assert torch.equal(unused, torch.ones(2, 2)) and not torch.equal(used, torch.ones(2, 2))
-
-
-def language_model(tied: bool) -> Any:
-    model = nn.ModuleDict(
-        {
-            "embedding": nn.Embedding(7, 4),
-            "convolution": nn.Conv1d(4, 4, 3),
-            "hidden": nn.Linear(4, 4),
-            "norm": nn.LayerNorm(4),
-            "head": nn.Linear(4, 7, bias=False),
-        }
-    )
-    if tied:
-        model["head"].weight = model["embedding"].weight
-    return model
+    assert torch.equal(unused, torch.ones(2, 2)), "it had no gradient"
+    still = nn.Parameter(torch.zeros(2, 2))
+    still.grad = torch.zeros(2, 2)
+    optimizers([still])[name].step()
+    assert not still.any(), "a gradient of 0 is no NaN"
 
 
 @pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
 def test_hidden_matrices_are_muon_s_and_all_else_is_adamw_s(tied: bool) -> None:
-    model = language_model(tied)
+    layers = {"embedding": nn.Embedding(7, 4), "convolution": nn.Conv1d(4, 4, 3), "hidden": nn.Linear(4, 4)}
+    model: Any = nn.ModuleDict({**layers, "norm": nn.LayerNorm(4), "head": nn.Linear(4, 7, bias=False)})
+    if tied:
+        model["head"].weight = model["embedding"].weight
     hidden, rest = (group["params"] for group in groups(model))
     assert [id(p) for p in hidden] == [id(model["hidden"].weight)]
     assert {id(p) for p in rest} == {id(p) for p in model.parameters()} - {id(model["hidden"].weight)}
-
-
-def test_of_bare_parameters_all_matrices_are_muon_s() -> None:
-    hidden, rest = (group["params"] for group in groups(nn.Linear(3, 2).parameters()))
-    assert [p.ndim for p in hidden] == [2] and [p.ndim for p in rest] == [1]
+    bare, vectors = (group["params"] for group in groups(nn.Linear(3, 2).parameters()))
+    assert [p.ndim for p in bare] == [2] and [p.ndim for p in vectors] == [1], "of bare parameters all matrices"
+    built = build_optimizer(nn.Linear(3, 2), Settings(1, 0, "muon", {"lr": 0.1}))
+    assert [len(group["params"]) for group in built.param_groups] == [2], "without hidden matrices all is AdamW's"
 
 
 def test_both_parts_are_pytorch_s_own_at_the_learning_rate_that_is_set() -> None:
@@ -456,8 +374,3 @@ def test_both_parts_are_pytorch_s_own_at_the_learning_rate_that_is_set() -> None
                     group["lr"] = 0.1 / (t + 1)
                 optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
-
-
-def test_a_model_without_hidden_matrices_is_all_adamw_s() -> None:
-    built = build_optimizer(nn.Linear(3, 2), Settings(1, 0, "muon", {"lr": 0.1}))
-    assert [len(group["params"]) for group in built.param_groups] == [2]

@@ -9,17 +9,16 @@ import torch
 from torch import nn
 
 from bcrit.search_spaces.options import Probes
-from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE
+from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.training import probes
+from bcrit.tuner.training import supervised
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
-from bcrit.tuner.training.probes import RunProbes, WeightDistance, effective_lr, is_due
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.training.supervised import RunProbes, SupervisedRun, WeightDistance, effective_lr, is_due
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial, as_row
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
-from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network
+from tests.tuner.training.landscape.quadratic import assert_untouched, network
 
 BOTH = Probes(measure=("noise_scale", "weight_distance"), examples=40, per_decade=1)
 SETTINGS = Settings(16, 3, "momentum", {"lr": 0.05, "momentum": 0.5})
@@ -68,19 +67,13 @@ def test_training_is_the_same_bit_for_bit_with_probes_and_without() -> None:
     assert all(m.probes == {} for m in plain)
 
 
-def test_the_process_stream_of_random_numbers_and_the_gradients_are_left_alone() -> None:
-    run = Noisy().begin(with_probes())
-    run.train(1)
-    before, gradients = torch.get_rng_state(), [p.grad for p in run.model.parameters()]
-    run.probe(last=True)
-    assert torch.equal(before, torch.get_rng_state())
-    assert all(p.grad is g for p, g in zip(run.model.parameters(), gradients, strict=True))
-
-
-def test_the_same_seed_measures_the_same() -> None:
-    first, second = (Noisy().begin(with_probes()).probe(last=True) for _ in range(2))
-    other = Noisy().begin(with_probes(Settings(16, 4, "momentum", SETTINGS.hyperparameters))).probe(last=True)
-    assert first == second != other
+def test_the_same_seed_measures_the_same_and_the_run_is_untouched_to_the_bit() -> None:
+    first, second = (Noisy().begin(with_probes()) for _ in range(2))
+    other = Noisy().begin(with_probes(Settings(16, 4, "momentum", SETTINGS.hyperparameters)))
+    for run in (first, second, other):
+        run.train(1)
+    assert_untouched(first.model, lambda: first.probe(last=True))
+    assert first.probe(last=True) == second.probe(last=True) != other.probe(last=True)
 
 
 def test_a_noise_scale_is_that_of_the_training_set_and_the_library() -> None:
@@ -96,8 +89,10 @@ def test_a_noise_scale_is_that_of_the_training_set_and_the_library() -> None:
 
 def test_the_columns_are_those_of_the_table() -> None:
     found = Noisy().begin(with_probes()).probe(last=True)
-    assert set(found) == {column.name for column in MEASUREMENTS.optional}
+    assert set(found) == {column.name for column in (*NOISE_SCALE, *WEIGHT_DISTANCE)}
     assert found["weight_distance"] == 0.0
+    row = as_row(trained(with_probes(), max_steps=1)[1][0], "t", 16)
+    assert row["step"] == 0 and set(row) > {column.name for column in NOISE_SCALE}
 
 
 def test_noise_scales_count_what_a_batch_counts() -> None:
@@ -131,13 +126,6 @@ def test_time_in_probes_is_neither_training_nor_evaluation() -> None:
     assert spent <= probed.ended_at - probed.started_at
 
 
-def test_a_row_has_the_columns_beside_its_metrics() -> None:
-    _, made = trained(with_probes(), max_steps=1)
-    row = as_row(made[0], "t", 16)
-    assert row["weight_distance"] == 0.0 and row["step"] == 0
-    assert set(row) > {column.name for column in NOISE_SCALE}
-
-
 def test_a_scale_that_is_not_a_number_is_an_empty_cell_and_no_divergence() -> None:
     class Broken(Noisy):
         def training_loss(self, settings: Settings) -> Any:
@@ -153,42 +141,37 @@ def test_a_metric_that_is_not_a_number_is_not_probed(monkeypatch: pytest.MonkeyP
     assert ending.outcome == "diverged" and made[0].probes == {}
 
 
-def test_want_of_memory_makes_the_pieces_smaller_and_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_want_of_memory_makes_the_pieces_smaller_and_ends_no_run_as_other_errors_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     chunks: list[int] = []
 
     def narrow(*arguments: Any, chunk: int, **more: Any) -> Any:
         chunks.append(chunk)
+        if room is None:
+            raise RuntimeError("no second derivative")
         if chunk > room:
             raise torch.OutOfMemoryError("no room")
         return measure_b_noise(*arguments, chunk=chunk, **more)
 
-    monkeypatch.setattr(probes, "measure_b_noise", narrow)
-    room = 8
+    monkeypatch.setattr(supervised, "measure_b_noise", narrow)
+    room: int | None = 8
     assert Noisy().begin(with_probes()).probe(last=True)["g_sq"] is not None
     assert chunks == [32, 16, 8]
     room = 0
     assert "g_sq" not in Noisy().begin(with_probes()).probe(last=True)
-
-
-def test_another_error_is_the_trial_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*arguments: Any, **more: Any) -> Any:
-        raise RuntimeError("no second derivative")
-
-    monkeypatch.setattr(probes, "measure_b_noise", broken)
+    room = None
     ending, _ = trained(with_probes())
     assert (ending.outcome, ending.message) == ("failed", "RuntimeError: no second derivative")
 
 
 @pytest.mark.parametrize(
     ("last", "step", "due"),
-    [(None, 0, True), (0, 1, True), (1, 2, True), (2, 3, False), (9, 10, True), (10, 11, False), (990, 1010, True)],
+    [(None, 0, True), (0, 1, True), (1, 2, True), (2, 3, False), (9, 10, True), (10, 11, False), (990, 1010, True)]
+    + [(10**k - 1, 10**k, True) for k in range(3, 9)],  # whatever rounding does
 )
 def test_an_evaluation_is_due_at_or_after_a_point_of_the_grid(last: int | None, step: int, due: bool) -> None:
     assert is_due(step, last, per_decade=4) is due
-
-
-def test_powers_of_ten_are_on_the_grid_whatever_rounding_does() -> None:
-    assert all(is_due(10**k, 10**k - 1, per_decade) for k in range(1, 9) for per_decade in (1, 3, 7))
 
 
 @pytest.mark.parametrize(
@@ -228,10 +211,3 @@ def test_half_precision_weights_are_measured_in_single_precision() -> None:
     with torch.no_grad():
         model.weight.copy_(model.weight + 1)
     assert distance.now() == pytest.approx(300, rel=1e-3)
-
-
-def test_measuring_leaves_the_model_untouched_to_the_bit() -> None:
-    model = network(normalised=True).train()
-    nn.functional.cross_entropy(model(examples()[0]), examples()[1]).backward()  # type: ignore[no-untyped-call]
-    distance = WeightDistance(model)
-    assert_untouched(model, lambda: distance.now())

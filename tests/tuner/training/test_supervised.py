@@ -17,13 +17,10 @@ from torch import Tensor, nn
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.options import Execution
 from bcrit.tuner.training import supervised
-from bcrit.tuner.training.data import batches
-from bcrit.tuner.training.schedule import learning_rate
-from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.data import Batches
+from bcrit.tuner.training.settings import Settings, learning_rate
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.models.layers import GhostBatchNorm
-
-CPU = torch.device("cpu")
+from bcrit.tuner.workloads.layers import GhostBatchNorm
 
 
 def data(n: int) -> tuple[Tensor, Tensor]:
@@ -40,8 +37,21 @@ def model(settings: Settings) -> nn.Module:
     return nn.Sequential(nn.Linear(5, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.3), nn.Linear(width, 2))
 
 
+def ghosts(settings: Settings) -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 16), GhostBatchNorm(16, 2), nn.ReLU(), nn.Linear(16, 2))
+
+
 def score(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-    return {"val_loss": nn.functional.cross_entropy(outputs, targets).item()}
+    return {"val_loss": loss(outputs, targets).item()}
+
+
+def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    assert outputs.dtype == torch.float32, "also where layers compute in bfloat16"
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def made(settings: Settings, build: Callable[[Settings], nn.Module] = model) -> SupervisedRun:
+    return SupervisedRun(settings, build, loss, score, TRAIN, VALIDATION)
 
 
 def begin(seed: int = 3, optimizer: str = "momentum", batch_size: int = 16) -> SupervisedRun:
@@ -52,8 +62,7 @@ def begin(seed: int = 3, optimizer: str = "momentum", batch_size: int = 16) -> S
         "end_factor": 0.1,
         "decay_steps": 15,
     }
-    settings = Settings(batch_size, seed, optimizer, hyperparameters)
-    return SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+    return made(Settings(batch_size, seed, optimizer, hyperparameters))
 
 
 def value(run: SupervisedRun) -> float:
@@ -68,24 +77,28 @@ def curve(run: SupervisedRun, chunks: list[int]) -> float:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
 @pytest.mark.parametrize("chunks", [[1] * 20, [7, 13], [0, 19, 0, 1]], ids=str)
-def test_how_updates_are_divided_into_calls_makes_no_difference(optimizer: str, chunks: list[int]) -> None:
-    assert curve(begin(optimizer=optimizer), chunks) == curve(begin(optimizer=optimizer), [20])
+def test_neither_how_it_is_called_nor_evaluated_nor_what_else_runs_makes_a_difference(
+    optimizer: str, chunks: list[int]
+) -> None:
+    process = torch.get_rng_state()
+    expected = curve(begin(optimizer=optimizer), [20])
+    assert torch.equal(torch.get_rng_state(), process)
+    run, other = begin(optimizer=optimizer), begin(seed=4)
+    for chunk in chunks:
+        run.train(chunk)
+        assert value(run) == value(run)
+        torch.rand(17)
+        other.train(1)
+    assert value(run) == expected
+    assert value(other) == curve(begin(seed=4), [len(chunks)])
 
 
-def test_evaluating_makes_no_difference_to_training() -> None:
-    often, once = begin(), begin()
-    for _ in range(20):
-        often.train(1)
-        assert value(often) == value(often)
-    once.train(20)
-    assert value(often) == value(once)
-
-
-def test_the_same_settings_give_the_same_curve_in_a_used_process() -> None:
-    first = curve(begin(), [20])
-    torch.rand(17)
-    curve(begin(seed=4), [5])
-    assert curve(begin(), [20]) == first
+def test_initialisation_depends_on_the_seed_alone_and_the_order_too() -> None:
+    assert value(begin(batch_size=16)) == value(begin(batch_size=100)) == value(begin(optimizer="sgd"))
+    assert value(begin(seed=0)) != value(begin(seed=1))
+    assert curve(begin(seed=0), [5]) != curve(begin(seed=1), [5])
+    with pytest.raises(ValueError, match="batch_size=101 and n_examples=100"):
+        begin(batch_size=101)
 
 
 def test_the_same_settings_give_the_same_curve_in_a_fresh_process() -> None:
@@ -96,47 +109,18 @@ def test_the_same_settings_give_the_same_curve_in_a_fresh_process() -> None:
     assert there.stdout.strip() == repr(here)
 
 
-def test_two_runs_that_take_turns_do_not_disturb_each_other() -> None:
-    alone = [curve(begin(seed), [20]) for seed in (1, 2)]
-    runs = [begin(1), begin(2)]
-    for _ in range(20):
-        for run in runs:
-            run.train(1)
-    assert [value(run) for run in runs] == alone
-
-
-def test_seeds_differ_in_initialisation_and_in_order() -> None:
-    assert value(begin(seed=0)) != value(begin(seed=1))
-    assert curve(begin(seed=0), [5]) != curve(begin(seed=1), [5])
-
-
-def test_initialisation_depends_on_the_seed_alone() -> None:
-    assert value(begin(batch_size=16)) == value(begin(batch_size=100)) == value(begin(optimizer="sgd"))
-
-
-def test_the_process_generator_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    curve(begin(), [3])
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_a_run_equals_the_loop_written_out() -> None:
-    def linear(settings: Settings) -> nn.Module:
-        return nn.Linear(5, 2)
-
     hyperparameters: dict[str, Value] = {"lr": 0.5, "schedule": "linear", "end_factor": 0.0, "decay_steps": 12}
-    settings = Settings(10, 5, "sgd", hyperparameters)
-    run = SupervisedRun(settings, linear, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+    run = made(Settings(10, 5, "sgd", hyperparameters), lambda _: nn.Linear(5, 2))
     run.train(20)
 
     with torch.random.fork_rng():
         torch.manual_seed(5)
         twin = nn.Linear(5, 2)
-    order = batches(100, 10, 5, CPU)
+    order = Batches(100, 5, torch.device("cpu"))
     for step in range(20):
-        index = next(order)
-        loss = nn.functional.cross_entropy(twin(TRAIN[0][index]), TRAIN[1][index])
-        gradients = torch.autograd.grad(loss, list(twin.parameters()))
+        index = order.take(10)
+        gradients = torch.autograd.grad(loss(twin(TRAIN[0][index]), TRAIN[1][index]), list(twin.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(twin.parameters(), gradients, strict=True):
                 parameter.sub_(learning_rate(hyperparameters, step) * gradient)
@@ -146,7 +130,7 @@ def test_a_run_equals_the_loop_written_out() -> None:
 def test_the_memory_of_a_run_is_free_when_it_is_let_go_of() -> None:
     run = begin()
     curve(run, [2])
-    weights = [weakref.ref(parameter) for parameter in run._model.parameters()]
+    weights = [weakref.ref(parameter) for parameter in run.model.parameters()]
     gc.collect()
     gc.disable()  # only what no circle of references holds is free now
     try:
@@ -156,11 +140,6 @@ def test_the_memory_of_a_run_is_free_when_it_is_let_go_of() -> None:
         gc.enable()
 
 
-def test_a_batch_larger_than_the_training_set_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size=101 and n_examples=100"):
-        begin(batch_size=101)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU: whether the host waits for it")
 @pytest.mark.parametrize("optimizer", ["momentum", "adamw", "lars", "lamb", "muon", "extrap_adam"])
 def test_updates_do_not_wait_for_the_gpu(optimizer: str) -> None:
@@ -168,17 +147,13 @@ def test_updates_do_not_wait_for_the_gpu(optimizer: str) -> None:
     train, validation = ((x.to(device), y.to(device)) for x, y in (TRAIN, VALIDATION))
     hyperparameters: dict[str, Value] = {"lr": 0.01, "momentum": 0.9, "extrapolation_lr": 0.01, "ema_decay": 0.9}
     settings = Settings(16, 3, optimizer, hyperparameters, gpus=1)
-    run = SupervisedRun(settings, model, nn.functional.cross_entropy, score, train, validation)
+    run = SupervisedRun(settings, model, loss, score, train, validation)
     run.train(2)  # the first updates make the optimizer's state
     torch.cuda.set_sync_debug_mode("error")  # any wait inside an update is an error, the one after the last is not
     try:
         run.train(20)  # three epochs
     finally:
         torch.cuda.set_sync_debug_mode("default")
-
-
-def undivided(settings: Settings) -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 16), GhostBatchNorm(16, 2), nn.ReLU(), nn.Linear(16, 2))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +171,7 @@ def test_a_run_in_pieces_is_the_run_up_to_rounding(optimizer: str, more: dict[st
     def run(micro_batch: int | None) -> SupervisedRun:
         hyperparameters: dict[str, Value] = {"lr": 0.05, "momentum": 0.9, **more}
         settings = Settings(16, 0, optimizer, hyperparameters, Execution(micro_batch=micro_batch))
-        return SupervisedRun(settings, undivided, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+        return made(settings, ghosts)
 
     whole, pieces = run(None), run(6)
     assert (whole.micro_batch, pieces.micro_batch) == (None, 6 if more.get("local_batch_size") != 4 else None)
@@ -226,8 +201,7 @@ class Hungry(nn.Module):
 
 
 def hungry() -> SupervisedRun:
-    settings = Settings(16, 0, "sgd", {"lr": 0.1})
-    return SupervisedRun(settings, lambda _: Hungry(), nn.functional.cross_entropy, score, TRAIN, VALIDATION)
+    return made(Settings(16, 0, "sgd", {"lr": 0.1}), lambda _: Hungry())
 
 
 def test_an_evaluation_that_runs_out_of_memory_is_made_again_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,65 +227,27 @@ def test_an_evaluation_of_which_not_one_row_fits_is_out_of_memory(monkeypatch: p
         hungry().evaluate()
 
 
-def test_the_model_shows_the_weights_as_they_are_and_the_average_only_where_one_is_kept() -> None:
-    run = begin()
-    before = [p.detach().clone() for p in run.model.parameters()]
-    run.train(3)
-    assert not torch.equal(before[0], next(run.model.parameters())) and run.average is None
-    averaged = Settings(16, 3, "sgd", {"lr": 0.1, "ema_decay": 0.5})
-    run = SupervisedRun(averaged, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
-    run.train(3)
-    assert run.average is not None
-    assert not torch.equal(next(run.average.parameters()), next(run.model.parameters()))
-
-
 def test_a_run_begins_at_the_weights_it_is_given_and_is_otherwise_a_fresh_one() -> None:
     given = Settings(16, 3, "momentum", {"lr": 0.1, "momentum": 0.9, "ema_decay": 0.5})
-
-    def made(settings: Settings) -> SupervisedRun:
-        return SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
-
     fresh, other = made(given), begin(seed=4)
     own = {name: weight.clone() for name, weight in fresh.model.state_dict().items()}
     assert curve(made(dataclasses.replace(given, start=own)), [20]) == curve(fresh, [20])
+    assert other.average is None
     other.train(5)
     elsewhere = made(dataclasses.replace(given, start=other.model.state_dict()))
     assert value(elsewhere) == value(other) and elsewhere.average is not None
     assert torch.equal(next(elsewhere.average.parameters()), next(other.model.parameters()))
     before = {name: weight.clone() for name, weight in other.model.state_dict().items()}
     elsewhere.train(3)
+    assert not torch.equal(next(elsewhere.average.parameters()), next(elsewhere.model.parameters()))
     assert all(torch.equal(weight, before[name]) for name, weight in other.model.state_dict().items())
-
-
-def test_weights_of_another_model_are_refused() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
-        settings = Settings(16, 3, "sgd", {"lr": 0.1, "width": 8}, start=begin().model.state_dict())
-        SupervisedRun(settings, model, nn.functional.cross_entropy, score, TRAIN, VALIDATION)
-
-
-INPUTS = torch.randn(90, 5, generator=torch.Generator().manual_seed(0))
-DATA = (INPUTS, (INPUTS.sum(dim=1) > 0).long())
-
-
-def ghosts(settings: Settings) -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 8), GhostBatchNorm(8, 2), nn.ReLU(), nn.Linear(8, 2))
-
-
-def narrow_score(outputs: Tensor, targets: Tensor) -> Mapping[str, float]:
-    assert outputs.dtype == torch.float32
-    return {"val_loss": nn.functional.cross_entropy(outputs, targets).item()}
-
-
-def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    assert outputs.dtype == torch.float32
-    return nn.functional.cross_entropy(outputs, targets)
+        made(Settings(16, 3, "sgd", {"lr": 0.1, "width": 8}, start=before))
 
 
 def executed(batch_size: int = 10, build: Callable[[Settings], nn.Module] = ghosts, **execution: Any) -> SupervisedRun:
-    settings = Settings(
-        batch_size, 0, "momentum", {"lr": 0.1, "momentum": 0.9, "ema_decay": 0.5}, Execution(**execution)
-    )
-    return SupervisedRun(settings, build, loss, narrow_score, DATA, DATA)
+    hyperparameters: dict[str, Value] = {"lr": 0.1, "momentum": 0.9, "ema_decay": 0.5}
+    return made(Settings(batch_size, 0, "momentum", hyperparameters, Execution(**execution)), build)
 
 
 def losses(run: SupervisedRun) -> list[float]:

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+
+from tests.tuner.workloads.files import write_idx, write_text
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    # Two threads that wait for each other on a busy machine make tiny updates a hundred times slower.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture
+def pictured(tmp_path: Path) -> dict[str, Any]:
+    """The option `data` of 72 small images, of which 24 validate."""
+    write_idx(tmp_path / "data", n=72)
+    return {"source": str(tmp_path / "data"), "validation": 24, "cache": str(tmp_path / "cache")}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> dict[str, Any]:
+    """The option `data` of a text, the last fifth of which validates."""
+    write_text(tmp_path / "text.txt", lines=120)
+    return {"source": str(tmp_path / "text.txt"), "validation": 0.2, "cache": str(tmp_path / "cache")}

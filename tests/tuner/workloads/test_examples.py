@@ -1,4 +1,4 @@
-"""The example files on data, each with tiny data where it expects the real ones."""
+"""The example files in a setting for a test, with tiny data where they expect the real ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from bcrit.search_spaces.load import read_yaml
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.training.trial import Limits, Measurement, Trial
+from bcrit.tuner.workloads.function import TrainingFunction, start
 from bcrit.tuner.workloads.registry import load_workload
 from tests.tuner.workloads.files import write_idx, write_text
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(name: str) -> Any:
-    return read_yaml((EXAMPLES / f"{name}.yaml").read_text(), name)
+    return read_yaml((ROOT / f"examples/{name}.yaml").read_text(), name)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +58,40 @@ def test_missing_data_are_one_sentence_that_names_the_place() -> None:
         ValueError, match=r"'workload': there is no file or folder '.*/data/not/there'; put the data there"
     ):
         check_experiment(data, "fashion_mnist.yaml")
+
+
+def test_the_example_passes_every_check_and_its_smallest_and_largest_batch_learn() -> None:
+    pytest.importorskip("gymnasium", reason="the extra 'rl' is not installed")
+    experiment = check_experiment(read("cartpole"), "cartpole.yaml")
+    assert experiment.name == "cartpole"
+    workload = load_workload(experiment.workload.name, experiment.workload.options)
+    for batch_size, lr in ((experiment.batch_sizes[1], 0.003), (experiment.batch_sizes[-1], 0.01)):
+        settings = Settings(batch_size, 0, experiment.optimizer, {"lr": lr})
+        max_steps = experiment.budget.max_steps(batch_size)
+        trial = Trial(lambda s=settings: workload.begin(s), experiment.target, Limits(max_steps, False, (), 0.3))  # type: ignore[misc]
+        while trial.ending is None:
+            trial.advance(60.0)
+        assert str(trial.ending.outcome) == "reached"
+
+
+def test_the_trainer_s_curve_falls_on_the_grid_and_repeats_itself() -> None:
+    pytest.importorskip("transformers", reason="pip install transformers accelerate")
+    pytest.importorskip("accelerate", reason="pip install transformers accelerate")
+    experiment = check_experiment(read("hf_trainer"), "hf")
+    settings, limits = Settings(64, 5, "own", {"lr": 0.01}), Limits(12, False, (), 0.5)
+    curves: list[list[Measurement]] = []
+    for _ in range(2):
+        function = TrainingFunction(experiment.workload.name, {})
+        trial = Trial(
+            lambda: start(function, str(ROOT), settings, "val_loss", limits, experiment.resources, 60),  # noqa: B023
+            experiment.target,
+            limits,
+        )
+        made: list[Measurement] = []
+        while trial.ending is None:
+            made += trial.advance(60)
+        assert trial.ending.message is None
+        curves.append(made)
+    assert [m.step for m in curves[0]] == [0, 1, 2, 3, 4, 6, 9, 12]
+    assert curves[0][-1].metrics["val_loss"] < 0.8 * curves[0][0].metrics["val_loss"]
+    assert [m.metrics for m in curves[0]] == [m.metrics for m in curves[1]]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.target import Target
-from bcrit.tuner.workloads.registry import WORKLOADS, Entry, load_workload, workload_of_run
-from tests.tuner.landscape.small import Blobs, experiment
+from bcrit.tuner.workloads import places
+from bcrit.tuner.workloads.registry import load_workload, workload_of_run
+from tests.tuner.stages.small import Blobs, experiment
 
 MODULE = """
 class Good:
@@ -41,18 +41,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(places, "_folders", set())
+    monkeypatch.setattr(places, "_trusted", {"bcrit.tuner.workloads"})  # a worker in this process trusts everything
     (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "broken.py").write_text("import not_there\n")
+    (tmp_path / "random.py").write_text("raise RuntimeError('the wrong one')\n")
     return tmp_path
-
-
-@pytest.mark.parametrize(("name", "entry"), WORKLOADS.items(), ids=WORKLOADS)
-def test_an_entry_says_what_its_class_says(name: str, entry: Entry) -> None:
-    workload = load_workload(name, {})
-    target = Target.model_validate(entry.target)
-    assert set(entry.metrics) == set(workload.metrics)
-    assert entry.unit == workload.unit
-    assert workload.metrics[target.metric] is target.direction
 
 
 def test_options_reach_the_class() -> None:
@@ -99,17 +93,39 @@ def test_what_cannot_be_loaded_is_refused_with_the_remedy(
         load_workload(name, options)
 
 
-def test_the_workload_of_the_run_is_loaded() -> None:
+def test_a_class_in_folders_that_are_no_packages_is_found(folder: Path) -> None:
+    (folder / "some/where").mkdir(parents=True)
+    (folder / "some/where/mine.py").write_text(MODULE)
+    assert load_workload("some.where.mine:Good", {"size": 5}).size == 5  # type: ignore[attr-defined]
+
+
+def test_what_is_installed_is_neither_imported_nor_called_unless_it_is_trusted(folder: Path) -> None:
+    """Whatever a file names: a program's name, a module that acts when it is imported, a package below the folder."""
+    for place in (".venv/lib/python3.11/site-packages/evil", "named/evil"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "__init__.py").write_text("raise RuntimeError('it ran')\n")
+    sys.path.append(str(folder / ".venv/lib/python3.11/site-packages"))
+    ran = folder / "ran"
+    for name in ("subprocess:Popen", "os:system", "posix:system", "antigravity:x", "evil.part:Thing", "__main__:x"):
+        module = name.partition(":")[0]
+        with pytest.raises(ValueError, match=rf"the module '{module}' is not in .*or name the module with --trust"):
+            load_workload(name, {"args": ["touch", str(ran)]})
+    with pytest.raises(ValueError, match="your module 'random' is hidden by another of that name .*another name"):
+        load_workload("random:Random", {})
+    (folder / "borrowed.py").write_text("from subprocess import Popen\n")  # a class that cannot be one is not called
+    with pytest.raises(ValueError, match="'borrowed:Popen' lacks unit, metrics, n_examples, hyperparameters, begin"):
+        load_workload("borrowed:Popen", {"args": ["touch", str(ran)]})
+    assert not ran.exists() and "antigravity" not in sys.modules
+    places.trust(["subprocess"])
+    with pytest.raises(ValueError, match="'subprocess:Popen' lacks"):
+        load_workload("subprocess:Popen", {})
+
+
+def test_the_workload_of_a_run_is_loaded_or_one_message_says_why_not(folder: Path) -> None:
+    places.trust(["tests"])
     assert isinstance(workload_of_run(experiment(), "run"), Blobs)
-
-
-def test_a_run_of_elsewhere_is_refused() -> None:
     with pytest.raises(InputError, match="an imported run describes trials of elsewhere"):
         workload_of_run(experiment(imported={"format": "mlperf", "source": "there"}), "run")
-
-
-def test_a_module_that_ends_the_program_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "quits.py").write_text("raise SystemExit('no data here')")
-    monkeypatch.chdir(tmp_path)
+    (folder / "quits.py").write_text("raise SystemExit('no data here')")  # a module may even end the program
     with pytest.raises(InputError, match="no data here"):
         workload_of_run(experiment(workload="quits:Thing"), "run")

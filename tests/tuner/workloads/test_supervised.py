@@ -59,15 +59,6 @@ class Uneven(Parity):
         return torch.eye(2), torch.zeros(3)
 
 
-def test_a_classifier_of_three_methods_learns() -> None:
-    run = Parity().begin(settings())
-    before = run.evaluate()
-    run.train(100)
-    after = run.evaluate()
-    assert after["val_loss"] < before["val_loss"]
-    assert after["val_accuracy"] == 1.0
-
-
 def test_default_metrics_are_cross_entropy_and_the_share_of_right_answers() -> None:
     outputs, targets = torch.tensor([[0.0, 0.0], [0.0, 0.0], [9.0, 0.0], [0.0, 9.0]]), torch.tensor([0, 1, 1, 1])
     scored = Parity().score(outputs, targets)
@@ -80,11 +71,6 @@ def test_a_regressor_brings_its_own_loss_and_score() -> None:
     run = Line().begin(Settings(2, 0, "sgd", {"lr": 0.5}))
     run.train(300)
     assert run.evaluate()["error"] < 1e-6
-
-
-def test_the_model_reads_hyperparameters_of_the_workload() -> None:
-    loss = {width: Parity().begin(settings(width=width)).evaluate()["val_loss"] for width in (2, 200)}
-    assert loss[200] > loss[2]  # ln 200 against ln 2
 
 
 def test_data_are_loaded_once_however_many_runs_begin() -> None:
@@ -118,12 +104,7 @@ def test_a_sample_is_some_rows_in_their_order_and_depends_on_the_seed_alone() ->
     assert targets.tolist() == sorted(set(targets.tolist()))
     assert torch.equal(targets, workload.sample("train", 30, seed=1)[1])
     assert not torch.equal(targets, workload.sample("train", 30, seed=2)[1])
-
-
-def test_a_sample_as_large_as_the_set_is_the_set() -> None:
-    workload = Parity()
-    assert len(workload.sample("train", 8, seed=0)[0]) == 8
-    assert torch.equal(workload.sample("validation", 99, seed=0)[1], torch.tensor([0, 1]))
+    assert torch.equal(workload.sample("train", 101, seed=0)[1], torch.arange(100))  # no more than there are
 
 
 def test_a_trial_that_was_given_no_gpu_touches_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,21 +145,6 @@ def test_rows_and_the_training_loss_may_differ_from_batch_size_and_loss() -> Non
     sized.train(5)
     plain.train(5)
     assert sized.evaluate()["val_loss"] == pytest.approx(plain.evaluate()["val_loss"], rel=1e-5)
-
-
-class Watched(Parity):
-    metrics = {**Parity.metrics, "train_loss": Direction.MINIMIZE}
-    train_loss_examples = 3
-
-
-def test_train_loss_looks_at_the_same_examples_each_time_and_changes_no_other_metric() -> None:
-    watched, plain = Watched().begin(settings()), Parity().begin(settings())
-    metrics = watched.evaluate()
-    assert set(metrics) == set(Watched.metrics)
-    assert {name: metrics[name] for name in Parity.metrics} == plain.evaluate()
-    assert Watched().begin(settings()).evaluate() == metrics
-    watched.train(100)
-    assert watched.evaluate()["train_loss"] < metrics["train_loss"]
 
 
 class Squares(nn.Module):
@@ -237,12 +203,3 @@ def by_definition(scores: Tensor, labels: Tensor, eps: float, over: str) -> Tens
 @pytest.mark.parametrize("eps", [0.0, 0.01, 0.1, 0.5])
 def test_smoothing_is_as_defined(over: str, eps: float) -> None:
     torch.testing.assert_close(cross_entropy(SCORES, LABELS, eps, over), by_definition(SCORES, LABELS, eps, over))
-
-
-def test_all_is_pytorchs_definition_and_the_two_differ_by_their_factor() -> None:
-    pytorchs = nn.functional.cross_entropy(SCORES, LABELS, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(cross_entropy(SCORES, LABELS, 0.1, "all"), pytorchs)
-    # eps_szegedy = eps_shallue K / (K - 1)
-    torch.testing.assert_close(
-        cross_entropy(SCORES, LABELS, 0.09, "others"), cross_entropy(SCORES, LABELS, 0.12, "all")
-    )

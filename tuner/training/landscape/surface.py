@@ -77,7 +77,7 @@ class LossSurface:
         if not self._weights:
             raise ValueError("the model must have weights that train, but none has requires_grad; set it to True")
         self._loss = loss
-        self._inputs, self._targets = (_converted(part, dtype) for part in examples)
+        self._inputs, self._targets = (p.to(dtype) if dtype and p.is_floating_point() else p for p in examples)
         self._chunk = chunk
         self.dtype = self._weights[0].dtype  # that the model computes in
         self.n_examples = len(self._inputs)  # N
@@ -158,10 +158,6 @@ def _to_numpy(flat: Tensor) -> Floats:
     return np.asarray(flat.cpu().numpy())
 
 
-def _converted(part: Tensor, dtype: torch.dtype | None) -> Tensor:
-    return part.to(dtype) if dtype is not None and part.is_floating_point() else part
-
-
 @contextmanager
 def _derivatives_of_all_layers(model: nn.Module) -> Iterator[None]:
     """Choose kernels that can be differentiated (twice) in evaluation mode.
@@ -179,19 +175,12 @@ def _derivatives_of_all_layers(model: nn.Module) -> Iterator[None]:
 class Eigenvalues:
     """Eigenvalues of the Hessian from one end of its spectrum."""
 
-    # in falling order (end `top`) or rising (end `bottom`), with their signs; fewer than asked for where the others did
+    # with their signs, in falling order (end `top`) or rising (end `bottom`); fewer than asked for where the others did
     # not converge
     values: tuple[float, ...]
     # |H v - value v| of each unit vector v found. Some eigenvalue lies within that distance of the value (H is
     # symmetric); that none was passed over is what Lanczos makes very likely from a random start
     residuals: tuple[float, ...]
-    # `top`, the algebraically largest, or `bottom`, the smallest: below 0 at what is no minimum
-    end: Literal["top", "bottom"]
-    n_weights: int  # order of the Hessian
-    n_examples: int  # that the loss is the mean of
-    products: int  # Hessian-vector products used
-    seed: int  # of the first vector
-    dtype: str  # that the model computed in
 
 
 @dataclass(frozen=True)
@@ -201,11 +190,6 @@ class Trace:
     value: float  # the estimate, unbiased
     standard_error: float  # from the scatter of the samples, and no smaller than rounding; 0 where it is exact
     samples: int  # random vectors behind the standard error; 0 where the diagonal was summed
-    products: int  # Hessian-vector products used
-    n_weights: int  # order of the Hessian
-    n_examples: int  # that the loss is the mean of
-    seed: int  # of the random vectors
-    dtype: str  # that the model computed in
 
 
 def eigenvalues(
@@ -233,27 +217,37 @@ def eigenvalues(
     Raises:
         ValueError: `count` is impossible.
     """
-    n = surface.weights.size
+    n, product = surface.weights.size, surface.hessian_product
     if not 1 <= count <= n:
         raise ValueError(f"1 <= count <= number of weights must hold, but count={count} and there are {n} weights")
-    hessian = _Hessian(surface)
     if n <= max(_DENSE, 2 * count):  # Lanczos' basis has 2 count + 1 vectors
-        values, vectors = np.linalg.eigh(_dense(hessian))
+        values, vectors = np.linalg.eigh(_dense(surface))
     else:
         first = np.random.default_rng(seed).standard_normal(n)
-        values, vectors = _lanczos(hessian, count, end, first, tolerance, max_restarts)
+        values, vectors = _lanczos(surface, count, "LA" if end == "top" else "SA", first, tolerance, max_restarts)
     order = np.argsort(values)[:: -1 if end == "top" else 1][:count]
-    residuals = [float(np.linalg.norm(hessian(vectors[:, i]) - values[i] * vectors[:, i])) for i in order]
-    return Eigenvalues(
-        values=tuple(float(values[i]) for i in order),
-        residuals=tuple(residuals),
-        end=end,
-        n_weights=n,
-        n_examples=surface.n_examples,
-        products=hessian.products,
-        seed=seed,
-        dtype=_name(surface),
-    )
+    residuals = [float(np.linalg.norm(product(vectors[:, i]) - values[i] * vectors[:, i])) for i in order]
+    return Eigenvalues(tuple(float(values[i]) for i in order), tuple(residuals))
+
+
+def _lanczos(
+    surface: LossSurface, count: int, which: Literal["LA", "SA"], first: Floats, tolerance: float, max_restarts: int
+) -> tuple[Floats, Floats]:
+    """What converged: values, shape (k,), and unit vectors, shape (n, k)."""
+    n = len(first)
+    if not surface.hessian_product(first).any():  # a random vector that is mapped to 0: H is 0, which ARPACK refuses
+        return np.zeros(count), np.eye(n, count)
+    operator = LinearOperator((n, n), matvec=lambda v: surface.hessian_product(v.reshape(-1)), dtype=np.float64)
+    try:
+        return eigsh(operator, count, which=which, v0=first, tol=tolerance, maxiter=max_restarts)
+    except ArpackNoConvergence as partly:
+        return np.real(partly.eigenvalues), np.real(partly.eigenvectors)  # real already, which the stubs do not know
+
+
+def _dense(surface: LossSurface) -> Floats:
+    """The whole matrix, a product for each weight, and exactly symmetric."""
+    rows = np.stack([surface.hessian_product(unit) for unit in np.eye(surface.weights.size)])
+    return np.asarray((rows + rows.T) / 2)
 
 
 def trace(surface: LossSurface, *, products: int = PRODUCTS, seed: int = 0) -> Trace:
@@ -277,66 +271,24 @@ def trace(surface: LossSurface, *, products: int = PRODUCTS, seed: int = 0) -> T
     """
     if products < 6:
         raise ValueError(f"'products' must be at least 6, two for each part, but it is {products}; try {PRODUCTS}")
-    n, hessian, third = surface.weights.size, _Hessian(surface), products // 3
+    n, third, times = surface.weights.size, products // 3, surface.hessian_product
     if n <= products:
-        value, error, third = float(np.trace(_dense(hessian))), 0.0, 0
-    else:
-        generator = np.random.default_rng(seed)
-        basis = np.linalg.qr(np.column_stack([hessian(_signs(generator, n)) for _ in range(third)]))[0]
-        exact = sum(float(q @ hessian(q)) for q in basis.T)
-        samples, sizes = np.empty(third), np.empty(third)
-        for i in range(third):
-            z = _signs(generator, n)
-            z -= basis @ (basis.T @ z)
-            product = hessian(z)
-            samples[i], sizes[i] = z @ product, np.linalg.norm(z) * np.linalg.norm(product)
-        # Random signs leave no scatter for a diagonal Hessian, and nothing is left of one of low rank; rounding is.
-        sizes += abs(exact)
-        value, error = exact + float(samples.mean()), float(samples.std(ddof=1)) / third**0.5
-        error = float(np.hypot(error, _rounding(surface) * sizes.mean()))
-    return Trace(value, error, third, hessian.products, n, surface.n_examples, seed, _name(surface))
+        return Trace(float(np.trace(_dense(surface))), 0.0, 0)
+    generator = np.random.default_rng(seed)
 
+    def signs() -> Floats:
+        return np.where(generator.random(n) < 0.5, -1.0, 1.0)
 
-class _Hessian:
-    """The Hessian at the model's weights; counts its products."""
-
-    def __init__(self, surface: LossSurface) -> None:
-        self.surface, self.products = surface, 0
-        n = surface.weights.size
-        self.operator = LinearOperator((n, n), matvec=self, dtype=np.float64)
-
-    def __call__(self, v: Floats) -> Floats:
-        self.products += 1
-        return self.surface.hessian_product(v.reshape(-1))
-
-
-def _lanczos(
-    hessian: _Hessian, count: int, end: Literal["top", "bottom"], first: Floats, tolerance: float, max_restarts: int
-) -> tuple[Floats, Floats]:
-    """What converged: values, shape (k,), and unit vectors, shape (n, k)."""
-    if not hessian(first).any():  # a random vector that is mapped to 0: the Hessian is 0, which ARPACK refuses
-        return np.zeros(count), np.eye(len(first), count)
-    which: Literal["LA", "SA"] = "LA" if end == "top" else "SA"
-    try:
-        return eigsh(hessian.operator, count, which=which, v0=first, tol=tolerance, maxiter=max_restarts)
-    except ArpackNoConvergence as partly:
-        return np.real(partly.eigenvalues), np.real(partly.eigenvectors)  # real already, which the stubs do not know
-
-
-def _dense(hessian: _Hessian) -> Floats:
-    """The whole matrix, a product for each weight, and exactly symmetric."""
-    rows = np.stack([hessian(unit) for unit in np.eye(hessian.surface.weights.size)])
-    return np.asarray((rows + rows.T) / 2)
-
-
-def _signs(generator: np.random.Generator, n: int) -> Floats:
-    return np.where(generator.random(n) < 0.5, -1.0, 1.0)
-
-
-def _rounding(surface: LossSurface) -> float:
-    """Relative error of one product: the machine epsilon of the model's numbers."""
-    return torch.finfo(surface.dtype).eps
-
-
-def _name(surface: LossSurface) -> str:
-    return str(surface.dtype).removeprefix("torch.")
+    basis = np.linalg.qr(np.column_stack([times(signs()) for _ in range(third)]))[0]
+    exact = sum(float(q @ times(q)) for q in basis.T)
+    samples, sizes = np.empty(third), np.empty(third)
+    for i in range(third):
+        z = signs()
+        z -= basis @ (basis.T @ z)
+        product = times(z)
+        samples[i], sizes[i] = z @ product, np.linalg.norm(z) * np.linalg.norm(product)
+    # Random signs leave no scatter for a diagonal Hessian, and nothing is left of one of low rank; rounding is, of each
+    # product to the machine epsilon of the model's numbers.
+    rounding = torch.finfo(surface.dtype).eps * (sizes + abs(exact)).mean()
+    error = float(np.hypot(float(samples.std(ddof=1)) / third**0.5, rounding))
+    return Trace(exact + float(samples.mean()), error, third)

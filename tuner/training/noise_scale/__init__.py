@@ -1,16 +1,4 @@
-"""The gradient noise scale, in anybody's training loop: torch and numpy, no Ray, no files.
-
-    from bcrit.tuner.training.noise_scale import NoiseScale
-
-    noise = NoiseScale(model.parameters())
-    for step, batch in enumerate(batches):
-        for part in batch.split(32):
-            (loss(model, part) * len(part) / len(batch)).backward()
-            noise.micro_batch(len(part))
-        noise.step()  # before clipping and the optimizer's step
-        optimizer.step()
-        optimizer.zero_grad()
-    print(noise.estimate())
+"""The gradient noise scale, in anybody's training loop (`NoiseScale`) or at one checkpoint.
 
 Words: G is the mean gradient and Sigma the covariance of one example's, H the Hessian of the mean loss, lr a learning
 rate of plain SGD. b_simple = tr(Sigma) / |G|^2 and b_noise = tr(H Sigma) / (G'HG) (McCandlish et al. 2018, eqs 2.9 and
@@ -26,13 +14,7 @@ from bcrit.tuner.training.noise_scale.per_example import (
     mixing_layer,
     parameters_of,
 )
-from bcrit.tuner.training.noise_scale.ratio import (
-    ExactScale,
-    Ratio,
-    SimpleScale,
-    of_quadratic,
-    unbiased_pair,
-)
+from bcrit.tuner.training.noise_scale.ratio import ExactScale, Ratio, SimpleScale, of_quadratic, unbiased_pair
 
 __all__ = [
     # along training, from the micro-batches or ranks of each step

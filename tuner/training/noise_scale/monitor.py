@@ -1,14 +1,18 @@
 """The noise scale along training, from the gradients that training computes anyway."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import ProcessGroup
 
-from bcrit.tuner.training.noise_scale.ratio import Series, SimpleScale, b_simple, unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS, SimpleScale, b_simple, pair_of_shares, unbiased_pair
 
 _WINDOW = 1000  # steps; chosen, not studied: long enough for 20 blocks, short enough to follow a scale that grows
 
@@ -31,8 +35,10 @@ class NoiseScale:
     What must hold, because nothing here can see it:
 
     - `.grad` is 0 or None before the first micro-batch of a step, and the mean gradient over its rows at `step`: each
-      micro-batch adds its share, its mean loss times rows / rows of the step. (If K mean losses of equal micro-batches
-      are added without that factor, `step(scale=K)`.)
+      micro-batch adds its share, its mean loss times rows / rows of the step. A loop that multiplies mean losses by
+      something else, such as 1 / ACCUM, says so: `micro_batch(rows, share=1 / ACCUM)`. That matters where micro-batches
+      differ in size. (If K mean losses of equal micro-batches are added without a factor, `share=1`, or
+      `step(scale=K)`.)
     - Examples are independent given the weights. With batch norm in training mode, or a loss across examples, the
       scale is that of the micro-batch as the unit of noise: with ghost batch norm micro-batches of whole ghost batches
       are right, with plain batch norm nothing is, because the gradient's mean depends on the micro-batch's size.
@@ -76,32 +82,41 @@ class NoiseScale:
             raise ValueError(f"window >= 1 must hold, but window={window}; 1000 steps, say")
         self._n_examples, self._window = n_examples, window
         self._shares = Shares(process_group)
-        self._hooks = None if process_group is None else Hooks(self._parameters)
-        self._increments = self._hooks or Differences(self._parameters)
+        self._increments = Differences(self._parameters) if process_group is None else Hooks(self._parameters)
         self.forget()
 
     def forget(self) -> None:
         """Begin anew: drop all steps, and the micro-batches of the step that is not complete."""
         self._pairs: Tensor | None = None
         self._n_steps = 0
+        self._growth: list[Tensor] = []  # of steps with micro-batches of different sizes, see `_check_shares`
         self._begin_step()
 
     def _begin_step(self) -> None:
         self._rows: list[int] = []
+        self._given: list[float | None] = []
         self._norms: list[Tensor] = []  # of every parameter for every micro-batch in turn
         self._increments.begin()
 
-    def micro_batch(self, rows: int) -> None:
+    def micro_batch(self, rows: int, share: float | None = None) -> None:
         """Say that a backward pass is done; one for each call.
 
         Args:
             rows: examples (or tokens) that its gradient is a mean over, on this rank.
+            share: by what its mean loss was multiplied before that, 1 / ACCUM for example. None: by rows / rows of the
+                step, which makes `.grad` the mean over all rows.
 
         Raises:
-            ValueError: `rows` is not positive. With hooks (`process_group`) also where there was not one backward pass.
+            ValueError: a number is not positive, or only some micro-batches of a step have a share. With hooks
+                (`process_group`) also where there was not one backward pass.
         """
         if rows < 1:
             raise ValueError(f"rows >= 1 must hold, but rows={rows}; count the examples of the micro-batch")
+        if share is not None and not 0.0 < share < math.inf:
+            raise ValueError(f"share > 0 must hold, but share={share}; give the factor of the mean loss")
+        if self._given and (share is None) != (self._given[0] is None):
+            raise ValueError("some micro-batches of a step have a share and others have none; give it for all or none")
+        self._given.append(share)
         self._norms += self._increments.take()
         self._rows.append(rows)
 
@@ -116,10 +131,19 @@ class NoiseScale:
         There must be two micro-batches, or ranks, and with hooks no backward pass without `micro_batch`: a ValueError.
         """
         self._increments.end()
-        local = torch.stack(self._norms).view(len(self._rows), -1).square() if self._rows else None
-        weighted, rows, n_batches = self._shares.of(tuple(self._rows), local)
-        whole = torch.stack(self._norms_now()).square()
-        pair = unbiased_pair(weighted, whole, rows, n_batches, self._n_examples)
+        if not self._rows:
+            raise ValueError("a step has no micro-batch; call micro_batch after each backward pass, and then step")
+        local = torch.stack(self._norms).view(len(self._rows), -1).square()
+        shares = [share for share in self._given if share is not None]
+        sums, rows, n_batches = self._shares.of(tuple(self._rows), tuple(shares), local)
+        whole = torch.stack(norms(self._parameters, [p.grad for p in self._parameters])).square()
+        if shares and n_batches > 1:
+            concentration = sum(share**2 for share in shares) * len(shares) / n_batches / sum(shares) ** 2
+            whole = whole / sum(shares) ** 2
+            pair = pair_of_shares(sums[0], sums[1], whole, rows, n_batches, concentration, self._n_examples)
+        else:
+            pair = unbiased_pair(sums, whole, rows, n_batches, self._n_examples)
+            self._note_growth(local.sum(1))
         if self._pairs is None:
             self._pairs = whole.new_empty((self._window, 2, len(whole)))
         torch.stack(pair, out=self._pairs[self._n_steps % self._window])
@@ -128,12 +152,30 @@ class NoiseScale:
         self._n_steps += 1
         self._begin_step()
 
-    def _norms_now(self) -> list[Tensor]:
-        found = iter(norms([p.grad for p in self._parameters if p.grad is not None]))
-        return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
+    def _note_growth(self, squares: Tensor) -> None:
+        """How what micro-batches add grows with their rows, of a step where they differ: |d|^2 as rows^growth."""
+        few, many = min(self._rows), max(self._rows)
+        if few < many:
+            logs = squares.clamp_min(torch.finfo(squares.dtype).tiny).log()
+            rise = logs[self._rows.index(many)] - logs[self._rows.index(few)]
+            self._growth = [*self._growth, rise / math.log(many / few)][-self._window :]
 
-    def series(self) -> Series:
-        """The pair of every step in the window, in order; waits for the device.
+    def _check_shares(self) -> None:
+        """Warn where shares cannot have been rows / rows of the step; waits for the device.
+
+        |d_k|^2 = w_k^2 (|G|^2 + tr(Sigma) / b_k) grows as b^1 to b^2 with w_k = b_k / B, and as b^-1 to b^0 with equal
+        shares.
+        """
+        if len(self._growth) >= MIN_BLOCKS and float(torch.stack(self._growth).mean()) < 0.5:
+            warnings.warn(
+                "micro-batches of more rows do not add more to the gradient, so their mean losses were not multiplied "
+                "by rows / rows of the step, and the noise scale is wrong; say by what they were, "
+                "micro_batch(rows, share=1 / ACCUM)",
+                stacklevel=3,
+            )
+
+    def series(self) -> NDArray[np.float64]:
+        """The pair (tr_sigma, g_sq) of every step in the window, in order, shape (n_steps, 2); waits for the device.
 
         Ranks that differed in their rows or micro-batches are a ValueError.
         """
@@ -150,25 +192,28 @@ class NoiseScale:
             level: of confidence.
         """
         series = self.series()
+        self._check_shares()
         return SimpleScale(b_simple(series, level), len(series), self._shares.last_rows)
 
     def close(self) -> None:
         """Take the hooks away, where there are any; what was seen can still be estimated."""
-        if self._hooks is not None:
-            self._hooks.remove()
+        self._increments.remove()
 
 
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def norms(gradients: Sequence[Tensor]) -> list[Tensor]:
-    """The Euclidean norm of each tensor; in single precision where the gradient has half.
+def norms(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The Euclidean norm of each parameter's gradient, 0 where there is none; in single precision if one has half.
 
     Norms and not their squares, because a norm does not overflow where a loss is scaled up.
     """
-    if any(g.dtype in _HALF for g in gradients):
-        return [torch.linalg.vector_norm(g, dtype=torch.float32) for g in gradients]
-    return list(torch._foreach_norm(list(gradients)))
+    there = [g for g in gradients if g is not None]
+    if any(g.dtype in _HALF for g in there):
+        found = iter([torch.linalg.vector_norm(g, dtype=torch.float32) for g in there])
+    else:
+        found = iter(torch._foreach_norm(there))
+    return [p.new_zeros(()) if g is None else next(found) for p, g in zip(parameters, gradients, strict=True)]
 
 
 class Differences:
@@ -188,11 +233,7 @@ class Differences:
 
     @torch.no_grad()
     def take(self) -> list[Tensor]:
-        """The norms of what came since the last call, one for each parameter.
-
-        Raises:
-            ValueError: no parameter has a gradient.
-        """
+        """The norms of what came since the last call, one for each parameter."""
         if not self._before:
             self._before = [torch.zeros_like(p) for p in self._parameters]
         pairs = [(b, p.grad) for b, p in zip(self._before, self._parameters, strict=True) if p.grad is not None]
@@ -203,13 +244,17 @@ class Differences:
         before, now = [b for b, _ in pairs], [g for _, g in pairs]
         if not self._first:
             torch._foreach_sub_(before, now)
-        found = iter(norms(now if self._first else before))
+        seen = iter(now if self._first else before)
+        found = norms(self._parameters, [None if p.grad is None else next(seen) for p in self._parameters])
         torch._foreach_copy_(before, now)
         self._first = False
-        return [p.new_zeros(()) if p.grad is None else next(found) for p in self._parameters]
+        return found
 
     def end(self) -> None:
         """The step is complete."""
+
+    def remove(self) -> None:
+        """Nothing is listened to any more."""
 
 
 class Hooks:
@@ -217,7 +262,7 @@ class Hooks:
 
     Hooks see what a rank computes before it is averaged with the others', for which there is no other way, but each of
     them interrupts the backward pass: with 50 small tensors on a busy CPU they took 5 ms of a step where differences
-    took 3.
+    took 3. There must be exactly one backward pass between two calls of `take`, and none after the last.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -229,7 +274,7 @@ class Hooks:
         def seen(gradient: Tensor) -> None:
             self._twice |= self._seen[i] is not None
             # Now, before it is added to .grad; afterwards it is gone.
-            self._seen[i] = norms([gradient.detach()])[0]
+            self._seen[i] = norms([self._parameters[i]], [gradient.detach()])[0]
 
         return seen
 
@@ -239,11 +284,7 @@ class Hooks:
         self._twice = False
 
     def take(self) -> list[Tensor]:
-        """As in `Differences`.
-
-        Raises:
-            ValueError: there was not exactly one backward pass.
-        """
+        """As in `Differences`."""
         if self._twice or all(norm is None for norm in self._seen):
             raise ValueError(
                 f"{'a second' if self._twice else 'no'} gradient came since the last micro-batch; call micro_batch "
@@ -255,11 +296,7 @@ class Hooks:
         return found
 
     def end(self) -> None:
-        """As in `Differences`.
-
-        Raises:
-            ValueError: there was a backward pass since `take`.
-        """
+        """As in `Differences`."""
         if any(norm is not None for norm in self._seen):
             raise ValueError("there was a backward pass after the last micro_batch; call it after each")
 
@@ -277,6 +314,10 @@ class Shares:
 
         sum_k b_k |g_k|^2 = sum_k b_k |B d_k / (R b_k)|^2 = B^2 / R^2 sum_k |d_k|^2 / b_k = B_r^2 sum_k |d_k|^2 / b_k.
 
+    With other shares w_k it adds d_k = w_k g_k, and a second sum is wanted: with W = sum_k w_k of a rank,
+
+        sum_k b_k |d_k|^2 / w_k^2    and    sum_k |d_k|^2 / (R W)^2.
+
     Ranks must have as many rows and as many micro-batches as each other, for a mean over ranks is else not the mean
     over rows. That is checked when the estimate is read, for a check at every step would wait for the device.
     """
@@ -284,25 +325,25 @@ class Shares:
     def __init__(self, group: ProcessGroup | None) -> None:
         self._group = group
         self._n_ranks = 1 if group is None else dist.get_world_size(group)
-        self._known: dict[tuple[int, ...], Tensor] = {}
+        self._known: dict[tuple[tuple[int, ...], tuple[float, ...]], Tensor] = {}
         self._unequal: Tensor | None = None
         self.last_rows = 0
 
-    def of(self, rows: tuple[int, ...], squares: Tensor | None) -> tuple[Tensor, int, int]:
-        """Of all ranks sum_k b_k |g_k|^2 of each parameter tensor, B and K, from b_k and |d_k|^2 of this one's.
+    def of(self, rows: tuple[int, ...], shares: tuple[float, ...], squares: Tensor) -> tuple[Tensor, int, int]:
+        """Of all ranks the sum of each parameter tensor, B and K, from b_k, w_k (none: b_k / B_r) and |d_k|^2.
 
-        `squares` has shape (n_micro_batches, n_parameters).
-
-        Raises:
-            ValueError: there was no micro-batch.
+        `squares` has shape (n_micro_batches, n_parameters); what comes back (n_parameters,), or with shares both sums,
+        (2, n_parameters).
         """
-        if squares is None:
-            raise ValueError("a step has no micro-batch; call micro_batch after each backward pass, and then step")
         local = sum(rows)
-        weights = self._known.get(rows)
+        weights = self._known.get((rows, shares))
         if weights is None:  # Sizes come again and again, and a tensor made from numbers would wait for the device.
-            weights = torch.tensor([local**2 / b for b in rows], dtype=squares.dtype, device=squares.device)
-            self._known[rows] = weights
+            wanted: list[Any] = [local**2 / b for b in rows]
+            if shares:
+                own = 1.0 / (self._n_ranks * sum(shares)) ** 2
+                wanted = [[b / w**2 for b, w in zip(rows, shares, strict=True)], [own] * len(rows)]
+            weights = torch.tensor(wanted, dtype=squares.dtype, device=squares.device)
+            self._known[rows, shares] = weights
         weighted = weights @ squares
         if self._group is not None:
             weighted = self._added_up(weighted, local, len(rows))
@@ -312,21 +353,17 @@ class Shares:
     def _added_up(self, weighted: Tensor, rows: int, n_batches: int) -> Tensor:
         # Squares beside the numbers: R sum x^2 = (sum x)^2 exactly if x is the same on all ranks.
         numbers = [weighted.new_full((1,), float(x)) for x in (rows, rows**2, n_batches, n_batches**2)]
-        message = torch.cat([weighted, *numbers])
+        message = torch.cat([weighted.flatten(), *numbers])
         dist.all_reduce(message, op=dist.ReduceOp.SUM, group=self._group)
         rows_sum, rows_sq, batches_sum, batches_sq = message[-4:]
         n = self._n_ranks
         # Relative, and more than rounding to single precision makes it: a variance of (1 part in 300)^2.
         unequal = torch.maximum(n * rows_sq / rows_sum**2, n * batches_sq / batches_sum**2) > 1.0 + 1e-5
         self._unequal = unequal if self._unequal is None else self._unequal | unequal
-        return message[:-4]
+        return message[:-4].view_as(weighted)
 
     def check(self) -> None:
-        """Refuse what no mean over ranks can be right for; waits for the device.
-
-        Raises:
-            ValueError: ranks differed in their rows or in the number of their micro-batches.
-        """
+        """Refuse what no mean over ranks can be right for; waits for the device."""
         if self._unequal is not None and bool(self._unequal):
             raise ValueError(
                 "every rank must have as many rows and micro-batches as the others, because their gradients are "

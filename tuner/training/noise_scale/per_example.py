@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +26,8 @@ CHUNK = 32  # examples; chosen, not studied: so many gradients are in memory at 
 def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> ExampleLoss:
     """The loss of one example of an ordinary model, as a function of its parameters.
 
-    Args:
-        model: of a batch of inputs, in the mode (`train` or `eval`) to be measured in.
-        loss: of a batch's (outputs, targets), the mean over examples.
-
-    Raises:
-        ValueError: a layer mixes examples, so that one example has no gradient of its own.
+    The model is measured in the mode (`train` or `eval`) that it is in. `loss` is of a batch's (outputs, targets), the
+    mean over examples. A layer that mixes examples is a ValueError.
     """
     if layer := mixing_layer(model):
         raise ValueError(
@@ -50,52 +47,19 @@ def example_loss(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor]) -> 
 def mixing_layer(model: nn.Module) -> str | None:
     """The first layer that mixes examples in the model's present mode, in words; None where there is none."""
     for name, module in model.named_modules():
-        if _mixes(module):
+        # Ghost batch norm, or another that says how many consecutive examples it mixes (see `MicroBatches`).
+        mixes = isinstance(getattr(module, "ghost_size", None), int) and module.training
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            # Without running statistics a layer uses the batch's in evaluation too.
+            mixes = module.training or module.running_mean is None
+        if mixes:
             return f"layer {name!r} ({type(module).__name__})"
     return None
-
-
-def _mixes(module: nn.Module) -> bool:
-    if isinstance(getattr(module, "ghost_size", None), int):  # as in `MicroBatches`: consecutive examples are mixed
-        return module.training
-    # Without running statistics a layer uses the batch's in evaluation too.
-    return isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None)
 
 
 def parameters_of(model: nn.Module) -> Parameters:
     """The parameters that are trained, by name, as tensors without history."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def blocks_of(examples: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
-    """Up to 20 blocks of nearly equal size, of two examples at least.
-
-    Raises:
-        ValueError: there are too few examples, or not equally many of everything.
-    """
-    sizes = {len(part) for part in examples}
-    n = min(sizes, default=0)
-    if len(sizes) != 1 or n < 2 * MIN_BLOCKS:
-        raise ValueError(
-            f"inputs and targets must be equally many, and {2 * MIN_BLOCKS} at least, but there are {sorted(sizes)}; "
-            "draw more examples"
-        )
-    columns = [torch.tensor_split(part, min(MAX_BLOCKS, n // 2)) for part in examples]
-    return list(zip(*columns, strict=True))
-
-
-def chunks_of(examples: Sequence[Tensor], chunk: int) -> Iterator[tuple[Tensor, ...]]:
-    """Pieces of at most `chunk` examples."""
-    return zip(*(torch.split(part, chunk) for part in examples), strict=True)
-
-
-@contextmanager
-def measuring(seed: int, parameters: Parameters) -> Iterator[None]:
-    """A stream of random numbers of its own, and attention in a form that can be differentiated twice."""
-    device = next(iter(parameters.values())).device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
-        torch.manual_seed(seed)
-        yield
 
 
 def measure_b_simple(
@@ -123,61 +87,10 @@ def measure_b_simple(
         level: of confidence.
         seed: of dropout and the like; PyTorch's own stream is left as it was.
     """
-    blocks = blocks_of(examples)
-    with measuring(seed, parameters):
-        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
-    sizes = np.array([len(block[0]) for block in blocks])
-    return SimpleScale(_simple_ratio(sums, sizes, n_examples, level), int(sizes.sum()), int(sizes.sum()))
-
-
-class _BlockSums:
-    """Sums over a block of examples, by parameter: of their gradients, and of the gradients' squared norms."""
-
-    def __init__(self, loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> None:
-        self.gradient = {name: torch.zeros_like(p) for name, p in parameters.items()}
-        self.squares = {name: p.new_zeros(()) for name, p in parameters.items()}
-        gradients = vmap(grad(loss), in_dims=(None, *(0 for _ in block)), randomness="different")
-        for part in chunks_of(block, chunk):
-            for name, each in gradients(parameters, *part).items():  # (chunk, *shape)
-                self.gradient[name] += each.sum(0)
-                self.squares[name] += each.square().sum()
-
-
-def _simple_ratio(sums: Sequence[_BlockSums], sizes: NDArray[np.int_], n_examples: int | None, level: float) -> Ratio:
-    """The estimate and the jackknife over blocks.
-
-    With s_j the sum of block j's gradients and s that of all, it takes the sum of |g_i|^2 in block j, s_j's and
-    |s_j|^2, which add up over parameters: without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's +
-    |s_j|^2.
-    """
-    products = np.zeros((3, len(sizes)))
-    for name in sums[0].gradient:
-        own = [block.gradient[name].flatten() for block in sums]
-        whole_sum = torch.stack(own).sum(0)
-        rows = [[block.squares[name] for block in sums], [s @ whole_sum for s in own], [s @ s for s in own]]
-        products += np.array([[float(value) for value in row] for row in rows])
-    squares, with_all, with_itself = products
-    n, whole = int(sizes.sum()), with_all.sum()
-    point = _pair(squares.sum(), whole, n, n_examples)
-    others = np.array(
-        [
-            _pair(squares.sum() - squares[j], whole - 2.0 * with_all[j] + with_itself[j], n - int(size), n_examples)
-            for j, size in enumerate(sizes)
-        ]
-    )
-    pseudo = point + (len(sizes) - 1) * (point - others)
-    return fieller(point, _mean_covariance(pseudo, n, n_examples), len(sizes), level, "|G|^2")
-
-
-def _pair(squares: float, whole: float, n: int, n_examples: int | None) -> NDArray[np.float64]:
-    return np.array(unbiased_pair(float(squares), float(whole) / n**2, n, n, n_examples))
-
-
-def _mean_covariance(values: NDArray[np.float64], n: int, n_examples: int | None) -> NDArray[np.float64]:
-    """Covariance of the mean of block values, of which a sample of all N examples has none."""
-    left = 1.0 if n_examples is None else 1.0 - n / n_examples
-    covariance: NDArray[np.float64] = np.cov(values, rowvar=False) / len(values) * left
-    return covariance
+    sample = _Sample(loss, parameters, examples, chunk, seed)
+    with sample.measuring():
+        sums = sample.sums()
+    return SimpleScale(sample.simple(sums, n_examples, level), sample.n, sample.n)
 
 
 @dataclass(frozen=True)
@@ -231,7 +144,7 @@ def measure_b_noise(
     level: float = 0.95,
     seed: int = 0,
 ) -> CurvedScale:
-    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters; the model is not touched.
+    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters, with the arguments of `measure_b_simple`.
 
     With gradients g_i and Hessians H_i of n independent examples, in J blocks:
 
@@ -246,29 +159,19 @@ def measure_b_noise(
 
     which are unbiased, as in `unbiased_pair` where H = I. The error of a block's data is that of their linear part: of
     b it is p's own term and 2 g_b'v_b, with g_b the block's mean gradient and v_b the mean of H_d a_d over the other
-    blocks d. Where noise dominates the quadratic part this is too large rather than too small.
+    blocks d. Where noise dominates the quadratic part this is too large rather than too small. With `n_examples`, G'HG
+    is that of the data set, larger by tr(H Sigma) / N, up to terms 1/N times the covariance of gradients and Hessians.
 
     The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
-    every operation has that has a double backward; forward mode has fewer) and costs 2 to 3 gradients: 6 to 8 gradients
-    in all.
-
-    Args:
-        loss: of one example, as from `example_loss`.
-        parameters: where, as from `parameters_of`.
-        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
-        n_examples: as in `measure_b_simple`; G'HG then is that of the data set, larger by tr(H Sigma) / N, up to terms
-            1/N times the covariance of gradients and Hessians.
-        chunk: as in `measure_b_simple`; a Hessian-vector product takes about three times a gradient's memory.
-        level: of confidence.
-        seed: of dropout and the like; PyTorch's own stream is left as it was.
+    every operation has that has a double backward; forward mode has fewer), costs 2 to 3 gradients and takes about
+    three times a gradient's memory: 6 to 8 gradients in all.
     """
-    blocks = blocks_of(examples)
-    sizes = np.array([len(block[0]) for block in blocks])
-    with measuring(seed, parameters):
-        sums = [_BlockSums(loss, parameters, block, chunk) for block in blocks]
-        q = np.array([_own_products(loss, parameters, block, chunk) for block in blocks])
-        p, linear = _mean_products(loss, parameters, blocks, sums, chunk)
-    n = int(sizes.sum())
+    sample = _Sample(loss, parameters, examples, chunk, seed)
+    with sample.measuring():
+        sums = sample.sums()
+        q = np.array([sample.own_products(block) for block in sample.blocks])
+        p, linear = sample.mean_products([gradient for gradient, _ in sums])
+    n, sizes = sample.n, sample.sizes
     c = float(np.mean(1.0 / (n - sizes)))
     # Both numbers are linear in (q, p), and so is what each block's data add to them.
     solve = np.array([[1.0, -1.0], [-c, 1.0]]) / (1.0 - c)
@@ -277,66 +180,137 @@ def measure_b_noise(
     point = solve @ np.array([sizes @ q / n, p.mean()])
     values = np.stack([q, p + linear - linear.mean()], axis=1) @ solve.T
     # Which gradient meets which Hessian is chance even where the sample is all of a data set: errors are not shrunk.
-    noise = fieller(point, _mean_covariance(values, n, None), len(blocks), level, "G'HG")
-    simple = _simple_ratio(sums, sizes, n_examples, level)
-    return CurvedScale(noise, simple, n)
+    noise = fieller(point, _mean_covariance(values), len(sizes), level, "G'HG")
+    return CurvedScale(noise, sample.simple(sums, n_examples, level), n)
 
 
-def _own_products(loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], chunk: int) -> float:
-    """The mean of g_i' H_k g_i over a block, with k the example before i, and the last before the first."""
+class _Sample:
+    """Examples in up to 20 blocks of nearly equal size, of two at least, and what is summed over them."""
 
-    def product(at: Parameters, *both: Tensor) -> Tensor:
-        own, other = both[: len(block)], both[len(block) :]
-        g = grad(loss)(at, *own)
-        h_g = vjp(lambda x: grad(loss)(x, *other), at)[1](g)[0]
-        return _inner(g, h_g)
+    def __init__(
+        self, loss: ExampleLoss, parameters: Parameters, examples: Sequence[Tensor], chunk: int, seed: int
+    ) -> None:
+        lengths = {len(part) for part in examples}
+        self.n = min(lengths, default=0)
+        if len(lengths) != 1 or self.n < 2 * MIN_BLOCKS:
+            raise ValueError(
+                f"inputs and targets must be equally many, and {2 * MIN_BLOCKS} at least, but there are "
+                f"{sorted(lengths)}; draw more examples"
+            )
+        self._loss, self._parameters, self._chunk, self._seed = loss, parameters, chunk, seed
+        columns = [torch.tensor_split(part, min(MAX_BLOCKS, self.n // 2)) for part in examples]
+        self.blocks = list(zip(*columns, strict=True))
+        self.sizes = np.array([len(block[0]) for block in self.blocks])
 
-    pairs = [*block, *(part.roll(1, 0) for part in block)]
-    products = vmap(product, in_dims=(None, *(0 for _ in pairs)), randomness="different")
-    total = sum(float(products(parameters, *part).sum()) for part in chunks_of(pairs, chunk))
-    return total / len(block[0])
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """A stream of random numbers of its own, and attention in a form that can be differentiated twice."""
+        device = next(iter(self._parameters.values())).device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), sdpa_kernel(SDPBackend.MATH):
+            torch.manual_seed(self._seed)
+            yield
+
+    def _pieces(self, examples: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        return zip(*(torch.split(part, self._chunk) for part in examples), strict=True)
+
+    def _zeros(self) -> Parameters:
+        return {name: torch.zeros_like(p) for name, p in self._parameters.items()}
+
+    def sums(self) -> list[tuple[Parameters, Parameters]]:
+        """By block and parameter, the sums of its examples' gradients and of the gradients' squared norms."""
+        found = []
+        for block in self.blocks:
+            total, squares = self._zeros(), {name: p.new_zeros(()) for name, p in self._parameters.items()}
+            gradients = _each(grad(self._loss), len(block))
+            for part in self._pieces(block):
+                for name, each in gradients(self._parameters, *part).items():  # (chunk, *shape)
+                    total[name] += each.sum(0)
+                    squares[name] += each.square().sum()
+            found.append((total, squares))
+        return found
+
+    def simple(self, sums: list[tuple[Parameters, Parameters]], n_examples: int | None, level: float) -> Ratio:
+        """The ratio tr(Sigma) / |G|^2 and the jackknife over blocks.
+
+        With s_j the sum of block j's gradients and s that of all, it takes the sum of |g_i|^2 in block j, s_j's and
+        |s_j|^2, which add up over parameters: without block j the sum of gradients has |s - s_j|^2 = |s|^2 - 2 s_j's +
+        |s_j|^2.
+        """
+        products = np.zeros((3, len(sums)))
+        for name in self._parameters:
+            own = [total[name].flatten() for total, _ in sums]
+            whole_sum = torch.stack(own).sum(0)
+            rows = [[squares[name] for _, squares in sums], [s @ whole_sum for s in own], [s @ s for s in own]]
+            products += np.array([[float(value) for value in row] for row in rows])
+        squares, with_all, with_itself = products
+        n, whole = self.n, with_all.sum()
+
+        def pair(squares: float, whole: float, n: int) -> NDArray[np.float64]:
+            return np.array(unbiased_pair(float(squares), float(whole) / n**2, n, n, n_examples))
+
+        point = pair(squares.sum(), whole, n)
+        without = zip(squares.sum() - squares, whole - 2.0 * with_all + with_itself, n - self.sizes, strict=True)
+        others = np.array([pair(a, b, int(size)) for a, b, size in without])
+        # A sample of all N examples has no error.
+        left = 1.0 if n_examples is None else 1.0 - n / n_examples
+        covariance = _mean_covariance(point + (len(sums) - 1) * (point - others)) * left
+        return fieller(point, covariance, len(sums), level, "|G|^2")
+
+    def own_products(self, block: Sequence[Tensor]) -> float:
+        """The mean of g_i' H_k g_i over a block, with k the example before i, and the last before the first."""
+
+        def product(at: Parameters, *both: Tensor) -> Tensor:
+            own, other = both[: len(block)], both[len(block) :]
+            g = grad(self._loss)(at, *own)
+            h_g = vjp(lambda x: grad(self._loss)(x, *other), at)[1](g)[0]
+            return _inner(g, h_g)
+
+        pairs = [*block, *(part.roll(1, 0) for part in block)]
+        products = _each(product, len(pairs))
+        total = sum(float(products(self._parameters, *part).sum()) for part in self._pieces(pairs))
+        return total / len(block[0])
+
+    def mean_products(self, gradients: list[Parameters]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """a_b' H_b a_b and 2 g_b' v_b, each of shape (n_blocks,), from the sums of gradients of each block."""
+        names, sizes = list(self._parameters), self.sizes.tolist()
+        whole = {name: torch.stack([s[name] for s in gradients]).sum(0) for name in names}
+        means = [{name: s[name] / n for name in names} for s, n in zip(gradients, sizes, strict=True)]
+        total, p, own = self._zeros(), [], []
+        for block, part, mean, size in zip(self.blocks, gradients, means, sizes, strict=True):
+            others = {name: (whole[name] - part[name]) / (self.n - size) for name in names}
+            curved = self._hessian_times(block, others)
+            p.append(float(_inner(others, curved)))
+            own.append(float(_inner(mean, curved)))
+            for name in names:
+                total[name] += curved[name]
+        everything = np.array([float(_inner(mean, total)) for mean in means])
+        return np.array(p), 2.0 * (everything - np.array(own)) / (len(sizes) - 1)
+
+    def _hessian_times(self, block: Sequence[Tensor], direction: Parameters) -> Parameters:
+        """The mean Hessian of a block times a direction."""
+        result, losses = self._zeros(), _each(self._loss, len(block))
+        for part in self._pieces(block):
+
+            def total(at: Parameters, part: tuple[Tensor, ...] = part) -> Tensor:
+                summed: Tensor = losses(at, *part).sum()
+                return summed
+
+            curved = vjp(grad(total), self._parameters)[1](direction)[0]
+            for name in result:
+                result[name] += curved[name] / len(block[0])
+        return result
 
 
-def _mean_products(
-    loss: ExampleLoss,
-    parameters: Parameters,
-    blocks: Sequence[Sequence[Tensor]],
-    sums: Sequence[_BlockSums],
-    chunk: int,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """a_b' H_b a_b and 2 g_b' v_b, each of shape (n_blocks,)."""
-    sizes = [len(block[0]) for block in blocks]
-    whole = {name: torch.stack([s.gradient[name] for s in sums]).sum(0) for name in parameters}
-    means = [{name: s.gradient[name] / n for name in parameters} for s, n in zip(sums, sizes, strict=True)]
-    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    p, own = [], []
-    for block, part, mean, size in zip(blocks, sums, means, sizes, strict=True):
-        others = {name: (whole[name] - part.gradient[name]) / (sum(sizes) - size) for name in parameters}
-        curved = _hessian_times(loss, parameters, block, others, chunk)
-        p.append(float(_inner(others, curved)))
-        own.append(float(_inner(mean, curved)))
-        for name in total:
-            total[name] += curved[name]
-    everything = np.array([float(_inner(mean, total)) for mean in means])
-    return np.array(p), 2.0 * (everything - np.array(own)) / (len(blocks) - 1)
-
-
-def _hessian_times(
-    loss: ExampleLoss, parameters: Parameters, block: Sequence[Tensor], direction: Parameters, chunk: int
-) -> Parameters:
-    """The mean Hessian of a block times a direction."""
-    result = {name: torch.zeros_like(p) for name, p in parameters.items()}
-    losses = vmap(loss, in_dims=(None, *(0 for _ in block)), randomness="different")
-    for part in chunks_of(block, chunk):
-
-        def total(at: Parameters, part: tuple[Tensor, ...] = part) -> Tensor:
-            return losses(at, *part).sum()
-
-        curved = vjp(grad(total), parameters)[1](direction)[0]
-        for name in result:
-            result[name] += curved[name] / len(block[0])
-    return result
+def _each(function: Callable[..., Any], n: int) -> Callable[..., Any]:
+    """A function of parameters and one example's n tensors, for every example at once."""
+    return vmap(function, in_dims=(None, *(0 for _ in range(n))), randomness="different")
 
 
 def _inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([(a[name] * b[name]).sum() for name in a]).sum()
+
+
+def _mean_covariance(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance of the mean of block values."""
+    covariance: NDArray[np.float64] = np.cov(values, rowvar=False) / len(values)
+    return covariance

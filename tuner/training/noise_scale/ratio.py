@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +28,7 @@ class Ratio:
     n_blocks: int  # independent blocks of steps or examples behind the errors
     n_set_aside: int  # steps left out because a gradient was not finite
     reason: str  # why it is not resolved; empty where it is
+    note: str = ""  # why the interval says too little, where the sample itself shows it
 
     @property
     def resolved(self) -> bool:
@@ -35,10 +36,10 @@ class Ratio:
         return self.value is not None
 
     def __str__(self) -> str:
-        share = f"{100 * self.level:g} %"
+        share, note = f"{100 * self.level:g} %", self.note and f"; {self.note}"
         if self.value is None:
-            return f"not resolved (at least {self.low:.3g} with {share}): {self.reason}"
-        return f"{self.value:.3g} ({share}: {self.low:.3g} ... {self.high:.3g})"
+            return f"not resolved (at least {self.low:.3g} with {share}): {self.reason}{note}"
+        return f"{self.value:.3g} ({share}: {self.low:.3g} ... {self.high:.3g}){note}"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ Number = TypeVar("Number", float, NDArray[np.float64], Tensor)
 
 
 def unbiased_pair(
-    weighted: Number, whole: Number, rows: int, n_batches: int, n_examples: int | None = None
+    weighted: Number,  # sum_k b_k |g_k|^2
+    whole: Number,  # |g|^2, of the mean over all rows
+    rows: int,  # B, their number
+    n_batches: int,  # K
+    n_examples: int | None = None,  # N, of the data set that rows are drawn from without replacement; None: a stream
 ) -> tuple[Number, Number]:
     """tr(Sigma) and |G|^2 from squared norms of gradients over different numbers of examples.
 
@@ -93,16 +98,6 @@ def unbiased_pair(
     weights. This is of the order of what one epoch changes in a gradient, and is not corrected.)
 
     Either number can be negative: average them over steps, each for itself, and divide last.
-
-    Args:
-        weighted: sum_k b_k |g_k|^2.
-        whole: |g|^2, of the mean over all rows.
-        rows: B, their number.
-        n_batches: K.
-        n_examples: N, the size of the data set that rows are drawn from without replacement; None: a stream.
-
-    Raises:
-        ValueError: there are no two batches to tell noise from signal.
     """
     if n_batches < 2:
         raise ValueError(
@@ -113,12 +108,31 @@ def unbiased_pair(
     return tr_sigma, whole - tr_sigma * inverse_batch(rows, n_examples)
 
 
-def inverse_batch(rows: float, n_examples: int | None) -> float:
-    """What multiplies tr(Sigma) in E|g|^2: 1/B, or 1/B - 1/N where a data set of N is drawn from without replacement.
+def pair_of_shares(
+    weighted: Number,  # sum_k b_k |g_k|^2
+    own: Number,  # sum_k w_k^2 |g_k|^2
+    whole: Number,  # |g|^2
+    rows: int,  # B
+    n_batches: int,  # K
+    concentration: float,  # sum_k w_k^2
+    n_examples: int | None = None,  # N
+) -> tuple[Number, Number]:
+    """What `unbiased_pair` gives, where g = sum_k w_k g_k has other shares than b_k / B, which add up to 1.
 
-    Raises:
-        ValueError: more rows than the data set has.
+    Different batches are independent, so that E g_j'g_k = |G|^2 (draws without replacement: less tr(Sigma) / N), and
+
+        g_sq     = (|g|^2 - sum_k w_k^2 |g_k|^2) / (1 - sum_k w_k^2)
+        tr_sigma = (sum_k b_k |g_k|^2 - B g_sq) / K.
+
+    At equal sizes and shares they are the same numbers.
     """
+    g_sq = (whole - own) / (1.0 - concentration)
+    tr_sigma = (weighted - rows * g_sq) / n_batches
+    return tr_sigma, g_sq + tr_sigma * (inverse_batch(rows, None) - inverse_batch(rows, n_examples))
+
+
+def inverse_batch(rows: float, n_examples: int | None) -> float:
+    """What multiplies tr(Sigma) in E|g|^2: 1/B, or 1/B - 1/N for draws without replacement from a data set of N."""
     if n_examples is None:
         return 1.0 / rows
     if rows > n_examples:
@@ -129,17 +143,14 @@ def inverse_batch(rows: float, n_examples: int | None) -> float:
     return 1.0 / rows - 1.0 / n_examples
 
 
-Series = NDArray[np.float64]
-"""One row a step: tr_sigma and g_sq, shape (n_steps, 2)."""
-
-
-def b_simple(series: Series, level: float = 0.95) -> Ratio:
-    """Mean tr_sigma over mean g_sq, with an interval.
+def b_simple(series: NDArray[np.float64], level: float = 0.95) -> Ratio:
+    """Mean tr_sigma over mean g_sq, with an interval; the two are the columns of `series`, a row a step.
 
     Errors are those of the means of up to 20 consecutive blocks of steps. Steps may correlate (the weights remember
     earlier noise), so blocks should be longer than the memory: then their means are nearly independent. Where the noise
     scale itself changes along the steps the ratio is its mean weighted with |G|^2, and the drift widens the interval.
-    Steps with a number that is not finite are set aside and counted.
+    Steps with a number that is not finite are set aside and counted. Where tr_sigma has so heavy a tail that it has no
+    variance, no interval is right, and the ratio's note says so.
     """
     finite = series[np.isfinite(series).all(axis=1)]
     blocks = min(MAX_BLOCKS, len(finite))
@@ -149,7 +160,28 @@ def b_simple(series: Series, level: float = 0.95) -> Ratio:
         return fieller(mean, np.full((2, 2), np.nan), blocks, level, "|G|^2", set_aside)
     means = np.array([block.mean(axis=0) for block in np.array_split(finite, blocks)])
     covariance = np.cov(means, rowvar=False) / blocks
-    return fieller(finite.mean(axis=0), covariance, blocks, level, "|G|^2", set_aside)
+    found = fieller(finite.mean(axis=0), covariance, blocks, level, "|G|^2", set_aside)
+    return replace(found, note=_tail_note(finite[:, 0]))
+
+
+def _tail_note(values: NDArray[np.float64]) -> str:
+    """What is to be said of a sample without a variance, by its tail index (Hill 1975) in its largest 5 %.
+
+    An index below 2 is none. Simulated with 16 examples a step: of gradients of Student's t with 2.2 degrees,
+    where a 95 % interval covers 22 to 32 %, 67 to 100 % are noted; of t with 5, exponential and normal ones, where it
+    covers 92 to 97 %, at most 4 %.
+    """
+    sizes = np.sort(np.abs(values))[::-1]
+    top = max(10, len(sizes) // 20)
+    if len(sizes) < 2 * top or sizes[top] == 0.0:
+        return ""
+    index = 1.0 / float(np.mean(np.log(sizes[:top] / sizes[top])) or np.inf)
+    if index == 0.0 or index >= 2.0:
+        return ""
+    return (
+        f"the noise has a very heavy tail (index {index:.2g} in its {top} largest values; below 2 has no variance): "
+        "a few steps decide the mean, and the interval is too narrow"
+    )
 
 
 def fieller(
@@ -209,7 +241,7 @@ def _roots(s: float, d: float, covariance: NDArray[np.float64], t: float) -> tup
 
 @dataclass(frozen=True)
 class ExactScale:
-    """Noise scales that are known exactly, which the estimators should find."""
+    """Noise scales that are known exactly, which the estimators should find (McCandlish et al. 2018)."""
 
     g_sq: float  # |G|^2
     tr_sigma: float  # tr(Sigma)
@@ -218,17 +250,17 @@ class ExactScale:
 
     @property
     def b_simple(self) -> float:
-        """tr(Sigma) / |G|^2 (McCandlish et al. 2018, eq. 2.9)."""
+        """tr(Sigma) / |G|^2 (eq. 2.9)."""
         return self.tr_sigma / self.g_sq
 
     @property
     def b_noise(self) -> float:
-        """tr(H Sigma) / (G'HG) (McCandlish et al. 2018, eq. 2.8)."""
+        """tr(H Sigma) / (G'HG) (eq. 2.8)."""
         return self.tr_h_sigma / self.g_h_g
 
     @property
     def lr_max(self) -> float:
-        """The best learning rate of one step without noise, |G|^2 / (G'HG) (McCandlish et al. 2018, eq. 2.5)."""
+        """The best learning rate of one step without noise, |G|^2 / (G'HG) (eq. 2.5)."""
         return self.g_sq / self.g_h_g
 
 
@@ -246,9 +278,4 @@ def of_quadratic(
         1.2
     """
     h, c, m = (np.asarray(values, dtype=np.float64) for values in (spectrum, noise, second_moments))
-    return ExactScale(
-        g_sq=float(np.sum(h**2 * m)),
-        tr_sigma=float(np.sum(c)),
-        g_h_g=float(np.sum(h**3 * m)),
-        tr_h_sigma=float(np.sum(h * c)),
-    )
+    return ExactScale(float(np.sum(h**2 * m)), float(np.sum(c)), float(np.sum(h**3 * m)), float(np.sum(h * c)))

@@ -10,8 +10,7 @@ import pytest
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.adaptive.answer import answer_table, ask, rate_table, sentences, verdict
 from bcrit.analysis.questions.adaptive.result import Adaptive
-from bcrit.analysis.records.run_folder import ADAPTIVE, RunFolder
-from bcrit.analysis.records.stored import read_stored, write_stored
+from bcrit.analysis.records.run_folder import ADAPTIVE
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.build import build_report
 from bcrit.analysis.run import Run
@@ -19,27 +18,14 @@ from tests.analysis.questions.adaptive.made_up import SIZES, adaptive
 from tests.analysis.report import runs
 
 
-def stored(found: Adaptive, path: Path) -> Run:
-    """A run in whose folder this was measured."""
-    made, folder = runs.usual(), RunFolder.at(path)
-    write_stored(folder, ADAPTIVE, found)
-    return Run(folder, known=made.known)
-
-
-def asked(run: Run) -> Answer:
-    answer = ask(run)
-    assert isinstance(answer, Answer)
-    return answer
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return stored(adaptive(), tmp_path_factory.mktemp("run"))
+    return runs.stored(adaptive(), ADAPTIVE, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
 def answer(run: Run) -> Answer:
-    return asked(run)
+    return runs.answered(ask, run)
 
 
 def test_the_first_sentence_is_the_verdict_over_all_exchange_rates() -> None:
@@ -133,14 +119,14 @@ def test_batch_sizes_that_were_confirmed_since_are_said(run: Run, answer: Answer
     text = "run `bcrit adaptive` again"
     assert any(text in said for said in answer.sentences)
     now = tuple(int(b) for b in run.studies["batch_size"])
-    fresh = asked(stored(adaptive(tuned_at=now, rates=(0.1,) * len(now)), tmp_path))
+    fresh = runs.answered(ask, runs.stored(adaptive(tuned_at=now, rates=(0.1,) * len(now)), ADAPTIVE, tmp_path))
     assert not any(text in said for said in fresh.sentences)
 
 
 def test_the_page_has_it_and_escapes_what_comes_from_users(tmp_path: Path) -> None:
-    page = build_report(stored(adaptive(unit=runs.EVIL, notes=(runs.EVIL,)), tmp_path))
+    page = build_report(runs.stored(adaptive(unit=runs.EVIL, notes=(runs.EVIL,)), ADAPTIVE, tmp_path))
     assert 'id="adaptive"' in page and "<script>alert" not in page
 
 
 def test_what_is_stored_comes_back(run: Run) -> None:
-    assert read_stored(run.folder, ADAPTIVE, Adaptive) == adaptive()
+    assert run.folder.read_result(ADAPTIVE, Adaptive) == adaptive()

@@ -1,37 +1,21 @@
-"""The comparison as a whole: runs and tables mixed, JSON without infinities, tables, a page, refusals."""
+"""The comparison as a whole: runs and tables mixed, JSON without infinities, tables, figures, refusals."""
 
 from __future__ import annotations
 
-import functools
 import json
-import re
-from collections.abc import Callable, Sequence
-from html.parser import HTMLParser
-from typing import Any
 
-import plotly.graph_objects as go
+import numpy as np
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.questions.compare import ask, batch_size_table, estimate_text, p_text
+from bcrit.analysis.questions.compare import _look, ask, collapse_plot, curves_plot, numbers_plot
 from bcrit.analysis.questions.compare.sides import StepsTable
-from bcrit.analysis.questions.compare.steps import AtBatchSize
-from bcrit.analysis.report.answer import Answer, Rows, Table
-from bcrit.analysis.report.template import page_of
+from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
+from bcrit.analysis.report.figure import Figure, Trace
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
-from tests.analysis.questions.compare.made_up import run, table
-from tests.analysis.report.runs import EVIL
+from tests.analysis.questions.compare.made_up import SCALING, compared, labelled, missing, run, table
 
 RUN, TABLE = run("a"), table("t", 100, 64, noise=0.03, seed=1)
-SCALING = table("scaling", 1, 1e6, noise=0.03, seed=3)
-GENERATOR = "bcrit compare"
-
-
-def answered(sources: Sequence[Run | StepsTable], **options: Any) -> Answer:
-    answer = ask(sources, **options)
-    assert isinstance(answer, Answer)
-    return answer
 
 
 def tables(answer: Answer) -> dict[str, Table]:
@@ -39,35 +23,32 @@ def tables(answer: Answer) -> dict[str, Table]:
     return {part.heading: part.table for part in parts if isinstance(part, Rows)}
 
 
-def test_runs_and_tables_stand_side_by_side() -> None:
-    facts = answered([RUN, TABLE]).facts
-    assert [one["label"] for one in facts["runs"]] == ["a", "t"]
-    assert len(facts["ratios"]) == 3 and len(facts["at_batch_sizes"]) == 9
-    assert "A table does not say which target" in facts["cautions"][0]
+def cells(table: Table, row: int) -> dict[str, str]:
+    return dict(zip(table.head, table.rows[row], strict=True))
 
 
-def test_the_json_has_everything_and_no_infinity() -> None:
-    facts = answered([TABLE, SCALING, RUN]).facts
+def test_the_json_has_runs_and_tables_side_by_side_and_no_infinity() -> None:
+    facts = compared("a run and tables").facts
     json.dumps(facts, allow_nan=False)
-    assert facts["runs"][1]["b_crit"]["high"] is None and not facts["runs"][1]["b_crit"]["identified"]
-    assert facts["runs"][2]["optimizer"] == "sgd" and facts["runs"][0]["optimizer"] is None
+    assert [one["label"] for one in facts["runs"]] == ["a", "missing", "scaling"]
+    assert facts["runs"][2]["b_crit"]["high"] is None and not facts["runs"][2]["b_crit"]["identified"]
+    assert facts["runs"][0]["optimizer"] == "sgd" and facts["runs"][1]["optimizer"] is None
+    assert len(facts["ratios"]) == 9 and len(facts["at_batch_sizes"]) == 27
     ratio = next(r for r in facts["ratios"] if r["quantity"] == "b_crit" and r["run"] == "scaling")
     assert ratio["low"] > 1 and ratio["high"] is None and ratio["verdict"] == "differs"
 
 
 def test_nothing_comparable_is_known_as_such() -> None:
-    assert not answered([RUN, run("b", target="loss < 0.5")]).yes
-    assert answered([RUN, run("b", target="loss < 0.5")], across_targets=True).yes
+    assert not compared("other targets").yes and compared("other targets", across_targets=True).yes
 
 
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
         ([], "two or more runs are needed, but there is 0"),
-        ([RUN], "two or more runs are needed, but there is 1"),
         ([RUN, TABLE, RUN], "'runs/a-sgd-0' is given twice"),
     ],
-    ids=["none", "one", "twice"],
+    ids=["none", "twice"],
 )
 def test_bad_input_is_refused(sources: list[Run | StepsTable], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -75,11 +56,9 @@ def test_bad_input_is_refused(sources: list[Run | StepsTable], message: str) -> 
 
 
 def test_tables_say_what_was_found() -> None:
-    found = answered([run("a"), run("b", "momentum", s_min=80, b_crit=90, seed=1)])
+    found = compared("two runs")
     shown = tables(found)
-    row = dict(
-        zip(*(shown["What they were measured from"].head, shown["What they were measured from"].rows[0]), strict=True)
-    )
+    row = cells(shown["What they were measured from"], 0)
     assert (row["run"], row["target"], row["batch sizes"]) == ("sgd", "loss < 1", "4 to 1,024")
     assert (row["reached"], row["trials"], row["lack of fit"]) == ("9 of 9", "45", "no")
     stretches = shown["By the curves, where both runs measured"].rows
@@ -90,151 +69,98 @@ def test_tables_say_what_was_found() -> None:
     assert {row[0] for row in points.rows if row[place] == "–"} == {"sgd"} and len(points.rows) == 18
 
 
-def test_a_ratio_has_its_verdict_and_its_reason() -> None:
-    shown = tables(answered([TABLE, SCALING]))["Against t"]
-    rows = {row[1]: dict(zip(shown.head, row, strict=True)) for row in shown.rows}
+def test_what_is_known_of_a_number_or_a_ratio_is_in_its_cell() -> None:
+    shown = tables(compared("two tables"))
+    numbers = [cells(shown["Numbers, with their intervals"], row) for row in range(2)]
+    assert numbers[0]["s_min"].endswith(")") and numbers[1]["b_crit"].startswith("not identified (above ")
+    rows = {row[1]: dict(zip(shown["Against missing"].head, row, strict=True)) for row in shown["Against missing"].rows}
     assert rows["b_crit"]["ratio (interval)"].startswith("above ") and rows["b_crit"]["verdict"] == "differs"
-    assert rows["s_min"]["ratio (interval)"] == "–" and "not identified" in rows["s_min"]["why"]
+    assert rows["b_crit"]["p"] == "< 0.0001"
+    assert rows["s_min"]["ratio (interval)"] == rows["s_min"]["p"] == "–" and "not identified" in rows["s_min"]["why"]
+    sizes = shown["As measured, at the batch sizes of both runs"]
+    row = cells(sizes, 0)  # a run that did not reach keeps the bound on its ratio
+    assert row["ratio (interval)"].startswith("below ") and row["fewer steps"].startswith("missing did not reach")
 
 
-def test_a_number_is_written_with_its_interval_or_why_there_is_none() -> None:
-    assert estimate_text(None) == "–"
-    assert estimate_text(Estimate(10.0, 9.0, 11.0)) == "10 (9 to 11)"
-    assert estimate_text(Estimate(10.0, 9.0, why="not identified")) == "not identified (above 9)"
-    assert estimate_text(Estimate(None, why="not identified")) == "not identified"
-    (row,) = batch_size_table([AtBatchSize(8, "a", "b", None, 5, Estimate(None, 2.5))]).rows
-    assert row[4] == "above 2.5"  # a run that did not reach keeps the bound on its ratio
-    assert [p_text(p) for p in (None, 0.0, 0.00012, 0.046, 1.0)] == ["–", "< 0.0001", "0.00012", "0.046", "1"]
+def test_figures_are_of_runs_that_can_share_an_axis_and_long_tables_are_folded() -> None:
+    for case, names in (("two runs", ["curves-0", "collapse", "numbers-0"]), ("two units", 5)):
+        plots = [part.name for one in compared(case).sections for part in one.parts if isinstance(part, Plot)]
+        assert (plots if isinstance(names, list) else len(plots)) == names
+    twelve = compared("twelve tables")
+    parts = [part for section in twelve.sections for part in section.parts]
+    assert sum(isinstance(part, Rows) and part.folded for part in parts) == 2
+    assert any(isinstance(part, Plot) and "the bands are left out." in part.caption for part in parts)
 
 
-def sgd() -> Run:
-    return run("a", "sgd")
+# --- figures ---
+
+A = labelled("a", table("a", 100, 64))
+B = labelled("<b>", table("b", 900, 8, sizes=(8.0, 16.0, 64.0, 256.0)))
+NOISY, STEEP = labelled("a", TABLE), labelled("scaling", SCALING)
 
 
-def missing() -> StepsTable:
-    made = table("missing", 100, 64, noise=0.03, seed=5)
-    made.table.loc[0, ["steps", "max_steps"]] = [float("nan"), 900.0]
-    return made
+def data(figure: Figure | None) -> list[Trace]:
+    assert figure is not None
+    return list(figure["data"])
 
 
-def hostile(seed: int) -> Run:
-    texts: dict[str, Any] = {
-        "workload": {"name": EVIL, "options": {"file": EVIL}},
-        "unit": EVIL,
-        "target": {"metric": EVIL, "threshold": 1, "direction": "minimize"},
-        "text": EVIL,
-    }
-    return run("a", seed=seed, **texts).but(location=f"{EVIL}{seed}")
+def test_each_run_has_points_a_name_and_a_curve_as_far_as_it_measured() -> None:
+    drawn = data(curves_plot([A, B], "examples"))
+    named = [trace for trace in drawn if "name" in trace]
+    assert [trace["name"] for trace in named] == ["a", "&lt;b&gt;"]
+    assert (
+        len({trace["marker"]["symbol"] for trace in named}) == len({trace["marker"]["color"] for trace in named}) == 2
+    )
+    lines = [trace for trace in drawn if trace["mode"] == "lines" and trace["line"]["width"] > 0]
+    assert [(trace["x"][0], trace["x"][-1]) for trace in lines] == [pytest.approx((4, 1024)), pytest.approx((8, 256))]
+    assert len({trace["line"]["dash"] for trace in lines}) == 2
 
 
-CASES: dict[str, Callable[[], list[Run | StepsTable]]] = {
-    "two runs": lambda: [sgd(), run("b", "momentum", s_min=80, b_crit=90, seed=1)],
-    "a run and tables": lambda: [sgd(), missing(), table("scaling", 1, 1e6, noise=0.03, seed=3)],
-    "hostile texts": lambda: [hostile(0), hostile(1), StepsTable(f"{EVIL}.csv", missing().table, EVIL)],
-    "nothing comparable": lambda: [sgd(), run("b", target="loss < 0.5")],
-    "two units": lambda: [sgd(), table("tokens", 100, 64, noise=0.03, unit="tokens")],
-    "without a fit": lambda: [sgd(), StepsTable("short.csv", missing().table.iloc[:2])],
-    "twelve tables": lambda: [table(f"t{k}", 100 + 30 * k, 64, noise=0.03, seed=k) for k in range(12)],
-}
-every_case = pytest.mark.parametrize("case", CASES)
+def test_many_bands_are_left_out() -> None:
+    some = [labelled(str(k), table(str(k), 100, 64, noise=0.02, seed=k)) for k in range(7)]
+    for sides, filled in ((some, 0), (some[1:], 6)):
+        assert sum("fill" in trace for trace in data(curves_plot(sides, "examples"))) == filled
 
 
-@functools.cache
-def compared(case: str) -> Answer:
-    return answered(CASES[case]())
+def test_an_unreached_study_is_drawn_where_its_training_ended() -> None:
+    drawn = data(curves_plot([labelled("m", missing())], "examples"))
+    (trace,) = [t for t in drawn if t.get("name") == "m: not reached, more than this"]
+    assert (trace["x"], trace["y"], trace["marker"]["symbol"]) == ([4], [900], "triangle-up-open")
 
 
-@functools.cache
-def text_of(case: str) -> str:
-    return page_of(compared(case), GENERATOR)
+def test_exact_hyperbolas_collapse_on_one_line_where_there_is_a_knee() -> None:
+    for trace in data(collapse_plot([A, B]))[1:]:
+        assert np.allclose(trace["y"], 1 + 1 / np.array(trace["x"]))
+    assert collapse_plot([STEEP]) is None and len(data(collapse_plot([STEEP, A]))) == 2
 
 
-class Page(HTMLParser):
-    """The elements of a page, its words and its figures."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.words = ""
-        self.scripts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        self.scripts += [""] if tag == "script" else []
-
-    def handle_data(self, data: str) -> None:
-        if self.cdata_elem == "script":
-            self.scripts[-1] += data
-        else:
-            self.words += data
-
-    @property
-    def figures(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.scripts[0])
-        return found
+@pytest.mark.parametrize(("axis", "name"), [("x", "s_min"), ("x2", "e_min"), ("x3", "b_crit")])
+def test_dots_and_ends_are_the_estimates(axis: str, name: str) -> None:
+    figure = numbers_plot([NOISY], "tokens")
+    line, dot = [trace for trace in data(figure) if trace["xaxis"] == axis]
+    assert line["x"] == pytest.approx([NOISY.estimates[name].low, NOISY.estimates[name].high])
+    assert dot["x"] == pytest.approx([NOISY.estimates[name].value])
+    assert line["line"]["dash"] == "solid" and "open" not in dot["marker"]["symbol"]
+    assert figure is not None
+    title = figure["layout"][axis.replace("x", "xaxis")]["title"]["text"]
+    assert title == f"{name} ({'steps' if name == 's_min' else 'tokens'})"
 
 
-@every_case
-def test_every_figure_has_its_place_and_plotly_knows_it(case: str) -> None:
-    page = Page(text_of(case))
-    assert sorted(v or "" for n, v in page.attributes if n == "data-figure") == sorted(page.figures)
-    for figure in page.figures.values():
-        go.Figure(figure)  # raises for an unknown property or a value of the wrong type
+def test_an_open_end_is_a_triangle_and_an_unidentified_number_hollow() -> None:
+    traces = [trace for trace in data(numbers_plot([STEEP], "examples")) if trace["xaxis"] == "x3"]
+    assert traces[0]["marker"]["symbol"] == ["line-ns", "triangle-right"]
+    assert traces[0]["line"]["dash"] == "dot"
+    assert all("not identified: above" in trace["hovertext"][0] for trace in traces)
+    assert all(trace["marker"]["symbol"].endswith("-open") for trace in traces[1:])
 
 
-@every_case
-def test_the_page_needs_no_other_file(case: str) -> None:
-    text, page = text_of(case), Page(text_of(case))
-    assert not {"link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    assert not [name for name, _ in page.attributes if name in ("src", "href") or name.startswith("on")]
-    assert "default-src 'none'" in text and len(text) < 6e6
+def test_without_studies_or_a_fit_there_is_no_figure() -> None:
+    nothing = labelled("n", StepsTable("n", TABLE.table.iloc[:1]))
+    assert curves_plot([nothing], "examples") is None and numbers_plot([nothing], "examples") is None
 
 
-@every_case
-def test_a_page_of_ours_is_known_by_its_first_lines(case: str) -> None:
-    assert f'<meta name="generator" content="{GENERATOR}">' in text_of(case)[:500]
-
-
-@every_case
-def test_every_sentence_and_run_is_in_the_page(case: str) -> None:
-    page, answer = Page(text_of(case)), compared(case)
-    for words in (*answer.sentences, *answer.notes, *answer.facts["assumed"]):
-        assert words in page.words
-    for one in answer.facts["runs"]:
-        assert one["label"] in page.words and one["location"] in page.words
-
-
-def test_two_runs_have_the_three_figures() -> None:
-    assert set(Page(text_of("two runs")).figures) == {"curves-0", "collapse", "numbers-0"}
-    assert len(Page(text_of("two units")).figures) == 5
-
-
-def test_markup_from_users_is_text() -> None:
-    page, usual = Page(text_of("hostile texts")), Page(text_of("two runs"))
-    assert len(page.scripts) == len(usual.scripts) == 3 and page.scripts[1:] == usual.scripts[1:]
-    assert EVIL in page.words
-    seen: list[str] = []
-
-    def check(value: Any) -> None:
-        if isinstance(value, dict):
-            assert not [key for key in value if key.endswith("template")]
-        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-            check(inner)
-        if isinstance(value, str):
-            seen.append(value)
-
-    check({name: drawn for name, drawn in page.figures.items()})
-    shown = [text for text in seen if "script" in text and not text.startswith(EVIL)]  # `legendgroup` is never shown
-    assert shown and not [text for text in shown if re.search(r"<(?!br>)", text)]
-
-
-def test_long_tables_are_folded() -> None:
-    assert Page(text_of("twelve tables")).tags.count("details") == 2
-    assert "With more than 6 runs the bands are left out." in Page(text_of("twelve tables")).words
-
-
-def test_the_same_comparison_has_the_same_page() -> None:
-    assert text_of("two runs") == page_of(answered(CASES["two runs"]()), GENERATOR)
+def test_twelve_runs_have_twelve_looks_and_neighbours_share_nothing() -> None:
+    looks = [_look(place) for place in range(12)]
+    assert len({of[1:] for of in looks}) == 12  # without colour
+    for one, other in zip(looks, looks[1:], strict=False):
+        assert not set(one) & set(other)

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.welch import tail, welch
+from bcrit.analysis.numbers.estimate import Estimate, tail, welch
 from bcrit.analysis.questions.compare.ratios import Ratio, Verdict, b_crit_ratio, obstacle, p_value, ratios, squared
-from bcrit.analysis.questions.compare.sides import NUMBERS, Side
+from bcrit.analysis.questions.compare.sides import NUMBERS
 from tests.analysis.questions.compare import made_up
 from tests.analysis.questions.compare.made_up import fit, labelled, steps_table, table
 
@@ -31,8 +31,7 @@ def verdicts(found: tuple[Ratio, ...]) -> list[Verdict]:
     return [ratio.verdict for ratio in found]
 
 
-SGD = labelled("sgd", table("sgd", 3500, 16, noise=0.03, seed=1))
-NESTEROV = labelled("nesterov", table("nesterov", 850, 66, noise=0.03, seed=2))
+SGD, NESTEROV = labelled("sgd", made_up.SGD), labelled("nesterov", made_up.MOMENTUM)
 
 
 def test_momentum_extends_perfect_scaling_and_shares_e_min() -> None:
@@ -115,35 +114,15 @@ def test_two_knees_out_of_sight_are_not_compared() -> None:
     assert of(ratios(pair), "b_crit").reason == "b_crit of b and a is not identified"
 
 
-TWO = labelled("two", table("two", 10, 64, sizes=(8.0, 64.0)))
-TOKENS = labelled("tokens", table("tokens", 10, 64, unit="tokens"))
-FAR = labelled("far", table("far", 10, 64, noise=0.1, sizes=(1e5, 2e5, 4e5, 8e5)))
-LOSS = labelled("loss", made_up.run())
-LOW = labelled("low", made_up.run(target="loss < 0.5"))
+LOSS, LOW = labelled("loss", made_up.run()), labelled("low", made_up.run(target="loss < 0.5"))
 
 
-@pytest.mark.parametrize(
-    ("other", "reason"),
-    [
-        (TWO, "two reached the target at two batch sizes only"),
-        (TOKENS, r"count different things (examples, tokens)"),
-        (FAR, "do not overlap"),
-    ],
-    ids=["two", "unit", "range"],
-)
-def test_what_cannot_be_compared_says_why(other: Side, reason: str) -> None:
-    found = ratios([other, SGD] if other is TOKENS else [SGD, other])
-    assert verdicts(found) == ["not comparable"] * 3
-    assert all(reason in ratio.reason for ratio in found)
-    assert obstacle(SGD, other) is not None
-
-
-def test_other_targets_are_not_divided_unless_asked_for() -> None:
+def test_other_targets_are_not_divided_unless_asked_for_and_a_table_names_none() -> None:
+    assert verdicts(ratios([LOSS, LOW])) == ["not comparable"] * 3
     assert obstacle(LOSS, LOW) == "their targets differ (loss < 1, loss < 0.5)"
     assert obstacle(LOSS, LOW, across_targets=True) is None
-    assert verdicts(ratios([LOSS, LOW])) == ["not comparable"] * 3
     assert "not comparable" not in verdicts(ratios([LOSS, LOW], across_targets=True))
-    assert obstacle(LOSS, SGD) is None  # a table names no target
+    assert obstacle(LOSS, SGD) is None
 
 
 def test_an_interval_without_1_can_still_be_chance_among_several() -> None:
@@ -268,3 +247,17 @@ def test_without_a_knee_in_sight_the_ratio_has_a_lower_end_only() -> None:
 def test_computed_numbers_have_a_ratio_without_width() -> None:
     found, p = b_crit_ratio(fit(100, 64), fit(50, 128), 0.95)
     assert ends(found) == pytest.approx([math.log(0.5)] * 3) and p == 0
+
+
+def test_a_u_is_compared_by_the_numbers_that_it_has() -> None:
+    sizes = 2.0 ** np.arange(1, 11)
+    bent = [
+        Hyperbola(50, 50 * e, 8.0).steps(sizes) * np.exp(np.random.default_rng(e).normal(0, 0.02, 10))
+        for e in (60, 120)
+    ]
+    u, more = (fit_hyperbola(pd.DataFrame({"batch_size": sizes, "steps": steps})) for steps in bent)
+    assert u.b_opt is not None and more.b_opt is not None
+    found = ratios([replace(SGD, fit=u), replace(NESTEROV, fit=more)])
+    truth = 1.0, 2.0, Hyperbola(1, 120, 8).b_crit / Hyperbola(1, 60, 8).b_crit
+    assert all(ratio.size.holds(value) and ratio.size.low for ratio, value in zip(found, truth, strict=True))
+    assert verdicts(found) == ["no difference seen", "differs", "differs"]

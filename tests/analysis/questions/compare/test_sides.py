@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,31 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.questions.compare.sides import NUMBERS, StepsTable, named, side_of
+from bcrit.analysis.questions.compare.sides import Side, StepsTable, named, side_of
 from bcrit.analysis.run import Run
 from tests.analysis.questions.compare import made_up
 
 RUN = side_of(made_up.run())
 
 
-def test_estimates_have_the_fits_numbers_and_intervals_around_them() -> None:
-    assert RUN.fit is not None
-    for name in NUMBERS:
-        estimate = RUN.estimates[name]
-        assert estimate.value == getattr(RUN.fit, name) and not estimate.why
-        assert estimate.low is not None and estimate.high is not None
-        assert estimate.low < (estimate.value or 0) < estimate.high
-    assert (RUN.estimates["b_crit"].low, RUN.estimates["b_crit"].high) == (RUN.fit.b_crit_low, RUN.fit.b_crit_high)
-
-
-def test_the_effort_counts_every_trial_and_step() -> None:
-    assert RUN.analysis is not None and RUN.effort is not None
-    assert RUN.effort == {
-        "trials": len(RUN.analysis.trials),
-        "steps": RUN.analysis.trials["steps"].sum(),
-        "fewest": 2,
-        "most": 2,
-    }
+def test_a_run_has_the_fits_numbers_with_intervals_and_its_effort_counts_every_trial_and_step() -> None:
+    fit, run = RUN.fit, RUN.run
+    assert fit is not None and run is not None and RUN.step_times is not None
+    for name, estimate in RUN.estimates.items():
+        assert estimate.value == getattr(fit, name) and not estimate.why
+        assert (estimate.low, estimate.high) == pytest.approx(fit.interval(name))
+    spent = {"trials": len(run.trials), "steps": run.trials["steps"].sum()}
+    assert RUN.effort == {**spent, "fewest": 2, "most": 2}
 
 
 def test_a_table_of_a_runs_steps_has_the_runs_numbers() -> None:
@@ -43,37 +34,26 @@ def test_a_table_of_a_runs_steps_has_the_runs_numbers() -> None:
     assert (table.target, table.effort, table.step_times, table.stem) == (None, None, None, "steps")
 
 
-def test_repeats_of_a_table_give_an_interval() -> None:
-    rows = pd.DataFrame({"batch_size": [8, 8, 8, 64], "steps": [90.0, 100.0, 130.0, 40.0]})
-    studies = side_of(StepsTable("steps.csv", rows)).studies
+def of_table(**columns: Any) -> Side:
+    return side_of(StepsTable("steps.csv", pd.DataFrame(columns)))
+
+
+def test_repeats_of_a_table_give_an_interval_and_unreached_rows_stay_with_how_far_they_were_trained() -> None:
+    studies = of_table(batch_size=[8, 8, 8, 64], steps=[90.0, 100.0, 130.0, 40.0]).studies
     assert studies["steps"].tolist() == [100, 40]
     assert (studies["steps_low"][0], studies["steps_high"][0], studies["steps_level"][0]) == (90, 130, 0.75)
     assert math.isnan(studies["steps_low"][1])
+    found = of_table(batch_size=[8, 16, 32], steps=[np.nan, 50.0, 30.0], max_steps=[500, np.nan, np.nan])
+    assert (len(found.reached), found.range, found.studies["max_steps"][0]) == (2, (16.0, 32.0), 500)
 
 
-def test_unreached_rows_stay_with_how_far_they_were_trained() -> None:
-    rows = pd.DataFrame({"batch_size": [8, 16, 32], "steps": [np.nan, 50.0, 30.0], "max_steps": [500, np.nan, np.nan]})
-    found = side_of(StepsTable("steps.csv", rows))
-    assert len(found.reached) == 2
-    assert found.range == (16.0, 32.0)
-    assert found.studies["max_steps"][0] == 500
-
-
-def test_without_a_fit_there_is_a_reason() -> None:
-    found = side_of(StepsTable("steps.csv", pd.DataFrame({"batch_size": [8.0], "steps": [3.0]})))
-    assert found.estimates == {} and found.fit is None
-    assert "only one did" in str(found.no_fit)
-
-
-def test_step_times_need_two_batch_sizes() -> None:
-    rows = made_up.steps_table(100, 64).assign(step_seconds=[0.1, *[np.nan] * 8])
+def test_what_a_table_lacks_is_known() -> None:
+    single = of_table(batch_size=[8.0], steps=[3.0])
+    assert single.estimates == {} and single.fit is None and "only one did" in str(single.no_fit)
+    rows = made_up.steps_table(100, 64).assign(step_seconds=[0.1, *[np.nan] * 8])  # step times need two batch sizes
     assert side_of(StepsTable("steps.csv", rows)).step_times is None
     assert side_of(StepsTable("steps.csv", rows.assign(step_seconds=0.1))).step_times is not None
-    assert RUN.step_times is not None
-
-
-def test_the_limit_of_a_curve_is_no_value() -> None:
-    flat = side_of(StepsTable("flat.csv", pd.DataFrame({"batch_size": [8, 16, 32, 64], "steps": [10, 11, 10.5, 11]})))
+    flat = of_table(batch_size=[8, 16, 32, 64], steps=[10, 11, 10.5, 11])  # the limit of a curve is no value
     assert flat.estimates["e_min"].value is None and flat.estimates["b_crit"].value is None
     assert flat.estimates["b_crit"].why == "not identified"
 

@@ -11,7 +11,6 @@ from bcrit.analysis.questions.landscape.answer import ask, network_table, senten
 from bcrit.analysis.questions.landscape.result import Landscape
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
-from bcrit.analysis.records.stored import read_stored, write_stored
 from bcrit.analysis.report.answer import Answer, Plot, Rows
 from bcrit.analysis.report.build import build_report
 from bcrit.analysis.run import Run
@@ -19,27 +18,14 @@ from tests.analysis.questions.landscape.made_up import landscape, network, warm_
 from tests.analysis.report import runs
 
 
-def stored(found: Landscape, path: Path) -> Run:
-    """A run in whose folder this was measured."""
-    made, folder = runs.usual(), RunFolder.at(path)
-    write_stored(folder, LANDSCAPE, found)
-    return Run(folder, known=made.known)
-
-
-def asked(run: Run) -> Answer:
-    answer = ask(run)
-    assert isinstance(answer, Answer)
-    return answer
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return stored(landscape(), tmp_path_factory.mktemp("run"))
+    return runs.stored(landscape(), LANDSCAPE, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
 def answer(run: Run) -> Answer:
-    return asked(run)
+    return runs.answered(ask, run)
 
 
 def said(found: Landscape) -> str:
@@ -152,7 +138,7 @@ def test_a_winner_that_changed_since_is_said(run: Run, answer: Answer, tmp_path:
     assert "the winner has changed at batch size 8, 64, 256" in answer.sentences[-1]  # made-up names
     best = {int(row["batch_size"]): row["best_trial"] for row in run.studies.to_dict("records")}
     networks = tuple(replace(n, point=best[n.batch_size]) if n.tuned else n for n in landscape().networks)
-    fresh = asked(stored(landscape(networks=networks), tmp_path))
+    fresh = runs.answered(ask, runs.stored(landscape(networks=networks), LANDSCAPE, tmp_path))
     assert not any("has changed" in sentence for sentence in fresh.sentences)
 
 
@@ -166,7 +152,8 @@ def test_tables_are_there_and_the_terminal_has_the_largest_boxes(answer: Answer)
 
 def test_warm_starts_and_the_metric_of_the_networks_are_shown_where_there_are_some(tmp_path: Path) -> None:
     networks = tuple(replace(n, metrics={"val_accuracy": 0.9}) for n in landscape().networks)
-    found = asked(stored(landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts()), tmp_path))
+    more = landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts())
+    found = runs.answered(ask, runs.stored(more, LANDSCAPE, tmp_path))
     names = [part.name for part in found.parts if isinstance(part, Plot)]
     assert {"landscape-metric", "landscape-warm", "landscape-warm-sharpness"} <= set(names)
     assert any(sentence.startswith("The val_accuracy of the tuned winners") for sentence in found.sentences)
@@ -182,7 +169,7 @@ def test_the_page_holds_it(run: Run) -> None:
 def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     networks = tuple(replace(n, metrics={"val_accuracy": 0.9, "val_loss": None}) for n in landscape().networks)
     found = landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts())
-    assert read_stored(stored(found, tmp_path).folder, LANDSCAPE, Landscape) == found
+    assert runs.stored(found, LANDSCAPE, tmp_path).folder.read_result(LANDSCAPE, Landscape) == found
 
 
 def test_a_result_of_before_there_were_warm_starts_is_read(tmp_path: Path) -> None:
@@ -192,7 +179,7 @@ def test_a_result_of_before_there_were_warm_starts_is_read(tmp_path: Path) -> No
     for each in kept["networks"]:
         del each["metrics"]
     folder.write_json(LANDSCAPE, kept)
-    assert read_stored(folder, LANDSCAPE, Landscape) == landscape()
+    assert folder.read_result(LANDSCAPE, Landscape) == landscape()
 
 
 def test_boxes_are_the_full_space_first_and_larger_ones_first() -> None:

@@ -36,6 +36,7 @@ def measured(**more: Any) -> Measured:
         edge=None,
         steps=100.0,
         steps_each=(100, 90, 110),
+        no_noise="",
         scales=None,
         simple=Estimate(80.0, 60.0, 110.0, n=3),
         noise=Estimate(45.0, 10.0, 200.0, n=3),
@@ -51,7 +52,7 @@ def pilot(around: Hint = AROUND, seconds: float | None = 0.01, n: int | None = 4
     sizes = grid(around, n, lambda b: b != 16)
     spent = Spent(1000, 64_000, 5.0, 3.0)
     if facts.steps is None:
-        return Pilot(facts, around, sizes, None, spent)
+        return Pilot("runs/toy-pilot", facts, around, sizes, None, spent)
     curve = Curve(facts.steps, 64, around)
     box = lr_box(
         facts.lr, 64, 60, "momentum", sizes.batch_sizes, Experiment.model_validate(SPEC).space.box("lr"), Slack()
@@ -61,7 +62,14 @@ def pilot(around: Hint = AROUND, seconds: float | None = 0.01, n: int | None = 4
     timings = tuple(Timing(b, seconds, "" if seconds else "it failed") for b in sizes.batch_sizes)
     clock = Clock({timing.batch_size: timing for timing in timings}, 0.001, lambda steps: 10, workers=2)
     whole = cost(experiment, curve, clock)
-    return Pilot(facts, around, sizes, Proposal(data, experiment, box, experiment.budget, timings, whole), spent)
+    return Pilot(
+        "runs/toy-pilot",
+        facts,
+        around,
+        sizes,
+        Proposal(data, experiment, box, timings, whole),
+        spent,
+    )
 
 
 SPEC = {**DATA, "budget": {"steps": 100}}

@@ -36,7 +36,7 @@ def test_what_is_always_unsure_is_the_tuning_that_the_pilot_left_out() -> None:
         ({"steps_each": (100, None, 110)}, "1 of 3 seeds did not reach the target"),
         ({"steps_each": (100, 80, 130)}, "Seeds took from 80 to 130 steps"),
         ({"steps": 4.0}, "The target is reached after 4 steps, too few to tell batch sizes apart"),
-        ({"edge": "high"}, "lies at the high end of the ladder"),
+        ({"edge": "high"}, "lies at the high end of its box"),
         ({"simple": UNKNOWN}, "Not resolved: B_simple (noise hides the gradient)"),
         ({"simple": Estimate(80.0, n=1, why="one run")}, "The noise scale has no interval"),
         (
@@ -73,10 +73,25 @@ def test_without_a_hint_the_middle_is_said_to_be_a_guess() -> None:
     assert "Neither is resolved" in first and "a factor ten of the pilot's batch size, from 6.4 to 640" in first
 
 
+def test_a_search_that_does_not_reach_says_how_far_it_came() -> None:
+    [said, held] = sentences(pilot(steps=None, steps_each=(), around=Hint(None, 6.4, 640)))[:2]
+    assert (
+        "None of 3 learning rates reached val_loss < 0.1 at batch size 64; the best of them, 0.1, came to 0.5" in said
+    )
+    assert "Raise 'budget'" in said and not held.startswith("Not resolved")
+
+
+def test_a_workload_whose_noise_cannot_be_measured_gets_a_study_without_a_hint() -> None:
+    found = pilot(around=Hint(None, 6.4, 640), no_noise="The noise of 'toy' cannot be measured", temperature=None)
+    [first, *others] = sentences(found)
+    assert first.startswith("The noise of 'toy' cannot be measured. Without a hint b_crit is")
+    assert "Study 11 batch sizes" in others[0] and not any("temperature" in said for said in others)
+
+
 @pytest.mark.parametrize("more", [{}, {"steps": None}, {"seconds": None}], ids=str)
 def test_a_pilot_is_json(more: dict[str, Any]) -> None:
     found = json.loads(json.dumps(pilot(**more).to_json(), allow_nan=False))
-    assert set(found) == {"measured", "hint", "grid", "proposal", "spent"}
+    assert set(found) == {"run", "measured", "hint", "grid", "proposal", "spent"}
     assert (found["proposal"] is None) is ("steps" in more)
     if found["proposal"]:
         assert found["proposal"]["data"]["batch_sizes"] == found["grid"]["batch_sizes"]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
 from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
-from bcrit.tuner.workloads.models.layers import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 
@@ -32,10 +32,18 @@ def backward(model: nn.Module, part: Tensor, share: float, dtype: torch.dtype = 
     (nn.functional.mse_loss(model(x[part]), y[part]) * share).backward()  # type: ignore[no-untyped-call]
 
 
-def one_step(model: nn.Module, noise: NoiseScale, sizes: Sequence[int], first: int = 0, scale: float = 1.0) -> None:
-    for part in torch.split(torch.arange(first, first + sum(sizes)), list(sizes)):
-        backward(model, part, scale * len(part) / sum(sizes))
-        noise.micro_batch(len(part))
+def one_step(
+    model: nn.Module,
+    noise: NoiseScale,
+    sizes: Sequence[int],
+    first: int = 0,
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+    told: Sequence[float | None] = (),
+) -> None:
+    for k, part in enumerate(torch.split(torch.arange(first, first + sum(sizes)), list(sizes))):
+        backward(model, part, scale * len(part) / sum(sizes), dtype)
+        noise.micro_batch(len(part), told[k] if told else None)
     noise.step(scale)
 
 
@@ -61,6 +69,34 @@ def test_a_step_is_the_pair_of_its_micro_batches_gradients(sizes: list[int], sca
     assert noise.estimate().rows == sum(sizes)
 
 
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [((0.8, 0.2), None), ((0.5, 0.5), 0.5), ((1.0, 1.0), 1.0), ((0.2, 0.8), (0.2, 0.8)), ((0.5, 0.5), None)],
+    ids=["rows / rows of the step", "1 / ACCUM", "no factor", "any", "1 / ACCUM, untold"],
+)
+def test_the_scale_is_right_whatever_mean_losses_were_multiplied_by_or_there_is_a_warning(
+    shares: tuple[float, float], told: float | tuple[float, float] | None
+) -> None:
+    """Gradients with |G|^2 = 1 and tr(Sigma) = 24, of micro-batches of 8 and 2 rows."""
+    x, generator = nn.Parameter(torch.zeros(6, dtype=torch.float64)), torch.Generator().manual_seed(0)
+    noise, steps = NoiseScale([x], window=4000), 4000
+    mean = torch.full((6,), 6**-0.5, dtype=torch.float64)
+    for _ in range(steps):
+        x.grad = torch.zeros_like(x)
+        for k, (rows, share) in enumerate(zip((8, 2), shares, strict=True)):
+            x.grad += share * (mean + torch.randn(6, generator=generator, dtype=torch.float64) * (4.0 / rows) ** 0.5)
+            noise.micro_batch(rows, told[k] if isinstance(told, tuple) else told)
+        noise.step()
+    if told is None and shares == (0.5, 0.5):
+        with pytest.warns(UserWarning, match=r"were not multiplied by rows / rows of the step.*share=1 / ACCUM"):
+            assert noise.estimate().b_simple is None  # |G|^2 < 0: nobody would see what is wrong
+        return
+    found = noise.estimate().total
+    assert found.low < 24 < (found.high or 0.0) < 40
+    scale = sum(shares) if told is None else 1.0
+    assert abs(found.denominator - scale**2) < 4 * found.denominator_error < 0.3
+
+
 @pytest.mark.parametrize("set_to_none", [True, False])
 def test_training_computes_the_same_bits_with_and_without(set_to_none: bool) -> None:
     weights = []
@@ -81,29 +117,6 @@ def test_training_computes_the_same_bits_with_and_without(set_to_none: bool) -> 
             assert np.isfinite(noise.series()).all()
         weights.append([p.detach().clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
-
-
-def test_linear_regression_has_the_closed_form() -> None:
-    # x ~ N(0, C), y = noise of variance s, weights w: G = C w and Sigma = (w'Cw + s) C + G G' (fourth moments of x).
-    c, w, s = torch.tensor([2.0, 0.5, 0.1]), torch.tensor([0.5, -1.0, 0.3]), 0.4
-    model = nn.Linear(3, 1, bias=False)
-    with torch.no_grad():
-        model.weight.copy_(w)
-    noise, generator = NoiseScale(model.parameters(), window=1000), torch.Generator().manual_seed(0)
-    for _ in range(1000):
-        model.zero_grad()
-        for _ in range(2):
-            x = torch.randn(8, 3, generator=generator) * c.sqrt()
-            y = torch.randn(8, generator=generator) * s**0.5
-            (0.25 * (model(x)[:, 0] - y).square().mean()).backward()
-            noise.micro_batch(8)
-        noise.step()
-    g_sq = float((c * w).square().sum())
-    tr_sigma = float(c.sum() * (w @ (c * w) + s) + g_sq)
-    found = noise.estimate().total
-    assert abs(found.numerator - tr_sigma) < 4 * found.numerator_error < 0.3 * tr_sigma
-    assert abs(found.denominator - g_sq) < 4 * found.denominator_error < 0.3 * g_sq
-    assert found.high is not None and found.low < tr_sigma / g_sq < found.high
 
 
 def test_along_a_run_on_the_noisy_quadratic_it_is_the_scale_of_the_exact_moments() -> None:
@@ -161,14 +174,17 @@ def test_the_window_keeps_the_last_steps_in_order() -> None:
     assert "0 blocks are too few" in str(noise.estimate())
 
 
-def test_a_step_that_overflowed_is_set_aside() -> None:
-    model = network()
+def test_a_step_that_overflowed_is_set_aside_and_half_precision_has_norms_in_single() -> None:
+    model = network(torch.bfloat16)
     noise = NoiseScale(model.parameters())
     for step in range(12):
         model.zero_grad()
-        one_step(model, noise, [4, 4], first=8 * step, scale=float("inf") if step == 5 else 1.0)
+        one_step(model, noise, [4, 4], 8 * step, float("inf") if step == 5 else 1.0, torch.bfloat16)
     assert noise.estimate().total.n_set_aside == 1
     assert np.isfinite(noise.estimate().total.numerator)
+    assert noise._pairs is not None and noise._pairs.dtype == torch.float32
+    half = nn.Parameter(torch.empty(4, dtype=torch.float16))
+    assert norms([half], [torch.full((4,), 3e4, dtype=torch.float16)]) == [torch.tensor(6e4).half().float()]
 
 
 def test_a_parameter_that_had_no_gradient_adds_nothing_and_tied_weights_are_seen_once() -> None:
@@ -182,38 +198,6 @@ def test_a_parameter_that_had_no_gradient_adds_nothing_and_tied_weights_are_seen
     np.testing.assert_allclose(noise.series()[0], naive(tied, [5, 7]), rtol=1e-9)
 
 
-def test_half_precision_gradients_have_norms_in_single_precision() -> None:
-    model = network(torch.bfloat16)
-    noise = NoiseScale(model.parameters())
-    for part in torch.split(torch.arange(16), 8):
-        backward(model, part, 0.5, torch.bfloat16)
-        noise.micro_batch(8)
-    noise.step()
-    assert noise._pairs is not None and noise._pairs.dtype == torch.float32
-
-
-def test_ghost_batch_norm_is_fine_with_micro_batches_of_whole_ghost_batches() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 6), GhostBatchNorm(6, ghost_size=8), nn.Linear(6, 2))
-    noise = NoiseScale(model.parameters())
-    for part in torch.split(torch.arange(64), 16):
-        backward(model, part, 0.25, torch.float32)
-        noise.micro_batch(16)
-    noise.step()
-    assert noise.estimate().total.numerator > 0
-
-
-def test_a_step_without_a_micro_batch_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a step has no micro-batch"):
-        NoiseScale(network().parameters()).step()
-
-
-def test_one_micro_batch_a_step_is_an_error() -> None:
-    model = network()
-    with pytest.raises(ValueError, match="at least 2 micro-batches or ranks, but it has 1"):
-        one_step(model, NoiseScale(model.parameters()), [8])
-
-
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -221,8 +205,17 @@ def test_one_micro_batch_a_step_is_an_error() -> None:
         (lambda m: NoiseScale([*m.parameters(), *m[0].parameters()]), "a parameter is there twice"),
         (lambda m: NoiseScale(m.parameters(), window=0), "window >= 1 must hold, but window=0"),
         (lambda m: NoiseScale(m.parameters()).micro_batch(0), "rows >= 1 must hold, but rows=0"),
+        (lambda m: NoiseScale(m.parameters()).micro_batch(2, share=0), "share > 0 must hold, but share=0"),
+        (
+            lambda m: one_step(m, NoiseScale(m.parameters()), [4, 4], told=[0.5, None]),
+            "have a share and others have no",
+        ),
+        (lambda m: one_step(m, NoiseScale(m.parameters()), [8], told=[1.0]), "at least 2 micro-batches or ranks"),
+        (lambda m: NoiseScale(m.parameters()).micro_batch(8), "no parameter has a gradient"),
+        (lambda m: NoiseScale(m.parameters()).step(), "a step has no micro-batch"),
+        (lambda m: one_step(m, NoiseScale(m.parameters()), [8]), "at least 2 micro-batches or ranks, but it has 1"),
     ],
-    ids=["nothing to train", "twice", "empty window", "no rows"],
+    ids=lambda given: given[:20] if isinstance(given, str) else "",
 )
 def test_impossible_arguments_are_refused(build, message: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
@@ -240,7 +233,8 @@ def of_batch(model: nn.Module, k: int) -> None:
 def alone(k: int) -> list[Tensor]:
     model = network()
     of_batch(model, k)
-    return norms([p.grad for p in model.parameters() if p.grad is not None])
+    parameters = list(model.parameters())
+    return norms(parameters, [p.grad for p in parameters])
 
 
 @ways
@@ -283,19 +277,6 @@ def test_hooks_keep_no_gradient_and_autograd_still_hands_over_its_own() -> None:
     assert all(norm.ndim == 0 for norm in hooks.take())
 
 
-def test_hooks_hear_nothing_after_they_are_removed() -> None:
-    model = network()
-    hooks = Hooks(list(model.parameters()))
-    hooks.remove()
-    of_batch(model, 0)
-    hooks.end()
-
-
-def test_a_micro_batch_without_any_gradient_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no parameter has a gradient"):
-        Differences(list(network().parameters())).take()
-
-
 def test_hooks_refuse_passes_that_were_not_declared() -> None:
     model = network()
     hooks = Hooks(list(model.parameters()))
@@ -307,20 +288,21 @@ def test_hooks_refuse_passes_that_were_not_declared() -> None:
     of_batch(model, 1)
     with pytest.raises(ValueError, match="a second gradient came since the last micro-batch"):
         hooks.take()
-
-
-def test_half_precision_has_norms_in_single_precision() -> None:
-    assert norms([torch.full((4,), 3e4, dtype=torch.float16)]) == [torch.tensor(6e4).half().float()]
+    hooks.begin()
+    hooks.remove()
+    of_batch(model, 2)
+    hooks.end()  # they hear nothing any more
 
 
 ROOT = Path(__file__).parents[4]
 
-# Two ranks, two micro-batches each, gradients averaged by DistributedDataParallel in the last one's backward pass.
+# Two ranks, two micro-batches each, gradients averaged by DistributedDataParallel in the last one's backward pass; then
+# as many rows as before on rank 0, in three, and fewer on rank 1.
 RANK = """
 import sys, torch, numpy as np
 from torch import distributed as dist, nn
 from bcrit.tuner.training.noise_scale import NoiseScale
-rank, folder, uneven = int(sys.argv[1]), sys.argv[2], sys.argv[3] == "uneven"
+rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 torch.manual_seed(0)
@@ -328,43 +310,43 @@ model = nn.Linear(5, 3, dtype=torch.float64)
 noise = NoiseScale(model.parameters(), process_group=dist.group.WORLD)
 ranks = nn.parallel.DistributedDataParallel(model)
 x, y = torch.randn(12, 24, 5, dtype=torch.float64), torch.randn(12, 24, 3, dtype=torch.float64)
-for step in range(12):
+def step(number, sizes):
     model.zero_grad()
-    rows = torch.arange(24).chunk(2)[rank].split([6, 6] if not uneven or rank else [5, 5, 2])
-    if uneven and rank:
-        rows = rows[:1]
+    rows = torch.arange(24).chunk(2)[rank][: sum(sizes)].split(sizes)
     for k, part in enumerate(rows):
         ranks.require_backward_grad_sync = k == len(rows) - 1
-        loss = nn.functional.mse_loss(ranks(x[step][part]), y[step][part])
+        loss = nn.functional.mse_loss(ranks(x[number][part]), y[number][part])
         (loss * len(part) / sum(map(len, rows))).backward()
-        noise.micro_batch(len(part))
+        noise.micro_batch(len(part), share=None if number % 2 else 1 / len(rows))
     noise.step()
+for number in range(12):
+    step(number, [6, 6])
+np.save(f"{folder}/{rank}.npy", noise.series())
+step(0, [6] if rank else [5, 5, 2])
 try:
-    np.save(f"{folder}/{rank}.npy", noise.series())
+    noise.series()
 except ValueError as error:
     print(error)
 dist.destroy_process_group()
 """
 
 
-def run(folder: Path, kind: str) -> list[str]:
+def run(folder: Path) -> list[str]:
+    """What both ranks print: first of an even division, then of an uneven one."""
+    command = [sys.executable, "-c", RANK]
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(rank), str(folder), kind],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
+        subprocess.Popen([*command, rank, str(folder)], cwd=ROOT, stdout=PIPE, stderr=PIPE, text=True)
+        for rank in ("0", "1")
     ]
     done = [rank.communicate(timeout=120) for rank in ranks]
     assert all(rank.returncode == 0 for rank in ranks), done
     return [out for out, _ in done]
 
 
-def test_two_ranks_of_two_micro_batches_are_four_micro_batches(tmp_path: Path) -> None:
-    run(tmp_path, "even")
+def test_two_ranks_of_two_micro_batches_are_four_and_unequal_ones_are_refused_when_they_are_read(
+    tmp_path: Path,
+) -> None:
+    said = run(tmp_path)
     torch.manual_seed(0)
     model = nn.Linear(5, 3, dtype=torch.float64)
     noise = NoiseScale(model.parameters())
@@ -377,8 +359,4 @@ def test_two_ranks_of_two_micro_batches_are_four_micro_batches(tmp_path: Path) -
         noise.step()
     for rank in (0, 1):
         np.testing.assert_allclose(np.load(tmp_path / f"{rank}.npy"), noise.series(), rtol=1e-9)
-
-
-def test_ranks_of_unequal_rows_are_refused_when_the_estimate_is_read(tmp_path: Path) -> None:
-    for message in run(tmp_path, "uneven"):
-        assert "every rank must have as many rows and micro-batches as the others" in message
+        assert "every rank must have as many rows and micro-batches as the others" in said[rank]

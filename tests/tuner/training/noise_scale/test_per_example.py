@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.noise_scale import Ratio, measure_b_noise, measure_b_simple
-from bcrit.tuner.training.noise_scale.per_example import blocks_of, example_loss, parameters_of
+from bcrit.tuner.training.noise_scale.per_example import _Sample, example_loss, parameters_of
 from bcrit.tuner.training.noise_scale.ratio import unbiased_pair
-from bcrit.tuner.workloads.models.layers import GhostBatchNorm
+from bcrit.tuner.workloads.layers import GhostBatchNorm
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
 G_SQ = float((C * W).square().sum())
@@ -106,33 +106,25 @@ def test_a_layer_that_mixes_examples_is_refused_with_the_remedy(layer: nn.Module
     model = nn.Sequential(nn.Linear(3, 4), layer)
     with pytest.raises(ValueError, match=r"layer '1' .* one example has no gradient of its own .* model.eval\(\)"):
         example_loss(model, nn.functional.mse_loss)
-
-
-def test_batch_norm_with_running_statistics_is_measured() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
-    loss = example_loss(model, nn.functional.mse_loss)
-    x, y = torch.randn(3), torch.randn(4)
-    assert torch.allclose(loss(parameters_of(model), x, y), nn.functional.mse_loss(model(x[None]), y[None]))
-
-
-def test_frozen_parameters_are_not_measured() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
-    model[0].requires_grad_(False)
-    assert list(parameters_of(model)) == ["1.weight", "1.bias"]
+    if getattr(model.eval()[1], "running_mean", None) is not None:  # what can be measured with running statistics
+        model[0].requires_grad_(False)
+        loss, parameters = example_loss(model, nn.functional.mse_loss), parameters_of(model)
+        assert list(parameters) == ["1.weight", "1.bias"], "frozen ones are not measured"
+        x, y = torch.randn(3), torch.randn(4)
+        assert torch.allclose(loss(parameters, x, y), nn.functional.mse_loss(model(x[None]), y[None]))
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(20, {2}), (23, {2, 3}), (41, {2, 3}), (400, {20})])
 def test_blocks_are_nearly_equal_and_have_two_examples_at_least(n: int, sizes: set[int]) -> None:
-    blocks = blocks_of((torch.arange(n), torch.arange(n)))
-    assert {len(block[0]) for block in blocks} == sizes
-    assert torch.equal(torch.cat([block[1] for block in blocks]), torch.arange(n))
-    assert 10 <= len(blocks) <= 20
+    sample = _Sample(squared_error, {}, (torch.arange(n), torch.arange(n)), 32, 0)
+    assert set(sample.sizes) == sizes and 10 <= len(sample.blocks) <= 20
+    assert torch.equal(torch.cat([block[1] for block in sample.blocks]), torch.arange(n))
 
 
 @pytest.mark.parametrize("sizes", [(19, 19), (30, 31)], ids=["too few", "unequal"])
 def test_too_few_examples_are_refused(sizes: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="must be equally many, and 20 at least"):
-        blocks_of([torch.zeros(n) for n in sizes])
+        measure_b_simple(squared_error, {"w": W}, [torch.zeros(n) for n in sizes])
 
 
 G = C * W
@@ -180,17 +172,6 @@ def test_it_is_the_estimator_of_dense_hessians_that_never_meet_their_own_gradien
         assert found.noise.numerator == pytest.approx((q - np.mean(p)) / (1 - c), rel=1e-9)
         assert found.noise.denominator == pytest.approx((np.mean(p) - c * q) / (1 - c), rel=1e-9)
     assert found.simple == measure_b_simple(loss, parameters, (x, y)).total
-
-
-def test_a_multiple_of_the_identity_as_hessian_makes_both_scales_one() -> None:
-    def bowl(parameters: dict[str, Tensor], a: Tensor) -> Tensor:
-        return 1.5 * parameters["w"].square().sum() + a @ parameters["w"]
-
-    a = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    found = measure_b_noise(bowl, {"w": torch.ones(5, dtype=torch.float64)}, (a,))
-    assert found.noise.denominator == pytest.approx(3 * found.simple.denominator, rel=1e-4)
-    assert found.b_noise == pytest.approx(found.b_simple, rel=1e-3)
-    assert found.lr_max == pytest.approx(1 / 3, rel=1e-4)
 
 
 def test_negative_curvature_along_the_gradient_is_not_resolved() -> None:

@@ -1,0 +1,114 @@
+"""Steps read off a fit: averaged over the curves whose shape is free, with what the hyperbola leaves out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from bcrit.analysis.curve.interval import BEND_FREEDOM, rounding
+from bcrit.analysis.curve.likelihood import EXACT, Floats
+from bcrit.analysis.curve.other_curves import Model
+from bcrit.analysis.numbers.estimate import t_quantile
+
+if TYPE_CHECKING:
+    from bcrit.analysis.curve.fit import HyperbolaFit
+
+_POWERS: Final = {"c": 0, "s_min": 0, "a": 1, "e_min": 1, "e": 1, "q": 2}
+"""The power of 1/B that each coefficient of a `Model` stands with."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    """S^p = sum_i (c_i B^-i)^p with its covariance: all candidates of `other_curves.models` have this form."""
+
+    logs: Floats  # log c_i; (k,)
+    powers: Floats  # i; (k,)
+    p: float
+    free: bool  # whether p was fitted: then the last of the parameters is log p
+    root: Floats  # s (J'J)^-1/2: the covariance of the parameters is root root'
+    sigma: float  # s, of log S about this curve
+    freedom: int  # reached studies less the parameters
+    weight: float  # of all members: 1 in sum
+
+    def log_steps(self, log_batch: Floats) -> tuple[Floats, Floats]:
+        """Log S and its derivatives with respect to (log c_i, log p); (n,), (n, k)."""
+        terms = self.p * (self.logs - self.powers * log_batch[:, None])
+        total, shares = special.logsumexp(terms, axis=-1), special.softmax(terms, axis=-1)
+        sharper = ((shares * terms).sum(-1) - total) / self.p
+        return total / self.p, np.column_stack([shares, sharper]) if self.free else shares
+
+
+@dataclass(frozen=True)
+class AveragedSteps:
+    """Steps to target as a function of the batch size, averaged over curves."""
+
+    members: tuple[_Member, ...]
+    level: float
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of log S about the curves."""
+        return sum(member.weight * member.sigma for member in self.members)
+
+    def steps(self, batch_sizes: npt.ArrayLike) -> Floats:
+        """S(B), in steps; shape of `batch_sizes`."""
+        return np.exp(self.log_ratio(batch_sizes)[0]).reshape(np.shape(batch_sizes))
+
+    def log_ratio(self, batch_sizes: npt.ArrayLike, other: npt.ArrayLike | None = None) -> tuple[Floats, Floats]:
+        """Log S(B) and half the width of its interval; with others, log S(B) - log S(other); each (n,).
+
+        The mean is that of the curves by their weights w, and half a width is sum w sqrt(t^2 v + (log S - mean)^2),
+        with each curve's variance v and Student's t: the unconditional error of Burnham and Anderson (2002, eq. 4.9).
+        """
+        at = [np.log(np.atleast_1d(np.asarray(each, dtype=float))) for each in (batch_sizes, other) if each is not None]
+        values, halves = [], []
+        for member in self.members:
+            value, slopes = member.log_steps(at[0])
+            if other is not None:
+                less, fewer = member.log_steps(at[1])
+                value, slopes = value - less, slopes - fewer
+            values.append(value)
+            halves.append(t_quantile(member.freedom, self.level) * np.linalg.norm(slopes @ member.root, axis=-1))
+        weights = np.array([member.weight for member in self.members])
+        mean = weights @ np.array(values)
+        return mean, weights @ np.hypot(halves, np.array(values) - mean)
+
+
+def averaged_steps(fit: HyperbolaFit) -> AveragedSteps:
+    """Average over the curves that have one parameter more than the hyperbola: the p-norm, and others beside it.
+
+    The hyperbola is among them as the p-norm with p = 1, so that its shape is a thing to be estimated. Of curves with
+    equally many parameters the weights are their likelihoods, RSS^(-m/2) with m reached studies. By AICc the hyperbola
+    would be alone with six batch sizes, whatever the shape (its penalty there is 40 for one parameter more), and cover
+    82 to 89 % where p is not 1. Without it intervals at the knee are 1.9 times as wide where p is 1, elsewhere 1.4.
+    Where a free shape leaves fewer than `BEND_FREEDOM` degrees of freedom (four studies), and where the points lie on
+    the hyperbola to rounding, it is the hyperbola alone.
+
+    The interval is that of the tuned curve, median steps to target, not of one run.
+    """
+    hyperbola = next(model for model in fit.models if model.name == "hyperbola")
+    m = len(fit.reached)
+    free = [model for model in fit.models if hyperbola.n_parameters < model.n_parameters <= m + 1 - BEND_FREEDOM]
+    if hyperbola.rms_log_residual < EXACT or not free:
+        free = [hyperbola]
+    logs = np.array([-m * math.log(max(model.rms_log_residual, EXACT)) for model in free])
+    weights = special.softmax(logs).tolist()
+    least = rounding(fit.studies)
+    members = (_member(model, np.log(fit.reached), least, w) for model, w in zip(free, weights, strict=True))
+    return AveragedSteps(tuple(members), fit.level)
+
+
+def _member(model: Model, log_batch: Floats, least: float, weight: float) -> _Member:
+    """A curve with the covariance s^2 (J'J)^-1 of its parameters, s^2 = RSS / (m - k) and at least `least`^2."""
+    numbers = {name: value for name, value in model.parameters.items() if name in _POWERS and value > 0}
+    m, k = len(log_batch), model.n_parameters - 1  # without sigma
+    sigma = max(model.rms_log_residual * math.sqrt(m / (m - k)), least) if m > k else math.inf
+    logs, powers = np.log(list(numbers.values())), np.array([_POWERS[name] for name in numbers], dtype=float)
+    p, free = model.parameters.get("p", 1.0), "p" in model.parameters
+    bare = _Member(logs, powers, p, free, np.eye(1), sigma, m - k, weight)
+    return replace(bare, root=np.asarray(sigma * np.linalg.pinv(bare.log_steps(log_batch)[1]), dtype=float))

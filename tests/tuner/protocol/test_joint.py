@@ -1,0 +1,187 @@
+"""The joint search: a pure function of the finished trials, trials tied to horizons, numbers that fresh seeds reach."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.tuner.protocol.joint import JointProtocol
+from bcrit.tuner.protocol.proposal import Records, TrialRecord, in_updates
+from bcrit.tuner.protocol.protocol import protocol_of
+from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from tests.scripted import ExactHyperbola
+from tests.simulate import scripted, searched, simulate
+
+WORKLOAD = NoisyQuadratic(dimensions=20, seed_noise=0.03, evaluation_noise=0.02)
+
+
+def quadratic(**changes: Any) -> Experiment:
+    data = {
+        "workload": {"name": "noisy_quadratic", "dimensions": 20, "seed_noise": 0.03, "evaluation_noise": 0.02},
+        "batch_sizes": [8, 16, 32, 64],
+        "target": "risk < 0.03",
+        "space": {
+            "lr": "log from 0.01 to 10",
+            "momentum": "reverse_log from 0 to 0.99",
+            "schedule": "choice of constant, linear",
+        },
+        "budget": {"steps": 100, "examples": 6000},
+        "search": {"protocol": "joint", "trials": 8, "start": 10},
+        "confirm": {"seeds": 3},
+        "boundary": {"max_rounds": 0},
+        **changes,
+    }
+    return parse_experiment(data, "test")
+
+
+def rows(records: Records) -> list[tuple[Any, ...]]:
+    flat = [record for found in records.values() for record in found]
+    return sorted((r.trial_id, r.outcome, r.steps, r.max_steps, r.repeats, tuple(r.point.items())) for r in flat)
+
+
+def number(records: Sequence[TrialRecord]) -> float:
+    """Steps-to-target of a study: the least median of the re-runs of a point."""
+    points: dict[str | None, list[float]] = {}
+    for record in records:
+        if record.stage is Stage.CONFIRM:
+            points.setdefault(record.repeats, []).append(record.steps_to_target or np.inf)
+    return min(median(steps) for steps in points.values())
+
+
+@pytest.fixture(scope="module")
+def alone() -> Records:
+    return simulate(quadratic(), WORKLOAD)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"workers": 3}, {"workers": 40, "disorder": 5}, {"workers": 6, "disorder": 2, "lost": 0.2}],
+    ids=["three workers", "many workers", "workers that die"],
+)
+def test_the_trials_do_not_depend_on_the_workers(alone: Records, how: dict[str, Any]) -> None:
+    assert rows(simulate(quadratic(), WORKLOAD, **how)) == rows(alone)
+
+
+def test_a_search_that_was_cut_anywhere_goes_on_as_if_it_had_not_been(alone: Records) -> None:
+    for done in (7, 17, 25, 36, 47):
+        begun = simulate(quadratic(), WORKLOAD, workers=5, at_most=done)
+        assert rows(simulate(quadratic(), WORKLOAD, workers=2, records=begun)) == rows(alone)
+
+
+def test_trials_are_tied_to_their_horizon_but_for_the_start_and_each_study_has_its_number(alone: Records) -> None:
+    spec = quadratic()
+    assert spec.middle == 16
+    for size, records in alone.items():
+        search, budget = searched(dict(alone), size), spec.budget.max_steps(size)  # type: ignore[arg-type]
+        assert len(search) == 8 + (10 if size == 16 else 0)
+        for record in search[10 if size == 16 else 0 :]:
+            assert record.outcome is Outcome.DIVERGED or record.steps == record.max_steps <= budget
+            if "decay_fraction" in record.point and record.outcome is not Outcome.DIVERGED:
+                decay = in_updates(record.point, budget)["decay_steps"]
+                assert float(decay) <= record.steps + 1 or record.point["decay_fraction"] == 0.05  # the end of its box
+        again = [record for record in records if record.stage is Stage.CONFIRM]
+        assert Counter(record.repeats for record in again).most_common(1)[0][1] == 3
+        assert len({record.seed for record in again}) == len(again)
+        assert sum(record.steps_to_target is not None for record in again) >= 2
+
+
+def test_it_finds_what_many_times_as_many_random_trials_find() -> None:
+    alone = simulate(quadratic(search={"protocol": "joint"}), WORKLOAD)
+    random = quadratic(search={"protocol": "random", "trials": 150, "stopping": "cap"}, confirm={"seeds": 0})
+    many = simulate(random, WORKLOAD)
+    worse = []
+    for size in random.batch_sizes:
+        worse.append(np.log(number(alone[size]) / min(r.steps_to_target or np.inf for r in searched(many, size))))
+    assert max(worse) < 0  # though a minimum of 150 noisy numbers is a lucky one
+    joint, others = (sum(r.steps for of_size in records.values() for r in of_size) for records in (alone, many))
+    assert joint < 0.5 * others
+
+
+def test_a_box_that_binds_is_widened_and_searched_again_by_the_same_model() -> None:
+    spec = quadratic(
+        space={"lr": "log from 0.01 to 0.1", "momentum": 0.5},
+        boundary={"max_rounds": 1, "trials": 5},
+        confirm={"seeds": 0},
+    )
+    records = simulate(spec, WORKLOAD, workers=4)
+    assert rows(records) == rows(simulate(spec, WORKLOAD))
+    wider = [r for size in spec.batch_sizes for r in searched(records, size) if r.round == 1]
+    assert wider and max(float(r.point["lr"]) for r in wider) > 0.1
+    assert all(len([r for r in wider if r.batch_size == size]) in (0, 5) for size in spec.batch_sizes)
+
+
+@pytest.mark.parametrize("failing", [{32}, {16}, {8, 64}], ids=str)
+def test_a_batch_size_that_fails_is_given_up_and_does_not_hold_up_the_others(failing: set[int]) -> None:
+    class Failing:
+        def begin(self, settings: Any) -> Any:
+            if settings.batch_size in failing:
+                raise RuntimeError("no such batch")
+            return WORKLOAD.begin(settings)
+
+    search = {"protocol": "joint", "trials": 14, "start": 10, "parallel_per_study": 4}
+    records = simulate(quadratic(search=search), Failing(), workers=12, disorder=1)  # type: ignore[arg-type]
+    assert rows(records) == rows(simulate(quadratic(search=search), Failing()))  # type: ignore[arg-type]
+    for size in quadratic().batch_sizes:
+        again = [r for r in records[size] if r.stage is Stage.CONFIRM]
+        assert (
+            (len(searched(records, size)) == 10 and not again)
+            if size in failing
+            else len(searched(records, size)) >= 14
+        )
+
+
+@pytest.mark.parametrize("trials", [1, 2, 4])
+def test_few_trials_are_searched_at_every_batch_size(trials: int) -> None:
+    spec = quadratic(search={"protocol": "joint", "trials": trials, "start": 4}, confirm={"seeds": 2, "points": 2})
+    records = simulate(spec, WORKLOAD)
+    assert [len(searched(records, size)) for size in spec.batch_sizes] == [spec.trials_at(b) for b in spec.batch_sizes]
+    again = [r for found in records.values() for r in found if r.stage is Stage.CONFIRM]
+    names = {r.trial_id for found in records.values() for r in found if r.stage is Stage.SEARCH}
+    assert {r.repeats for r in again} <= names
+
+
+def test_options_keep_their_own_dimensions_and_fixed_values() -> None:
+    space = {
+        "lr": "log from 0.01 to 10",
+        "kind": {"plain": {"momentum": 0.0}, "heavy": {"momentum": "reverse_log from 0.5 to 0.99"}},
+        "schedule": {"constant": {}, "cosine": {"end_factor": 0.1, "decay_fraction": "log from 0.05 to 1"}},
+    }
+    spec = quadratic(space=space, search={"protocol": "joint", "trials": 8, "start": 8})
+    for size, found in simulate(spec, WORKLOAD).items():
+        for record in found:
+            assert spec.space_at(size).contains(record.point), record.point
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ("joint", 20, 24, 1)),
+        ({"search": {"trials": 30}, "confirm": {"points": 2}}, ("joint", 30, 24, 2)),
+        ({"space": {"lr": "log from 0.01 to 10", "momentum": "reverse_log from 0 to 0.99"}}, ("tpe", 40, 12, 3)),
+        ({"batch_sizes": [8, 16]}, ("tpe", 40, 12, 3)),
+        ({"search": {"stopping": "full"}}, ("tpe", 40, 12, 3)),
+        ({"workload": "tests.scripted:ExactHyperbola", "target": "loss < 1"}, ("tpe", 40, 12, 3)),
+    ],
+    ids=["wide", "given", "two dimensions", "two sizes", "full budgets", "code of the user's"],
+)
+def test_where_nothing_is_said_wide_spaces_are_searched_jointly(
+    changes: dict[str, Any], expected: tuple[str, int, int, int]
+) -> None:
+    spec = quadratic(**{"search": {}, "confirm": {}, **changes})
+    assert (spec.search.protocol, spec.search.trials, spec.search.start, spec.confirm.points) == expected
+    assert Experiment.model_validate(spec.to_dict()) == spec
+
+
+def test_spaces_of_any_kind_are_searched() -> None:
+    spec = scripted(search={"protocol": "joint"}, boundary={"max_rounds": 0})
+    records = simulate(spec, ExactHyperbola(s_min=50, b_crit=64))
+    assert isinstance(protocol_of(spec), JointProtocol)
+    assert all(any(r.stage is Stage.CONFIRM for r in records[size]) for size in spec.batch_sizes)

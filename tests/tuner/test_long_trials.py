@@ -1,0 +1,177 @@
+"""Trials that outlive their workers, their driver and their cluster, on Ray: the rows of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bcrit.analysis.records.run_folder import CHECKPOINTS, RunFolder
+from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.tables import TRIALS
+from bcrit.tuner.checkpoints import left
+from tests.alike import Tables, assert_alike, tables
+from tests.processes import Process, kill, of_kind
+from tests.tuner.stages.small import filled
+
+ROOT = Path(__file__).parents[2]
+# Of the user's: updates that take their time and are counted outside the run, by a workload and by a function.
+OWN = """
+import os, time
+import torch
+from torch import nn
+from tests.tuner.stages.small import Blobs
+
+def pause():
+    if "BCRIT_TEST_TRAINED" in os.environ:
+        with open(os.environ["BCRIT_TEST_TRAINED"], "ab") as file:
+            file.write(b".")
+        time.sleep(float(os.environ["BCRIT_TEST_PAUSE"]))
+
+class Slow(Blobs):
+    def model(self, settings):
+        return nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Tanh(), nn.Linear(8, 2))
+
+    def training_loss(self, settings):
+        def loss(outputs, targets):
+            pause()
+            return self.loss(outputs, targets)
+        return loss
+
+def train(config, report):
+    weights, file = torch.randn(100), config.checkpoint / "state.pt"
+    step = 0
+    if file.exists():
+        step, weights = (saved := torch.load(file, weights_only=True))["step"], saved["weights"]
+    else:
+        report(step=0, val_loss=float(weights.square().mean()))
+    while step < config.max_steps:
+        due = config.next_evaluation(step)
+        while step < due:
+            pause()
+            weights, step = weights - config.lr * 0.01 * weights, step + 1
+        torch.save({"step": step, "weights": weights}, file.with_suffix(".new"))
+        os.replace(file.with_suffix(".new"), file)
+        report(step=step, val_loss=float(weights.square().mean()))
+"""
+EXPERIMENT = """
+name: long
+workload: "{workload}"
+optimizer: {optimizer}
+batch_sizes: [8]
+target: val_loss < 0.0001
+space: {{lr: log from 0.01 to 0.03}}
+budget: {{steps: {steps}}}
+search: {{protocol: sobol, trials: 3, stopping: none, parallel_per_study: 2}}
+boundary: {{max_rounds: 0}}
+confirm: {{points: 1, seeds: 1}}
+checkpoint_seconds: 1
+"""
+PAUSE = 0.025
+
+
+class Scene:
+    """A run of long trials in a folder of its own."""
+
+    def __init__(self, root: Path, workload: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root, self.run, self.trained = root, root / "run", root / "trained"
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(root / "cache")}
+        self.environment |= {"BCRIT_TEST_TRAINED": str(self.trained), "BCRIT_TEST_PAUSE": str(PAUSE)}
+        (root / "long_workload.py").write_text(OWN)
+        optimizer = "own" if workload.endswith(":train") else "adam"
+        text = EXPERIMENT.format(workload=workload, optimizer=optimizer, steps=steps)
+        (root / "long.yaml").write_text(text)
+        monkeypatch.syspath_prepend(str(root))
+        monkeypatch.chdir(root)
+        self.expected: Tables = tables(filled(root / "undisturbed", parse_experiment(read_yaml(text, "long"), "long")))
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Begin, or go on."""
+        words = ["resume", str(self.run)] if (self.run / "experiment.yaml").exists() else []
+        words = words or ["tune", "long.yaml", "--out", str(self.run)]
+        with open(self.root / "log.txt", "ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "bcrit", *words, "--workers", "2"],
+                cwd=self.root, env=self.environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    @property
+    def updates(self) -> int:
+        """All that were made."""
+        return self.trained.stat().st_size if self.trained.exists() else 0
+
+    def wait(self, command: subprocess.Popen[bytes], what: Callable[[], bool], seconds: float = 900.0) -> bool:
+        """Until something is so, or the command has ended."""
+        until = time.monotonic() + seconds
+        while command.poll() is None and not what():
+            assert time.monotonic() < until, (self.root / "log.txt").read_text()
+            time.sleep(0.05)
+        return command.poll() is None
+
+    def disturb(self, command: subprocess.Popen[bytes], kind: str, number: int, chance: random.Random) -> bool:
+        """End a process of a kind some moments after training has gone on; whether that came about."""
+        there = self.updates
+        if not self.wait(command, lambda: self.updates > there + chance.randrange(60, 120)):
+            return False
+        chosen: list[Process] = of_kind(kind, command.pid)
+        return bool(chosen) and kill(chance.choice(chosen), number)
+
+    def ends_well(self, command: subprocess.Popen[bytes]) -> None:
+        said = f"{command.wait(timeout=900)} {(self.root / 'log.txt').read_text()}"
+        assert said[0] in "01" and "bcrit failed" not in said, said  # one batch size makes no curve, which is a 1
+        assert_alike(self.expected, self.run)
+        assert left(RunFolder.at(self.run)) == set() and list((self.run / CHECKPOINTS).glob(".*")) == []
+
+
+CASES = [
+    pytest.param("long_workload:Slow", 200, ["worker", "driver"], id="once"),
+    pytest.param("long_workload:train", 200, ["driver", "worker"], id="function", marks=pytest.mark.long),
+    pytest.param(
+        "long_workload:Slow", 400, ["worker", "driver", "raylet", "worker", "gcs", "supervisor", "worker", "driver"],
+        id="often", marks=[pytest.mark.long, pytest.mark.timeout(1800)],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("workload", "steps", "kinds"), CASES)
+def test_what_is_killed_goes_on_and_ends_as_an_undisturbed_run(
+    workload: str, steps: int, kinds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, chance, kills = Scene(tmp_path, workload, steps, monkeypatch), random.Random(1), Counter[str]()
+    command = scene.start()
+    for kind in kinds:
+        if scene.disturb(command, kind, signal.SIGKILL, chance):
+            kills[kind] += 1
+        if kind != "worker":
+            command.wait(timeout=900)
+            command = scene.start()
+    scene.ends_well(command)
+    trials = RunFolder.at(scene.run).read(TRIALS).to_pandas()
+    assert trials["checkpoint_seconds"].max() > 0
+    repeated = scene.updates - int(trials["steps"].sum())
+    print(f"{dict(kills)}: {repeated} of {scene.updates} updates were made twice, {repeated * PAUSE:.1f} s")
+    assert kills.total() >= len(kinds) - 1
+    # Two workers, each of which loses at most what it trained since its last checkpoint: a second, and what one takes.
+    assert 0 <= repeated * PAUSE <= 2 * 2.0 * kills.total()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+def test_a_worker_that_is_told_to_leave_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(tmp_path, "long_workload:Slow", 150, monkeypatch)
+    text = (tmp_path / "long.yaml").read_text().replace("checkpoint_seconds: 1", "checkpoint_seconds: 1000")
+    (tmp_path / "long.yaml").write_text(text)
+    command = scene.start()
+    assert scene.disturb(command, "worker", signal.SIGTERM, random.Random(2))
+    scene.ends_well(command)
+    # The check of the experiment computes the loss once.
+    assert scene.updates - 1 == RunFolder.at(scene.run).read(TRIALS).to_pandas()["steps"].sum()

@@ -1,0 +1,78 @@
+"""Scripts with the trainers that people use: ten lines at most let each be measured, without them it runs as before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.target import Target
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits, Trial
+from bcrit.tuner.workloads.function import start
+from bcrit.tuner.workloads.registry import load_training
+from tests.tuner.workloads.test_function import ROOT
+
+SCRIPTS = {
+    "scripts/lightning_script.py": ("lightning", "python", "steps"),
+    "scripts/accelerate_script.py": ("accelerate", "accelerate launch --num_processes 1 --num_machines 1 "
+    "--mixed_precision no --dynamo_backend no", "steps"),
+    "scripts/keras_script.py": ("keras", "KERAS_BACKEND=torch python", "steps"),
+    "lora.py": ("peft", "python", "max-steps"),
+}  # fmt: skip
+
+
+def needs(package: str) -> None:
+    """Of the extra `dev`; Keras looks for TensorFlow when it is imported, so nothing is."""
+    if find_spec(package) is None:
+        (pytest.fail if os.environ.get("REQUIRE_ALL_DEPS") else pytest.skip)(
+            f"{package} is not installed; it is in the extra 'dev'"
+        )
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_ten_lines_are_enough_and_a_script_without_them_trains_as_before(name: str, tmp_path: Path) -> None:
+    package, runner, steps = SCRIPTS[name]
+    needs(package)
+    lines = (ROOT / "examples" / name).read_text().splitlines()
+    ours = [line for line in lines if line.endswith("# bcrit")]
+    assert 0 < len(ours) <= 10 and all("bcrit" not in line for line in lines[10:] if line not in ours)
+    (tmp_path / "plain.py").write_text("\n".join(line for line in lines if line not in ours))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    plain = subprocess.run(
+        ["/bin/sh", "-c", f"{runner} plain.py --{steps} 5"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert plain.returncode == 0 and "bcrit:" not in plain.stdout, plain.stderr
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if "accelerate" not in name else []) for name in SCRIPTS]
+)
+def test_a_trial_of_each_is_stopped_at_its_target(name: str) -> None:
+    package, runner, steps = SCRIPTS[name]
+    needs(package)
+    line = f"{runner} examples/{name} --batch-size {{batch_size}} --lr {{lr}} --seed {{seed}} --{steps} {{max_steps}}"
+    function = load_training("command", {"command": line})
+    threshold = 2.25 if name == "lora.py" else 1.0
+    limits, settings = Limits(1000, False, (), 0.02), Settings(32, 1, "own", {"lr": 0.05})
+
+    def begin() -> object:
+        return start(function, str(ROOT), settings, "val_loss", limits, Resources(), 1000)  # type: ignore[arg-type]
+
+    trial, found = Trial(begin, Target.model_validate(f"val_loss < {threshold}"), limits), []  # type: ignore[arg-type]
+    while trial.ending is None:
+        found += trial.advance(60)
+    assert trial.ending.outcome == "reached", trial.ending.message
+    steps_made = [m.step for m in found]
+    assert steps_made[-1] < 1000 and all(b - a == 5 for a, b in zip(steps_made, steps_made[1:], strict=False))

@@ -1,1 +1,0 @@
-"""`bcrit landscape`: the winners of a run trained again, and the landscape around them measured and stored."""

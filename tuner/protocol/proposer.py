@@ -1,0 +1,325 @@
+"""Where the next trial of a joint search lies, and which point of a study would be confirmed: by one model of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.special import ndtr
+
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.presets import has_effective_lr
+from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord, in_updates
+from bcrit.tuner.protocol.surrogate import FLAT_END, Floats, Inputs, Surrogate, distance
+
+# Chosen on the noisy quadratic model (`benchmarks.search_cost`), where most of them are flat.
+_NEAR = 0.3  # a trial of a distance below this may be the best of its study at a longer horizon
+_SHARES = (0.75, 1.0)  # of the horizon at which a decay ends: a tail at the last rate drains the momentum
+_SHORTER = np.exp(-np.linspace(0.0, 0.3, 7))  # horizons that a trial may be tied to, as shares of the best known
+_AROUND = np.exp(np.linspace(-0.6, 0.5, 23))  # horizons, as shares of a trial's own, among which its best is sought
+_LOOSE = 1.08  # a neighbour's bound on the horizon is taken so much longer
+_CANDIDATES, _REFINED, _LOCAL = 140, 50, 0.9  # candidates, steps around their best, share that starts from a good point
+_REACH = math.log(9.0)  # how far in log batch size good points are carried
+# What is confirmed: the horizon at which the mean lies this many standard deviations of the mean, and of a trial's own
+# noise, below the target, so that most fresh seeds reach it. A schedule that has ended is no help to the others.
+_MARGIN, _NOISES = 0.2, 0.5
+_REFIT = 8  # trials after which the process is fitted anew, three times as many beyond 48
+_SAME = 1e-9  # between two logs of learning rates
+_LR_APART = 0.3  # by which log rate a trial tells less of the stability of others. Chosen, not studied.
+_SWITCH = 0.15  # how often a step takes another option of a choice. Chosen, not studied.
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point whose decay, where it is searched, ends at a share of the horizon that it is given."""
+
+    point: Point  # with the decay of the horizon that it had
+    share: float
+
+
+@dataclass
+class Proposer:
+    """What the model says at one batch size, by the trials that have ended."""
+
+    experiment: Experiment
+    size: int
+    space: SearchSpace  # the study's, as it is now
+    known: Sequence[TrialRecord]
+    thetas: dict[tuple[str, ...], Floats]
+    rows: dict[str, Floats]  # inputs of finished trials, computed once
+
+    def __post_init__(self) -> None:
+        """Fit, or take what was fitted to the same trials before."""
+        self.inputs = Inputs(self.experiment.space, self.experiment.optimizer)
+        self.seen = [record for record in self.known if _told(record)]
+        self.distances = [distance(self.experiment.target, r.curve[0][1], r.curve[-1][1]) for r in self.seen]
+        rows = [
+            (math.log(float(r.point["lr"])), _inertia(r.point), math.log(r.batch_size), r.outcome is Outcome.DIVERGED)
+            for r in self.known
+            if "lr" in r.point and abs(math.log(r.batch_size / self.size)) < 1.5
+            if r.outcome is Outcome.DIVERGED or _told(r)
+        ]
+        self._near = np.array(rows, dtype=float).reshape(-1, 4)
+        self.model = self._model()
+
+    def _model(self) -> Surrogate | None:
+        n = len(self.seen)
+        if n < 4:
+            return None
+        x = np.array([self._row(record) for record in self.seen])
+        y, variance = Surrogate.seen(self.distances)
+        every = _REFIT if n <= 6 * _REFIT else 3 * _REFIT
+        n_fitted = max(4, n // every * every)
+        key = tuple(r.trial_id for r in self.seen[:n_fitted])
+        if key not in self.thetas:
+            self.thetas[key] = Surrogate.fitted(x[:n_fitted], y[:n_fitted], variance[:n_fitted])
+        return Surrogate(x, y, variance, self.thetas[key])
+
+    def _row(self, record: TrialRecord) -> Floats:
+        if record.trial_id not in self.rows:
+            self.rows[record.trial_id] = self._inputs(record.batch_size, record.point, record.curve[-1][0])
+        return self.rows[record.trial_id]
+
+    def _inputs(self, size: int, point: Point, steps: float) -> Floats:
+        return self.inputs.of(size, point, in_updates(point, self.experiment.budget.max_steps(size)), steps)
+
+    def _at(self, size: int, candidate: Candidate, horizons: Floats) -> Floats:
+        """The inputs of a candidate at several horizons, which its schedule follows; (n_horizons, d)."""
+        steps = float(horizons[0])
+        budget = self.experiment.budget.max_steps(size)
+        row = self._inputs(size, tied(candidate.point, self.space, candidate.share, steps, budget), steps)
+        rows = np.repeat(row[None], len(horizons), axis=0)
+        rows[:, -1] += np.log(horizons / steps) / 2
+        return rows
+
+    def _candidate(self, record: TrialRecord) -> Candidate:
+        steps = in_updates(record.point, self.experiment.budget.max_steps(record.batch_size))
+        over = float(steps.get("decay_steps", record.max_steps)) + float(steps.get("warmup_steps", 0))
+        return Candidate(record.point, float(np.clip(over / record.curve[-1][0], *_SHARES)))
+
+    def _own(self, size: int) -> list[tuple[TrialRecord, float]]:
+        """A study's trials that came near the target, with their distance; but for points that have diverged, too."""
+        mine = [record for record in self.known if record.batch_size == size]
+        lost = {_untied(record.point) for record in mine if record.outcome is Outcome.DIVERGED}
+        pairs = zip(self.seen, self.distances, strict=True)
+        near = ((r, far) for r, far in pairs if r.batch_size == size and far < _NEAR and r.stage is Stage.SEARCH)
+        return [(record, far) for record, far in near if _untied(record.point) not in lost]
+
+    def _roots(self, size: int, sds: float = 0.0, below: float = 0.0) -> list[tuple[float, str, Candidate]]:
+        """Good trials of a study with the horizon at which the model reaches the target, the shortest first."""
+        if self.model is None:
+            return []
+        latest: dict[tuple[object, ...], TrialRecord] = {}
+        for record, _ in self._own(size):
+            latest[*_untied(record.point), round(self._candidate(record).share, 6)] = record
+        found = []
+        for record in latest.values():
+            rows = np.repeat(self._row(record)[None], len(_AROUND), axis=0)
+            rows[:, -1] += np.log(_AROUND) / 2
+            if sds:
+                mean, sd = self.model.predict(rows)
+                left = mean + sds * sd - below
+            else:
+                left = self.model.mean(rows) - below
+            if len(under := np.flatnonzero(left <= 0)):
+                steps = record.curve[-1][0] * _crossing(_AROUND, left, int(under[0]))
+                found.append((steps, record.trial_id, self._candidate(record)))
+        return sorted(found, key=lambda root: root[:2])
+
+    def recommended(self, without: Collection[str] = ()) -> tuple[str, Candidate, float] | None:
+        """The trial whose point would be confirmed, that point, and its horizon; None where none came near."""
+        noise = 0.0 if self.model is None else math.exp(float(self.model.theta[-1]))
+        for sds, below in ((_MARGIN, -_NOISES * noise), (0.0, 0.0)):
+            for steps, name, candidate in self._roots(self.size, sds, below):
+                if name not in without:
+                    return name, candidate, steps
+        near = [(far, r.number, r) for r, far in self._own(self.size) if r.trial_id not in without]
+        if not near:
+            return None
+        record = min(near, key=lambda each: each[:2])[2]
+        return record.trial_id, self._candidate(record), 1.1 * record.curve[-1][0]
+
+    def next(self, ahead: Sequence[TrialRecord | Proposal], rng: np.random.Generator) -> tuple[Candidate, float]:
+        """The candidate and horizon that promise most: P(reached at T) x log(T_ref / T)."""
+        budget = self.experiment.budget.max_steps(self.size)
+        best = {b: roots for b in self.experiment.batch_sizes if (roots := self._roots(b))}
+        bounds = [_LOOSE * roots[0][0] * max(1.0, b / self.size) for b, roots in best.items() if b != self.size]
+        bound = min([*bounds, float(budget)])
+        good = self._good(best)
+        drawn = [self._drawn(good, rng) for _ in range(_CANDIDATES)] + [Candidate(c.point, c.share) for c in good[:30]]
+        if self.model is None:
+            return drawn[0], bound
+        model = self._with(ahead)
+        if self.size in best:
+            reference = best[self.size][0][0]
+            horizons = reference * _SHORTER
+        else:
+            reference, horizons = 1.3 * bound, bound * np.array([1.0, 0.86])
+
+        def rated(candidates: Sequence[Candidate]) -> tuple[list[Candidate], Floats, Floats]:
+            kept = [c for c in candidates if not self._diverges(c.point)] or list(candidates)
+            mean, sd = model.predict(np.concatenate([self._at(self.size, c, horizons) for c in kept]))
+            worth = ndtr(-mean / sd).reshape(len(kept), -1) * np.log(reference / horizons)
+            worth *= self._stability([c.point for c in kept])[:, None]
+            place = worth.argmax(axis=1)
+            return kept, worth[np.arange(len(kept)), place], horizons[place]
+
+        kept, worth, _ = rated(drawn)
+        top = [kept[i] for i in np.argsort(-worth, kind="stable")[:4]]
+        steps = (0.03, 0.08, 0.15)
+        closer = [self._moved(top[i % len(top)], steps[rng.integers(3)], rng) for i in range(_REFINED)]
+        kept, worth, chosen = rated([*top, *closer])
+        return kept[int(worth.argmax())], float(chosen[int(worth.argmax())])
+
+    def _with(self, ahead: Sequence[TrialRecord | Proposal]) -> Surrogate:
+        """The model as if the trials that run had ended where it expects them."""
+        assert self.model is not None
+        if not ahead:
+            return self.model
+        x = np.array([self._inputs(p.batch_size, p.point, p.max_steps) for p in ahead])
+        model, y = self.model, self.model.predict(x)[0]
+        variance = np.r_[model.variance, np.ones(len(y))]
+        return Surrogate(np.vstack([model.x, x]), np.r_[model.y, y], variance, model.theta)
+
+    def _good(self, best: Mapping[int, Sequence[tuple[float, str, Candidate]]]) -> list[Candidate]:
+        """Good points of near batch sizes, as they are and with the learning rate that the ratio of sizes suggests."""
+        good = []
+        for size, roots in best.items():
+            ratio = math.log(self.size / size)
+            if abs(ratio) > _REACH:
+                continue
+            for _, _, candidate in roots[:4]:
+                for share in (0.0,) if size == self.size else (0.0, 0.5, 1.0):
+                    good.append(self._shifted(candidate, "lr", share * ratio))
+                    if share:
+                        good.append(self._shifted(candidate, "momentum", -share * ratio))
+        if not good:
+            order = sorted(zip(self.distances, self.seen, strict=True), key=lambda each: (each[0], each[1].trial_id))
+            good = [self._candidate(record) for _, record in order[:5]]
+        return good
+
+    def _shifted(self, candidate: Candidate, name: str, by: float) -> Candidate:
+        box = _active(self.space, candidate.point).get(name)
+        if not isinstance(box, Box) or by == 0:
+            return candidate
+        value = box.unscaled(box.scaled(float(candidate.point[name])) + by)
+        return replace(candidate, point=self.space.clip({**candidate.point, name: value}))
+
+    def _drawn(self, good: Sequence[Candidate], rng: np.random.Generator) -> Candidate:
+        if good and rng.random() < _LOCAL:
+            return self._moved(good[int(rng.integers(len(good)))], (0.05, 0.12, 0.25, 0.5)[rng.integers(4)], rng)
+        return Candidate(self.space.sample(rng), float(rng.uniform(*_SHARES)))
+
+    def _moved(self, candidate: Candidate, width: float, rng: np.random.Generator) -> Candidate:
+        """A Gaussian step of so many length scales; half of the time lr follows momentum, as lr/(1 - momentum)."""
+        point = self._switched(candidate.point, rng)
+        moved, coupled = dict(point), rng.random() < 0.5
+        for address, box in self.space.active(point).items():
+            name = hyperparameter(address)
+            if not isinstance(box, Box) or name == "decay_fraction":
+                continue
+            step = rng.normal() * width
+            if name == "end_factor":  # small factors differ by their logs, whatever the scale of their box
+                moved[name] = (float(point[name]) + FLAT_END) * math.exp(3 * step) - FLAT_END
+            else:
+                moved[name] = box.unscaled(box.scaled(float(point[name])) + step * self.inputs.unit(name))
+        moved = self.space.clip(moved)
+        searched = {name for name, dimension in _active(self.space, point).items() if isinstance(dimension, Box)}
+        if coupled and {"lr", "momentum"} <= searched and has_effective_lr(self.experiment.optimizer):
+            shift = math.log1p(-float(moved["momentum"])) - math.log1p(-float(point["momentum"]))
+            moved = self.space.clip({**moved, "lr": float(moved["lr"]) * math.exp(shift)})
+        share = float(np.clip(candidate.share + 0.08 * rng.normal(), *_SHARES))
+        return Candidate(moved, share)
+
+    def _switched(self, point: Point, rng: np.random.Generator) -> Point:
+        """The point, now and then with another option of a choice; hyperparameters of one name keep their value."""
+        choices = {n: d for n, d in self.space.root.items() if isinstance(d, Choice) and len(d.options) > 1}
+        if not choices or rng.random() >= _SWITCH:
+            return point
+        name = sorted(choices)[rng.integers(len(choices))]
+        others = sorted(option for option in choices[name].options if option != point[name])
+        fresh = self.space.sample(rng)
+        switched = {**point, name: others[rng.integers(len(others))]}
+        found: Point = {}
+        for leaf, dimension in _active(self.space, switched).items():
+            if isinstance(dimension, Fixed):
+                found[leaf] = dimension.value
+            elif isinstance(dimension, Box):
+                old = switched.get(leaf)
+                number = old if isinstance(old, int | float) else fresh.get(leaf, dimension.from_unit(0.5))
+                found[leaf] = dimension.clip(float(number))
+            else:
+                found[leaf] = switched[leaf]
+        return found
+
+    def _diverges(self, point: Point) -> bool:
+        """Whether a trial nearby diverged at no higher a learning rate, and none that was stable had as high a one."""
+        if "lr" not in point:
+            return False
+        near = self._near[np.abs(self._near[:, 1] - _inertia(point)) < 1.0]
+        lr, diverged, stable = math.log(float(point["lr"])), near[near[:, 3] == 1, 0], near[near[:, 3] == 0, 0]
+        return bool((diverged <= lr + _SAME).any() and not (stable + _SAME >= lr).any())
+
+    def _stability(self, points: Sequence[Point]) -> Floats:
+        """How probable it is that points do not diverge, by their neighbours in momentum and batch size; (n_points,).
+
+        A diverged trial speaks against all higher learning rates, and less against lower ones; a stable one the other
+        way round.
+        """
+        if not all("lr" in point for point in points):
+            return np.ones(len(points))
+        lr = np.log([float(point["lr"]) for point in points])[:, None]
+        inertia = np.array([_inertia(point) for point in points])[:, None]
+        of_lr, of_inertia, of_size, diverged = self._near.T
+        towards = np.where(diverged == 1, of_lr - lr, lr - of_lr)  # how far the trial is from telling
+        apart = np.maximum(towards, 0) ** 2 / _LR_APART**2 + (of_inertia - inertia) ** 2
+        weight = np.exp(-0.5 * (apart + (of_size - math.log(self.size)) ** 2))
+        against, total = (weight * (diverged == 1)).sum(axis=1), weight.sum(axis=1)
+        found: Floats = (1 + total - against) / (1 + total)
+        return found
+
+
+def _active(space: SearchSpace, point: Point) -> dict[str, Box | Choice | Fixed]:
+    """The dimensions that exist at a point, by hyperparameter."""
+    return {hyperparameter(address): dimension for address, dimension in space.active(point).items()}
+
+
+def _untied(point: Point) -> tuple[tuple[str, object], ...]:
+    """What of a point stays the same whatever its horizon is."""
+    return tuple(sorted((name, value) for name, value in point.items() if name != "decay_fraction"))
+
+
+def _inertia(point: Point) -> float:
+    return math.log1p(-float(point.get("momentum", 0.0)))
+
+
+def _told(record: TrialRecord) -> bool:
+    """Whether a trial tells the model something: it trained, and its last metric is a number."""
+    return record.outcome.feasible and len(record.curve) > 1 and math.isfinite(record.curve[-1][1])
+
+
+def tied(point: Point, space: SearchSpace, share: float, steps: float, budget_steps: int) -> Point:
+    """The point with its decay, where one is searched, ending at a share of so many updates; inside its box."""
+    box = _active(space, point).get("decay_fraction")
+    if not isinstance(box, Box):
+        return point
+    warmup = float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
+    return {**point, "decay_fraction": box.clip(max(share * steps / budget_steps - warmup, 1 / budget_steps))}
+
+
+def share_of(seed: int, number: int) -> float:
+    """The share of the horizon at which a trial of the start ends its decay."""
+    return float(np.random.default_rng([seed, number]).uniform(*_SHARES))
+
+
+def _crossing(grid: Floats, value: Floats, place: int) -> float:
+    """Where a curve that is first at or below 0 at `place` comes there, on a straight line in log steps."""
+    if place == 0:
+        return float(grid[0])
+    share = value[place - 1] / (value[place - 1] - value[place])
+    return float(np.exp(np.log(grid[place - 1]) * (1 - share) + np.log(grid[place]) * share))

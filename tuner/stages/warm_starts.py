@@ -1,0 +1,204 @@
+"""Large-batch training from the iterates of a small-batch run (Keskar et al. 2016, section 4, Figure 5)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bcrit.analysis.questions.landscape.result import Kind, WarmStarts, WarmState
+from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.checkpoints import kept
+from bcrit.tuner.protocol.proposal import Proposal, retraining
+from bcrit.tuner.session import Train
+from bcrit.tuner.stages.measure import Options, Rows, finite, flat, loaded, sharpness_alone
+from bcrit.tuner.workloads.protocol import OpenWorkload
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What everything here is trained and measured with."""
+
+    workload: OpenWorkload
+    experiment: Experiment
+    folder: RunFolder
+    rows: Rows  # what losses and sharpness are measured on
+    options: Options
+    gpus: float  # that a network is given here
+
+
+@dataclass(frozen=True)
+class State:
+    """One set of weights to have: an iterate of the small batch, or the end of the large batch from one."""
+
+    kind: Kind
+    number: int  # which of the seeds
+    small_steps: int
+    proposal: Proposal
+
+
+def warm_starts(
+    networks: Sequence[tuple[bool, Proposal]], bench: Bench, train: Train, watch: Callable[[str], None]
+) -> WarmStarts | None:
+    """Train the small batch to some iterates, and the large batch on from each.
+
+    `networks` are those of the landscape in its order, with whether each is tuned; None where they are all of one batch
+    size. The small batch trains for the budget of a search trial with the hyperparameters of its winner, also beyond
+    the target, and so does the large batch from every iterate: with its own winner's hyperparameters and, as in the
+    paper, with those of the small batch. A budget of 100 epochs is the paper's. Optimizer state, schedule and data
+    order begin afresh. Iterate 0 is the initialisation, so its large-batch runs are ordinary ones of full length.
+    """
+    small = small_batch(networks, bench)
+    if not small:
+        return None
+    smallest, largest = networks[0][1].batch_size, networks[-1][1].batch_size
+    experiment, workload = bench.experiment, bench.workload
+    n, length = _n_examples(bench), experiment.budget.max_steps(largest)
+    train([state.proposal for state in small])
+    ended = _ended(bench, small)
+    whole = {name for name, row in ended.items() if _problem(row) is None and _finite_weights(bench.folder, name)}
+    large = [
+        State("tuned" if tuned else "un-tuned", own.number, start.small_steps, _on(own, length, start.proposal))
+        for start in small
+        if start.proposal.trial_id in whole
+        for tuned, own in networks
+        if own.batch_size == largest and own.number == start.number
+    ]
+    watch(f"warm starts: {len(large)} runs of batch size {largest:,} from them")
+    train([state.proposal for state in large])
+    states = [one for start in small for one in (start, *(state for state in large if _from(state, start)))]
+    return WarmStarts(
+        small=smallest,
+        large=largest,
+        small_examples_a_step=workload.rows(smallest),
+        large_epochs=length * workload.rows(largest) / n,
+        n_training_set=n,
+        eps=max(bench.options.eps),
+        metric=compared_by(workload),
+        states=tuple(_measured(bench, states)),
+    )
+
+
+def small_batch(networks: Sequence[tuple[bool, Proposal]], bench: Bench) -> list[State]:
+    """The iterates of the small batch, by seed; none where all networks are of one batch size."""
+    smallest, largest = networks[0][1].batch_size, networks[-1][1].batch_size
+    if smallest == largest:
+        return []
+    epoch = _n_examples(bench) // bench.workload.rows(smallest)
+    iterated = iterates(bench.experiment.budget.max_steps(smallest), epoch, bench.options.warm_starts)
+    own = [network for tuned, network in networks if tuned and network.batch_size == smallest]
+    return [State("small", network.number, steps, _on(network, steps)) for network in own for steps in iterated]
+
+
+def _n_examples(bench: Bench) -> int:
+    return bench.workload.n_examples or len(bench.rows.train[0])
+
+
+def _on(network: Proposal, steps: int, start: Proposal | None = None) -> Proposal:
+    """A network's settings for so many updates, whatever it reaches, from its initialisation or another's weights."""
+    return retraining(
+        replace(
+            network,
+            stage=Stage.WARM_START,
+            max_steps=steps,
+            stop_at_target=False,
+            start=None if start is None else start.trial_id,
+            keep="weights",
+        )
+    )
+
+
+def _from(state: State, start: State) -> bool:
+    return state.proposal.start == start.proposal.trial_id
+
+
+def _ended(bench: Bench, states: Sequence[State]) -> dict[str, Mapping[str, Any]]:
+    """The rows of the trials table, by trial."""
+    names = {state.proposal.trial_id for state in states}
+    return {row["trial_id"]: row for row in bench.folder.read(TRIALS).to_pylist() if row["trial_id"] in names}
+
+
+def _problem(row: Mapping[str, Any]) -> str | None:
+    """Why a run did not come to its end, however its trial is called: it may have reached the target before."""
+    if row["steps"] == row["max_steps"] and not Outcome(row["outcome"]).broken:
+        return None
+    return f"it ended after {row['steps']:,} of {row['max_steps']:,} updates: {row['message'] or row['outcome']}"
+
+
+def _finite_weights(folder: RunFolder, trial_id: str) -> bool:
+    weights = kept(folder, trial_id) or {}
+    return bool(weights) and all(bool(w.isfinite().all()) for w in weights.values() if w.is_floating_point())
+
+
+def compared_by(workload: OpenWorkload) -> str:
+    """The first metric that is maximised, as an accuracy is (what Keskar et al. 2016 compare), else the first."""
+    rising = (name for name, way in workload.metrics.items() if Direction(way) is Direction.MAXIMIZE)
+    return next(rising, next(iter(workload.metrics)))
+
+
+def iterates(whole: int, epoch: int, count: int) -> list[int]:
+    """After how many updates of the small batch the large one starts: 0, and from an epoch to the end in equal factors.
+
+    `count` of them, 2 at least; fewer where the run, of `whole` updates, has not as many. The paper keeps the iterate
+    of every epoch; what changes early needs the fine steps, and few of them are enough later. Where the run is short
+    its first iterate comes before an epoch, so that the factors are 2 at least.
+    """
+    first = max(1, min(epoch, whole >> (count - 2)))
+    factors = [(whole / first) ** (i / max(1, count - 2)) for i in range(count - 1)]
+    return sorted({0, *(round(first * factor) for factor in factors[:-1] if count > 2), whole})
+
+
+def _measured(bench: Bench, states: Sequence[State]) -> list[WarmState]:
+    trials = _ended(bench, states)
+    metrics = _metrics(bench, set(trials))
+    return [_state(bench, state, trials[(name := state.proposal.trial_id)], metrics[name]) for state in states]
+
+
+def _metrics(bench: Bench, names: Collection[str]) -> dict[str, list[Mapping[str, float]]]:
+    """The metrics of every trial whose direction is known, of the weights themselves, in order of steps."""
+    own, found = list(bench.workload.metrics), dict[str, list[Mapping[str, float]]]()
+    rows = bench.folder.select(MEASUREMENTS, ["trial_id", "step", *own], names).to_pylist()
+    for row in sorted(rows, key=lambda row: row["step"]):
+        values = {name: math.nan if row[name] is None else float(row[name]) for name in own}
+        found.setdefault(row["trial_id"], []).append(values)
+    return found
+
+
+def _state(bench: Bench, wanted: State, row: Mapping[str, Any], metrics: Sequence[Mapping[str, float]]) -> WarmState:
+    """Measure weights."""
+    proposal, workload = wanted.proposal, bench.workload
+    run, start = loaded(bench.folder, proposal, bench.experiment, workload, bench.gpus, row["message"])
+    distance = float((flat(run.model) - start).norm())
+    if not math.isfinite(distance):
+        measured: dict[str, Any] = {"problem": "its weights are not finite"}
+    else:
+        measured = sharpness_alone(run.model.eval(), workload, bench.rows, bench.options, bench.experiment.seed)
+    measured["problem"] = measured.get("problem") or _problem(row)
+    small = wanted.kind == "small"
+    best = {name: _best(workload, name, [at[name] for at in metrics]) for name in workload.metrics}
+    return WarmState(
+        kind=wanted.kind,
+        number=wanted.number,
+        small_steps=wanted.small_steps,
+        large_steps=0 if small else row["steps"],
+        last=_finite(metrics[-1]),
+        best=_finite(metrics[-1] if small else best),
+        train_loss=measured.get("train_loss"),
+        sharpness=measured.get("sharpness"),
+        weight_distance=finite(distance),
+        problem=measured.get("problem"),
+    )
+
+
+def _best(workload: OpenWorkload, name: str, values: Sequence[float]) -> float:
+    known, direction = [value for value in values if not math.isnan(value)], Direction(workload.metrics[name])
+    return (max if direction is Direction.MAXIMIZE else min)(known, default=math.nan)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: finite(value) for name, value in metrics.items()}

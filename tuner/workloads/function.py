@@ -1,0 +1,390 @@
+"""A training function of the user's, `def train(config, report)`: what is known of it, and the process of each trial.
+
+Reports come in from that process, verdicts go out, and it always ends.
+"""
+
+import atexit
+import inspect
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import types
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from bcrit.search_spaces.experiment import COMMAND
+from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.tables import MEASUREMENTS
+from bcrit.search_spaces.target import Direction
+from bcrit.tuner.training.data import most_memory
+from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returned
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import Limits
+from bcrit.tuner.workloads import child
+
+OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps", "checkpoint")
+"""What a `Config` has of every trial, whatever the space and the options are."""
+
+# How long a function that was told to stop may clean up before it is killed. Chosen, not studied.
+GRACE_SECONDS = 5.0
+
+_ROOT: Final = str(Path(__file__).parents[3])  # the folder with this package
+_PRELOAD: Final = "bcrit.tuner.workloads.preload"
+_RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
+_HOST: Final = torch.device("cpu")
+_TOO_MANY: Final = 2**63  # for the tables' 64 bits
+
+
+@dataclass(frozen=True)
+class TrainingFunction:
+    """A function `train(config, report)` of the user's.
+
+    What it is trained on and what it measures only the function knows. It may say so in attributes, which are then
+    checked before anything runs: `train.unit = "tokens"`, `train.n_examples = 50_000`,
+    `train.metrics = {"val_loss": "minimize"}`, `train.ends_at_budget = True`.
+    """
+
+    name: str  # `module:function`
+    options: Mapping[str, Any]  # settings that are the same in all trials
+    unit: str = "examples"  # what a batch is made of
+    n_examples: int | None = None  # size of the training set, the largest possible batch; None = unlimited or not known
+    metrics: Mapping[str, Direction] = field(default_factory=dict)  # which way each improves; empty = not known
+    # whether its schedule ends at `budget_steps`: re-runs end there too, instead of giving a slow seed more steps
+    ends_at_budget: bool = False
+    hyperparameters: tuple[str, ...] = ()  # not known, and so any name in the space is one
+
+
+def declared(function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> TrainingFunction:
+    """Read what a function says of itself.
+
+    That it cannot be called with a configuration and a report, that calling it would train nothing, or that an
+    attribute cannot be, is a ValueError.
+    """
+    if remedy := _not_called_once(function):
+        raise ValueError(f"'{name}' is called once and trains until it returns or is stopped, but it {remedy}")
+    try:
+        inspect.signature(function).bind("config", "report")
+    except TypeError as error:
+        raise ValueError(
+            f"'{name}' is called as train(config, report), but its signature is {inspect.signature(function)}: "
+            f"{error}; give it these two arguments"
+        ) from error
+    unit, n_examples = getattr(function, "unit", "examples"), getattr(function, "n_examples", None)
+    ends = getattr(function, "ends_at_budget", False)
+    sized = n_examples is None or (isinstance(n_examples, int) and n_examples > 0)
+    if not (isinstance(unit, str) and sized and isinstance(ends, bool)):
+        raise ValueError(
+            f"the attributes of '{name}' are unit (a word), n_examples (a whole number) and ends_at_budget (True or "
+            f"False), but they are {unit!r}, {n_examples!r} and {ends!r}"
+        )
+    try:
+        metrics = {str(metric): Direction(way) for metric, way in getattr(function, "metrics", {}).items()}
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"the attribute 'metrics' of '{name}' says for each metric 'minimize' or 'maximize': {error}"
+        ) from error
+    return TrainingFunction(name, dict(options), unit, n_examples, metrics, ends)
+
+
+def _not_called_once(function: Callable[..., Any]) -> str | None:
+    """Why nothing of the function's body would run when it is called, with the remedy; None where it would."""
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 (an object's own method)
+        if inspect.iscoroutinefunction(called):
+            return "is 'async'; make it a plain 'def', which may call asyncio.run(...)"
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            return "is a generator, which only begins when it is iterated; use report(...) in the place of 'yield'"
+    return None
+
+
+def start(
+    function: TrainingFunction,
+    folder: str,
+    settings: Settings,
+    metric: str,
+    limits: Limits,
+    resources: Resources,
+    budget_steps: int,
+) -> Reported:
+    """Start a trial of a function, whose module is found in the folder, in a process of its own.
+
+    With GPUs the process begins afresh, because CUDA does not survive a fork. `budget_steps` are optimizer updates of
+    the study's budget, the same for search and re-runs.
+    """
+    facts = child.settings_of(settings, limits.max_steps, budget_steps, function.options)
+    process = _process(function.name, folder, facts, limits.resolution, resources, metric)
+    return Reported(process, metric, limits.max_steps, limits.at_horizon)
+
+
+def why_no_start(name: str, folder: str, resources: Resources) -> str | None:
+    """Why no trial of a function can begin here: its process dies, or cannot import the module; None where it can."""
+    try:
+        with closing(_process(name, folder, {}, 1.0, resources)) as process:
+            while not process.loaded:
+                process.next(1.0)
+    except (Ended, Died) as error:
+        return str(error)
+    return None
+
+
+def _process(
+    name: str, folder: str, settings: dict[str, Any], resolution: float, resources: Resources, metric: str = ""
+) -> "FunctionProcess":
+    threads, gpus = max(1, int(resources.cpus)), resources.gpus
+    program = name == COMMAND  # which uses a GPU in a process of its own
+    kept = str(Path(tempfile.gettempdir(), f"bcrit-checkpoint-{uuid.uuid4().hex}"))
+    called, forked = _RUNS_PROGRAMS if program else name, program or not gpus
+    call = child.Call(called, folder, settings, resolution, threads, gpus, forked, metric, kept)
+    return FunctionProcess(call, resources.silence_seconds)
+
+
+class FunctionProcess:
+    """The reports of a function that runs in a process of its own.
+
+    The process is forked from a server that has imported the user's module (tens of milliseconds), unless that import
+    left behind what does not survive a fork; then it begins afresh (seconds).
+    """
+
+    def __init__(self, call: child.Call, silence_seconds: float) -> None:
+        """Start the process; `silence_seconds` is the longest time between two reports."""
+        self._silence_seconds = silence_seconds
+        self._last: Report | None = None
+        self.memory = 0  # bytes that it and all that it started held at most, as seen at its reports
+        self._reported = False  # whether this process has
+        self._go = child.GO  # what its first verdict is
+        self._waiting = False  # whether the function waits for a verdict
+        self.loaded = False  # whether its module was imported there; it begins when it is asked for its next report
+        self._start(call)
+        atexit.register(self.close)  # before multiprocessing's own, which waits for processes
+
+    def _start(self, call: child.Call) -> None:
+        self._call = call
+        context = multiprocessing.get_context("forkserver" if call.forked else "spawn")
+        if call.forked:
+            context.set_forkserver_preload([_PRELOAD])
+        self._connection: Connection
+        self._connection, theirs = context.Pipe()
+        process = context.Process(target=child.main, args=(theirs, call))  # type: ignore[attr-defined]
+        try:
+            with environment(call), no_main_module():
+                process.start()
+        except (OSError, EOFError) as error:  # the server of forks is gone; the next start begins another
+            why = f"{type(error).__name__}: {error}; its module may end whatever imports it"
+            raise Died(f"the function's process cannot be started: {why}") from error
+        theirs.close()
+        self._process: BaseProcess | None = process
+        self._heard = time.monotonic()
+
+    def next(self, seconds: float) -> Report | None:
+        """Let the function go on until its next report; None where none came within this time.
+
+        `Returned` is raised where it returned instead; `Ended` where it raised, its process died, it was silent for too
+        long, or the report cannot be read; `Died` where its process died before there was any.
+        """
+        assert self._process is not None, "the trial is over"
+        if self._waiting:
+            self._waiting, self._heard = False, time.monotonic()
+            with suppress(OSError):  # it died while it waited, which is seen below
+                self._connection.send_bytes(child.GO if self._reported else self._go)
+        left = self._heard + self._silence_seconds - time.monotonic()
+        ready = wait([self._connection, self._process.sentinel], max(0.0, min(seconds, left)))
+        if self._connection in ready:
+            with suppress(EOFError, ConnectionError):
+                return self._understood(json.loads(self._connection.recv_bytes()))
+        if ready:
+            death = f"the function's process {self._death()} {self._so_far()}"
+            raise Ended(Outcome.FAILED, death) if self._reported else Died(death)
+        if time.monotonic() - self._heard >= self._silence_seconds:
+            self._kill()
+            raise Ended(
+                Outcome.FAILED,
+                f"no report for {self._silence_seconds:g} s {self._so_far()}, so it was taken to hang; "
+                "if it needs longer, raise resources.silence_seconds",
+            )
+        return None
+
+    def _understood(self, message: Mapping[str, Any]) -> Report | None:
+        if "unsafe" in message:
+            self._finish()
+            self._start(replace(self._call, forked=False))
+            return None
+        if "loaded" in message:
+            self.loaded = self._waiting = True
+            return None
+        if "returned" in message:
+            raise Returned
+        if "outcome" in message:
+            raise Ended(Outcome(message["outcome"]), f"{message['message']}, {self._so_far()}")
+        assert self._process is not None and self._process.pid is not None
+        own = [] if self._call.name == _RUNS_PROGRAMS else [self._process.pid]
+        held = [most_memory(_HOST, pid) or 0 for pid in (*own, *child.below(self._process.pid))]
+        self.memory = max(self.memory, sum(held))
+        self._reported = True
+        self._last = read_report(message["report"], self._last, self._call.settings["batch_size"])
+        self._waiting = True
+        return self._last
+
+    def state(self) -> Mapping[str, Any] | None:
+        """The files of its folder, as bytes; None where it left none."""
+        folder = Path(self._call.checkpoint)
+        files = sorted(path for path in folder.rglob("*") if path.is_file()) if self._call.checkpoint else []
+        found = {path.relative_to(folder).as_posix(): np.fromfile(path, dtype=np.uint8) for path in files}
+        return {name: torch.from_numpy(content) for name, content in found.items()} or None
+
+    def load(self, state: Mapping[str, Any], last: Report) -> None:
+        """Put the files back, before the function begins; the clock of its reports goes on from the last one."""
+        for name, content in state.items():
+            path = Path(self._call.checkpoint, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content.numpy().tofile(path)
+        self._last = last
+        self._go = child.GO + json.dumps([last.step, last.train_seconds + last.evaluate_seconds]).encode()
+
+    def close(self) -> None:
+        """End the process: it is told to stop and, where it does not, killed, with all that it started."""
+        if self._process is None:
+            return
+        with suppress(OSError):
+            self._connection.send_bytes(child.STOP)
+        self._process.join(GRACE_SECONDS)
+        self._kill()
+
+    def _kill(self) -> None:
+        assert self._process is not None and self._process.pid is not None
+        child.end_below(self._process.pid)
+        for kill in (os.killpg, os.kill):  # it may not have come so far as to lead a group
+            with suppress(OSError):
+                kill(self._process.pid, signal.SIGKILL)
+        self._finish()
+        if self._call.checkpoint:
+            shutil.rmtree(self._call.checkpoint, ignore_errors=True)
+        atexit.unregister(self.close)
+
+    def _finish(self) -> None:
+        """Wait for the end of a process that is ending."""
+        assert self._process is not None
+        self._process.join()
+        self._process.close()
+        self._process = None
+        self._connection.close()
+
+    def _death(self) -> str:
+        """How the process ended."""
+        assert self._process is not None
+        self._process.join(GRACE_SECONDS)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"was killed by signal {-code} ({name}){hint},"
+
+    def _so_far(self) -> str:
+        return "before the first report" if self._last is None else f"after the report at step {self._last.step}"
+
+
+@contextmanager
+def environment(call: child.Call) -> Iterator[None]:
+    """What a child inherits: one order of sets for all, and neither threads of libraries nor GPUs that are not its own.
+
+    Threads would not survive a fork.
+    """
+    changed = {
+        "OMP_NUM_THREADS": "1",  # the child sets PyTorch's own number
+        "PYTHONHASHSEED": "0",
+        # The server of forks is not told. It adds the user's folder itself, where a copy of this package may lie.
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and path not in {call.folder} - {_ROOT}),
+        child.USERS_PATH: os.environ.get("PYTHONPATH", ""),
+        "PYTHONSAFEPATH": "1",  # it would find a user's `random.py` in the working folder before Python's own
+        child.VARIABLE: json.dumps([call.name, call.folder]),
+    }
+    if not call.gpus:  # a function that takes a GPU wherever it sees one must not share it with the next trial's
+        changed["CUDA_VISIBLE_DEVICES"] = ""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def no_main_module() -> Iterator[None]:
+    """Hide the main module, which multiprocessing runs again in every child: here it is the command or Ray's worker."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def read_report(said: Mapping[str, Any], before: Report | None, batch_size: int) -> Report:
+    """What a function said, as numbers, or one sentence on what cannot be: that ends its trial.
+
+    `said` has `step`, `examples`, `train_seconds` and `metrics` as the function gave them, anything but a number as
+    words or None; and `seconds`, the time between reports so far, of which evaluation takes what the function's own
+    `train_seconds` leaves. A report without `examples` has used step x batch_size.
+    """
+    problem = _problem(said, before, batch_size)
+    if problem is not None:
+        raise Ended(Outcome.FAILED, f"report(...): {problem}")
+    seconds, trained = said["seconds"], said["train_seconds"]
+    return Report(
+        step=said["step"],
+        examples=said["examples"],
+        train_seconds=float(seconds if trained is None else trained),
+        evaluate_seconds=0.0 if trained is None else max(0.0, seconds - trained),
+        metrics={name: float(value) for name, value in said["metrics"].items()},
+    )
+
+
+def _problem(said: Mapping[str, Any], before: Report | None, batch_size: int) -> str | None:
+    """The first thing that cannot be; None where all is well."""
+
+    def used(step: int, examples: int | None) -> int:
+        return step * batch_size if examples is None else examples
+
+    step, examples, trained = said["step"], said["examples"], said["train_seconds"]
+    if not isinstance(step, int) or step < 0:
+        return f"'step' must be a whole number of optimizer updates, at least 0, but it is {step}"
+    if examples is not None and not (isinstance(examples, int) and 0 <= examples < _TOO_MANY):
+        rule = "'examples' must be a whole number of training items, at least 0 and below 2^63"
+        return f"{rule}, but it is {examples} at step {step}; or leave it out"
+    if before is not None and step > before.step:  # where steps fall, that is what is wrong
+        now, least = used(step, examples), used(before.step, before.examples)
+        if now < least:
+            meant = f"{now} (step x batch_size, because it was left out)" if examples is None else f"{now}"
+            rule = f"'examples' must be the training items used so far, at least {least} as before"
+            return f"{rule}, but it is {meant} at step {step}; count from the start, in every report or in none"
+    train_seconds = 0.0 if before is None else before.train_seconds
+    if trained is not None and not (isinstance(trained, int | float) and train_seconds <= trained < math.inf):
+        rule = f"'train_seconds' must be the seconds of training so far, at least {train_seconds:g} as before"
+        return f"{rule}, but it is {trained} at step {step}; or leave it out"
+    for name, value in said["metrics"].items():
+        if not isinstance(value, int | float):
+            return f"'{name}' must be a number, but it is {value} at step {step}"
+        if not name.isprintable():
+            return f"the name of a metric must be text that can be printed, but it is {name!a}"
+        if name in MEASUREMENTS.names:
+            return f"'{name}' is a column of the run folder's tables; give the metric another name"
+    return None

@@ -1,0 +1,180 @@
+"""The other processes of a trial that trains data-parallel, all on one machine: they do what rank 0 does."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import pickle
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from typing import Any, Final
+
+import torch
+from torch import distributed as dist
+from torch._C._distributed_c10d import TCPStore
+
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.tuner.training.data import prepare_gpu
+from bcrit.tuner.training.parallel import Parallel
+from bcrit.tuner.training.reported import Died
+from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.training.trial import blame
+from bcrit.tuner.workloads import child, function, places
+
+_HOST: Final = "127.0.0.1"
+_SECONDS: Final = 600.0  # for which ranks wait for each other, PyTorch's own for NCCL
+_LAST_WORDS: Final = 5.0  # seconds for which a rank that failed may take to say why; chosen
+
+
+@dataclass(frozen=True)
+class Start:
+    """What another rank is begun with."""
+
+    name: str  # of the workload
+    options: Mapping[str, Any]
+    folder: str  # where the user's code is found; "" = there is none
+    threads: int  # of PyTorch, in each
+    gpus: float  # of all ranks: one each, or none
+
+
+class RankError(RuntimeError):
+    """A rank failed, and what it said."""
+
+
+class Ranks:
+    """The ranks beside this one, rank 0; they last until one of them fails, or `close`."""
+
+    def __init__(self, start: Start, size: int) -> None:
+        """Start them; returns when all have joined."""
+        # Ranks on one machine find each other whatever the machine's name resolves to.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        store = TCPStore(_HOST, 0, size, is_master=True, wait_for_workers=False)
+        context, self._connections, self._processes = multiprocessing.get_context("spawn"), list[Connection](), []
+        call = child.Call(start.name, start.folder, {}, 1.0, start.threads, start.gpus, forked=False)
+        for rank in range(1, size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=main, args=(theirs, start, rank, size, store.port), daemon=True)
+            with function.environment(call), function.no_main_module():
+                process.start()
+            theirs.close()
+            self._connections.append(ours)
+            self._processes.append(process)
+        self.place = Parallel(0, size, self.together)
+        atexit.register(self.close)
+        try:
+            _join(store, start, 0, size)
+        except Exception:
+            self.close()
+            raise
+
+    @contextmanager
+    def together(self, name: str, given: Any) -> Iterator[list[Any]]:
+        """Have the other ranks call a method of their runs meanwhile; gives what they return, when all is done."""
+        answers: list[Any] = []
+        try:
+            for connection in self._connections:
+                connection.send_bytes(pickle.dumps((name, given)))
+            yield answers
+            answers += [self._answer(rank, _SECONDS) for rank in range(1, len(self._connections) + 1)]
+        except BaseException as error:
+            told = None if isinstance(error, RankError | Died | MemoryError) else self._told(error)
+            self.close()
+            if told is None:
+                raise
+            raise told from error
+
+    def _told(self, error: BaseException) -> Exception | None:
+        """What another rank said as it failed, of which this one only heard that it is gone; None where none failed."""
+        seconds = _LAST_WORDS if isinstance(error, RuntimeError | OSError) else 0.0
+        for rank, connection in enumerate(self._connections, 1):
+            if connection.poll(seconds):
+                try:
+                    self._answer(rank, 0)
+                except Exception as said:
+                    return said
+        return None
+
+    def _answer(self, rank: int, seconds: float) -> Any:
+        connection = self._connections[rank - 1]
+        try:
+            if not connection.poll(seconds):
+                raise RankError(f"rank {rank} does not answer")
+            kind, said = pickle.loads(connection.recv_bytes())  # noqa: S301  # of our own process
+        except (EOFError, ConnectionError) as error:
+            raise Died(f"rank {rank} of the trial died") from error
+        if kind is Outcome.OUT_OF_MEMORY:
+            raise MemoryError(f"rank {rank}: {said}")
+        if kind is not None:
+            raise RankError(f"rank {rank}: {said}")
+        return said
+
+    def close(self) -> None:
+        """End them."""
+        atexit.unregister(self.close)
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        for connection, process in zip(self._connections, self._processes, strict=True):
+            process.kill()
+            process.join()
+            connection.close()
+        self._connections, self._processes = [], []
+
+    @property
+    def alive(self) -> bool:
+        """Whether all are there."""
+        return bool(self._processes) and all(process.is_alive() for process in self._processes)
+
+
+def _join(store: Any, start: Start, rank: int, size: int) -> None:
+    if start.gpus:
+        torch.cuda.set_device(rank)
+    kind = "nccl" if start.gpus else "gloo"
+    dist.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=_SECONDS))
+
+
+def main(connection: Connection, start: Start, rank: int, size: int, port: int) -> None:
+    """Be a rank: join, and do what is asked for until nobody asks."""
+    child.end_with_parent()
+    os.environ.pop("PYTHONSAFEPATH", None)
+    torch.set_num_threads(start.threads)
+    with suppress(EOFError, ConnectionError):  # rank 0 is gone
+        try:
+            _work(connection, start, rank, size, port)
+        except (EOFError, ConnectionError):
+            raise
+        except BaseException as error:  # what a user's code may raise: rank 0 tells of it
+            traceback.print_exc()
+            connection.send_bytes(pickle.dumps(blame(error)))
+
+
+def _work(connection: Connection, start: Start, rank: int, size: int, port: int) -> None:
+    from bcrit.tuner.workloads.registry import load_workload
+
+    places.trust([places.EVERYTHING])
+    if start.folder:
+        places.reach(start.folder)
+    if start.gpus:
+        prepare_gpu(1)
+    _join(TCPStore(_HOST, port, size, is_master=False), start, rank, size)
+    workload, run = load_workload(start.name, start.options), None
+    while True:
+        name, given = pickle.loads(connection.recv_bytes())  # noqa: S301  # of rank 0
+        if name == "begin":
+            run = None  # its memory first
+            run = workload.begin(replace(given, parallel=Parallel(rank, size)))
+            answer = None
+        else:
+            method = getattr(run, name)
+            answer = method() if given is None else method(given)
+        connection.send_bytes(pickle.dumps((None, answer)))
+
+
+def begin(ranks: Ranks, workload: Any, settings: Settings) -> Any:
+    """A workload's run on all ranks."""
+    with ranks.together("begin", settings):
+        return workload.begin(replace(settings, parallel=ranks.place))
