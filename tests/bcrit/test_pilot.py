@@ -86,7 +86,7 @@ def test_a_complete_pilot_is_answered_from_its_folder(folder: Path, answer: dict
 
 def test_its_run_is_a_run_that_says_what_it_lacks(folder: Path, answer: dict[str, Any]) -> None:
     done = bcrit("analyze", "run", cwd=folder)
-    assert done.returncode == 0 and "a curve needs 2 batch sizes" in done.stdout
+    assert done.returncode == 1 and "a curve needs 2 batch sizes" in done.stdout
 
 
 def test_another_run_or_file_is_not_overwritten(folder: Path, answer: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.browser.pages import LIMIT, LOOK, PAGES, Opened, eventually, opened, opening
+from tests.browser.pages import LOOK, PAGES, Opened, eventually, opened, opening
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -87,11 +87,6 @@ def test_the_contents_name_every_section_in_its_order(report: Opened) -> None:
     assert len(links) >= 4
 
 
-def test_the_answer_can_be_read_at_once_and_all_is_drawn_in_time(report: Opened, browser: Browser) -> None:
-    """Twice the limit, in processor time: other programs share the machine. `benchmarks.report_speed` measures."""
+def test_the_answer_can_be_read_before_the_page_has_loaded(report: Opened) -> None:
     times = opening(report)
     assert times.answer < times.loaded
-    if times.processor >= 2 * LIMIT:
-        with opened(browser, report.path) as again:
-            times = opening(again)
-    assert times.processor < 2 * LIMIT

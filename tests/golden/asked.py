@@ -33,9 +33,6 @@ PASSING: Mapping[str, str] = {
 FACES = ("json", "txt", "figures.json")
 """What is held of an answer, by the ending of its file: `--json`, the terminal and a page's text, a page's figures."""
 
-_OF_MACHINE = re.compile("seconds|hours|^memory$")
-_DURATION = re.compile(r"\b[\d.,]+ (µs|ms|s|min|h|days)\b")
-
 
 @dataclass(frozen=True)
 class Question:
@@ -45,7 +42,6 @@ class Question:
     words: tuple[str, ...]  # without --json; a path of `runs/`, `inputs/` or `recipe/` names what lies there
     faces: tuple[str, ...] = ("json", "txt")  # which are held; a page has its figures beside its text
     within: float = 1e-6  # relative difference of two numbers that are the same
-    timed: bool = False  # whether it has times of this machine, which are left out
 
     def __str__(self) -> str:
         return self.name
@@ -63,8 +59,6 @@ def ask(question: Question, place: Path) -> dict[str, str]:
         page = Page(path.read_text())
         answers["txt"] += steady("\n".join(["", *page.lines, ""]), place)
         answers["figures.json"] = json.dumps(outline(page.figures), indent=2) + "\n"
-    if question.timed:
-        answers["json"] = json.dumps(untimed(json.loads(answers["json"])), indent=2) + "\n"
     return {face: text for face, text in answers.items() if text}
 
 
@@ -119,15 +113,6 @@ def steady(text: str, place: Path) -> str:
     for pattern, instead in PASSING.items():
         text = re.sub(pattern, instead, text)
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-
-
-def untimed(value: Any) -> Any:
-    """An answer without the seconds, hours and memory that this machine took."""
-    if isinstance(value, dict):
-        return {key: "TIME" if _OF_MACHINE.search(key) else untimed(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [untimed(each) for each in value]
-    return _DURATION.sub("TIME", value) if isinstance(value, str) else value
 
 
 def agreed(new: Any, old: Any, within: float) -> Any:

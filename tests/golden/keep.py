@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bcrit.analysis.records.arrow_tables import sealed
+
 RUNS = Path(__file__).parent / "runs"
 KEPT = (
     "experiment.yaml",
@@ -27,9 +29,8 @@ MACHINE = {"host": "golden", "node": "golden", "system": "Linux", "git_commit": 
 """What is written in the place of what tells the machine and its state."""
 
 
-def keep(run: Path) -> None:
-    """Replace the stored folder of this name."""
-    kept = RUNS / run.name
+def keep(run: Path, kept: Path) -> None:
+    """Replace a stored folder; a pilot's second run folder goes with it."""
     shutil.rmtree(kept, ignore_errors=True)
     for name in KEPT:
         if (run / name).is_dir():
@@ -38,11 +39,13 @@ def keep(run: Path) -> None:
             (kept / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, kept / name)
     for part in kept.rglob("*.parquet"):
-        pq.write_table(_neutral(pq.read_table(part)), part, compression="zstd", compression_level=19)
+        part.write_bytes(sealed(_neutral(pq.read_table(part))))
     environment = json.loads((kept / "environment.json").read_text())
     for session in environment["sessions"]:
         session |= {name: value for name, value in MACHINE.items() if name in session}
     (kept / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    if (run / "timing").is_dir():
+        keep(run / "timing", kept / "timing")
 
 
 def _neutral(table: pa.Table) -> pa.Table:
@@ -55,4 +58,4 @@ def _neutral(table: pa.Table) -> pa.Table:
 
 if __name__ == "__main__":
     for each in sys.argv[1:]:
-        keep(Path(each))
+        keep(Path(each), RUNS / Path(each).name)

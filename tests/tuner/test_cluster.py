@@ -213,6 +213,7 @@ def test_machines_that_share_no_file_system_do_as_one_and_nodes_that_lack_a_file
     cluster.wait_for_cpus(4)
 
 
+@pytest.mark.long
 def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     place: Place, cluster: Machines, undisturbed: Tables
 ) -> None:
@@ -220,7 +221,7 @@ def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     assert torch is not None and torch.submodule_search_locations is not None
     cluster.add("bad", cpus=2, hidden=[Path(torch.submodule_search_locations[0])])
     cluster.wait_for_cpus(6)
-    place.write(pause=2.0)
+    place.write(pause=4.0)  # as long as several workers, one after another, take to die there
     _, err = ended(place.tune(cluster))
     assert err.count("is not used any more") == 1
     assert "is not used any more: workers cannot be started there: " in err
@@ -233,7 +234,7 @@ def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("kind", "seconds"),
     [
-        ("silent", 8),
+        pytest.param("silent", 8, marks=pytest.mark.long),
         pytest.param("silent", 60, marks=pytest.mark.long),
         pytest.param("refuses", 60, marks=pytest.mark.long),
     ],

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -323,10 +324,23 @@ def build_optimizer(model: nn.Module | Iterable[nn.Parameter], settings: Setting
         # At momentum 0 Nesterov is SGD, which a search space may include; PyTorch refuses the flag there.
         keywords["nesterov"] = keywords["momentum"] > 0
     parameters: Any = model.parameters() if isinstance(model, nn.Module) else model
+    _spare_the_compiler()
     optimizer = optimizer_class(groups(model) if optimizer_class is Muon else parameters, **keywords)
     if "decoupled_weight_decay" in names and (decay := settings.number("decoupled_weight_decay")):
         optimizer.register_step_pre_hook(partial(_shrink, decay))
     return optimizer
+
+
+def _spare_the_compiler() -> None:
+    """Keep PyTorch from importing its compiler with a process's first optimizer, for 2 to 3 seconds.
+
+    It does so to tell the compiler to leave these methods alone, under the name that is set here; nothing of ours
+    compiles a call of them. A PyTorch that has other names imports it as before.
+    """
+    if "torch._dynamo" not in sys.modules:
+        for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+            if plain := getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None):
+                plain.__dynamo_disable = plain
 
 
 @torch.no_grad()

@@ -1,13 +1,19 @@
 """Handwritten digits with a small network: a real workload that trains in a second on one core."""
 
 from functools import cached_property
+from pathlib import Path
+from typing import Final
 
+import numpy as np
 import torch
 from torch import nn
 
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
+
+PARTS: Final = ("train", "validation")
+"""The parts of the stored split; of each, `digits.npz` has pixels of 0 to 16 and classes."""
 
 
 class DigitsMLP(SupervisedWorkload):
@@ -27,15 +33,12 @@ class DigitsMLP(SupervisedWorkload):
 
     @cached_property
     def _split(self) -> tuple[Examples, Examples]:
-        # Imported here because scikit-learn takes a second to load, which other workloads should not pay.
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        pixels, classes = load_digits(return_X_y=True)
         # The split belongs to the workload: it is the same for every seed, with every class in its share on both sides.
-        train_x, val_x, train_y, val_y = train_test_split(
-            pixels / 16.0, classes, test_size=360, stratify=classes, random_state=0
-        )
+        # It is stored, since to make it takes scikit-learn, which every worker would load for 3 seconds.
+        with np.load(Path(__file__).with_name("digits.npz")) as stored:
+            (train_x, train_y), (val_x, val_y) = (
+                (stored[f"{part}_pixels"] / 16.0, stored[f"{part}_classes"].astype(np.int64)) for part in PARTS
+            )
         # One mean and one scale for all pixels, of the training set: pixels at the rim are 0 in nearly every image, and
         # a scale of their own would blow up the few that are not.
         mean, scale = train_x.mean(), train_x.std()

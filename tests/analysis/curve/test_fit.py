@@ -101,7 +101,9 @@ def test_the_interval_covers_at_its_level() -> None:
     assert all(fit.identified["b_crit"] for fit in fits)
 
 
-@pytest.mark.parametrize("cap", [pytest.param(700.0, id="small-batches"), pytest.param(420.0, id="more-of-them")])
+@pytest.mark.parametrize(
+    "cap", [pytest.param(700.0, id="small-batches"), pytest.param(420.0, id="more-of-them", marks=pytest.mark.long)]
+)
 def test_unreached_studies_do_not_bias_the_fit(cap: float) -> None:
     rng, n = np.random.default_rng(12), 80
     batch = 100 * 2.0 ** np.arange(-4, 5)
@@ -216,6 +218,7 @@ def test_a_curve_cut_off_far_from_its_knee_is_hardly_ever_identified(side: str, 
     assert sum(fit.identified["b_crit"] for fit in fits) <= 2
 
 
+@pytest.mark.long
 def test_what_is_left_of_the_bias_of_unreached_studies_under_a_sharp_knee_is_within_the_interval() -> None:
     rng, n = np.random.default_rng(22), 60
     batch = 100 * 2.0 ** np.linspace(-4, 3, 8)

@@ -85,6 +85,7 @@ def test_the_sentence_names_the_batch_sizes_and_what_they_bring() -> None:
     assert "2,048" in text and "tokens" in text and "factor" in text
 
 
+@pytest.mark.long
 def test_following_it_shrinks_the_interval_more_per_cost_than_the_middle_or_a_random_batch_size() -> None:
     rng = np.random.default_rng(4)
     batch = 2.0 ** np.arange(3, 10)

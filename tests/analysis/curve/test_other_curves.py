@@ -237,7 +237,14 @@ def test_knees_of_any_sharpness_are_hardly_ever_taken_for_a_u(p: float, noise: f
     assert (kept.b_opt, kept.b_opt_low, kept.b_opt_high, kept.trough) == (None, None, None, None)
 
 
-@pytest.mark.parametrize(("n", "noise", "ratio"), [(6, 0.08, 16), (10, 0.03, 16), (10, 0.08, 64)])
+@pytest.mark.parametrize(
+    ("n", "noise", "ratio"),
+    [
+        (6, 0.08, 16),
+        pytest.param(10, 0.03, 16, marks=pytest.mark.long),
+        pytest.param(10, 0.08, 64, marks=pytest.mark.long),
+    ],
+)
 def test_both_intervals_of_a_u_cover_at_their_level(n: int, noise: float, ratio: float) -> None:
     """With b_hi / b_lo = `ratio`; 100 draws of each of three cells, a standard error of 2.2 %."""
     truth = Hyperbola(50, 50 * (1 + 2 / math.sqrt(ratio)), 1 / math.sqrt(ratio))

@@ -66,8 +66,10 @@ def test_six_sizes_have_a_target_in_common_and_what_should_give_is_told(tmp_path
 
 def test_divergence_is_named_where_most_of_it_is_that(tmp_path: Path) -> None:
     made = {f"{b}-{n}": Made(b, curve(0.1), "diverged" if n else "exhausted") for b in (8, 16) for n in range(4)}
-    found = ask(Run(write_run(tmp_path / "run", experiment([8, 16], "loss < 0.1"), made)))
-    assert isinstance(found, Answer) and found.sentences[0] == "At batch size 8 and 16 most trials diverged (6 in all)."
+    run = Run(write_run(tmp_path / "run", experiment([8, 16], "loss < 0.1"), made))
+    found, said = ask(run), "t batch size 8 and 16 most trials diverged (6 in all)"
+    assert isinstance(found, Answer) and said in (run.no_fit or "")
+    assert str(run.ask("steps").terminal).count(said) == 1, "what keeps a run from its curve is said once"
     made = {name: Made(run.batch_size, run.curve) for name, run in made.items()}
     found = ask(Run(write_run(tmp_path / "other", experiment([8, 16], "loss < 0.1"), made)))
     assert isinstance(found, Answer) and "diverged" not in str(found.sentences)

@@ -8,6 +8,7 @@ for name in digits full never; do
 done
 python -m bcrit landscape "$work/full" --seeds 1 --eps 0.001 --subspace 4 --examples 256 --iterations 2 --warm-starts 2
 python -m bcrit adaptive "$work/full" --seeds 3 --ramp 0:16,20:64
+python -m bcrit pilot "$golden/recipe/pilot.yaml" --seeds 3 --out "$work/piloted"
 python -m tests.golden.recipe.killed "$golden/recipe/unfinished.yaml" "$work/unfinished"
 python -m bcrit repair "$work/unfinished" # what the killed run had left on its way
 cd "$golden"

@@ -2,6 +2,8 @@
 
 import copy
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -374,3 +376,23 @@ def test_both_parts_are_pytorch_s_own_at_the_learning_rate_that_is_set() -> None
                     group["lr"] = 0.1 / (t + 1)
                 optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+def test_no_optimizer_loads_the_compiler() -> None:
+    """In a process of its own: it takes longer than all else that a worker loads."""
+    script = (
+        "import sys, torch\n"
+        "from bcrit.search_spaces.presets import OPTIMIZERS\n"
+        "from bcrit.tuner.training.optimizers import bare_step, build_optimizer\n"
+        "from bcrit.tuner.training.settings import Settings\n"
+        "for name, has in OPTIMIZERS.items():\n"
+        "    model = torch.nn.Linear(2, 2)\n"
+        "    values = {key: 0.01 for key in has.needed} | {'local_batch_size': 8}\n"
+        "    optimizer = build_optimizer(model, Settings(8, 0, name, values))\n"
+        "    model(torch.ones(1, 2)).sum().backward()\n"
+        "    bare_step(optimizer)()\n"
+        "    optimizer.load_state_dict(optimizer.state_dict())\n"
+        "    optimizer.zero_grad()\n"
+        "print('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
