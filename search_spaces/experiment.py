@@ -335,6 +335,11 @@ class Experiment(Frozen):
         return ends and not own and len(boxes) >= 3 and "lr" in boxes and len(self.batch_sizes) >= 3
 
     @property
+    def tied(self) -> frozenset[str]:
+        """Hyperparameters that follow each trial's horizon, wherever their box ends."""
+        return frozenset({"decay_fraction"} if self.search.protocol == "joint" else ())
+
+    @property
     def middle(self) -> int:
         """The batch size that a joint search starts at."""
         return self.batch_sizes[(len(self.batch_sizes) - 1) // 2]

@@ -11,7 +11,7 @@ the search, which asks what comes next, and the analysis, which asks what was fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
@@ -157,14 +157,14 @@ class Verdict:
 
 
 def after_round(
-    space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, round_number: int
+    space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, round_number: int, tied: Collection[str] = ()
 ) -> tuple[SearchSpace, list[Verdict]]:
     """Judge a study after one round of search in a box, by all trials so far; the box of the next round, and why.
 
-    The box is widened where a better point may lie outside; `round_number` is how often it was before.
+    The box is widened where a better point may lie outside; `round_number` is how often it was before; `tied` as below.
     """
     verdicts = []
-    for touch in touches(space, trials, rule):
+    for touch in touches(space, trials, rule, tied):
         widened_to = None
         if touch.widenable and round_number < rule.max_rounds:
             space = space.widen(touch.dimension, touch.side, rule.widen)
@@ -174,19 +174,24 @@ def after_round(
     return space, verdicts
 
 
-def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule) -> list[Touch]:
+def touches(
+    space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, tied: Collection[str] = ()
+) -> list[Touch]:
     """Find the edges that the optimum of one study touches.
 
     An axis is touched on a side when the best trial, or the median of the trials within `rule.within` of its
     steps-to-target, lies within `rule.margin` of that end of the box in the scaled coordinate, unless the steps
     significantly rise again before that end; or when a wall of divergence follows the best trial on that side. The
-    trials are those from earlier and narrower boxes too; nothing is touched when none was feasible.
+    trials are those from earlier and narrower boxes too; nothing is touched when none was feasible. Hyperparameters in
+    `tied` follow the horizon and leave their box with it.
     """
     cluster = trials.near_optimal(rule.within)
     if not len(cluster):
         return []
     best, found = int(cluster[0]), []
     for address, box in trials.best_boxes(space, best).items():
+        if hyperparameter(address) in tied:
+            continue
         values = trials.on(address)
         optimum, units = float(values[best]), _units(box, values[cluster])
         for side in _SIDES:
@@ -307,10 +312,11 @@ class StudyState:
 
     space: SearchSpace  # of the current round
     round: int  # how often the box was widened before
-    first: int  # number of the current round's first trial
+    first: int  # number of the current round's first trial; when nothing is searched, as many as were
     draws: Draws  # of the current round, as far as they have finished without a gap
     searching: bool  # whether the current round is unfinished
     edges: tuple[Verdict, ...]  # of all complete rounds
+    firsts: tuple[int, ...] = (0,)  # number of each round's first trial
 
 
 class Rounds:
@@ -342,12 +348,14 @@ class Rounds:
         first, experiment = state.first + state.draws.drawn, self._experiment
         before = (self._trials[number] for number in sorted(self._trials) if number < first)
         seen = [_searched(trial, experiment) for trial in before if not trial.outcome.broken]
-        space, verdicts = after_round(state.space, SearchedTrials.of(seen), experiment.boundary, state.round)
+        trials = SearchedTrials.of(seen)
+        space, verdicts = after_round(state.space, trials, experiment.boundary, state.round, experiment.tied)
         edges = (*state.edges, *verdicts)
         if all(verdict.widened_to is None for verdict in verdicts):
             return replace(state, space=space, first=first, searching=False, edges=edges)
         draws = Draws.of(experiment, experiment.later_trials)
-        return StudyState(space, state.round + 1, first, draws, searching=True, edges=edges)
+        firsts = (*state.firsts, first)
+        return StudyState(space, state.round + 1, first, draws, searching=True, edges=edges, firsts=firsts)
 
 
 def study_state(experiment: Experiment, batch_size: int, search: Iterable[SearchTrial]) -> StudyState:

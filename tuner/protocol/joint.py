@@ -21,7 +21,6 @@ from functools import cached_property
 
 import numpy as np
 
-from bcrit.analysis.studies.boundary import Draws
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.protocol.known import Study
@@ -182,19 +181,14 @@ class JointProtocol:
 
     def _wanted(self, study: Study, number: int, clock: _Clock) -> bool:
         """Whether trial `number` of a study is wanted, by those of its trials that have ended."""
-        state, first = study.rounds.state, self.experiment.trials_at(study.batch_size)
-        n_ended = clock.n_ended[study.batch_size]
-        if number < first:
-            if not state.searching and state.round == 0:
-                return number < state.first
-            patience = Draws.of(self.experiment, first).patience
-            if number != patience or n_ended >= patience:  # whether all fail is known when they have ended
-                return True
-            own = (record for record in clock.ended if record.batch_size == study.batch_size)
-            return any(not record.outcome.broken for record in own)
-        later = self.experiment.later_trials
-        place = (number - first) // later  # of the rounds in wider boxes
-        return place < state.round and n_ended >= first + place * later
+        state, n_ended = study.rounds.state, clock.n_ended[study.batch_size]
+        first = max(each for each in state.firsts if each <= number)  # of its round
+        if number >= state.first + state.searching * state.draws.wanted or n_ended < first:
+            return False
+        if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known when they have ended
+            return True
+        own = (record for record in clock.ended if record.batch_size == study.batch_size)
+        return any(not record.outcome.broken for record in own if record.number >= first)
 
     # --- what a trial is --------------------------------------------------------------------------------------------
 

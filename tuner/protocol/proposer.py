@@ -304,12 +304,11 @@ def _told(record: TrialRecord) -> bool:
 
 
 def tied(point: Point, space: SearchSpace, share: float, steps: float, budget_steps: int) -> Point:
-    """The point with its decay, where one is searched, ending at a share of so many updates; inside its box."""
-    box = _active(space, point).get("decay_fraction")
-    if not isinstance(box, Box):
+    """The point with its decay, where one is searched, ending at a share of so many updates, inside its box or not."""
+    if not isinstance(_active(space, point).get("decay_fraction"), Box):
         return point
     warmup = float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
-    return {**point, "decay_fraction": box.clip(max(share * steps / budget_steps - warmup, 1 / budget_steps))}
+    return {**point, "decay_fraction": max(share * steps / budget_steps - warmup, 1 / budget_steps)}
 
 
 def share_of(seed: int, number: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
@@ -157,7 +158,45 @@ def test_options_keep_their_own_dimensions_and_fixed_values() -> None:
     spec = quadratic(space=space, search={"protocol": "joint", "trials": 8, "start": 8})
     for size, found in simulate(spec, WORKLOAD).items():
         for record in found:
-            assert spec.space_at(size).contains(record.point), record.point
+            assert spec.space_at(size).contains(spec.space_at(size).clip(record.point)), record.point
+            assert all(
+                spec.space_at(size).clip(record.point)[n] == v for n, v in record.point.items() if n not in spec.tied
+            )
+
+
+def test_a_tied_decay_ends_with_its_trial_wherever_its_box_ends_and_widens_none() -> None:
+    schedule = {"linear": {"decay_fraction": "log from 0.5 to 1", "end_factor": 0.01}}
+    space = {"lr": "log from 0.01 to 10", "momentum": "reverse_log from 0 to 0.99", "schedule": schedule}
+    spec = quadratic(space=space, boundary={"max_rounds": 2})
+    records = simulate(spec, WORKLOAD)
+    decays = [
+        in_updates(r.point, spec.budget.max_steps(b)) | {"T": r.max_steps}
+        for b in records
+        for r in searched(records, b)
+    ]
+    shares = [steps["decay_steps"] / steps["T"] for steps in decays[spec.search.start :]]
+    assert min(shares) > 0.6 and max(shares) < 1.1
+    assert min(float(r.point["decay_fraction"]) for found in records.values() for r in found) < 0.25
+    edges = [edge.touch.dimension for b in records for edge in study_state(spec, b, searched(records, b)).edges]
+    assert not any("decay_fraction" in dimension for dimension in edges)
+
+
+def test_a_widened_round_whose_first_trials_fail_ends_and_is_replayed() -> None:
+    class FailsBeyond:
+        def begin(self, settings: Any) -> Any:
+            if settings.number("lr") > 0.1:
+                raise RuntimeError("too high")
+            return WORKLOAD.begin(settings)
+
+    spec = quadratic(
+        space={"lr": "log from 0.01 to 0.1", "momentum": 0.5},
+        boundary={"max_rounds": 2, "trials": 14, "widen": 1.0},
+        confirm={"seeds": 0},
+    )
+    records = simulate(spec, FailsBeyond(), workers=4, disorder=2)  # type: ignore[arg-type]
+    assert rows(records) == rows(simulate(spec, FailsBeyond()))  # type: ignore[arg-type]
+    states = [study_state(spec, b, searched(records, b)) for b in spec.batch_sizes]
+    assert not any(state.searching for state in states) and any(state.round for state in states)
 
 
 @pytest.mark.parametrize(
