@@ -23,8 +23,9 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 # The files that take longest are begun first, so that no worker is left with one of them at the end.
 LONGEST = (
     *("tuner/test_cluster.py", "bcrit/test_end_to_end.py", "bcrit/test_function_end_to_end.py"),
-    *("tuner/workloads/test_misbehaving.py", "golden/test_goldens.py", "bcrit/test_retry.py"),
-    *("tuner/test_uploader.py", "bcrit/test_measured.py", "bcrit/test_pilot.py", "test_wheel.py"),
+    *("bcrit/test_measured.py", "tuner/workloads/test_misbehaving.py", "golden/test_goldens.py"),
+    *("bcrit/test_retry.py", "tuner/test_long_trials.py", "bcrit/test_pilot.py", "bcrit/test_bounds.py"),
+    *("tuner/test_uploader.py", "test_wheel.py", "tuner/test_tracking.py", "tuner/workloads/test_scripts.py"),
     *("tuner/workloads/test_examples.py", "tuner/test_lease.py", "tuner/test_reused_actors.py"),
 )
 _PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
