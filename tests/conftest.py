@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Ray's workers give way to everything else (niceness 15), and then wait minutes beside tests that compute.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Nothing is timed here: how long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # The files that take longest are begun first, so that no worker is left with one of them at the end.
 LONGEST = (
