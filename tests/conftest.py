@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Ray's workers give way to everything else (niceness 15), and then wait minutes beside tests that compute.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
+# Nothing is timed here: how long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
+
 # The files that take longest are begun first, so that no worker is left with one of them at the end.
 LONGEST = (
     *("tuner/test_cluster.py", "bcrit/test_end_to_end.py", "bcrit/test_function_end_to_end.py"),
-    *("tuner/workloads/test_misbehaving.py", "golden/test_goldens.py", "bcrit/test_retry.py"),
-    *("tuner/test_uploader.py", "bcrit/test_measured.py", "bcrit/test_pilot.py", "test_wheel.py"),
+    *("bcrit/test_measured.py", "tuner/workloads/test_misbehaving.py", "golden/test_goldens.py"),
+    *("bcrit/test_retry.py", "tuner/test_long_trials.py", "bcrit/test_pilot.py", "bcrit/test_bounds.py"),
+    *("tuner/test_uploader.py", "test_wheel.py", "tuner/test_tracking.py", "tuner/workloads/test_scripts.py"),
     *("tuner/workloads/test_examples.py", "tuner/test_lease.py", "tuner/test_reused_actors.py"),
 )
 _PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}

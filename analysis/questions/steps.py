@@ -67,7 +67,7 @@ def settings(found: Recommendation) -> tuple[str, ...]:
     return () if at is None else (f"Hyperparameters at {place_text(at.batch_size)} ({at.source}): {at.listed}.",)
 
 
-def steps_text(row: Mapping[str, Any]) -> str:
+def steps_text(row: Mapping[Any, Any]) -> str:
     """Steps of a study, and their interval where there is one: its upper end open where some seeds did not reach."""
     if math.isnan(row["steps_low"]):
         return readable(row["steps"])

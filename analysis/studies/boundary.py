@@ -174,9 +174,7 @@ def after_round(
     return space, verdicts
 
 
-def touches(
-    space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, tied: Collection[str] = ()
-) -> list[Touch]:
+def touches(space: SearchSpace, trials: SearchedTrials, rule: BoundaryRule, tied: Collection[str] = ()) -> list[Touch]:
     """Find the edges that the optimum of one study touches.
 
     An axis is touched on a side when the best trial, or the median of the trials within `rule.within` of its

@@ -22,7 +22,7 @@ def command(*arguments: object) -> list[str]:
 
 def process(*arguments: object, cwd: Path = ROOT) -> Done:
     """As a user starts it: what Ray prints, what a user's module does to the process and exit codes are all there."""
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, check=False, timeout=550)
 
 
 def bcrit(*arguments: object, cwd: Path = ROOT) -> Done:

@@ -185,7 +185,7 @@ class JointProtocol:
         first = max(each for each in state.firsts if each <= number)  # of its round
         if number >= state.first + state.searching * state.draws.wanted or n_ended < first:
             return False
-        if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known when they have ended
+        if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known by then
             return True
         own = (record for record in clock.ended if record.batch_size == study.batch_size)
         return any(not record.outcome.broken for record in own if record.number >= first)

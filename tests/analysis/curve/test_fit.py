@@ -49,7 +49,7 @@ def numbers(fit: HyperbolaFit) -> list[float]:
 
 
 @given(st.floats(-9, 9), st.floats(-9, 9), st.floats(-3, 3), st.integers(3, 9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_exact_hyperbola_comes_back(log_batch: float, log_steps: float, place: float, n: int) -> None:
     batch = 10**log_batch * 2.0 ** np.arange(n)
     b_crit = batch[0] * 2 ** (n / 2 + place)
@@ -61,7 +61,7 @@ def test_an_exact_hyperbola_comes_back(log_batch: float, log_steps: float, place
 
 
 @given(st.sampled_from([1e-9, 0.3, 7.0, 1e12]), st.sampled_from([1e-9, 0.7, 1e12]), st.permutations(range(7)))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_change_of_units_or_of_row_order_changes_nothing_else(k: float, c: float, order: list[int]) -> None:
     steps = [*DIGITS[:5], math.inf, 42.0]
     first = fit_hyperbola(table(B, steps, max_steps=39.0))

@@ -67,7 +67,7 @@ def test_the_rule(
 TRUE_CROSSINGS = st.lists(st.one_of(st.none(), st.integers(1, 60)), min_size=1, max_size=6)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.data(), TRUE_CROSSINGS)
 def test_what_the_verdict_says_is_true_of_the_whole_curves(data: st.DataObject, whole: list[int | None]) -> None:
     """`whole` are the true crossings of curves of 100 steps; each trial is cut somewhere, none for being behind."""

@@ -171,7 +171,7 @@ def chunks(curves: list[list[float | None]], first_step: int, cut: int) -> list[
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(CURVES, st.sampled_from(list(Direction)), st.sampled_from([0, 3]), st.integers(0, 12))
 def test_the_one_rule_is_the_naive_twin(
     curves: list[list[float | None]], direction: Direction, first_step: int, cut: int

@@ -169,12 +169,9 @@ def test_a_tied_decay_ends_with_its_trial_wherever_its_box_ends_and_widens_none(
     space = {"lr": "log from 0.01 to 10", "momentum": "reverse_log from 0 to 0.99", "schedule": schedule}
     spec = quadratic(space=space, boundary={"max_rounds": 2})
     records = simulate(spec, WORKLOAD)
-    decays = [
-        in_updates(r.point, spec.budget.max_steps(b)) | {"T": r.max_steps}
-        for b in records
-        for r in searched(records, b)
-    ]
-    shares = [steps["decay_steps"] / steps["T"] for steps in decays[spec.search.start :]]
+    trials = [(b, r) for b in records for r in searched(records, b)][spec.search.start :]
+    decays = [float(in_updates(r.point, spec.budget.max_steps(b))["decay_steps"]) for b, r in trials]
+    shares = [decay / r.max_steps for decay, (_, r) in zip(decays, trials, strict=True)]
     assert min(shares) > 0.6 and max(shares) < 1.1
     assert min(float(r.point["decay_fraction"]) for found in records.values() for r in found) < 0.25
     edges = [edge.touch.dimension for b in records for edge in study_state(spec, b, searched(records, b)).edges]
