@@ -24,5 +24,5 @@ picture full/report.html noise_scale-value noise_scale
 picture full/report.html landscape-line landscape
 picture full/report.html adaptive-frontier adaptive
 picture compare.html curves-0 compare
-python examples/papers/pictures.py "$work/digits/report.html" screen docs/demo.png --width 1300
+python examples/papers/pictures.py "$work/digits/report.html" screen docs/demo.png --width 1100
 rm -r "$work"
