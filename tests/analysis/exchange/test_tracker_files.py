@@ -35,6 +35,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.long  # a stored sample of it is read by the goldens and the contract of all sources
 def test_what_ray_itself_writes_is_read(tmp_path: Path) -> None:
     leaving = [sys.executable, "-m", "tests.analysis.exchange.ray_leaves", str(tmp_path)]
     subprocess.run(leaving, env={**os.environ, **SETTINGS}, check=True, capture_output=True)
