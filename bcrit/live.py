@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import typer
 
 from bcrit.ask import AS_JSON, RUN
 from bcrit.search_spaces.problems import InputError
-from bcrit.supervise import die_with_parent
 from bcrit.terminal import Screen, print_json, say, show, wide_console
+from bcrit.tuner.workloads.prctl import die_with_parent
 
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
@@ -87,7 +88,7 @@ def watch(
     from bcrit.analysis.records.run_folder import RunFolder
 
     if beside:  # with the command that started it
-        die_with_parent()
+        die_with_parent(signal.SIGTERM)
     folder = RunFolder.at(run)
     folder.read_experiment()
     try:

@@ -6,7 +6,6 @@ is gone without having said that it is done, the parent says why and what to do,
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import signal
@@ -22,6 +21,7 @@ from typing import Final
 import typer
 
 from bcrit.terminal import Screen, say
+from bcrit.tuner.workloads.prctl import adopt_orphans, die_with_parent
 
 CLUSTER_FAILED: Final = 3
 """Exit code: the cluster, or Ray on this machine, failed. Nothing was wrong with the experiment."""
@@ -35,7 +35,6 @@ STOPPED: Final = 130
 # How long a command that was told to end may take: what it has finished is kept however it ends, and who sends SIGTERM
 # often kills after 10 s (Docker's default).
 _GRACE_SECONDS: Final = 8
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 # What Ray writes when it gives up, and what it means.
 _CAUSES = {
     "GCS": "Ray's head does not answer any more",
@@ -85,7 +84,7 @@ def supervised(work: Callable[[], int]) -> int:
     parent = os.getpid()
     stops = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)  # one that comes now waits until there is somebody to take it
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)  # what the child leaves behind becomes ours
+    adopt_orphans()  # what the child leaves behind becomes ours
     child = os.fork()
     if child == 0:
         os.close(reading)
@@ -173,18 +172,13 @@ class _Ours(io.TextIOWrapper):
         return os.write(self._log, text.encode(errors="backslashreplace"))
 
 
-def die_with_parent() -> None:
-    """Have Linux send this process SIGTERM when the one that started it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def _begin(parent: int, pipe: int, log: int) -> None:
     """Set up the child: it dies with its parent, only its parent hears Ctrl-C, and Ray's own output goes to the log."""
     global _parent
     _parent = pipe
     os.set_inheritable(pipe, False)
     os.setpgid(0, 0)
-    die_with_parent()  # it still takes Ray's processes with it
+    die_with_parent(signal.SIGTERM)  # it still takes Ray's processes with it
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it

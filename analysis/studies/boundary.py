@@ -309,12 +309,16 @@ class StudyState:
     """What the finished trials of a study say about what comes next."""
 
     space: SearchSpace  # of the current round
-    round: int  # how often the box was widened before
+    firsts: tuple[int, ...]  # number of each round's first trial, the current one's last
     first: int  # number of the current round's first trial; when nothing is searched, as many as were
     draws: Draws  # of the current round, as far as they have finished without a gap
     searching: bool  # whether the current round is unfinished
     edges: tuple[Verdict, ...]  # of all complete rounds
-    firsts: tuple[int, ...] = (0,)  # number of each round's first trial
+
+    @property
+    def round(self) -> int:
+        """How often the box was widened before."""
+        return len(self.firsts) - 1
 
 
 class Rounds:
@@ -328,7 +332,7 @@ class Rounds:
         self._experiment = experiment
         self._trials: dict[int, SearchTrial] = {}
         draws = Draws.of(experiment, experiment.trials_at(batch_size))
-        self.state = StudyState(experiment.space_at(batch_size), 0, 0, draws, searching=True, edges=())
+        self.state = StudyState(experiment.space_at(batch_size), (0,), 0, draws, searching=True, edges=())
 
     def add(self, trial: SearchTrial) -> None:
         """One more finished trial; those of a later round imply that all earlier rounds are complete."""
@@ -352,8 +356,7 @@ class Rounds:
         if all(verdict.widened_to is None for verdict in verdicts):
             return replace(state, space=space, first=first, searching=False, edges=edges)
         draws = Draws.of(experiment, experiment.later_trials)
-        firsts = (*state.firsts, first)
-        return StudyState(space, state.round + 1, first, draws, searching=True, edges=edges, firsts=firsts)
+        return StudyState(space, (*state.firsts, first), first, draws, searching=True, edges=edges)
 
 
 def study_state(experiment: Experiment, batch_size: int, search: Iterable[SearchTrial]) -> StudyState:

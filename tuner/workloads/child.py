@@ -4,7 +4,6 @@ Only bytes of JSON pass between it and the process that asked for it. It is the 
 whatever it starts (loaders of data) ends with it, and it ends when the process that asked for it is gone.
 """
 
-import ctypes
 import importlib
 import json
 import math
@@ -33,6 +32,7 @@ from bcrit.tuner.training.reported import Ended
 from bcrit.tuner.training.settings import Settings, learning_rate, next_evaluation
 from bcrit.tuner.training.trial import blame
 from bcrit.tuner.workloads.places import reach
+from bcrit.tuner.workloads.prctl import adopt_orphans, die_with_parent
 
 VARIABLE: Final = "BCRIT_FUNCTION"
 """The environment variable that names the function to the server of forks: a JSON list of name and folder."""
@@ -42,7 +42,6 @@ GO: Final = b"go"  # and where a trial goes on: what its `Reporter` must know of
 STOP: Final = b"stop"
 USERS_PATH: Final = "BCRIT_PYTHONPATH"
 """The environment variable that keeps the user's own PYTHONPATH, for programs that a trial starts."""
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 
 
 class Config(Mapping[str, Any]):
@@ -321,21 +320,14 @@ def end_below(pid: int) -> None:
             os.kill(each, signal.SIGKILL)
 
 
-def die_with_parent() -> None:
-    """Have Linux kill this process with the one that started it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def end_with_parent() -> None:
     """Have Linux kill this process with its parent: the listener cannot where C code holds the interpreter for good.
 
     The parent of a fork is multiprocessing's server, which ends when nobody holds its pipe any more; so this process,
     to which it was handed too, lets go of it. What is left behind by those that it starts becomes its own.
     """
-    die_with_parent()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    die_with_parent(signal.SIGKILL)
+    adopt_orphans()
     held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
     if held is not None:
         nothing = os.open(os.devnull, os.O_WRONLY)

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
@@ -36,11 +37,12 @@ from bcrit.search_spaces.space import hyperparameter
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import says_no_memory
 from bcrit.tuner.training.reported import Ended
-from bcrit.tuner.workloads.child import USERS_PATH, VARIABLE, Config, Reporter, die_with_parent, end_below
+from bcrit.tuner.workloads.child import USERS_PATH, VARIABLE, Config, Reporter, end_below
 from bcrit.tuner.workloads.function import GRACE_SECONDS, OF_THE_TRIAL, TrainingFunction
 from bcrit.tuner.workloads.logs import FOLDER, POLL_SECONDS, Log, Row, Timed, clocked, fitting, logged, matched, said
 from bcrit.tuner.workloads.options import read_choice
 from bcrit.tuner.workloads.places import lies
+from bcrit.tuner.workloads.prctl import die_with_parent
 
 _LINES: Final = 50  # last lines of its errors that are kept for messages; chosen
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}|\{([A-Za-z_]\w*)\}")  # {name}; {{name}} is {name} itself
@@ -168,7 +170,7 @@ def train(config: Config, report: Reporter) -> None:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, signal.SIGKILL),
         )
         output = _Output(program, kept=log is None or log.line is not None)
         try:
