@@ -90,6 +90,10 @@ class ForeignPart(pa.ArrowInvalid):  # type: ignore[misc]  # pyarrow has no type
     """A part of another run."""
 
 
+DAMAGED = (pa.ArrowException, OSError)
+"""What pyarrow raises where a file is damaged: of Parquet's own headers it is an OSError."""
+
+
 def fault(name: str, error: Exception) -> str:
     """What is wrong with a file of a table that cannot be read."""
     return f"{name} {error}" if isinstance(error, ForeignPart) else f"{name} is not a readable Parquet file: {error}"
@@ -150,7 +154,7 @@ def _replaced(part: pa.NativeFile) -> set[str]:
         try:
             written = (unsealed(part).schema_arrow.metadata or {}).get(REPLACES)
             return set() if written is None else set(map(str, loaded(written)))
-        except (pa.ArrowException, ValueError, TypeError):
+        except (*DAMAGED, ValueError, TypeError):
             return set()
 
 
@@ -199,7 +203,7 @@ def scan_parts(
             with part.file:
                 try:
                     yield from _batches(where, table, part, columns, wanted)
-                except (pa.ArrowException, OSError) as error:
+                except DAMAGED as error:
                     problem = f"{fault(part.name, error)}, or it changed meanwhile"
                     remedy = f"try again; where that does not help, `bcrit repair {where}` sets it aside"
                     raise InputError(where, [f"{problem}; {remedy}"]) from error
@@ -278,7 +282,7 @@ def reach(table: Table, parts: Sequence[Part], rows: pa.Table) -> dict[str, floa
     for part in parts:
         try:
             data = part.parquet().read(columns=columns)
-        except pa.ArrowException:
+        except DAMAGED:
             continue  # it is damaged, which is said by whoever reads its rows
         data = data.filter(pc.is_in(data["trial_id"], among))
         for trial_id, step in zip(data["trial_id"].to_pylist(), _steps(data), strict=True):

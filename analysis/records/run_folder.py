@@ -208,7 +208,7 @@ class RunFolder:
     def _told_by_parts(self) -> set[str]:
         """The fingerprint of the experiment as the first part tells it that can be read."""
         for part in self._parts(TRIALS):
-            with part.file, suppress(pa.ArrowException, OSError):
+            with part.file, suppress(*parted_tables.DAMAGED):
                 told = (pq.read_schema(part.file).metadata or {}).get(parted_tables.EXPERIMENT_OF)
                 return set() if told is None else {told.decode(errors="replace")}
         return set()
@@ -301,9 +301,10 @@ class RunFolder:
 
     def rows_of(self, name: str) -> pa.Table:
         """The rows of one part; an InputError where it is damaged or of another run."""
+        content = pa.BufferReader(self.read_bytes(name))
         try:
-            return parted_tables.Part(name, pa.BufferReader(self.read_bytes(name)), self._frozen).parquet().read()
-        except pa.ArrowException as error:
+            return parted_tables.Part(name, content, self._frozen).parquet().read()
+        except parted_tables.DAMAGED as error:
             remedy = f"`bcrit repair {self}` sets it aside"
             raise InputError(str(self), [f"{parted_tables.fault(name, error)}; {remedy}"]) from error
 
@@ -314,7 +315,7 @@ class RunFolder:
             with part.file:
                 try:
                     pieces.append(part.parquet().read())
-                except (pa.ArrowException, OSError) as error:
+                except parted_tables.DAMAGED as error:
                     problems.append(parted_tables.fault(part.name, error))
         if not problems:
             try:
@@ -355,7 +356,7 @@ class RunFolder:
             with part.file:
                 try:
                     found.append(part.parquet().schema_arrow.remove_metadata())
-                except (pa.ArrowException, OSError) as error:
+                except parted_tables.DAMAGED as error:
                     remedy = f"`bcrit repair {self}` sets it aside"
                     raise InputError(str(self), [f"{parted_tables.fault(part.name, error)}; {remedy}"]) from error
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
@@ -78,6 +79,11 @@ def test_of_a_trial_that_two_drivers_ran_the_one_that_finished_first_stays(folde
 
 def test_parts_that_cannot_be_read_are_set_aside_by_name(folder: RunFolder) -> None:
     whole = rows(folder)
+    # One without a checksum, as older versions wrote them, whose first page header pyarrow answers with an OSError.
+    sink = pa.BufferOutputStream()
+    pq.write_table(folder.read(TRIALS), sink)
+    old = sink.getvalue().to_pybytes()
+    folder.write_bytes("trials/000005-000005-abcdef.parquet", old[:4] + b"\xff" * 8 + old[12:])
     good = folder.read_bytes("measurements/000000-000000.parquet")
     folder.write_bytes("measurements/000005-000005-abcdef.parquet", good[: len(good) // 2])
     folder.write_bytes("trials/000000-000009-abcdef.parquet", b"")  # what it would have replaced is still there
@@ -89,6 +95,7 @@ def test_parts_that_cannot_be_read_are_set_aside_by_name(folder: RunFolder) -> N
         "measurements/000005-000005-abcdef.parquet",
         "trials/.000006-000006.parquet.00000000000000000000000000000000",
         "trials/000000-000009-abcdef.parquet",
+        "trials/000005-000005-abcdef.parquet",
     ]
     assert all(aside(folder, mended, name) in files(folder) for name in mended.files)
     assert rows(folder) == whole and repair(folder, True) == Mended()
