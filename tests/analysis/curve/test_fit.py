@@ -314,11 +314,11 @@ def test_a_u_within_boxes_that_decide_has_no_regimes_either() -> None:
 
 
 def test_a_study_that_did_not_reach_within_a_box_that_binds_bounds_nothing() -> None:
-    measured = table(B, [*hyperbola(B)[:4], math.nan, *hyperbola(B)[5:]], max_steps=400.0)
+    measured = table(B, [*hyperbola(B)[:4], math.nan, *hyperbola(B)[5:]], max_steps=105.0)
     edge = {float(B[4]): "lr high"}
     fit, without = fit_hyperbola(measured, at_edge=edge), fit_hyperbola(measured.drop(index=4))
     assert numbers(fit) == numbers(without)
-    assert fit_hyperbola(measured).s_min != pytest.approx(fit.s_min, rel=0.1)
+    assert fit_hyperbola(measured).s_min != pytest.approx(fit.s_min, rel=0.02)
     (aside,) = fit.rows_set_aside
     assert aside.row == 4 and "at the edge of its box (lr high)" in aside.reason
     assert fit.boxes is not None and fit.boxes.batch_sizes == (256.0,) and not fit.boxes.decide

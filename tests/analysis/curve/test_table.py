@@ -69,3 +69,11 @@ def test_rows_that_cannot_be_used_are_set_aside_with_reasons() -> None:
         RowSetAside(4, "batch_size must be a positive number below 1e+100, but it is nan"),
         RowSetAside(5, "not reached, and max_steps does not say how far it was trained; add it"),
     )
+
+
+@pytest.mark.parametrize(("bound", "kept"), [(115.0, True), (125.0, False)])
+def test_a_bound_far_above_what_a_smaller_batch_size_took_is_set_aside(bound: float, kept: bool) -> None:
+    found, aside = studies(table((8, 300, math.nan), (16, 100, math.nan), (32, INF, bound), (64, 90, math.nan)))
+    assert [study.batch_size for study in found] == ([8, 16, 32, 64] if kept else [8, 16, 64])
+    reason = "not reached in 125 steps at batch size 32, though 16 did in 100: a larger batch that is tuned as well"
+    assert [(row.row, row.reason.startswith(reason)) for row in aside] == ([] if kept else [(2, True)])
