@@ -267,6 +267,38 @@ def test_a_program_goes_on_from_what_it_left_in_its_folder(tmp_path: Path) -> No
     assert after.train_seconds > before.train_seconds, "its clock goes on"
 
 
+RANKS = """
+import sys
+import torch
+from torch import distributed as dist
+batch_size, lr, steps = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr)
+draws = torch.Generator().manual_seed(7)
+for step in range(steps + 1):
+    rows = torch.randn(batch_size, 4, generator=draws)[rank::size]
+    loss = ((model(rows) - rows.sum(1, keepdim=True)) ** 2).mean()
+    if step % 5 == 0:
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        if rank == 0:
+            print(f"bcrit: step={step} loss={total.item() / size} ranks={size}", flush=True)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.long
+def test_torchrun_gives_the_ranks_of_a_program_their_places(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = "torchrun --standalone --nproc-per-node 2 ranks.py {batch_size} {lr} {max_steps}"
+    found, ending = ran(command, cwd=tmp_path, lr=0.02, max_steps=400)
+    assert ending.outcome is Outcome.REACHED and found[-1].metrics["ranks"] == 2
+
+
 def test_folders_of_workers_that_were_killed_are_removed_and_those_of_the_living_are_not() -> None:
     code = "from bcrit.tuner.workloads.scratch import *; print(Scratch().path, flush=True); time.sleep(1000)"
     folders, owners = list[Path](), list[subprocess.Popen[str]]()
