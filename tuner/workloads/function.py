@@ -170,7 +170,7 @@ class FunctionProcess:
         try:
             self._start(replace(call, checkpoint=str(self._scratch.path / "checkpoint")))
         except BaseException:
-            self._scratch.remove()
+            self._scratch.close()
             raise
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
@@ -274,7 +274,7 @@ class FunctionProcess:
             with suppress(OSError):
                 kill(self._process.pid, signal.SIGKILL)
         self._finish()
-        self._scratch.remove()
+        self._scratch.close()
         atexit.unregister(self.close)
 
     def _finish(self) -> None:

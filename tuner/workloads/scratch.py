@@ -1,4 +1,4 @@
-"""Folders of trials among the system's temporary files, which do not outlive the process that made them for long.
+"""Folders of runs and trials among the temporary files, which do not outlive the process that made them for long.
 
 Who makes one holds a lock on it, of which the system lets go when that process ends, however it ends. The next process
 that makes one removes those that nobody holds.
@@ -19,7 +19,7 @@ _NEW_SECONDS: Final = 60.0  # so long a folder may be there before its maker hol
 
 
 class Scratch:
-    """A new, empty folder, which is held until it is removed."""
+    """A new, empty folder, which is held until it is removed (`close`)."""
 
     def __init__(self) -> None:
         """Make it; the first time in a process, remove what others left."""
@@ -28,7 +28,7 @@ class Scratch:
         self._held = os.open(self.path, os.O_RDONLY)
         fcntl.flock(self._held, fcntl.LOCK_EX)
 
-    def remove(self) -> None:
+    def close(self) -> None:
         """Remove it, with all that is in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._held)
