@@ -119,6 +119,9 @@ def init(
 
 def _of_script(script: Path, out: Path | None) -> dict[Path, str]:
     """The experiment for a script, whose options are looked for in its text."""
+    if not script.is_file():
+        meant = did_you_mean(str(script), [*_KINDS, "demo"])
+        raise InputError("init", [f"there is no script '{script}'; {meant}correct its path"])
     text = read_experiment_file(script)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", script.stem).strip("._-") or "script"
     file = out or Path(f"{script.stem}.yaml")

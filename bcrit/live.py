@@ -79,7 +79,7 @@ def watch(
 ) -> None:
     """Serve the report of a run on this machine, for a browser; it refreshes itself while the run goes on.
 
-    It can be started before, during and after the run and on another machine than the run's; it only reads, and goes on
+    It can be started during and after the run, and on another machine than the run's; it only reads, and goes on
     when the run is killed and resumed. It is served to this machine alone: from elsewhere, tunnel to it as in
     `ssh -L 8080:127.0.0.1:PORT HOST`. Ctrl-C ends it.
     """

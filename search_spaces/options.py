@@ -222,6 +222,8 @@ class Resources(Frozen):
     """Cores, which is also PyTorch's number of threads."""
     gpus: float = Field(default=0, ge=0, le=1e6)
     """Devices, or a share of one, which limits its memory too. With 0 a trial stays on the CPU."""
+    accelerator_type: str | None = Field(default=None, pattern=r"^[\w.-]{1,100}$")
+    """Only devices of this kind, by Ray's name: `H100`, `A100`, `L4`; needs `gpus`."""
     processes: StrictInt | None = Field(default=None, ge=1, le=1024)
     """Processes of one machine that share each batch of a trial (data-parallel), one for each GPU where it has GPUs;
     `cpus` are those of all. Without it as many as GPUs, where our own loop trains; else 1."""
@@ -230,12 +232,21 @@ class Resources(Frozen):
 
     @model_validator(mode="after")
     def _one_gpu_each(self) -> Self:
+        if self.accelerator_type is not None and not self.gpus:
+            raise ValueError(
+                f"'accelerator_type' is of GPUs, but gpus=0; write gpus: 1, or leave out '{self.accelerator_type}'"
+            )
         if self.processes is not None and self.processes > 1 and self.gpus not in (0, self.processes):
             raise ValueError(
                 f"'processes' share no GPU, but there are {self.processes} processes for gpus={self.gpus:g}; "
                 "write one number for both, or leave 'processes' out"
             )
         return self
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of its devices as a resource of Ray, of which a node with such devices has 1."""
+        return None if self.accelerator_type is None else f"accelerator_type:{self.accelerator_type}"
 
     @property
     def ranks(self) -> int:

@@ -129,6 +129,15 @@ def test_the_command_goes_on_with_its_run(file: str) -> None:
     assert {"--out", "--resume", "--address"} <= used <= known
 
 
+@pytest.mark.parametrize(("tune", "status", "good"), [(0, 0, True), (1, 0, True), (1, 1, False), (3, 0, False)])
+def test_the_job_is_done_where_the_run_is_complete(tune: int, status: int, good: bool, tmp_path: Path) -> None:
+    (tmp_path / "bcrit").write_text(f"#!/bin/sh\n[ $1 = tune ] && exit {tune}\nexit {status}\n")
+    (tmp_path / "bcrit").chmod(0o755)
+    entrypoint = JOB["spec"]["entrypoint"].replace("/experiment", str(tmp_path))
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert (subprocess.run(["sh", "-c", entrypoint], env=environment, check=False).returncode == 0) == good
+
+
 def test_the_workers_of_the_job_follow_from_its_pods() -> None:
     (workers,) = re.findall(r"--workers (\d+)", JOB["spec"]["entrypoint"])
     cpus = GROUPS[0]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]

@@ -29,6 +29,7 @@ _FENCE = re.compile(
     r"(?:^<!-- (run|run: long|file: \S+) -->\n)?^```(\w+)\n(.*?)\n```$(?:\n\n```text\n(.*?)\n```$)?",
     flags=re.DOTALL | re.MULTILINE,
 )
+_NUMBER = re.compile(r"\d[\d,.]*")
 
 
 @dataclass(frozen=True)
@@ -133,8 +134,11 @@ def test_a_block_that_says_so_runs_and_prints_what_the_page_says(number: int, fo
     told = "\n".join(ran.stdout + ran.stderr for ran in done)
     assert [ran.returncode for ran in done] == [0] * len(done), told
     said, place = " ".join(told.split()), 0
+    searched = "long" in block.mark  # what a search finds differs from processor to processor: its words are compared
+    said = _NUMBER.sub("#", said) if searched else said
     for part in re.split(r"^\.\.\.$", block.printed, flags=re.MULTILINE):
         wanted = " ".join(part.split())
+        wanted = _NUMBER.sub("#", wanted) if searched else wanted
         assert wanted in said[place:], f"{wanted!r} is not in what is printed:\n{told}"
         place = said.index(wanted, place)
 

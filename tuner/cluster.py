@@ -133,12 +133,15 @@ def _held(resources: Resources) -> int:
 
 def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
     """How many trials fit into the amounts of one node."""
+    if resources.kind is not None and not amount(resources.kind, 0.0):
+        return 0
     slots = int(amount("CPU", 0.0) / resources.cpus + 1e-9)
     return min(slots, int(amount("GPU", 0.0) / resources.gpus + 1e-9)) if resources.gpus else slots
 
 
 def _need(resources: Resources) -> str:
-    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus"
+    kind = "" if resources.accelerator_type is None else f" of kind {resources.accelerator_type}"
+    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus{kind}"
 
 
 def _start(address: str | None, workers: int | None, resources: Resources, code: str | None) -> None:
@@ -227,6 +230,7 @@ def _check_room(workers: int | None, resources: Resources) -> None:
 
     cpus = math.ceil(workers * resources.cpus) if workers is not None else os.cpu_count() or 1
     amounts = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
+    amounts |= {resources.kind: 1.0} if resources.kind else {}  # Ray finds out
     if _fit(amounts.get, resources) < 1:
         have = f"{amounts['CPU']:g} cpus and {amounts['GPU']:g} gpus"
         raise InputError("resources", [f"a trial needs {_need(resources)}, but there are {have}"])

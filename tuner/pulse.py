@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.records.run_folder import STATUS
-from bcrit.analysis.studies.driver import BEAT, Driver
+from bcrit.analysis.studies.driver import BEAT, Driver, processes
 from bcrit.search_spaces.options import Resources
 from bcrit.tuner.lease import LeaseLost
 
@@ -53,6 +53,7 @@ class Pulse:
             devices=resources.gpus or 1.0,
             held_seconds=0.0 if before is None else before.held_seconds,
             price=before.price if bounds.price is None and before is not None else bounds.price,
+            among=processes(),
         )
         self._counted = time.monotonic()
         self._lock, self._end = threading.Lock(), threading.Event()

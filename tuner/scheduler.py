@@ -393,6 +393,8 @@ class StopWhenAsked(Stopper):
 def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Where a worker may run: on any node with room that was not set aside when `Workers.suggest` asked for it."""
     bundle = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
+    if resources.kind is not None:
+        bundle[resources.kind] = 0.001  # as Ray itself asks for a kind
     avoid = config.get("avoid")
     selector: dict[str, Any] = (
         {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}

@@ -7,10 +7,9 @@ import os
 import platform
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +34,7 @@ from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
 from bcrit.tuner.tracking import Tracking
 from bcrit.tuner.workloads.places import reach
 from bcrit.tuner.workloads.registry import is_function
+from bcrit.tuner.workloads.scratch import Scratch
 
 if TYPE_CHECKING:
     from bcrit.tuner.scheduler import WorkerScheduler
@@ -402,7 +402,7 @@ def _tune(
         function=is_function(experiment.workload.name),
         run=(folder.root if folder.is_local else folder.location, fingerprint(folder.read_text(EXPERIMENT))),
     )
-    with tempfile.TemporaryDirectory(prefix="bcrit-") as scratch:
+    with closing(Scratch()) as scratch:
         tuner = tune.Tuner(
             tune.with_resources(trainable, partial(place, experiment.resources)),
             tune_config=tune.TuneConfig(
@@ -413,7 +413,7 @@ def _tune(
             ),
             run_config=tune.RunConfig(
                 name=time.strftime("%Y%m%d-%H%M%S"),
-                storage_path=folder.path(RAY) if folder.is_local else scratch,
+                storage_path=folder.path(RAY) if folder.is_local else str(scratch.path),
                 verbose=0,
                 stop=StopWhenAsked(scheduler, due),
                 failure_config=tune.FailureConfig(max_failures=0),  # the scheduler tries again

@@ -90,6 +90,8 @@ def _headline(place: str, so_far: Progress, driver: Driver | None, state: str) -
         return f"Running on {driver.host}: {far}, {training} on {driver.workers} workers{beside}."
     if state == "stopped":
         return f"Stopped {duration(driver.silence / 3600)} ago ({driver.ended}): {far}. {on}."
+    if driver.gone:
+        return f"Killed: process {driver.pid} on {driver.host} is gone. So far {far}. {on}."
     return (
         f"No sign of life for {duration(driver.silence / 3600)} (process {driver.pid} on {driver.host} tells one every "
         f"few seconds): it was killed, or is cut off. So far {far}. If it is dead, {on}."

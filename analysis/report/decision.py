@@ -23,6 +23,8 @@ ZONES: Final = (
 """Where perfect scaling holds, where returns diminish, and the plateau, for somebody who pays for training."""
 _DARK: Final = "#a84300"  # vermillion with a contrast of 4.5 and more on white and on the zones
 
+_NAMED: Final = 0.1  # of the axis: a narrower zone has no room for its name. Chosen.
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -56,6 +58,8 @@ def zoned(steps: Figure, run: Run) -> Figure:
             continue
         area = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
         drawn["layout"]["shapes"].append({**area, "layer": "below", "fillcolor": color, "line": {"width": 0}})
+        if math.log(high / low) < _NAMED * math.log(right / left):
+            continue  # its name stands in the legend
         middle = {"x": (math.log10(low) + math.log10(high)) / 2, "yref": "paper", "y": 0, "yanchor": "bottom"}
         drawn["layout"]["annotations"].append({**middle, "text": name, "showarrow": False})
     found = run.recommendation

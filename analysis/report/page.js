@@ -5,9 +5,11 @@ const figures = JSON.parse(document.getElementById("figures").textContent);
 const config = {responsive: true, displaylogo: false, displayModeBar: false};
 const waiting = new Set(document.querySelectorAll(".plot"));
 const topics = document.querySelectorAll("details.topic");
+const root = document.documentElement;
 
 function draw(div, name) {
   const {data, layout} = structuredClone(figures[name]);
+  if (root.classList.contains("printing")) layout.width = div.clientWidth;
   if (div.clientWidth < 600) makeNarrow(data, layout);
   Plotly.react(div, data, layout, config);
 }
@@ -54,7 +56,7 @@ function drawRest() {
   do {
     const next = [...waiting].find((div) => !div.closest("details.topic:not([open])"));
     if (!next) {
-      document.documentElement.dataset.figures = "drawn";
+      root.dataset.figures = "drawn";
       return;
     }
     drawOnce(next);
@@ -68,7 +70,7 @@ function follow() {
   const section = document.getElementById(hash);
   for (const topic of topics) if (hash === "all" || section?.contains(topic)) topic.open = true;
   section?.scrollIntoView();
-  delete document.documentElement.dataset.figures;
+  delete root.dataset.figures;
   drawRest();
 }
 addEventListener("hashchange", follow);
@@ -76,12 +78,24 @@ for (const topic of topics) topic.addEventListener("toggle", () => pausing || dr
 follow();
 
 const choose = document.getElementById("choose");
-if (choose) choose.addEventListener("change", () => draw(document.getElementById("chosen"), choose.value));
-
-addEventListener("beforeprint", () => {
-  for (const topic of topics) topic.open = true;
-  for (const div of waiting) drawOnce(div);
+if (choose) choose.addEventListener("change", () => {
+  const div = document.getElementById("chosen");
+  div.dataset.figure = choose.value;
+  draw(div, choose.value);
 });
+
+// A figure keeps the width that it was drawn for, so that all are drawn again for the width of the paper, and after it.
+function redraw(paper) {
+  root.classList.toggle("printing", paper);
+  if (paper) for (const topic of topics) topic.open = true;
+  for (const div of document.querySelectorAll(".plot")) {
+    if (!waiting.has(div)) draw(div, div.dataset.figure);
+    else if (paper) drawOnce(div);
+    if (!paper) Plotly.Plots.resize(div);
+  }
+}
+addEventListener("beforeprint", () => redraw(true));
+addEventListener("afterprint", () => redraw(false));
 
 for (const button of document.querySelectorAll("[data-copy]")) {
   const name = button.textContent;

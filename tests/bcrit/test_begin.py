@@ -70,7 +70,9 @@ def test_a_workload_is_named_and_a_misspelt_one_is_not(tmp_path: Path) -> None:
     assert (tmp_path / "digits.yaml").read_text() == (EXAMPLES / "digits.yaml").read_text()
     assert "did you mean 'digits_mlp'?" in refused(bcrit("init", "--workload", "digit_mlp", cwd=tmp_path))
     assert "give one of --from SCRIPT" in refused(bcrit("init", cwd=tmp_path))
-    assert "cannot be read: No such file" in refused(bcrit("init", "--from", "no.py", cwd=tmp_path))
+    assert "there is no script 'no.py'; correct its path" in refused(bcrit("init", "--from", "no.py", cwd=tmp_path))
+    meant = refused(bcrit("init", "--from", "Classifier", cwd=tmp_path))  # as the question of `init` is answered
+    assert "did you mean 'classifier'?" in meant
 
 
 def test_a_check_tells_time_and_memory_of_a_step_at_both_ends(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from bcrit.analysis.records.run_folder import REPORT, RunFolder
 from bcrit.analysis.report import build
 from bcrit.analysis.report.answer import Answer, Rows, Table
 from bcrit.analysis.report.build import build_report, finish
+from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 from tests.browser.large_run import write_large_run
 from tests.browser.pages import ALL_DRAWN, LOOK, PAGES, Opened, eventually, opened
@@ -33,6 +34,7 @@ COLORS = """async (png) => {
   }
   return counts;
 }"""
+ROOT = Path(__file__).parents[2]
 ACCENT, WHITE = "0,114,178", "255,255,255"
 
 # The clock runs so fast that the page pauses after its first figure, and the pause never ends.
@@ -101,6 +103,24 @@ def test_the_page_can_be_printed(wide: Opened) -> None:
     wide.page.emulate_media(media="screen")
 
 
+PAPER = 688  # pixels between the margins of A4
+WIDEST = """() => Math.max(...[...document.querySelectorAll(".plot .main-svg, table")]
+  .map((part) => part.getBoundingClientRect().right - document.querySelector("main").getBoundingClientRect().left))"""
+
+
+def test_on_paper_nothing_is_cut_and_figures_are_as_wide_as_before_after_it(browser: Browser, tmp_path: Path) -> None:
+    path, run = tmp_path / REPORT, RunFolder.at(ROOT / "tests/golden/runs/full")
+    path.write_text(build_report(Run(run)), encoding="utf-8")
+    with opened(browser, path, width=1400) as found:
+        page, before = found.page, found.page.evaluate(WIDEST)
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.emulate_media(media="print")
+        assert page.evaluate(WIDEST) <= PAPER < before
+        page.emulate_media(media="screen")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert eventually(page, WIDEST, before) == before
+
+
 def test_figures_that_wait_are_drawn_before_printing(browser: Browser, usual: Path) -> None:
     with opened(browser, usual, start=SLOW) as found:
         assert found.page.evaluate(DRAWN) == 1
@@ -141,6 +161,9 @@ def test_with_many_studies_a_list_chooses_the_one_that_is_shown(browser: Browser
         assert "trial: b1-search" in page.evaluate(shown)
         page.locator("#choose").select_option(label="4,096")
         assert "trial: b4096-search" in page.evaluate(shown)
+        with page.expect_download() as saved:
+            page.locator(".single button.data").click()
+        assert "b4096-search" in saved.value.path().read_text()
         assert page.locator("#chosen .points path").count() > 0
         assert found.messages == []
 
@@ -183,7 +206,7 @@ def test_the_first_screen_has_the_decision_its_cost_how_sure_it_is_and_the_curve
         parts = ".answer .first, .taken div, .copies button, .sure, [data-figure=steps] .xtitle, #steps .zone"
         assert found.page.evaluate(FITS, parts) == [True] * (1 + 4 + 3 + 1 + 1 + 3)
         words = found.page.locator("[data-figure=steps] .annotation-text").all_text_contents()
-        assert [word for word in words if "=" not in word] == ["too small", "pays", "wasted"]
+        assert [word for word in words if "=" not in word] == ["too small", "pays", "wasted"]  # each has room for it
     with opened(browser, usual, width=390, hash="") as found:
         assert all(found.page.evaluate(FITS, ".answer .first, .taken div, .copies button, .sure"))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bcrit.search_spaces.options import Budget, Confirm, Probes, Search
+from bcrit.search_spaces.options import Budget, Confirm, Probes, Resources, Search
 from tests.search_spaces.declared import problems
 
 SIZES = (16, 100, 128, 1024)
@@ -89,3 +89,9 @@ def test_trials_of_a_study_at_once_are_a_number_or_left_to_the_run() -> None:
 def test_trials_of_a_study_at_once_are_nothing_else(value: Any) -> None:
     with pytest.raises(ValidationError, match=r"it must be 'auto' or a whole number of at least 1, but it is"):
         Search(parallel_per_study=value)
+
+
+def test_a_kind_of_devices_needs_devices() -> None:
+    with pytest.raises(ValidationError, match="'accelerator_type' is of GPUs, but gpus=0; write gpus: 1, or leave out"):
+        Resources(accelerator_type="H100")
+    assert Resources(gpus=1, accelerator_type="H100").kind == "accelerator_type:H100" and Resources(gpus=1).kind is None

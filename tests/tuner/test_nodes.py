@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from bcrit.tuner.cluster import ClusterError, Room
+from bcrit.search_spaces.options import Resources
+from bcrit.tuner.cluster import ClusterError, Room, _fit
 from bcrit.tuner.nodes import Nodes
+from bcrit.tuner.scheduler import place
 
 
 class Cluster:
@@ -135,3 +137,14 @@ def test_the_judge_needs_no_ray() -> None:
     subprocess.run(
         [sys.executable, "-c", "import sys; sys.modules['ray'] = None; import bcrit.tuner.nodes"], check=True
     )
+
+
+def test_a_worker_is_placed_and_counted_where_its_kind_of_device_is() -> None:
+    wanted = Resources(cpus=2, gpus=1, accelerator_type="H100")
+    assert place(wanted, {}).required_resources == {"CPU": 2, "GPU": 1, "accelerator_type:H100": 0.001}
+    node = {"CPU": 8.0, "GPU": 2.0}
+    assert [_fit({**node, kind: 1.0}.get, wanted) for kind in ("accelerator_type:H100", "accelerator_type:L4")] == [
+        2,
+        0,
+    ]
+    assert _fit(node.get, Resources(cpus=2, gpus=1)) == 2

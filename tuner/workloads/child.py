@@ -272,6 +272,11 @@ class Reporter:
                 raise StopTraining
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the trial was begun before, and has reports of then."""
+        return self._known > -math.inf
+
+    @property
     def over(self) -> bool:
         """Whether the trial was ended although nothing waits for a verdict."""
         return not self._verdicts.empty()

@@ -158,8 +158,9 @@ def train(config: Config, report: Reporter) -> None:
     made, _ = _read({name: value for name, value in config.items() if name in Command.model_fields})
     log, begun, n = made.report, time.time(), 0
     signal.signal(signal.SIGTERM, lambda number, frame: None)  # the group gets it, which this process leads
-    with tempfile.TemporaryDirectory(prefix="bcrit-trial-", ignore_cleanup_errors=True) as folder:
-        settings = {**config, FOLDER: folder}
+    kept = config.checkpoint
+    with tempfile.TemporaryDirectory(dir=kept.parent, ignore_cleanup_errors=True) as folder:
+        settings = {**config, FOLDER: folder, "checkpoint": str(kept)}
         program = subprocess.Popen(  # noqa: S602  (the command line is the user's own; values are quoted)
             _filled(made.command, settings, quoted=True),
             shell=True,
@@ -180,7 +181,9 @@ def train(config: Config, report: Reporter) -> None:
                 path = Path(_filled(log.path, settings))
                 read = output.rows(matched(log.line)) if log.line else logged(log, path, program)
                 rows = fitting(read, log, report.metric)
-            for one in clocked(rows, begun):
+            # One that goes on has a clock that does.
+            reports = (timed and timed[1] for timed in rows) if report.goes_on else clocked(rows, begun)
+            for one in reports:
                 if one is not None:
                     report(**one)
                     n += 1

@@ -9,13 +9,10 @@ import json
 import math
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
 import types
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -37,6 +34,7 @@ from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returne
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits
 from bcrit.tuner.workloads import child
+from bcrit.tuner.workloads.scratch import Scratch
 
 OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps", "checkpoint")
 """What a `Config` has of every trial, whatever the space and the options are."""
@@ -147,9 +145,8 @@ def _process(
 ) -> "FunctionProcess":
     threads, gpus = max(1, int(resources.cpus)), resources.gpus
     program = name == COMMAND  # which uses a GPU in a process of its own
-    kept = str(Path(tempfile.gettempdir(), f"bcrit-checkpoint-{uuid.uuid4().hex}"))
     called, forked = _RUNS_PROGRAMS if program else name, program or not gpus
-    call = child.Call(called, folder, settings, resolution, threads, gpus, forked, metric, kept)
+    call = child.Call(called, folder, settings, resolution, threads, gpus, forked, metric)
     return FunctionProcess(call, resources.silence_seconds)
 
 
@@ -169,7 +166,12 @@ class FunctionProcess:
         self._go = child.GO  # what its first verdict is
         self._waiting = False  # whether the function waits for a verdict
         self.loaded = False  # whether its module was imported there; it begins when it is asked for its next report
-        self._start(call)
+        self._scratch = Scratch()
+        try:
+            self._start(replace(call, checkpoint=str(self._scratch.path / "checkpoint")))
+        except BaseException:
+            self._scratch.close()
+            raise
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
     def _start(self, call: child.Call) -> None:
@@ -241,10 +243,11 @@ class FunctionProcess:
 
     def state(self) -> Mapping[str, Any] | None:
         """The files of its folder, as bytes; None where it left none."""
-        folder = Path(self._call.checkpoint)
-        files = sorted(path for path in folder.rglob("*") if path.is_file()) if self._call.checkpoint else []
-        found = {path.relative_to(folder).as_posix(): np.fromfile(path, dtype=np.uint8) for path in files}
-        return {name: torch.from_numpy(content) for name, content in found.items()} or None
+        folder, found = Path(self._call.checkpoint), dict[str, Any]()
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            with suppress(FileNotFoundError):  # a program does not wait: it may have moved one
+                found[path.relative_to(folder).as_posix()] = torch.from_numpy(np.fromfile(path, dtype=np.uint8))
+        return found or None
 
     def load(self, state: Mapping[str, Any], last: Report) -> None:
         """Put the files back, before the function begins; the clock of its reports goes on from the last one."""
@@ -271,8 +274,7 @@ class FunctionProcess:
             with suppress(OSError):
                 kill(self._process.pid, signal.SIGKILL)
         self._finish()
-        if self._call.checkpoint:
-            shutil.rmtree(self._call.checkpoint, ignore_errors=True)
+        self._scratch.close()
         atexit.unregister(self.close)
 
     def _finish(self) -> None:

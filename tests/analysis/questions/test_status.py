@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from bcrit.analysis.records.run_folder import STATUS, RunFolder
 from bcrit.analysis.report.build import build_report
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.driver import SILENT, Driver, Running, SetAside, seconds_left
+from bcrit.analysis.studies.driver import SILENT, Driver, Running, SetAside, processes, seconds_left
 from bcrit.analysis.studies.state import Progress, StudyProgress
 from bcrit.search_spaces.outcome import Stage
 from tests.analysis.folders import Made, experiment, write_run
@@ -129,6 +131,21 @@ def test_the_rest_takes_the_workers_as_they_were_used_so_far() -> None:
     assert seconds_left(half, spent=50, flight=50, elapsed=50, workers=2) == 0  # as much is in flight
     assert seconds_left(half, spent=40, flight=10, elapsed=25, workers=2) == pytest.approx(20)
     assert seconds_left(half, spent=0, flight=10, elapsed=25, workers=2) is None
+    early = studies((1, 10, 0, 0))  # the first trials are the shortest
+    assert seconds_left(early, spent=10, flight=0, elapsed=10, workers=1) is None
+
+
+def test_a_driver_of_this_machine_whose_process_is_gone_does_not_run(tmp_path: Path) -> None:
+    process = subprocess.Popen(["sleep", "600"])
+    here = replace(DRIVER, host=platform.node(), pid=process.pid, among=processes())
+    assert run(tmp_path / "before", *SOME, driver=here).ask("status").facts["state"] == "running"
+    process.kill()
+    process.wait()
+    said = run(tmp_path / "after", *SOME, driver=here).ask("status")
+    assert said.facts["state"] == "silent" and not said.yes
+    assert said.sentences[0].startswith(f"Killed: process {process.pid} on {platform.node()} is gone. So far 3 of")
+    for elsewhere in (replace(here, host="gpu-1"), replace(here, among="pid:[1]"), replace(here, among="")):
+        assert run(tmp_path / str(id(elsewhere)), *SOME, driver=elsewhere).ask("status").facts["state"] == "running"
 
 
 def test_an_imported_run_and_a_place_without_a_run_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from bcrit.search_spaces.target import Target
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
+from bcrit.tuner.workloads.command import not_there
 from bcrit.tuner.workloads.function import start
 from bcrit.tuner.workloads.logs import Timed, clocked
 from bcrit.tuner.workloads.registry import load_training
+from bcrit.tuner.workloads.scratch import clear
 from tests.tuner.workloads.test_function import ROOT, gone, running
 
 PYTHON = sys.executable
@@ -137,7 +140,8 @@ def test_values_are_words_of_the_shell_and_the_environment_has_them_all(tmp_path
     words, environment = json.loads((tmp_path / "said.json").read_text())
     assert words == ["a b", "{name}", "7", "3", "true"]
     given = {name: value for name, value in environment.items() if name.startswith("BCRIT_")}
-    folder = given.pop("BCRIT_TRIAL_FOLDER")
+    folder, kept = given.pop("BCRIT_TRIAL_FOLDER"), given.pop("BCRIT_CHECKPOINT")
+    assert Path(folder).parent == Path(kept).parent  # so that a file of the one can be moved into the other at once
     assert given == {
         "BCRIT_BATCH_SIZE": "32", "BCRIT_SEED": "7", "BCRIT_BUDGET_STEPS": "150", "BCRIT_MAX_STEPS": "200",
         "BCRIT_LR": "0.1", "BCRIT_NAME": "a b", "BCRIT_OPTIMIZER": "own", "BCRIT_WIDTH": "3", "BCRIT_ON": "true",
@@ -211,9 +215,120 @@ def test_a_program_that_is_told_to_stop_can_clean_up_and_its_folder_is_removed(t
     _, ending = ran(f"{script}; echo bcrit: step=5 loss=0; while :; do sleep 0.05; done", cwd=tmp_path)
     assert ending.outcome is Outcome.REACHED and (tmp_path / "done").exists()
     deadline = time.monotonic() + 10
-    while (left := list(Path("/tmp").glob("bcrit-trial-*/x"))) and time.monotonic() < deadline:
+    while (left := list(Path("/tmp").glob("bcrit-trial-*/*/x"))) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+RESUMABLE = """
+import os, sys
+file = sys.argv[1] + "/step"
+step = int(open(file).read()) if os.path.exists(file) else 0
+found = step
+while True:
+    with open(file + ".new", "w") as sink:
+        sink.write(str(step))
+    os.replace(file + ".new", file)
+    print(f"bcrit: step={step} loss={10 - step} found={found}", flush=True)
+    step += 1
+    if step > 6:
+        sys.exit(3)
+"""
+
+
+def test_a_program_goes_on_from_what_it_left_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "resumable.py").write_text(RESUMABLE)
+    made = load_training("command", {"command": f"{PYTHON} resumable.py {{checkpoint}}"})
+
+    def begun() -> Any:
+        settings, limits = Settings(1, 1, "own", {}), Limits(100, False, (), 0.02)
+        return start(made, str(tmp_path), settings, "loss", limits, Resources(), 1)._reports  # type: ignore[arg-type]
+
+    def report(of: Any) -> Any:
+        while (found := of.next(60)) is None:
+            continue
+        return found
+
+    first = begun()
+    try:
+        before = [report(first) for _ in range(3)][-1]
+        state = {name: content.clone() for name, content in first.state().items()}
+    finally:
+        first.close()
+    kept = int(bytes(state["step"].tolist()))
+    assert before.step == 2 <= kept  # it does not wait for its reports
+    again = begun()
+    try:
+        again.load(state, before)
+        after = report(again)
+    finally:
+        again.close()
+    assert after.step == max(3, kept) and after.metrics["found"] == kept
+    assert after.train_seconds > before.train_seconds, "its clock goes on"
+
+
+RANKS = """
+import sys
+import torch
+from torch import distributed as dist
+batch_size, lr, steps = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr)
+draws = torch.Generator().manual_seed(7)
+for step in range(steps + 1):
+    rows = torch.randn(batch_size, 4, generator=draws)[rank::size]
+    loss = ((model(rows) - rows.sum(1, keepdim=True)) ** 2).mean()
+    if step % 5 == 0:
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        if rank == 0:
+            print(f"bcrit: step={step} loss={total.item() / size} ranks={size}", flush=True)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+@pytest.mark.long
+def test_torchrun_gives_the_ranks_of_a_program_their_places(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(RANKS)
+    command = "torchrun --standalone --nproc-per-node 2 ranks.py {batch_size} {lr} {max_steps}"
+    found, ending = ran(command, cwd=tmp_path, lr=0.02, max_steps=400)
+    assert ending.outcome is Outcome.REACHED and found[-1].metrics["ranks"] == 2
+
+
+def test_folders_of_workers_that_were_killed_are_removed_and_those_of_the_living_are_not() -> None:
+    code = "from bcrit.tuner.workloads.scratch import *; print(Scratch().path, flush=True); time.sleep(1000)"
+    folders, owners = list[Path](), list[subprocess.Popen[str]]()
+    for _ in range(2):
+        owner = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert owner.stdout is not None
+        folders.append(Path(owner.stdout.readline().strip()))
+        owner.stdout.close()
+        owners.append(owner)
+    dead, living = folders
+    new = Path(tempfile.mkdtemp(prefix="bcrit-trial-"))  # not held yet
+    try:
+        owners[0].kill()
+        owners[0].wait()
+        for folder in folders:
+            os.utime(folder, (0, 0))
+        clear.__wrapped__()
+        assert not dead.exists() and living.exists() and new.exists()
+    finally:
+        new.rmdir()
+        owners[1].kill()
+        owners[1].wait()
+        clear.__wrapped__()
+    assert not living.exists()
+
+
+def test_looking_at_a_command_runs_nothing_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not_there({"command": "true $(touch ran) `touch ran` {batch_size}; touch ran"}) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

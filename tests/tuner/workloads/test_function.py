@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -287,14 +286,12 @@ def test_numbers_of_every_kind_arrive_as_numbers_and_all_else_as_words(value: An
 
 
 def test_a_function_goes_on_from_what_it_left_in_its_folder() -> None:
-    place = tempfile.mkdtemp()
     settings = {"seed": 1, "max_steps": 100, "batch_size": 1}
 
-    def begun(name: str) -> FunctionProcess:
-        call = Call(f"{HERE}.resumable:train", str(ROOT), settings, 0.02, 1, 0, True, checkpoint=f"{place}/{name}")
-        return FunctionProcess(call, 100)
+    def begun() -> FunctionProcess:
+        return FunctionProcess(Call(f"{HERE}.resumable:train", str(ROOT), settings, 0.02, 1, 0, True), 100)
 
-    whole = begun("whole")
+    whole = begun()
     try:
         expected = [report(whole) for _ in range(6)]
         state = {name: content.clone() for name, content in (whole.state() or {}).items()}
@@ -302,8 +299,8 @@ def test_a_function_goes_on_from_what_it_left_in_its_folder() -> None:
     finally:
         whole.close()
     assert set(state) == {"deep/state.pt"} and [r.step for r in expected] == list(range(10))
-    assert not Path(place, "whole").exists(), "its folder goes with it"
-    again = begun("again")
+    assert not whole._scratch.path.exists(), "its folder goes with it"
+    again = begun()
     try:
         again.load(state, expected[5])  # of step 4: what was reported at 4 and 5 is not heard again
         rest = [report(again) for _ in range(4)]
