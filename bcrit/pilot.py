@@ -78,6 +78,7 @@ def pilot(
     """
     from bcrit.analysis.questions.pilot.answer import answer as answer_of
     from bcrit.analysis.records.run_folder import REPORT, TIMING, RunFolder
+    from bcrit.tuner.cluster import OneRay
     from bcrit.tuner.stages.pilot import plan, proposed, read, timing
 
     errors, console = Screen(stderr=True), wide_console(stderr=as_json)
@@ -96,15 +97,17 @@ def pilot(
     given = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
     again = shlex.join(map(str, ("bcrit", "pilot", where, *given)))
 
-    def ran(at: RunFolder, what: Experiment) -> tuple[SessionResult, Run]:
-        return watched(at, what, _is_new(at, what), address, workers, again, folder)
+    with OneRay() as ray:
 
-    result, run = ran(folder, planned.search)
-    found = read(planned, run)
-    if found.measured.steps is not None:
-        say(errors, f"timing updates at {len(found.grid.batch_sizes)} batch sizes")
-        _, timed = ran(RunFolder.at(folder.address(TIMING)), timing(planned, found))
-        found = proposed(planned, found, timed, result.workers or None)
+        def ran(at: RunFolder, what: Experiment) -> tuple[SessionResult, Run]:
+            return watched(at, what, _is_new(at, what), address, workers, again, folder, ray=ray)
+
+        result, run = ran(folder, planned.search)
+        found = read(planned, run)
+        if found.measured.steps is not None:
+            say(errors, f"timing updates at {len(found.grid.batch_sizes)} batch sizes")
+            _, timed = ran(RunFolder.at(folder.address(TIMING)), timing(planned, found))
+            found = proposed(planned, found, timed, result.workers or None)
     answer = answer_of(found)
     if as_json:
         print_json(answer.facts)

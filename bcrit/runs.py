@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bcrit.analysis.recommendation.hardware import StepTimes
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
+    from bcrit.tuner.cluster import OneRay
     from bcrit.tuner.code import Code
     from bcrit.tuner.pulse import Bounds
     from bcrit.tuner.session import SessionResult, Watch
@@ -261,6 +262,7 @@ def carry_out(
     workers: int | None,
     watch: Watch,
     bounds: Bounds | None = None,
+    ray: OneRay | None = None,
 ) -> tuple[SessionResult, Run]:
     """Run a checked experiment, or what is left of it; at its end, or at a bound, everything that follows is written.
 
@@ -276,7 +278,7 @@ def carry_out(
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     limits = UNBOUNDED if bounds is None else bounds
-    result = run(folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=limits)
+    result = run(folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=limits, ray=ray)
     found = Run(folder)
     if not result.complete and (result.bound is None or found.finished.empty):
         return result, found
@@ -300,6 +302,7 @@ def watched(
     whole: RunFolder | None = None,
     bounds: Bounds | None = None,
     live: bool = False,
+    ray: OneRay | None = None,
 ) -> tuple[SessionResult, Run]:
     """The same before the user's eyes; `again` is the command that goes on with it, or with the `whole`.
 
@@ -313,7 +316,7 @@ def watched(
         cluster_failures(str(whole or folder), again),
     ):
         result, found = carry_out(
-            folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=bounds
+            folder, experiment, new=new, address=address, workers=workers, watch=watch, bounds=bounds, ray=ray
         )
     if not result.complete and result.bound is None:
         raise KeyboardInterrupt

@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -181,10 +182,19 @@ def _begin(parent: int, pipe: int, log: int) -> None:
     die_with_parent(signal.SIGTERM)  # it still takes Ray's processes with it
     if os.getppid() != parent:  # it died before it could be watched
         os._exit(1)
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     sys.stdout, sys.stderr = _Ours(os.dup(1), log), _Ours(os.dup(2), log)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
+
+
+def _end_after(parent: int) -> None:
+    """End this process soon after the one that watches it: where Ray hangs, SIGTERM alone does not."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    time.sleep(_GRACE_SECONDS)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _cause(log: Path, status: int) -> str:

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,32 @@ def ray_running(
         yield _local(min(here, workers or here)) if address is None else _Growing(workers, resources)
     finally:
         ray.shutdown()
+
+
+class OneRay(ExitStack):
+    """Called as `ray_running` by several sessions after each other: Ray starts once for all that ask for the same."""
+
+    _asked: tuple[Any, ...] | None = None
+    _wanted: Callable[[], int]
+
+    @contextmanager
+    def __call__(
+        self,
+        address: str | None,
+        workers: int | None,
+        resources: Resources,
+        code: str | None,
+        starting: Callable[[], None] = lambda: None,
+    ) -> Iterator[Callable[[], int]]:
+        """The Ray that is there, which ends with the whole and not with who asked for it."""
+        asked = (address, workers, resources, None if address is None else code)
+        if asked == self._asked:
+            starting()
+        else:
+            self.close()
+            self._asked, self._wanted = None, self.enter_context(ray_running(*asked, starting))
+            self._asked = asked
+        yield self._wanted
 
 
 def _local(slots: int) -> Callable[[], int]:

@@ -226,8 +226,6 @@ def held(folder: RunFolder) -> Iterator[Lease]:
 
     That another process holds it, which is named, is an InputError.
     """
-    if folder.is_local:
-        folder.filesystem.create_dir(folder.root, recursive=True)
     path = Path(folder.path(LOCK)) if folder.is_local else folder.log_home / "lock"
     with _locked(folder, path) as me:
         lease = Lease(folder, me)

@@ -24,7 +24,7 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import checkpoints, code
-from bcrit.tuner.cluster import ray_running, rooms
+from bcrit.tuner.cluster import OneRay, ray_running, rooms
 from bcrit.tuner.lease import Lease, held
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.plan import resolved
@@ -75,11 +75,12 @@ def run(
     workers: int | None,
     watch: Watch,
     bounds: Bounds = UNBOUNDED,
+    ray: OneRay | None = None,
 ) -> SessionResult:
     """Run an experiment, resolved and checked, or what is left of it, as far as the bounds allow.
 
     `new` makes the folder; otherwise the run goes on with what is in it. `address` is of a Ray cluster, None starts Ray
-    on this machine; `workers` None = as many as the machine or cluster holds.
+    on this machine; `workers` None = as many as the machine or cluster holds. `ray` is one that other runs use too.
 
     A new folder that is there already (a run is never overwritten), another process at work in it, code of the user's
     that cannot be packed, or a cluster that cannot be reached is an InputError. Nothing was written then.
@@ -106,7 +107,7 @@ def run(
     with (
         held(folder) as lease,
         _untouched(folder, made),  # its lock file goes while it is held, so that nobody else can have taken it
-        ray_running(address, workers, experiment.resources, brought, partial(watch, None)) as wanted,
+        (ray or ray_running)(address, workers, experiment.resources, brought, partial(watch, None)) as wanted,
     ):
         if new and folder.has(EXPERIMENT):
             raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from rich.console import Console
 
 from bcrit.analysis.report.answer import Rows, table_of
-from bcrit.terminal import Screen, say, table
+from bcrit.search_spaces.outcome import Outcome
+from bcrit.terminal import Screen, _mishaps, say, table
 from bcrit.tuner import code
 from tests.bcrit.command import ROOT, bcrit, process, refused
 
@@ -42,6 +45,14 @@ def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:
     assert "code" not in plan  # a built-in workload needs none
     assert "Nothing was run" in bcrit("tune", "x.yaml", "--plan", cwd=tmp_path).stdout
     assert [p.name for p in tmp_path.iterdir()] == ["x.yaml"]
+
+
+def test_the_display_counts_trials_that_failed_or_were_tried_again() -> None:
+    records = [SimpleNamespace(outcome=outcome) for outcome in (Outcome.FAILED, Outcome.REACHED, Outcome.DIVERGED)]
+    ledger: Any = SimpleNamespace(records={8: records})
+    assert _mishaps(SimpleNamespace(ledger=ledger, retried=2)) == ", 1 failed, 2 retried"  # type: ignore[arg-type]
+    ledger.records = {}
+    assert _mishaps(SimpleNamespace(ledger=ledger, retried=0)) == ""  # type: ignore[arg-type]
 
 
 MODULE = """

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import TIMING, RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.session import SessionResult
 from bcrit.tuner.stages.pilot import plan
@@ -82,6 +83,12 @@ def test_a_complete_pilot_is_answered_from_its_folder(folder: Path, answer: dict
     assert done.returncode == 0, done.stderr
     assert "a study to val_loss < 0.5, as proposed" in done.stdout and "report: run/report.html" in done.stdout
     assert all(sentence in done.stdout for sentence in answer["sentences"] if "on 2 workers" not in sentence)
+
+
+def test_ray_starts_once_for_its_search_and_its_timing(folder: Path, answer: dict[str, Any]) -> None:
+    runs = (RunFolder.at(folder / "run"), RunFolder.at(folder / "run" / TIMING))
+    search, timing = ({row["node"] for row in run.read(TRIALS).to_pylist() if row["node"]} for run in runs)
+    assert len(search) == 1 and search == timing
 
 
 def test_its_run_is_a_run_that_says_what_it_lacks(folder: Path, answer: dict[str, Any]) -> None:

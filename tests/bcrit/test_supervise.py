@@ -101,6 +101,16 @@ def test_a_signal_ends_a_command_soon_with_its_own_code_and_the_remedy(
     assert err.splitlines()[-1:] == (["stopped; nothing was run; give the same command again"] if code else [])
 
 
+def test_a_command_that_does_not_heed_it_ends_soon_after_what_watched_it_was_killed() -> None:
+    words = program("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(60)")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None and command.stdout.readline() == "ready\n"
+        command.kill()
+        begun = time.monotonic()
+        assert command.stdout.read() == ""  # the pipe is closed when both are gone
+    assert time.monotonic() - begun < 30
+
+
 def test_nothing_that_the_command_started_outlives_it(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
     done = watched(

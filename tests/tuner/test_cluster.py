@@ -28,7 +28,7 @@ from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import lease
-from bcrit.tuner.cluster import ClusterError, _start
+from bcrit.tuner.cluster import ClusterError, _authenticate, _start, _token_hint
 from tests.alike import Tables, assert_alike, tables
 from tests.machines import Machines, machines, need_machines
 from tests.object_store import ObjectStore
@@ -330,3 +330,23 @@ def test_ray_that_does_not_start_is_started_once_more_and_then_the_cluster_faile
         with pytest.raises(ClusterError, match=r"^Ray does not start on this machine: The current node timed out dur"):
             _start(None, 2, Resources(), None)
     assert starts == ["local", "local"]
+
+
+def test_a_ray_of_our_own_gets_a_token_and_a_cluster_the_one_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)  # it would read again what is set here
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    _authenticate("10.0.0.1:6379")
+    assert "RAY_AUTH_MODE" not in os.environ and "give it in RAY_AUTH_TOKEN" in _token_hint()
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("a" * 64)
+    _authenticate("10.0.0.1:6379")
+    assert os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN" not in os.environ
+    assert "another than the one here" in _token_hint()
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    _authenticate(None)
+    assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64

@@ -102,6 +102,11 @@ def test_a_process_that_was_killed_leaves_the_run_free_for_its_machine(
     assert not folder.occupied()  # what a lease leaves is not taken for a run
 
 
+def test_a_folder_that_cannot_be_made_is_said() -> None:
+    with pytest.raises(InputError, match=r"/proc/x/run/\S+ cannot be written"), held(RunFolder.at("/proc/x/run")):
+        pass
+
+
 def test_an_empty_lock_of_an_older_version_is_respected(tmp_path: Path) -> None:
     folder = RunFolder.at(tmp_path)
     with open(folder.path(LOCK), "w") as lock:
