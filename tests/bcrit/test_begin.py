@@ -98,7 +98,7 @@ def test_a_check_of_a_script_says_what_goes_wrong_and_is_the_answer_no(tmp_path:
     done = bcrit("check", "train.yaml", cwd=tmp_path)
     assert done.returncode == 1 and "the command never uses {max_steps}" in done.stderr
     assert "At batch size 512 it ended: failed: the program ended with exit code 1: too large" in done.stdout
-    assert "At batch size 8" not in done.stdout and "GB" in done.stdout
+    assert "At batch size 8" not in done.stdout
 
 
 def test_a_shell_is_told_the_options_of_the_command_that_is_typed() -> None:

@@ -46,15 +46,15 @@ def test_a_run_that_has_begun_is_in_progress_and_bounds_nothing(tmp_path: Path) 
 
 
 def test_half_a_search_makes_a_number_and_only_a_whole_one_a_bound(tmp_path: Path) -> None:
-    whole = [Made(32, MISSED)] * 4
-    half = [Made(8, reaching(8))] * 2 + [Made(16, reaching(16)), Made(16, MISSED)]
+    whole = [Made(8, MISSED)] * 4
+    half = [Made(16, reaching(16))] * 2 + [Made(32, reaching(32)), Made(32, MISSED)]
     run = made(tmp_path, *half, *whole)
     assert run.early == [] and run.fit is not None and run.fit.n_censored == 1
-    assert any("At batch size 8 and 16 the search is not over" in note for note in run.notes)
+    assert any("At batch size 16 and 32 the search is not over" in note for note in run.notes)
     # 4 + 2 of each study that may still reach; the third is complete: none of its points can be run again
     assert run.progress is not None and run.progress.expected == 16
     less = made(tmp_path / "less", *half[1:], *whole[1:])
-    assert less.early == [8, 32] and less.fit is None
+    assert less.early == [8, 16] and less.fit is None
 
 
 def test_a_complete_run_is_not_in_progress_whatever_it_reached(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_all_of_a_data_set_gives_its_scale_without_error() -> None:
     gradients = (x * (x @ W - y)[:, None]).double().numpy()
     assert found.denominator == pytest.approx(float((gradients.mean(axis=0) ** 2).sum()), rel=1e-5)
     assert found.numerator == pytest.approx(float(np.trace(np.cov(gradients, rowvar=False))), rel=1e-5)
-    assert found.low == found.high == pytest.approx(found.value)
+    assert (found.low, found.high) == pytest.approx((found.value, found.value))
 
 
 def test_dropout_is_noise_from_the_seed_and_leaves_the_global_stream_alone() -> None:
