@@ -23,9 +23,10 @@ import numpy as np
 
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.space import Point
 from bcrit.tuner.protocol.known import Study
 from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, blank, trial_name
-from bcrit.tuner.protocol.proposer import Candidate, Proposer, share_of, tied
+from bcrit.tuner.protocol.proposer import Proposer, tied
 from bcrit.tuner.protocol.samplers import sobol_point
 from bcrit.tuner.protocol.stopping import Stops
 from bcrit.tuner.protocol.surrogate import Floats
@@ -68,7 +69,7 @@ class JointProtocol:
     # What was computed from the same trials before; it decides nothing.
     _made: dict[str, Proposal] = field(default_factory=dict, init=False, repr=False, compare=False)
     _thetas: dict[tuple[str, ...], Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _chosen: dict[tuple[int, int], tuple[str, Candidate, float] | None] = field(
+    _chosen: dict[tuple[int, int], tuple[str, Point, float] | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     _rows: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -209,8 +210,8 @@ class JointProtocol:
             for record in own:
                 stops.add(record)
             plan = stops.plan()
-            drawn, share = sobol_point(state.space, experiment.seed, number), share_of(experiment.seed, number)
-            point = tied(drawn, state.space, share, plan.max_steps, budget)
+            drawn = sobol_point(state.space, experiment.seed, number)
+            point = tied(drawn, state.space, plan.max_steps, budget)
             proposal = replace(proposal, max_steps=plan.max_steps, capped=plan.capped, rungs=plan.rungs)
             return replace(proposal, point=point, stop_at_target=plan.stop_at_target)
         rng = np.random.default_rng([experiment.seed, size, number])
@@ -220,10 +221,9 @@ class JointProtocol:
         repeats = min(_REPEATS, wanted // 3)
         chosen = proposer.recommended() if number - first >= wanted - repeats else None
         ahead = [self._in_flight(flight, studies) for flight in clock.flights]
-        candidate, steps = chosen[1:] if chosen is not None else proposer.next(ahead, rng)
+        point, steps = chosen[1:] if chosen is not None else proposer.next(ahead, rng)
         steps = int(min(max(2, round(steps)), budget))
-        point = tied(candidate.point, state.space, candidate.share, steps, budget)
-        return replace(proposal, point=point, max_steps=steps)
+        return replace(proposal, point=tied(point, state.space, steps, budget), max_steps=steps)
 
     def _in_flight(self, flight: _Flight, studies: Mapping[int, Study]) -> TrialRecord | Proposal:
         """A trial that has not ended by the clock; it may have in truth."""
@@ -256,9 +256,7 @@ class JointProtocol:
             before += finished
         return None
 
-    def _recommended(
-        self, study: Study, again: int, known: Sequence[TrialRecord]
-    ) -> tuple[str, Candidate, float] | None:
+    def _recommended(self, study: Study, again: int, known: Sequence[TrialRecord]) -> tuple[str, Point, float] | None:
         place = study.batch_size, again
         if place not in self._chosen:
             proposer = Proposer(
@@ -267,7 +265,7 @@ class JointProtocol:
             self._chosen[place] = proposer.recommended({r.repeats for r in known if r.repeats is not None})
         return self._chosen[place]
 
-    def _rerun(self, study: Study, number: int, repeats: str, candidate: Candidate, steps: float) -> Proposal:
+    def _rerun(self, study: Study, number: int, repeats: str, point: Point, steps: float) -> Proposal:
         experiment, wanted, state = self.experiment, self.experiment.confirm, study.rounds.state
         budget = experiment.budget.max_steps(study.batch_size)
         steps = min(steps, float(budget))
@@ -275,7 +273,7 @@ class JointProtocol:
         return replace(
             blank(experiment, study.batch_size, Stage.CONFIRM, number, state.round),
             repeats=repeats,
-            point=tied(candidate.point, state.space, candidate.share, steps, budget),
+            point=tied(point, state.space, steps, budget),
             max_steps=max(budget, horizon) if wanted.beyond_target else horizon,
             stop_at_target=not wanted.beyond_target,
         )

@@ -87,14 +87,16 @@ def test_progress_is_the_sum_of_the_effective_rates_and_temperature_is_per_examp
         "test",
     )
     inputs = Inputs(spec.space, "momentum")
-    point: Point = {"lr": 0.1, "momentum": 0.9, "schedule": "constant"}
-    row, twice = (inputs.of(8, point, point, steps) for steps in (50, 100))
-    assert row[-1] == pytest.approx(math.log(0.1 / 0.1 * 50) / 2) and twice[-1] - row[-1] == pytest.approx(
-        math.log(2) / 2
-    )
-    slower: Point = {"lr": 0.2, "momentum": 0.8, "schedule": "constant"}
-    assert inputs.of(8, slower, slower, 50)[-3:] == pytest.approx(row[-3:])
-    falling: Point = {"lr": 0.1, "momentum": 0.9, "schedule": "linear", "end_factor": 0.0, "decay_fraction": 1.0}
-    halved = inputs.of(8, falling, {**falling, "decay_steps": 50}, 50)
+    point: Point = {"lr": 0.1, "momentum": 0.0, "schedule": "constant"}
+    row, twice = (inputs.of(8, point, point, steps)[0] for steps in (50, 100))
+    assert row[-1] == pytest.approx(math.log(0.1 * 50) / 2) and twice[-1] - row[-1] == pytest.approx(math.log(2) / 2)
+    heavy: Point = {"lr": 0.01, "momentum": 0.9, "schedule": "constant"}  # of the same effective rate
+    begun = inputs.of(8, heavy, heavy, 50)[0]
+    assert begun[-3:-1] == pytest.approx(row[-3:-1])
+    velocities = [0.01 * (1 - 0.9 ** (step + 1)) / (1 - 0.9) for step in range(50)]  # under a gradient of 1
+    assert begun[-1] == pytest.approx(math.log(sum(velocities)) / 2, abs=0.03) and begun[-1] < row[-1] - 0.05
+    assert inputs.of(8, heavy, heavy, 50, np.array([1.0, 2.0]))[1] == pytest.approx(inputs.of(8, heavy, heavy, 100)[0])
+    falling: Point = {"lr": 0.1, "momentum": 0.0, "schedule": "linear", "end_factor": 0.0, "decay_fraction": 1.0}
+    halved = inputs.of(8, falling, {**falling, "decay_steps": 50}, 50)[0]
     assert halved[-1] == pytest.approx(row[-1] + math.log(0.5) / 2, abs=0.05)
-    assert inputs.of(16, point, point, 50)[-3] == pytest.approx(row[-3] - math.log(2) / 3)
+    assert inputs.of(16, point, point, 50)[0][-3] == pytest.approx(row[-3] - math.log(2) / 3)
