@@ -46,6 +46,7 @@ def test_every_command_answers_on_a_function_s_run(whole: RunFolder) -> None:
     assert (curves.groupby("trial_id")["step"].min() == 0).all()
 
 
+@pytest.mark.long
 def test_a_killed_run_leaves_no_process_and_ends_with_one_worker_where_an_uninterrupted_one_does(
     whole: RunFolder, experiment: Path
 ) -> None:

@@ -353,6 +353,7 @@ def test_scatter_is_told_where_no_bend_is_found() -> None:
     assert told == [True, False]
 
 
+@pytest.mark.long
 def test_evaluations_that_are_far_apart_are_fitted_as_intervals_which_cover() -> None:
     """Every 40 steps where s_min is 50: points at the upper ends miss b_crit, 28 % of 40 intervals cover it."""
     sizes, rng, covered, points = 2.0 ** np.arange(4, 12), np.random.default_rng(0), list[bool](), list[bool]()

@@ -48,7 +48,7 @@ def test_under_a_limit_the_interval_is_where_that_of_the_curve_crosses_it() -> N
     assert sure.batch_size_high == sizes[curve["steps_high"] <= 700][0] == found.choices["safe"].batch_size
 
 
-@pytest.mark.parametrize("p", [0.6, 1.0, 1.4, 2.0])
+@pytest.mark.parametrize("p", [*(pytest.param(p, marks=pytest.mark.long) for p in (0.6, 1.0, 2.0)), 1.4])
 def test_intervals_hold_the_truth_whatever_the_knee(p: float) -> None:
     """Steps where it is recommended to train, and the best batch size: 95 % of 80 studies with 5 % noise.
 

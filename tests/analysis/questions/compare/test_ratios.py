@@ -48,6 +48,7 @@ def test_momentum_extends_perfect_scaling_and_shares_e_min() -> None:
     assert e_min / s_min == pytest.approx(b_crit)
 
 
+@pytest.mark.long
 def test_intervals_cover_and_equal_numbers_are_seldom_called_different() -> None:
     """30 draws of each of four cells, a standard error of 2 %; the full measurement stands in `ratios`."""
     truth = {"s_min": 2.0, "e_min": 2 * 64 / 120, "b_crit": 64 / 120}
