@@ -12,15 +12,14 @@ from bcrit.analysis.numbers.wording import duration, enumeration, pace, readable
 from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
 from bcrit.analysis.questions.pilot.study import (
     ABOVE,
-    CONFIRM,
     OVERHEAD_SECONDS,
-    SEARCH,
     Amount,
     Cost,
     Grid,
     Hint,
     LrBox,
     Timing,
+    taken,
 )
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Rows, Table
@@ -174,7 +173,7 @@ def sentences(found: Pilot) -> tuple[str, ...]:
     if found.proposal is None:
         said.append(_unreached(found.measured))
     else:
-        said += [_grid(found), _lr(found, found.proposal), _cost(found, found.proposal.cost)]
+        said += [_grid(found), _lr(found, found.proposal), _cost(found, found.proposal)]
     return (*said, *doubts(found))
 
 
@@ -292,8 +291,8 @@ def _lr(found: Pilot, proposal: Proposal) -> str:
     )
 
 
-def _cost(found: Pilot, cost: Cost) -> str:
-    spent, hours = found.spent, ""
+def _cost(found: Pilot, proposal: Proposal) -> str:
+    spent, cost, of, hours = found.spent, proposal.cost, taken(proposal.experiment), ""
     if cost.hours is not None:
         ends, times = (
             (cost.hours.low, cost.hours.value, cost.hours.high),
@@ -308,9 +307,10 @@ def _cost(found: Pilot, cost: Cost) -> str:
     return (
         f"The study will take about {cost.n_trials:,} trials, {_text(cost.steps)} steps, {_text(cost.examples)} "
         f"{found.measured.unit}{hours}. The pilot made {spent.steps:,} steps, "
-        f"{readable(100 * spent.steps / cost.steps.value)} % of that. This reckons with {SEARCH.value:g} times the "
-        f"tuned steps a search trial ({SEARCH.low:g} to {SEARCH.high:g} in earlier studies), {CONFIRM.value:g} a "
-        f"re-run ({CONFIRM.low:g} to {CONFIRM.high:g}), {pace(found.measured.beside_seconds)} beside each, and no "
+        f"{readable(100 * spent.steps / cost.steps.value)} % of that. This reckons with {of.search.value:g} times the "
+        f"tuned steps a search trial ({of.search.low:g} to {of.search.high:g} in earlier studies), "
+        f"{of.confirm.value:g} a re-run ({of.confirm.low:g} to {of.confirm.high:g}), "
+        f"{pace(found.measured.beside_seconds)} beside each, and no "
         "widened box."
     )
 

@@ -229,12 +229,24 @@ BUDGET_OVER_STEPS: Final = 4.0
 # times the best steps at every batch size, and lost nothing by it.
 OVERHEAD_SECONDS: Final = 0.071  # a trial's beside its training (`benchmarks.trial_overhead`)
 
-# How many times the tuned steps-to-target something takes, from trials tables. The value is the mean over 19 studies on
-# digits with default settings (examples/digits.yaml, and what its pilot proposed; 1135 trials); the ends are the
-# extremes of those, 8 studies on Fashion-MNIST (20 trials, momentum searched) and 8 on digits with momentum 0.9 (16).
-SEARCH: Final = Amount(1.34, 0.34, 1.98)  # steps of a search trial, stopped early or not
-CONFIRM: Final = Amount(1.45, 0.76, 2.86)  # steps of a confirming run, of slower points too
-DRAWS: Final = Amount(1.13, 1.0, 1.25)  # search trials for each that is wanted: the others diverged
+
+@dataclass(frozen=True)
+class Taken:
+    """What trials took, as multiples of the tuned steps-to-target."""
+
+    search: Amount  # steps of a search trial, stopped early or not
+    confirm: Amount  # steps of a confirming run, of slower points too
+    draws: Amount  # search trials for each that is wanted: the others diverged
+
+
+# From trials tables. The value is the mean over 19 studies on digits with default settings (examples/digits.yaml, and
+# what its pilot proposed; 1135 trials); the ends are the extremes of those, 8 studies on Fashion-MNIST (20 trials,
+# momentum searched) and 8 on digits with momentum 0.9 (16).
+_ALONE: Final = Taken(Amount(1.34, 0.34, 1.98), Amount(1.45, 0.76, 2.86), Amount(1.13, 1.0, 1.25))
+# Of joint searches: the mean over two on digits (18 studies), with the extremes of those and of six on the noisy
+# quadratic model (48). Trials of the start, at the middle batch size, take half of the budget at most.
+_JOINT: Final = Taken(Amount(1.12, 0.56, 1.34), Amount(1.05, 0.59, 1.27), Amount(1.0, 1.0, 1.0))
+_START: Final = Amount(2.4, 1.36, 2.41)  # steps of a trial of a joint search's start
 CAP_ALONE: Final = 2.3  # steps with `cap` over those with `asha`: on the noisy quadratic model, decay searched
 
 
@@ -320,6 +332,11 @@ class Cost:
     n_trials: int  # expected
 
 
+def taken(proposed: Experiment) -> Taken:
+    """What trials of such a search took before."""
+    return _JOINT if proposed.search.protocol == "joint" else _ALONE
+
+
 def cost(proposed: Experiment, curve: Curve, clock: Clock) -> Cost:
     """Predict what the proposed experiment takes; widened boxes are not counted.
 
@@ -327,28 +344,32 @@ def cost(proposed: Experiment, curve: Curve, clock: Clock) -> Cost:
     """
     studies = tuple(_study(proposed, b, curve.at(b), clock) for b in proposed.batch_sizes)
     seconds = [study.trial_seconds for study in studies if study.trial_seconds is not None]
-    timed = len(seconds) == len(studies)
+    timed, of, reruns = len(seconds) == len(studies), taken(proposed), _reruns(proposed.confirm)
     return Cost(
         studies=studies,
         steps=_total([study.trial_steps for study in studies]),
         examples=_total([study.trial_steps.times(study.batch_size) for study in studies]),
         hours=_total(seconds).times(1.0 / clock.workers / 3600.0) if timed else None,
         workers=clock.workers,
-        n_trials=round(len(studies) * (proposed.search.trials * DRAWS.value + _reruns(proposed.confirm))),
+        n_trials=round(sum(proposed.trials_at(b) * of.draws.value + reruns for b in proposed.batch_sizes)),
     )
 
 
 def _study(proposed: Experiment, batch_size: int, needed: Amount, clock: Clock) -> StudyCost:
     search, budget = proposed.search, proposed.budget.max_steps(batch_size)
     step_seconds, reruns = clock.timings[batch_size].step_seconds, _reruns(proposed.confirm)
+    of, rule = taken(proposed), "asha" if search.protocol == "joint" else search.stopping.rule
+    started = proposed.trials_at(batch_size) - search.trials
     steps, seconds = [], []
-    for s, draws, of_search, of_rerun in zip(needed, DRAWS, SEARCH, CONFIRM, strict=True):
-        n_trials = search.trials * draws
-        a_trial = _trial_steps(s, of_search, budget, search.stopping.rule)
-        a_rerun = _rerun_steps(s, of_rerun, budget, proposed.confirm)
-        steps.append(n_trials * a_trial + reruns * a_rerun)
-        evaluations = n_trials * clock.evaluations(a_trial) + reruns * clock.evaluations(a_rerun)
-        beside = evaluations * clock.evaluate_seconds + (n_trials + reruns) * clock.beside_seconds
+    for s, draws, of_search, of_start, of_rerun in zip(needed, of.draws, of.search, _START, of.confirm, strict=True):
+        runs = (
+            (search.trials * draws, _trial_steps(s, of_search, budget, rule)),
+            (started, min(s * of_start, budget / 2)),
+            (reruns, _rerun_steps(s, of_rerun, budget, proposed.confirm)),
+        )
+        steps.append(sum(n * each for n, each in runs))
+        evaluations = sum(n * clock.evaluations(each) for n, each in runs)
+        beside = evaluations * clock.evaluate_seconds + sum(n for n, _ in runs) * clock.beside_seconds
         seconds.append(steps[-1] * (step_seconds or 0.0) + beside)
     return StudyCost(batch_size, needed, budget, Amount(*steps), None if step_seconds is None else Amount(*seconds))
 

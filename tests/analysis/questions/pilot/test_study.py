@@ -10,10 +10,7 @@ import pytest
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.pilot.study import (
     CAP_ALONE,
-    CONFIRM,
-    DRAWS,
     OVERHEAD_SECONDS,
-    SEARCH,
     Clock,
     Cost,
     Curve,
@@ -30,6 +27,7 @@ from bcrit.analysis.questions.pilot.study import (
     lr_box,
     momentum_slack,
     proposed_data,
+    taken,
 )
 from bcrit.search_spaces.dimensions import Fixed, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
@@ -58,6 +56,9 @@ def experiment(**more: Any) -> Experiment:
     return Experiment.model_validate({**given, **more})
 
 
+ALONE = taken(experiment())
+
+
 def costed(spec: Experiment, seconds: float | None = 0.01) -> Cost:
     clock = Clock({b: Timing(b, seconds, "") for b in spec.batch_sizes}, 0.002, lambda steps: round(steps / 2), 4)
     return cost(spec, CURVE, clock)
@@ -83,40 +84,54 @@ def test_the_budget_is_at_least_four_times_the_steps_that_any_b_crit_in_the_inte
 def test_a_study_is_its_search_trials_and_its_reruns() -> None:
     [study, _] = costed(experiment()).studies
     steps = 100 * (1 + 64 / 32) / 2
-    n = 10 * DRAWS.value
-    updates = n * SEARCH.value * steps + 6 * CONFIRM.value * steps
-    looked = n * round(SEARCH.value * steps / 2) + 6 * round(CONFIRM.value * steps / 2)
+    n = 10 * ALONE.draws.value
+    updates = n * ALONE.search.value * steps + 6 * ALONE.confirm.value * steps
+    looked = n * round(ALONE.search.value * steps / 2) + 6 * round(ALONE.confirm.value * steps / 2)
     assert study.steps.value == pytest.approx(steps) and study.trial_steps.value == pytest.approx(updates)
     assert study.trial_seconds is not None
     assert study.trial_seconds.value == pytest.approx(updates * 0.01 + looked * 0.002 + (n + 6) * OVERHEAD_SECONDS)
     assert study.trial_steps.low < study.trial_steps.value < study.trial_steps.high
 
 
+def test_a_joint_search_takes_shorter_trials_and_a_start_at_its_middle_batch_size() -> None:
+    spec = experiment(search={"protocol": "joint", "trials": 10, "start": 24})
+    joint, alone = costed(spec), costed(experiment())
+    assert spec.middle == 32 and joint.n_trials == 2 * (10 + 6) + 24
+    middle, other = joint.studies
+    assert other.trial_steps.value < alone.studies[1].trial_steps.value
+    steps = taken(spec).search.value * 10 * 150 + taken(spec).confirm.value * 6 * 150
+    assert middle.trial_steps.value == pytest.approx(steps + 24 * 2.4 * 150)
+    halved = costed(experiment(search={"protocol": "joint", "trials": 10, "start": 24}, budget={"steps": 160}))
+    assert halved.studies[0].trial_steps.value == pytest.approx(10 * 160 + taken(spec).confirm.value * 900 + 24 * 80)
+
+
 def test_the_whole_is_the_sum_shared_by_the_workers() -> None:
     found = costed(experiment())
     assert found.steps.high == pytest.approx(sum(s.trial_steps.high for s in found.studies))
     assert found.examples.low == pytest.approx(sum(s.trial_steps.low * s.batch_size for s in found.studies))
-    assert found.hours is not None and found.n_trials == round(2 * (10 * DRAWS.value + 6))
+    assert found.hours is not None and found.n_trials == round(2 * (10 * ALONE.draws.value + 6))
     seconds = [s.trial_seconds.value for s in found.studies if s.trial_seconds is not None]
     assert found.hours.value == pytest.approx(sum(seconds) / 4 / 3600)
 
 
-@pytest.mark.parametrize(("rule", "steps"), [("none", 1000), ("full", 1000), ("cap", CAP_ALONE * SEARCH.value * 150)])
+@pytest.mark.parametrize(
+    ("rule", "steps"), [("none", 1000), ("full", 1000), ("cap", CAP_ALONE * ALONE.search.value * 150)]
+)
 def test_rules_that_stop_less_cost_more(rule: str, steps: float) -> None:
     spec = experiment(search={"trials": 10, "stopping": rule})
     [study, _] = costed(spec).studies
-    assert study.trial_steps.value == pytest.approx(10 * DRAWS.value * steps + 6 * CONFIRM.value * 150)
+    assert study.trial_steps.value == pytest.approx(10 * ALONE.draws.value * steps + 6 * ALONE.confirm.value * 150)
 
 
 def test_a_trial_takes_at_most_its_budget() -> None:
     [study, _] = costed(experiment(budget={"steps": 160})).studies
-    assert study.trial_steps.value == pytest.approx(10 * DRAWS.value * 160 + 6 * CONFIRM.value * 150)
+    assert study.trial_steps.value == pytest.approx(10 * ALONE.draws.value * 160 + 6 * ALONE.confirm.value * 150)
 
 
 def test_reruns_beyond_the_target_go_to_their_horizon() -> None:
     spec = experiment(confirm={"points": 2, "seeds": 3, "beyond_target": True, "horizon": 10})
     [study, _] = costed(spec).studies
-    assert study.trial_steps.value == pytest.approx(10 * DRAWS.value * SEARCH.value * 150 + 6 * 1500)
+    assert study.trial_steps.value == pytest.approx(10 * ALONE.draws.value * ALONE.search.value * 150 + 6 * 1500)
 
 
 def test_without_the_time_of_a_step_there_are_no_hours() -> None:
