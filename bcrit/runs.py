@@ -22,6 +22,7 @@ from bcrit.bounds import MaxCost, MaxHours, Price, Until, bounds_of, step_times
 from bcrit.live import served
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.options import Search
 from bcrit.search_spaces.problems import InputError
 from bcrit.supervise import AT_BOUND, cluster_failures
 from bcrit.terminal import Display, Screen, print_json, say, show, wide_console
@@ -62,9 +63,11 @@ Live = Annotated[
 ]
 
 
-# What `--plan` says of search trials, by protocol and by stopping rule.
+# What `--plan` says of search trials, by protocol and by stopping rule. A joint search took 7 % of the bound on digits
+# and 14 % on the noisy quadratic model (`benchmarks.search_cost`).
 _SEARCHES = {
-    "joint": "One joint search proposes the trials of all batch sizes, tied to horizons where their schedules end.",
+    "joint": "One joint search proposes the trials of all batch sizes, tied to horizons where their schedules end; it "
+    "usually takes 5 to 15 % of that.",
     "tpe": "Every batch size is searched by itself, with TPE.",
     "sobol": "Every batch size is searched by itself, at the points of a Sobol sequence.",
     "random": "Every batch size is searched by itself, at random.",
@@ -393,8 +396,11 @@ def say_notes(console: Console, notes: Sequence[str]) -> None:
         say(console, f"note: {note}")
 
 
-def _searches(protocol: str) -> str:
-    return _SEARCHES.get(protocol, f"Every batch size is searched by itself, with {protocol}.")
+def _searches(search: Search) -> str:
+    if search.protocol == "joint":  # whose start alone is stopped early
+        return _SEARCHES["joint"]
+    alone = _SEARCHES.get(search.protocol, f"Every batch size is searched by itself, with {search.protocol}.")
+    return f"{alone} {_STOPPING[search.stopping.rule]}"
 
 
 def _at_once(experiment: Experiment) -> str:
@@ -482,6 +488,6 @@ def _print_plan(
         f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
         f"{takes}"
         f"{'' if code is None else _goes_along(code)}"
-        f"{_searches(experiment.search.protocol)} {_STOPPING[experiment.search.stopping.rule]} Nothing was run.",
+        f"{_searches(experiment.search)} Nothing was run.",
     )
     say_notes(console, notes)
