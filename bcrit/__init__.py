@@ -140,9 +140,9 @@ def tune(
         ClusterError: Ray or its machines failed; call it again to go on.
     """
     from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
-    from bcrit.runs import carry_out, checked_experiment, read_experiment_file, say_notes
+    from bcrit.runs import carry_out, checked_experiment, read_experiment_file
     from bcrit.search_spaces.load import read_yaml
-    from bcrit.terminal import Screen
+    from bcrit.terminal import Screen, say_notes
     from bcrit.tuner.session import use_code
     from bcrit.tuner.workloads import places
 

@@ -15,10 +15,10 @@ import typer
 
 from bcrit.analysis.records.json_values import plain
 from bcrit.ask import AS_JSON
-from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, say_notes, tune
+from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, tune
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError, did_you_mean
-from bcrit.terminal import Screen, print_json, say, show, wide_console
+from bcrit.terminal import Screen, print_json, say, say_notes, show, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.report.answer import Answer

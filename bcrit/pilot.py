@@ -18,12 +18,11 @@ from bcrit.runs import (
     checked_experiment,
     free_folder,
     read_experiment_file,
-    say_notes,
     watched,
 )
 from bcrit.search_spaces.load import dump_data, read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import Screen, print_json, say, show, wide_console
+from bcrit.terminal import Screen, print_json, say, say_notes, show, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.questions.pilot.answer import Proposal

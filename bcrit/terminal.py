@@ -255,3 +255,9 @@ def _listed_table(listed: Sequence[Proposal], scheduler: WorkerScheduler) -> Tab
         cells = (str(batch_size), stage.value.replace("_", " "), f"{len(done)}/{len(mine)}")
         table.add_row(*cells, str(now[batch_size, stage]), _ended(Counter(record.outcome for record in done)))
     return table
+
+
+def say_notes(console: Console, notes: Sequence[str]) -> None:
+    """What should be known of an experiment before it runs."""
+    for note in notes:
+        say(console, f"note: {note}")
