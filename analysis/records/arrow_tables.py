@@ -26,7 +26,10 @@ _MOST_TIMES, _MOST_BYTES = 1000, 2**30
 
 def parquet(source: str | Path | pa.NativeFile, **options: Any) -> pq.ParquetFile:
     """A Parquet file, opened; one of few bytes that stands for absurdly many rows is a `pa.ArrowInvalid`."""
-    opened = pq.ParquetFile(source, **options)
+    try:
+        opened = pq.ParquetFile(source, **options)
+    except UnicodeDecodeError as error:  # where the name of a column was damaged
+        raise pa.ArrowInvalid(f"a name in it is not text ({error})") from error
     facts, size = opened.metadata, source.size() if isinstance(source, pa.NativeFile) else os.path.getsize(source)
     groups = (facts.row_group(place) for place in range(facts.num_row_groups))
     # Eight bytes a cell, and the pages as they are before they are compressed, whichever is more.

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bcrit.analysis.records import parted_tables, run_folder
-from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.arrow_tables import CHECKSUM, _checksum, _place, to_arrow
 from bcrit.analysis.records.parted_tables import (
     Part,
     begin_segment,
@@ -175,10 +175,12 @@ def test_row_groups_without_a_wanted_trial_are_not_read(folder: RunFolder, tmp_p
     table = to_arrow(MEASUREMENTS, [row for name in "abcdef" for row in curve(name, range(4))])
     (tmp_path / "run/measurements").mkdir(parents=True)
     path = tmp_path / "run/measurements/000000-000000.parquet"
-    pq.write_table(table, path, row_group_size=4)
+    pq.write_table(table.replace_schema_metadata({CHECKSUM: b"00000000"}), path, row_group_size=4)
     content = bytearray(path.read_bytes())
     place = pq.ParquetFile(path).metadata.row_group(0).column(0).dictionary_page_offset
     content[place : place + 8] = b"\0" * 8  # the group of trial a cannot be read any more
+    seal = _place(memoryview(content))
+    content[seal : seal + 8] = _checksum(memoryview(content), seal)
     path.write_bytes(content)
     assert {row["trial_id"] for row in scanned(folder, "d")} == {"d"}
     with pytest.raises(InputError, match="not a readable Parquet file"):

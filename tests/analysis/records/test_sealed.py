@@ -6,9 +6,13 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from bcrit.analysis.records.arrow_tables import parquet
 from bcrit.analysis.records.one_pass import read_measurements
+from bcrit.analysis.records.parted_tables import _may_hold
 from bcrit.analysis.records.repair import repair
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from bcrit.search_spaces.problems import InputError
@@ -54,6 +58,22 @@ def test_no_flipped_bit_goes_unseen(
             same = read.equals(whole) and sum(batch.num_rows for batch in scanned) == whole.num_rows
             seen["same" if same else "unseen"] += 1
     assert seen["unseen"] == 0 and seen["named"] > 290
+
+
+def test_only_a_footer_that_is_vouched_for_tells_which_trials_a_part_lacks(folder: RunFolder, tmp_path: Path) -> None:
+    part, wanted = folder.path(folder.parts(MEASUREMENTS)[0]), pa.array(["no such trial"])
+    older = tmp_path / "older.parquet"  # a flipped bit in its statistics ended the process
+    table = pq.read_table(part)
+    pq.write_table(table.replace_schema_metadata(None), older)
+    assert [_may_hold(pq.ParquetFile(path), 0, wanted) for path in (part, older)] == [False, True]
+
+
+def test_a_name_that_is_no_text_any_more_is_damage(folder: RunFolder, tmp_path: Path) -> None:
+    older = tmp_path / "older.parquet"
+    pq.write_table(folder.read(TRIALS).replace_schema_metadata(None), older)
+    older.write_bytes(older.read_bytes().replace(b"message", b"mess\xe9ge"))
+    with pytest.raises(pa.ArrowInvalid, match="a name in it is not text"):
+        parquet(older)
 
 
 def test_a_part_of_another_run_is_named_and_set_aside(folder: RunFolder, tmp_path: Path) -> None:
