@@ -270,8 +270,9 @@ def _part_violations(table: Table, part: str, schema: pa.Schema, columns: Sequen
             if field.name in nullable:
                 continue
             found.append(f"table '{table.name}' needs the column '{field.name}', but {part} lacks it")
-        elif field.name != _TRIAL and schema.field(field.name).type != field.type:
-            kind = schema.field(field.name).type
+        elif (kind := schema.field(field.name).type) != field.type and not (
+            field.name == _TRIAL and kind == pa.dictionary(pa.int32(), field.type)  # as it is read
+        ):
             found.append(f"column '{table.name}.{field.name}' must be {field.type}, but it is {kind} in {part}")
     for name in set(columns) & set(schema.names) - set(table.names):
         kind = schema.field(name).type

@@ -68,6 +68,15 @@ def test_only_a_footer_that_is_vouched_for_tells_which_trials_a_part_lacks(folde
     assert [_may_hold(pq.ParquetFile(path), 0, wanted) for path in (part, older)] == [False, True]
 
 
+def test_names_of_trials_that_are_numbers_are_refused(folder: RunFolder) -> None:
+    [part] = folder.parts(MEASUREMENTS)
+    table = folder.read(MEASUREMENTS)
+    place = table.column_names.index("trial_id")
+    pq.write_table(table.set_column(place, "trial_id", pa.array([0.5] * table.num_rows)), folder.path(part))
+    with pytest.raises(InputError, match=f"'measurements.trial_id' must be string, but it is double in {part}"):
+        list(folder.scan(MEASUREMENTS, ["trial_id"]))
+
+
 def test_a_name_that_is_no_text_any_more_is_damage(folder: RunFolder, tmp_path: Path) -> None:
     older = tmp_path / "older.parquet"
     pq.write_table(folder.read(TRIALS).replace_schema_metadata(None), older)
