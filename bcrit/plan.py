@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # What `--plan` says of search trials, by protocol and by stopping rule. A joint search took 7 % of the bound on digits
 # and 14 % on the noisy quadratic model (`benchmarks.search_cost`).
 _SEARCHES = {
-    "joint": "One joint search proposes the trials of all batch sizes, tied to horizons where their schedules end; it "
-    "usually takes 5 to 15 % of that.",
+    "joint": "One joint search proposes the trials of all batch sizes, tied to horizons where their schedules end. It "
+    "usually takes 5 to 15 % of the steps without widening.",
     "tpe": "Every batch size is searched by itself, with TPE.",
     "sobol": "Every batch size is searched by itself, at the points of a Sobol sequence.",
     "random": "Every batch size is searched by itself, at random.",

@@ -349,6 +349,11 @@ class Experiment(Frozen):
         start = self.search.start if self.search.protocol == "joint" and batch_size == self.middle else 0
         return self.search.trials + start
 
+    @property
+    def start_steps(self) -> int:
+        """Updates of a trial of a joint search's start at most: half of its budget (chosen; flat on the benchmark)."""
+        return max(1, round(self.budget.max_steps(self.middle) / 2))
+
     @model_validator(mode="after")
     def _so_many_evaluations(self) -> Self:
         if self.imported or (self.budget.epochs is not None and not self.budget.examples):

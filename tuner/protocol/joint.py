@@ -32,7 +32,6 @@ from bcrit.tuner.protocol.stopping import Stops
 from bcrit.tuner.protocol.surrogate import Floats
 
 # Chosen on the noisy quadratic model (`benchmarks.search_cost`), where most of them are flat.
-_FIRST_HORIZON = 0.5  # of the budget, for the start
 _REPEATS = 3  # last trials of a study, which repeat what would be confirmed
 _AHEAD = {"middle": 3, "elsewhere": 2}  # trials of the first pass that the inner neighbour is ahead
 _SOON = 1.5  # times the recommended horizon; where at most half of the re-runs reach by then, another point is taken
@@ -205,8 +204,7 @@ class JointProtocol:
         proposal = replace(blank(experiment, size, Stage.SEARCH, number, state.round), stop_at_target=False)
         own = [record for record in clock.ended if record.batch_size == size]
         if number < self._start(size):
-            horizon = max(1, round(_FIRST_HORIZON * budget))
-            stops = Stops(horizon, experiment.search.stopping, experiment.target, experiment.resolution)
+            stops = Stops(experiment.start_steps, experiment.search.stopping, experiment.target, experiment.resolution)
             for record in own:
                 stops.add(record)
             plan = stops.plan()

@@ -11,7 +11,7 @@ from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.options import Budget, Centre, Confirm
+from bcrit.search_spaces.options import Budget, Centre, Confirm, Search
 from bcrit.search_spaces.presets import has_effective_lr
 
 
@@ -237,6 +237,7 @@ class Taken:
     search: Amount  # steps of a search trial, stopped early or not
     confirm: Amount  # steps of a confirming run, of slower points too
     draws: Amount  # search trials for each that is wanted: the others diverged
+    start: Amount = Amount(0, 0, 0)  # steps of a trial of a joint search's start
 
 
 # From trials tables. The value is the mean over 19 studies on digits with default settings (examples/digits.yaml, and
@@ -244,9 +245,8 @@ class Taken:
 # momentum searched) and 8 on digits with momentum 0.9 (16).
 _ALONE: Final = Taken(Amount(1.34, 0.34, 1.98), Amount(1.45, 0.76, 2.86), Amount(1.13, 1.0, 1.25))
 # Of joint searches: the mean over two on digits (18 studies), with the extremes of those and of six on the noisy
-# quadratic model (48). Trials of the start, at the middle batch size, take half of the budget at most.
-_JOINT: Final = Taken(Amount(1.12, 0.56, 1.34), Amount(1.05, 0.59, 1.27), Amount(1.0, 1.0, 1.0))
-_START: Final = Amount(2.4, 1.36, 2.41)  # steps of a trial of a joint search's start
+# quadratic model (48).
+_JOINT: Final = Taken(Amount(1.12, 0.56, 1.34), Amount(1.05, 0.59, 1.27), Amount(1, 1, 1), Amount(2.4, 1.36, 2.41))
 CAP_ALONE: Final = 2.3  # steps with `cap` over those with `asha`: on the noisy quadratic model, decay searched
 
 
@@ -358,13 +358,12 @@ def cost(proposed: Experiment, curve: Curve, clock: Clock) -> Cost:
 def _study(proposed: Experiment, batch_size: int, needed: Amount, clock: Clock) -> StudyCost:
     search, budget = proposed.search, proposed.budget.max_steps(batch_size)
     step_seconds, reruns = clock.timings[batch_size].step_seconds, _reruns(proposed.confirm)
-    of, rule = taken(proposed), "asha" if search.protocol == "joint" else search.stopping.rule
-    started = proposed.trials_at(batch_size) - search.trials
+    of, started = taken(proposed), proposed.trials_at(batch_size) - search.trials
     steps, seconds = [], []
-    for s, draws, of_search, of_start, of_rerun in zip(needed, of.draws, of.search, _START, of.confirm, strict=True):
+    for s, draws, of_search, of_start, of_rerun in zip(needed, of.draws, of.search, of.start, of.confirm, strict=True):
         runs = (
-            (search.trials * draws, _trial_steps(s, of_search, budget, rule)),
-            (started, min(s * of_start, budget / 2)),
+            (search.trials * draws, _trial_steps(s, of_search, budget, search)),
+            (started, min(s * of_start, proposed.start_steps)),
             (reruns, _rerun_steps(s, of_rerun, budget, proposed.confirm)),
         )
         steps.append(sum(n * each for n, each in runs))
@@ -378,8 +377,9 @@ def _reruns(confirm: Confirm) -> int:
     return confirm.points * confirm.seeds
 
 
-def _trial_steps(steps: float, factor: float, budget: int, rule: str) -> float:
+def _trial_steps(steps: float, factor: float, budget: int, search: Search) -> float:
     """Mean steps of a search trial; where nothing but the target stops it, nearly all take the whole budget."""
+    rule = "tied" if search.protocol == "joint" else search.stopping.rule  # to a horizon, whatever the rule
     if rule in ("none", "full"):
         return float(budget)
     return min(float(budget), steps * factor * (CAP_ALONE if rule == "cap" else 1.0))
