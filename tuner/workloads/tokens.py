@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from bcrit.tuner.workloads.cache import Writer, converted
@@ -33,6 +34,7 @@ _OURS = ("bytes", "characters")  # tokenizers
 _PIECE = 1 << 22  # tokens renumbered at a time; chosen, not studied
 _CHARACTERS = 1 << 20  # read at a time; chosen, not studied
 _SPLIT = re.compile(r"(?:^|[._-])(train|validation|valid|val|dev|test)(?:[._-]|$)", re.IGNORECASE)
+_ABOUT = re.compile(r"readme|licen[cs]e", re.IGNORECASE)
 _NAMES = {"valid": "validation", "val": "validation", "dev": "validation"}
 
 Texts = Callable[[], Iterator[str | NDArray[Any]]]
@@ -92,11 +94,13 @@ def _splits(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str, Te
 
     Plain text files (`.txt`, `.txt.gz`, or a single file that is no table) and tokens (`.bin`, `.npy`) are read without
     any library. A word like `train`, `valid` or `test` in a file's name, between dots, dashes or underscores, says
-    which split it is; other files are of the training split.
+    which split it is; other files are of the training split. What tells of a folder's data is none of them.
     """
     if isinstance(source, HubName):
         return _of_rows(source, choice)
     stored, files = source.with_suffix(*_STORED), source.with_suffix(".txt", ".txt.gz")
+    if source.path.is_dir():
+        files = tuple(file for file in files if not _ABOUT.match(file.name))
     if source.path.is_file() and not stored and _is_text(source.path):
         files = source.files
     if stored and (choice.vocabulary is not None or not files):
@@ -152,7 +156,7 @@ def _stored(paths: list[Path], n_kinds: int) -> Iterator[NDArray[Any]]:
     """Tokens as people store them: an array of numpy, or bare numbers of two or four bytes."""
     for path in paths:
         try:
-            tokens = np.load(path, "r", allow_pickle=False).ravel() if path.suffix == ".npy" else _bare(path, n_kinds)
+            tokens = open_memmap(path, mode="r").ravel() if path.suffix == ".npy" else _bare(path, n_kinds)
             if tokens.dtype.kind not in "iu":
                 raise ValueError(f"tokens are whole numbers, but these are {tokens.dtype}")
         except (OSError, ValueError, EOFError) as error:
@@ -174,7 +178,12 @@ def _bare(path: Path, n_kinds: int) -> NDArray[Any]:
     narrow = np.memmap(path, np.uint16, "r")
     # The upper half of every number is zero only where they are of four bytes.
     wide = size % 4 == 0 and (n_kinds > 1 << 16 or not narrow[1::2].any())
-    return np.memmap(path, np.uint32, "r") if wide else narrow
+    if not wide:
+        return narrow
+    numbers = np.memmap(path, np.uint32, "r")
+    if len(numbers) % 2 == 0 and not numbers[1::2].any():
+        raise ValueError("a .bin holds numbers of two or four bytes, but these seem to have eight; save them as uint32")
+    return numbers
 
 
 def _tokenizer_beside(source: LocalFiles | HubName) -> Path | None:

@@ -122,6 +122,9 @@ def test_a_folder_as_nanogpt_leaves_it(tmp_path: Path) -> None:
     cache = tmp_path.parent / "cache"
     tokens = load(tmp_path, cache, vocabulary=40)
     assert len(tokens.train) == 3000 and tokens.validation is not None and len(tokens.validation) == 100
+    (tmp_path / "README.txt").write_text("how this was made")
+    with pytest.raises(ValueError, match="holds tokens, not text"):
+        load(tmp_path, cache)
     (tmp_path / "input.txt").write_text("to be")
     assert load(tmp_path, cache).n_kinds == 5 and load(tmp_path, cache, vocabulary=40).n_kinds == 40
 
@@ -138,6 +141,8 @@ BROKEN = {
         "tokens in '.*' cannot be read: it is text by its bytes; name it",
     ),
     "odd": ("a.bin", b"abc", "numbers of two or four bytes, but it has 3 bytes"),
+    "eight bytes": ("a.bin", IDS.tobytes(), "numbers of two or four bytes, but these seem to have eight"),
+    "no array": ("a.npy", b"to be or not", "tokens in '.*' cannot be read: the magic string is not correct"),
     "fractions": ("a.npy", in_numpy(IDS / 2), "tokens are whole numbers, but these are float64"),
     "objects": ("a.npy", in_numpy(np.array([None])), "tokens in '.*' cannot be read: "),
     "not utf-8": ("a.txt", b"\xff\xfe\x00", "the text file '.*' is broken: 'utf-8' codec"),
