@@ -136,6 +136,9 @@ LEAST = 0.03
 """The least scatter of log S where some studies are known between two evaluations only: a curve may keep all of these,
 and the likelihood has no maximum without it. Tuned studies scatter by 3 % or more (search-cost study)."""
 
+MOST = 30.0
+"""The most: where all studies are bounds, none may be the best. Chosen, far beyond what a table can have."""
+
 
 def between(low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
     """Of a normal value between two bounds: log P, P = Phi(high) - Phi(low); phi(low) / P; phi(high) / P.
@@ -164,7 +167,7 @@ def censored_normal(
 
     Where a reached value is above its `lower`, (..., n), it lies between the two: its term is log(Phi(r) -
     Phi(r_lower)), which is concave too (Burridge 1981, "A note on maximum likelihood estimation for regression models
-    using grouped data"), and the standard deviation is at least `LEAST`.
+    using grouped data"), and the standard deviation lies from `LEAST` to `MOST`.
     """
     inside = np.zeros(values.shape, dtype=bool) if lower is None else reached & (lower < values)
     n_seen = (reached & ~inside).sum(-1)
@@ -174,7 +177,7 @@ def censored_normal(
     scaled = (values - center) / spread
     gamma, delta = np.ones(values.shape[:-1]), np.zeros(values.shape[:-1])
     below = scaled if lower is None else np.where(inside, (lower - center) / spread, scaled - 1.0)
-    most = np.inf if lower is None else spread[..., 0] / LEAST
+    few, most = (0.0, np.inf) if lower is None else (spread[..., 0] / MOST, spread[..., 0] / LEAST)
     for _ in range(_ITERATIONS):
         residual = gamma[..., None] * scaled - delta[..., None]
         # d log L / dr and -d2 log L / dr2, row by row.
@@ -191,17 +194,23 @@ def censored_normal(
             terms = tuple(np.where(inside, term, usual) for term, usual in zip(own, terms, strict=True))
         gradient_gamma, gradient_delta, gg, gd, dd = (term.sum(-1) for term in terms)
         gradient_gamma, gg = gradient_gamma + n_seen / gamma, gg + n_seen / gamma**2
-        determinant = gg * dd - gd**2
-        # Where sigma has shrunk to the rounding of the values, no digit of it is left, and no step is better than none.
+        # Where values lie at one bound, the curvature in one direction is lost to rounding, and a step that way would
+        # lead anywhere; of a curvature that is known this takes nothing. Without intervals sigma may shrink to the
+        # rounding of the values: no digit of it is left then, and no step is better than none.
+        determinant = gg * dd * (1.0 if lower is None else 1 + 1e-12) - gd**2
         per_determinant = np.divide(1.0, determinant, out=np.zeros_like(determinant), where=determinant > 0)
         step_gamma = (dd * gradient_gamma - gd * gradient_delta) * per_determinant
         step_delta = (gg * gradient_delta - gd * gradient_gamma) * per_determinant
         if lower is not None:
-            held = (gamma >= most) & (gradient_gamma > 0)
+            held = np.where(step_gamma > 0, gamma >= most * (1 - 1e-12), gamma <= few * (1 + 1e-12))
             step_gamma, step_delta = np.where(held, 0.0, step_gamma), np.where(held, gradient_delta / dd, step_delta)
         decrement = np.sqrt(np.maximum(gradient_gamma * step_gamma + gradient_delta * step_delta, 0.0))
         damping = np.where(decrement > 0.25, 1 / (1 + decrement), 1.0)
-        gamma, delta = np.minimum(gamma + damping * step_gamma, most), delta + damping * step_delta
+        if lower is not None:  # a step ends at the bounds of sigma, not beside them
+            end = np.where(step_gamma > 0, most, few)
+            room = np.divide(end - gamma, step_gamma, out=np.ones_like(gamma), where=step_gamma != 0)
+            damping = np.minimum(damping, room)
+        gamma, delta = gamma + damping * step_gamma, delta + damping * step_delta
         if np.all(decrement < 1e-12):
             break
     return (center[..., 0] + spread[..., 0] * delta / gamma), spread[..., 0] / gamma
@@ -214,6 +223,7 @@ a straight line in log-log, by less than 1e-8 of S, which no table of steps reso
 EXACT = 1e-9
 """Residuals of log S below this are rounding, not scatter: points on the curve."""
 
+_FLAT = 1e-9  # of a deviance: its rounding is less, and nothing that data say is as little
 _GRID = 400  # points of the scan; a step of about 0.1 in log b_crit, far finer than the curve's knee (about 2)
 
 
@@ -414,13 +424,17 @@ def minimise(profile: Profile) -> float:
     """Find the u with the smallest deviance; -inf or +inf where a limit of the curve is better than every knee.
 
     Every local minimum of the scan is refined as a root of the slope, which is good to rounding (a minimiser would be
-    good to its square root).
+    good to its square root). Where the deviance is flat, as wide intervals leave it, there is nothing to refine, and
+    which of equals is taken is not left to rounding: a limit, or the smallest.
     """
     grid, deviance = profile.scan
     found = list(profile.shape.limits or (float(grid[0]), float(grid[-1])))
     for i in range(1, _GRID - 1):
         if deviance[i] <= min(deviance[i - 1], deviance[i + 1]):
             low, high = float(grid[i - 1]), float(grid[i + 1])
-            if profile.slope(low) < 0 < profile.slope(high):
+            if max(deviance[i - 1], deviance[i + 1]) - deviance[i] < _FLAT:
+                found.append(float(grid[i]))
+            elif profile.slope(low) < 0 < profile.slope(high):
                 found.append(float(optimize.brentq(profile.slope, low, high, xtol=1e-14)))
-    return found[int(np.argmin(profile.deviance(found)))]
+    reached = profile.deviance(found)
+    return found[int(np.argmax(reached < reached.min() + _FLAT))]

@@ -163,6 +163,40 @@ def test_intervals_that_one_curve_keeps_have_a_scatter_all_the_same() -> None:
         assert float(sigma) == pytest.approx(LEAST) and upper.max() - 0.5 < float(mean) < 1.0
 
 
+COARSE = {
+    "at one bound": ([16, 64, 256, 1024, 4096], [138, 69, 69, 69, 69], [69, 1e-6, 1e-6, 1e-6, 1e-6], 0),
+    "the least scatter": ([16, 64, 256, 1024], [128, 96, 64, 64], [96, 64, 32, 32], 0),
+    "bounds alone": ([16, 64, 256, 1024, 4096], [2663, 2663, 918, 918, 918], [2663, 2663, 1e-6, 1e-6, 1e-6], 2),
+}
+
+
+@pytest.mark.parametrize(("sizes", "upper", "lower", "n_unreached"), COARSE.values(), ids=COARSE)
+def test_the_maximum_is_found_wherever_intervals_leave_it(
+    sizes: list[float], upper: list[float], lower: list[float], n_unreached: int
+) -> None:
+    profile = Profile(np.log(sizes), np.log(upper), np.arange(len(sizes)) >= n_unreached, lower=np.log(np.array(lower)))
+    for u in (-math.inf, 0.0, 2.3, 4.0, 7.0, 10.0):
+        found = float(profile.deviance(u))
+
+        def of(parameters: np.ndarray, u: float = u) -> float:
+            sigma = max(float(np.exp(parameters[1])), LEAST)
+            return float(profile.deviance(u, (np.asarray(parameters[0]), np.asarray(sigma))))
+
+        rest = profile.log_steps - profile.offset(u)
+        starts = [[level, scatter] for level in (rest.mean(), rest.min()) for scatter in (-3.0, 0.0)]
+        options = {"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}
+        best = min(optimize.minimize(of, start, method="Nelder-Mead", options=options).fun for start in starts)
+        assert found == pytest.approx(best, abs=1e-5) or found < best
+
+
+def test_where_intervals_leave_the_likelihood_flat_a_limit_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = Profile(np.log([16.0, 64.0]), np.log([250.0, 120.0]), np.ones(2, bool), lower=np.log([1e-6, 90.0]))
+    calls = []
+    slope = Profile.slope
+    monkeypatch.setattr(Profile, "slope", lambda self, u: calls.append(u) or slope(self, u))
+    assert minimise(profile) == -math.inf and len(calls) < 60  # it was 1679
+
+
 def test_bounds_far_above_the_observations_are_no_trouble() -> None:
     values, reached = np.array([0.0, 1e-3, 2e-3, 50.0]), np.array([True, True, True, False])
     mean, sigma = censored_normal(values, reached)
