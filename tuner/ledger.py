@@ -92,6 +92,9 @@ class Ledger:
         trials, measurements = folder.read(TRIALS), folder.read(MEASUREMENTS)
         ours = pc.is_in(trials["stage"], pa.array([stage.value for stage in stages]))
         if measurements.num_rows:
+            if ledger.metric not in measurements.column_names:
+                problem = f"the files of 'measurements' have no column '{ledger.metric}', which the target is of"
+                raise InputError(str(folder), [f"{problem}; put them back as they were"])
             others = trials.filter(pc.invert(ours))["trial_id"]
             if len(others):
                 measurements = measurements.filter(

@@ -165,13 +165,23 @@ def sealed(data: pa.Table) -> bytes:
     return content[:place] + _checksum(memoryview(content), place) + content[place + len(_ZEROS) :]
 
 
+_AT_HAND = (pa.BufferReader, pa.MemoryMappedFile)
+
+
+def vouched_for(file: pa.NativeFile, content: pq.ParquetFile) -> bool:
+    """Whether the footer of an unsealed file was compared with a checksum: where it is damaged, Arrow ends the process.
+
+    It does where statistics are asked for; reading pages is an exception.
+    """
+    return isinstance(file, _AT_HAND) and CHECKSUM in (content.schema_arrow.metadata or {})
+
+
 def unsealed(file: pa.NativeFile, **how: Any) -> pq.ParquetFile:
     """A file opened with options of `ParquetFile`; where it was damaged, that or reading it is an ArrowException.
 
     A file in memory, or mapped into it, is compared as a whole; one that is read from elsewhere page for page.
     """
-    at_hand = isinstance(file, pa.BufferReader | pa.MemoryMappedFile)
-    if at_hand:
+    if at_hand := isinstance(file, _AT_HAND):
         file.seek(0)
         content = memoryview(file.read_buffer())
         place = _place(content)

@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.records.arrow_tables import CHECKSUM, arrow_schema, joined, unsealed
+from bcrit.analysis.records.arrow_tables import arrow_schema, joined, unsealed, vouched_for
 from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.problems import InputError
@@ -221,7 +221,7 @@ def _batches(
     present = [name for name in columns if name in content.schema_arrow.names]
     read = list(dict.fromkeys([*present, _TRIAL]))
     groups = list(range(content.num_row_groups))
-    if wanted is not None:
+    if wanted is not None and vouched_for(part.file, content):
         groups = [group for group in groups if _may_hold(content, group, wanted)]
     required = {column.name for column in table.columns if not column.nullable}
     for batch in content.iter_batches(BATCH_ROWS, row_groups=groups, columns=read):
@@ -247,12 +247,7 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def _may_hold(content: pq.ParquetFile, group: int, wanted: pa.Array) -> bool:
-    """Whether a row group can have rows of these trials, from the smallest and largest name in it.
-
-    A footer that nothing vouches for is not asked: where it was damaged, Arrow ends the process.
-    """
-    if CHECKSUM not in (content.schema_arrow.metadata or {}):
-        return True
+    """Whether a row group can have rows of these trials, from the smallest and largest name in it."""
     place = content.schema_arrow.names.index(_TRIAL)
     statistics = content.metadata.row_group(group).column(place).statistics
     if statistics is None or not statistics.has_min_max:

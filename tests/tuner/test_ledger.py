@@ -18,6 +18,7 @@ from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import Point
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 from bcrit.search_spaces.target import Crossing
@@ -114,6 +115,13 @@ def test_opening_a_ledger_writes_nothing(folder: RunFolder) -> None:
     ledger.flush()
     ledger.close()
     assert not Path(folder.root).exists()
+
+
+def test_a_folder_whose_measurements_lack_the_target_s_metric_is_refused(folder: RunFolder) -> None:
+    [row] = measurements(0, range(1))
+    folder.append(MEASUREMENTS, [{"other" if name == "loss" else name: value for name, value in row.items()}], 0)
+    with pytest.raises(InputError, match="'measurements' have no column 'loss', which the target is of; put them back"):
+        Ledger.open(folder, EXPERIMENT)
 
 
 def test_a_trial_that_is_run_again_doubles_no_row_and_loses_none(folder: RunFolder) -> None:
