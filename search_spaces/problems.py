@@ -26,7 +26,7 @@ class InputError(ValueError):
         count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
         more = [f"  - and {len(self.problems) - _MOST} more"] if len(self.problems) > _MOST else []
         listed = [f"  - {problem}" for problem in self.problems[:_MOST]]
-        super().__init__("\n".join([f"{where}: {count}", *listed, *more]))
+        super().__init__(without_passwords("\n".join([f"{where}: {count}", *listed, *more])))
 
 
 def describe(error: ValidationError, model: type[BaseModel], given: Any) -> list[str]:
@@ -124,9 +124,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'? " if close else ""
 
 
-# user:password@host, up to the last @, for one may be in it; and ?password=...
+# user:password@host, up to the last @, for one may be in it; and ?password=..., up to a colon at its end.
 _PASSWORD: Final = re.compile(
-    r"(://[^\s:/@]*:)\S*(?=@)|([?&](?:\w*password|passwd|pwd|\w*token|\w*secret\w*|\w*access_key)=)[^\s&'\"]+", re.I
+    r"(://[^\s:/@]*:)\S*(?=@)|([?&](?:\w*password|passwd|pwd|\w*token|\w*secret\w*|\w*access_key)=)"
+    r"[^\s&'\"]+?(?=:?(?:[\s&'\"]|$))",
+    re.I,
 )
 # Control characters but tab and newline, marks that turn the direction of writing, and halves of characters.
 _UNSHOWN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -129,9 +129,15 @@ def _opened(location: str) -> BaseStorage:
     """Open a storage so that nothing can be written to it."""
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy import make_url
 
     path = location.removeprefix("sqlite:///")
     if "://" in path:
+        try:
+            make_url(location)
+        except ValueError:  # it quotes what it takes for the port, which may be of the password
+            remedy = "in a password write @ as %40 and : as %3A"
+            raise InputError(location, [f"the port of this address is no number; {remedy}"]) from None
         return RDBStorage(location, skip_table_creation=True)
     if not Path(path).is_file():
         raise InputError(location, ["there is no such file; give the path of an SQLite or journal file, or a URL"])

@@ -128,10 +128,10 @@ def test_names_of_others_neither_steer_the_terminal_nor_tell_it_a_password(tmp_p
     console = Screen(width=200, file=out, color_system=None)
     made = Rows(HOSTILE, table_of([{HOSTILE: HOSTILE, "[bold]x": "[/bold]"}]))
     console.print(table(made, console))
-    say(console, f"{HOSTILE} of mysql://me:p@ss:w/rd@host/db, s3://key:secret@bucket/x, http://x/?a=1&password=abc")
+    say(console, f"{HOSTILE} of mysql://me:p@ss:w/rd@host/db, s3://key:secret@bucket/x, http://x/?a=1&password=abc: no")
     said = out.getvalue()
     assert said.count(SHOWN) == 4 and "[bold]x" in said and "[/bold]" in said
-    assert "mysql://me:***@host/db, s3://key:***@bucket/x, http://x/?a=1&password=***" in said
+    assert "mysql://me:***@host/db, s3://key:***@bucket/x, http://x/?a=1&password=***: no" in said
     (tmp_path / "x.yaml").write_text(GOOD + f"{json.dumps(HOSTILE)}: 1\n" + "name: 'http://me:secret@host'\n")
     told = refused(bcrit("tune", "x.yaml", cwd=tmp_path))
     assert SHOWN in told and not set(HOSTILE) & set(told) - set("]0;owned[2J31m") and "secret" not in told

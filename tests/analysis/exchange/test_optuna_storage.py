@@ -176,6 +176,7 @@ def test_a_password_is_in_no_file_and_no_message(tmp_path: Path) -> None:
         "nosuch://me:hunter2@localhost/db",
         "postgresql://me:hun@ter2@localhost:1/db?x=1",
         "mysql://:hunter2@x",
+        "postgresql://me:hun@t:ter2@localhost:1/db",
     ):
         with pytest.raises(InputError) as caught:
             import_optuna(url, READING)
