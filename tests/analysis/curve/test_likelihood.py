@@ -184,16 +184,25 @@ def test_the_maximum_is_found_wherever_intervals_leave_it(
 
         rest = profile.log_steps - profile.offset(u)
         starts = [[level, scatter] for level in (rest.mean(), rest.min()) for scatter in (-3.0, 0.0)]
-        options = {"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}
-        best = min(optimize.minimize(of, start, method="Nelder-Mead", options=options).fun for start in starts)
+        best = min(
+            optimize.minimize(
+                of, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-11, "maxiter": 4000}
+            ).fun
+            for start in starts
+        )
         assert found == pytest.approx(best, abs=1e-5) or found < best
 
 
 def test_where_intervals_leave_the_likelihood_flat_a_limit_is_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     profile = Profile(np.log([16.0, 64.0]), np.log([250.0, 120.0]), np.ones(2, bool), lower=np.log([1e-6, 90.0]))
-    calls = []
+    calls: list[float] = []
     slope = Profile.slope
-    monkeypatch.setattr(Profile, "slope", lambda self, u: calls.append(u) or slope(self, u))
+
+    def counted(self: Profile, u: float) -> float:
+        calls.append(u)
+        return slope(self, u)
+
+    monkeypatch.setattr(Profile, "slope", counted)
     assert minimise(profile) == -math.inf and len(calls) < 60  # it was 1679
 
 
