@@ -48,8 +48,10 @@ def below(pid: int) -> list[Process]:
 
 
 def of_kind(kind: str, pid: int) -> list[Process]:
-    """The processes of a command that are of one of `KINDS`, or its `supervisor`, or its `driver`."""
+    """The processes of a command that are of one of `KINDS`, or its `supervisor`, or its `driver`, or `all` of them."""
     processes = below(pid)
+    if kind == "all":
+        return processes
     if kind == "supervisor":
         return processes[:1]
     if kind == "driver":  # forked from the supervisor, so that it has its command line

@@ -1,7 +1,8 @@
 """Who runs an experiment: one process at a time, also where the run folder lies on an object store.
 
 On one machine the operating system decides, by a lock on a file that it lets go of when the process ends, however it
-ends: in a local run folder, and for any other run in the user's cache, beside the log.
+ends: in a local run folder, and for any other run in the user's cache, beside the log. A process whose parent is gone
+is ending (`bcrit.supervise`), so whoever finds it at the run waits for that.
 
 Between machines a lease in the run folder decides. Stores that pyarrow reaches have no conditional write in common, but
 they are consistent: who lists after a write sees it. So whoever wants the run first writes an object of its own, a
@@ -51,6 +52,8 @@ from bcrit.search_spaces.problems import InputError, printable
 # Chosen: a driver that dies keeps other machines out for a minute, and one whose network falters for half a minute
 # does not even have to make sure.
 _BEAT, _SURE, _STALE = 10.0, 40.0, 60.0
+# A little more than what `bcrit.supervise` gives a driver to end once the process that watched it was killed.
+_ENDING = 15.0
 # Two who come at the same moment both step back; so often they try again before the run counts as taken. Chosen.
 _TRIES, _PAUSE = 4, (0.2, 1.5)
 _HOLDER = f"{LEASE}/holder"
@@ -71,9 +74,19 @@ class Holder:
     log: str  # name of the lock on its machine; two that share it cannot both be alive
     boot: str  # which start of its machine this is
     token: str  # that no other process has
+    parent: int = 0  # the process that began it
 
     def __str__(self) -> str:
         return f"{self.user} on {self.host} (process {self.pid}, since {self.since})"
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether it outlives its parent on this machine; False where that cannot be seen."""
+        try:
+            parent = int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return False
+        return self.boot == _boot() and parent != self.parent
 
 
 class Lease:
@@ -251,11 +264,16 @@ def _locked(folder: RunFolder, path: Path) -> Iterator[Holder]:
     except OSError as error:
         raise InputError(str(folder), [f"{path} cannot be written: {error}"]) from error
     with lock:
-        before = _written(lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(str(folder), [_refusal(before)]) from error
+        before, until = _written(lock), math.inf
+        while not _locks(lock):
+            before = _written(lock)
+            if before is None or not before.orphaned or _now() > until:
+                raise InputError(str(folder), [_refusal(before)])
+            if until == math.inf:
+                until = _now() + _ENDING
+                said = f"{folder} is held by {before}, which is ending; waiting for up to {_ENDING:.0f} s"
+                print(printable(said), file=sys.stderr)
+            time.sleep(0.1)
         if not path.exists() or path.stat().st_ino != os.fstat(lock.fileno()).st_ino:
             # Its holder took it away between opening and locking, since nothing was begun here.
             raise InputError(str(folder), [_refusal(None)])
@@ -267,11 +285,20 @@ def _locked(folder: RunFolder, path: Path) -> Iterator[Holder]:
             log=before.log if before else uuid.uuid4().hex,
             boot=_boot(),
             token=uuid.uuid4().hex,
+            parent=os.getppid(),
         )
         lock.truncate(0)
         lock.write(json.dumps(asdict(me)) + "\n")
         lock.flush()
         yield me
+
+
+def _locks(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refusal(who: Holder | None) -> str:
@@ -289,7 +316,7 @@ def _parsed(text: str) -> Holder | None:
     """Who it was; None for the empty lock of an older version, or one that is just being written."""
     try:
         told = json.loads(text)
-        return Holder(**{field.name: told[field.name] for field in fields(Holder)})
+        return Holder(**{field.name: told[field.name] for field in fields(Holder) if field.name in told})
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -53,7 +53,7 @@ budget: {{steps: 800, examples: 10_000}}
 search: {{trials: {trials}, parallel_per_study: 2}}
 confirm: {{points: 1, seeds: 2}}
 """
-KINDS = ("supervisor", "driver", "worker", "raylet", "gcs", "agent")
+KINDS = ("supervisor", "driver", "worker", "raylet", "gcs", "agent", "all")
 # How long a command may take to end after a kill. Afterwards it goes on: Ray starts workers again, and a Ray that dies
 # while it starts is started once more.
 NOTICED_SECONDS = {"worker": 0.5, "agent": 45.0, "raylet": 45.0, "gcs": 60.0}
@@ -112,7 +112,7 @@ class Scene:
             )  # fmt: skip
 
     def disturb(self, command: subprocess.Popen[bytes], kind: str) -> bool:
-        """Kill a process of a kind at some moment, if the command has one before it ends; whether it was killed."""
+        """Kill a process of a kind, or all at once, at some moment before the command ends; whether that was done."""
         wanted = self.chance.choice([0, 0, 1, 2])  # trials to begin before; at 0 it may be starting
         seconds, there = self.chance.uniform(0.0, 3.0 if wanted == 0 else 0.5), len(self.begun)
         moment, limit = None, time.monotonic() + END_SECONDS
@@ -123,7 +123,8 @@ class Scene:
                 moment = time.monotonic() + seconds
             elif found and moment is not None and time.monotonic() >= moment:
                 self.seen.update(below(command.pid))
-                if kill(self.chance.choice(found), signal.SIGKILL):
+                chosen = found if kind == "all" else [self.chance.choice(found)]
+                if any([kill(process, signal.SIGKILL) for process in chosen]):
                     self.kills[kind] += 1
                     return True
             time.sleep(0.05)
@@ -143,7 +144,7 @@ class Scene:
         code = command.wait(timeout=END_SECONDS)
         self.codes[kind, code] += 1
         said = (self.root / f"{number}.log").read_text()
-        ends = {-signal.SIGKILL} if kind == "supervisor" else {0, CLUSTER_FAILED, NOT_STARTED}
+        ends = {-signal.SIGKILL} if kind in ("supervisor", "all") else {0, CLUSTER_FAILED, NOT_STARTED}
         assert code in ends, f"{kind} {code}: {said}"
         assert "Traceback" not in said and "Raylet is terminated" not in said, said
         self.look()

@@ -102,6 +102,32 @@ def test_a_process_that_was_killed_leaves_the_run_free_for_its_machine(
     assert not folder.occupied()  # what a lease leaves is not taken for a run
 
 
+def test_a_process_whose_parent_was_killed_is_ending_and_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder.at(tmp_path / "run")
+    words = ["sh", "-c", '"$@" & echo $!; wait', "sh", sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(
+        words, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"process {pid}, "), held(folder):
+            pass
+        assert capsys.readouterr().err == ""
+        parent.kill()
+        parent.wait()
+        monkeypatch.setattr(lease_module, "_ENDING", 0.5)
+        with pytest.raises(InputError, match=rf"process {pid}, "), held(folder):  # it does not end after all
+            pass
+        monkeypatch.setattr(lease_module, "_ENDING", 60.0)
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+        with held(folder) as lease:
+            lease.check()
+    assert "which is ending; waiting for up to 60 s" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_is_said() -> None:
     with pytest.raises(InputError, match=r"/proc/x/run/\S+ cannot be written"), held(RunFolder.at("/proc/x/run")):
         pass
