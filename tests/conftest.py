@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from tests.google_store import GoogleStore
     from tests.object_store import ObjectStore
 
 # Read when numpy and torch are first imported. There are as many workers as cores: a second thread in each only waits
@@ -47,3 +48,18 @@ def store() -> Iterator[ObjectStore]:
 
     with object_store() as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[GoogleStore]:
+    from tests.google_store import google_store
+
+    with google_store() as found:
+        yield found
+
+
+@pytest.fixture(params=["s3", "gs"])
+def any_store(request: pytest.FixtureRequest) -> ObjectStore | GoogleStore:
+    """A store of each kind, one after the other."""
+    found: ObjectStore | GoogleStore = request.getfixturevalue("store" if request.param == "s3" else "google")
+    return found

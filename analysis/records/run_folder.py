@@ -130,7 +130,10 @@ class RunFolder:
         """Whether anything lies at this place; a bare lock or lease, left by a kill before all else, is nothing."""
         info = self._info(self.root)
         if info.type == fs.FileType.Directory:
-            return any(entry.base_name not in {LOCK, LEASE} for entry in self._info(fs.FileSelector(self.root)))
+            # Of folders in a folder Arrow tells nothing on Google's store, only of the files in them.
+            entries = self._info(fs.FileSelector(self.root, recursive=self.filesystem.type_name == "gcs"))
+            names = {entry.path.removeprefix(f"{self.root}/").partition("/")[0] for entry in entries}
+            return bool(names - {LOCK, LEASE})
         return bool(info.type != fs.FileType.NotFound)
 
     def creatable(self) -> bool:

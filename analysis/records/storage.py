@@ -23,6 +23,10 @@ from bcrit.search_spaces.problems import InputError
 
 T = TypeVar("T")
 
+# What Arrow is told beyond the user's own words. On S3 it would begin a multipart upload for every object, three requests
+# where one is enough. Of Google's store it would try for 15 minutes within one call, which nothing interrupts; `patiently`
+# does that between calls.
+_OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=15", "gcs": "retry_limit_seconds=15"}
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
 # Waits between tries double from the first to the longest: a short hiccup costs little, and a store that comes back
 # after a long time is used again soon. Chosen.
@@ -44,9 +48,9 @@ def opened(location: str) -> tuple[fs.FileSystem, str]:
         raise InputError("run folder", ["its location is empty; give a path or a URI"])
     if "://" not in location:
         return fs.LocalFileSystem(), str(Path(location).expanduser().absolute())
-    if location.startswith("s3://") and "allow_delayed_open" not in location:
-        # Without it Arrow begins a multipart upload for every object, three requests where one is enough.
-        location += ("&" if "?" in location else "?") + "allow_delayed_open=true"
+    option = _OPTIONS.get(location.partition("://")[0], "")
+    if option.partition("=")[0] not in location:
+        location += ("&" if "?" in location else "?") + option
     try:
         filesystem, root = fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError, ValueError) as error:

@@ -21,6 +21,7 @@ from bcrit.analysis.records.run_folder import LEASE, LOCK, RunFolder
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner import lease as lease_module
 from bcrit.tuner.lease import Holder, Lease, LeaseLost, held
+from tests.google_store import GoogleStore
 from tests.object_store import ObjectStore
 
 HOLD = """
@@ -170,9 +171,9 @@ def test_another_machine_is_refused_at_the_next_sign_of_life(
 
 
 def test_a_machine_that_is_gone_holds_its_run_for_a_minute_of_the_stores_clock(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    any_store: ObjectStore | GoogleStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = store.folder("gone")
+    folder = any_store.folder("gone")
     for name, value in (("_STALE", 4.0), ("_TRIES", 1), ("_BEAT", 0.5)):
         monkeypatch.setattr(lease_module, name, value)
     gone = Lease(folder, somebody("gone"))
@@ -191,12 +192,14 @@ def folder_names(folder: RunFolder) -> set[str]:
     return {f"{LEASE}/{info.base_name}" for info in listed}
 
 
-def test_of_many_who_come_at_once_at_most_one_gets_the_run(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_who_come_at_once_at_most_one_gets_the_run(
+    any_store: ObjectStore | GoogleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lease_module, "_PAUSE", (0.0, 0.5))
     monkeypatch.setattr(Lease, "_falls_silent", lambda *given: False)  # here nobody writes a second time
     winners = []
     for turn in range(4):
-        folder, got = store.folder(f"race-{turn}"), list[str]()
+        folder, got = any_store.folder(f"race-{turn}"), list[str]()
         begin = threading.Barrier(4)
 
         def compete(name: str, folder: RunFolder = folder, got: list[str] = got, at: threading.Barrier = begin) -> None:
@@ -230,9 +233,9 @@ def test_an_outage_stops_writing_and_then_goes_on(store: ObjectStore, monkeypatc
 
 
 def test_who_comes_back_after_somebody_else_had_the_run_has_lost_it(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    any_store: ObjectStore | GoogleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = store.folder("overtaken")
+    folder = any_store.folder("overtaken")
     away = Lease(folder, somebody("away"))
     away.acquire()
     clock = lease_module._now

@@ -22,6 +22,7 @@ from bcrit.tuner.ledger import Ledger, trial_row
 from bcrit.tuner.session import run
 from bcrit.tuner.uploader import DeliveryError
 from tests.alike import assert_alike, tables
+from tests.google_store import GoogleStore
 from tests.object_store import ObjectStore
 from tests.tuner.stages.small import filled
 from tests.tuner.test_ledger import EXPERIMENT, ending, finish, in_parts, measurements, proposal
@@ -124,13 +125,15 @@ def test_a_run_on_s3_takes_one_put_a_table_and_delivery(store: ObjectStore, monk
     ledger.close()
 
 
-def test_an_outage_is_not_noticed_by_the_run(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_not_noticed_by_the_run(
+    any_store: ObjectStore | GoogleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(uploader, "_DELIVER_SECONDS", 0.01)
-    folder = store.folder("outage")
+    folder = any_store.folder("outage")
     ledger = Ledger.open(folder, EXPERIMENT)
     finish(ledger, 0)
     ledger.flush()
-    store.away()
+    any_store.away()
     slowest = 0.0
     for number in range(1, 40):
         begun = time.thread_time()
@@ -138,7 +141,7 @@ def test_an_outage_is_not_noticed_by_the_run(store: ObjectStore, monkeypatch: py
         slowest = max(slowest, time.thread_time() - begun)
         time.sleep(0.02)
     assert slowest < 0.5  # the main thread waits for no store
-    store.back()
+    any_store.back()
     ledger.close()
     assert rows(folder)[0] == list(range(40)) and in_parts(folder, TRIALS).num_rows == 40
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from bcrit.analysis.exchange.columns import Mapped
 from bcrit.analysis.exchange.tables import import_table
 from bcrit.analysis.records import arrow_tables
 from bcrit.analysis.records.arrow_tables import to_arrow
-from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.records.run_folder import LEASE, RunFolder
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from tests.analysis.records.rows import curve
+from tests.google_store import GoogleStore
 from tests.object_store import ObjectStore
 
 
@@ -198,8 +200,9 @@ def test_a_file_that_is_no_result_is_refused_with_the_remedy(folder: RunFolder, 
         folder.read_result(NAME, Thing)
 
 
-def test_a_run_folder_may_lie_on_s3(store: ObjectStore) -> None:
-    folder = store.folder("run")
+def test_a_run_folder_may_lie_on_an_object_store(any_store: ObjectStore | GoogleStore) -> None:
+    folder = any_store.folder("run")
+    folder.write_bytes(f"{LEASE}/holder", b"what a kill left before all else")
     assert not folder.occupied()
     for number in range(3):
         folder.append(MEASUREMENTS, curve(f"t{number}", range(2)), number)
@@ -207,6 +210,8 @@ def test_a_run_folder_may_lie_on_s3(store: ObjectStore) -> None:
     assert len(read_steps(folder)) == 6 and folder.occupied()
     (part,) = folder.parts(MEASUREMENTS)
     assert part.startswith("measurements/000000-000002-")
+    folder.write_bytes("large", large := os.urandom(20_000_000))
+    assert folder.read_bytes("large") == large and not folder.has("larg")
 
 
 def test_every_file_on_an_object_store_is_one_put_to_its_final_name(store: ObjectStore) -> None:
@@ -227,14 +232,20 @@ def test_the_endpoint_may_come_from_the_environment(store: ObjectStore, monkeypa
     assert requests == ["PUT /bucket/environment/a"] and folder.read_bytes("a") == b"1"
 
 
-def test_a_file_is_written_when_the_store_comes_back(store: ObjectStore) -> None:
-    folder = store.folder("away")
-    store.away()
-    timer = Timer(1.0, store.back)
+def test_a_file_is_written_when_the_store_comes_back(any_store: ObjectStore | GoogleStore) -> None:
+    folder = any_store.folder("away")
+    any_store.away()
+    timer = Timer(1.0, any_store.back)
     timer.start()
     folder.write_bytes("a", b"1")
     timer.join()
     assert folder.read_bytes("a") == b"1"
+
+
+def test_google_s_client_does_not_try_on_its_own_for_a_quarter_of_an_hour() -> None:
+    for options, seconds in (("", 15), ("?retry_limit_seconds=7", 7)):
+        filesystem = RunFolder.at(f"gs://anonymous@bucket/run{options}").filesystem
+        assert filesystem.__reduce__()[1][0]["retry_time_limit"].total_seconds() == seconds
 
 
 def test_what_no_waiting_mends_is_said_at_once(store: ObjectStore) -> None:
