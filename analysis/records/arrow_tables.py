@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,16 @@ CHECKSUM = b"bcrit.crc32"
 _ZEROS = b"00000000"
 
 
-def sealed(data: pa.Table) -> bytes:
-    """A table as a file."""
+def sealed(schema: pa.Schema, pieces: Iterable[pa.Table]) -> bytes:
+    """A table as a file, a row group each piece; pieces have the columns of the schema."""
     sink = pa.BufferOutputStream()
-    metadata = {**(data.schema.metadata or {}), CHECKSUM: _ZEROS}
-    pq.write_table(data.replace_schema_metadata(metadata), sink, write_page_checksum=True)
-    content: bytes = sink.getvalue().to_pybytes()
-    place = _place(memoryview(content))
-    return content[:place] + _checksum(memoryview(content), place) + content[place + len(_ZEROS) :]
+    schema = schema.with_metadata({**(schema.metadata or {}), CHECKSUM: _ZEROS})
+    with pq.ParquetWriter(sink, schema, write_page_checksum=True) as writer:
+        for piece in pieces:
+            writer.write_table(piece)
+    content = memoryview(sink.getvalue())
+    place = _place(content)
+    return b"".join([content[:place], _checksum(content, place), content[place + len(_ZEROS) :]])
 
 
 _AT_HAND = (pa.BufferReader, pa.MemoryMappedFile)

@@ -45,6 +45,8 @@ Rows = Mapping[str, pa.Table]
 
 BATCH_ROWS = 1_000_000
 """Rows of one piece: some tens of megabytes, and few enough pieces that their overhead does not count. Chosen."""
+GROUP_ROWS = 100_000
+"""Rows that are in memory at a time while parts are joined, and of a row group then: some megabytes. Chosen."""
 _TRIAL = "trial_id"
 _NAME_TYPE = pa.dictionary(pa.int32(), pa.string())
 _PART = re.compile(r"^(\d{6,})-(\d{6,})(?:-([0-9a-f]{6}))?\.parquet$")
@@ -159,16 +161,16 @@ def _replaced(part: pa.NativeFile) -> set[str]:
 
 
 def joinable(parts: Sequence[PartFile], everything: bool) -> list[list[PartFile]]:
-    """The parts to be joined, each list into one.
+    """The parts to be joined, each list into one, which is no larger than a large one.
 
     Everything is joined but large ones; otherwise only where there are `_TOGETHER` or more of one size class.
     """
     groups: list[list[PartFile]] = [[]]
     for part in parts:
+        if sum(other.size for other in groups[-1]) + part.size > _LARGE_PART:
+            groups.append([])
         if part.size < _LARGE_PART:
             groups[-1].append(part)
-        else:
-            groups.append([])
     if everything:
         return [group for group in groups if len(group) > 1]
     latest = groups[-1]  # the only place where parts are added
@@ -183,6 +185,19 @@ def whole_part(table: Table, parts: Sequence[PartFile], why: str = "") -> str:
     """The name of the part that parts are joined into: whoever joins the same ones makes the same file."""
     token = hashlib.sha256("".join([why, *(part.name for part in parts)]).encode()).hexdigest()[:6]
     return part_name(table, parts[0].first, max(part.last for part in parts), token)
+
+
+def gathered(empty: pa.Table, pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Rows with the columns of a table without any, in pieces of `GROUP_ROWS` or some more."""
+    waiting, count = [empty], 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += piece.num_rows
+        if count >= GROUP_ROWS:
+            yield joined(waiting)
+            waiting, count = [empty], 0
+    if count:
+        yield joined(waiting)
 
 
 def replacing(data: pa.Table, names: Iterable[str]) -> pa.Table:

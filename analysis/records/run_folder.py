@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -243,11 +243,12 @@ class RunFolder:
 
     def write_table(self, name: str, data: pa.Table, patience: float = PATIENCE) -> None:
         """Write one Parquet file whole or not at all; see `write_bytes`."""
+        self._write_pieces(name, data.schema, [data], patience)
+
+    def _write_pieces(self, name: str, schema: pa.Schema, pieces: Iterable[pa.Table], patience: float) -> None:
         if self._frozen is not None:
-            data = data.replace_schema_metadata(
-                {**(data.schema.metadata or {}), parted_tables.EXPERIMENT_OF: self._frozen}
-            )
-        self.write_bytes(name, sealed(data), patience)
+            schema = schema.with_metadata({**(schema.metadata or {}), parted_tables.EXPERIMENT_OF: self._frozen})
+        self.write_bytes(name, sealed(schema, pieces), patience)
 
     def append(self, table: Table, rows: Sequence[Mapping[str, Any]], number: int) -> None:
         """Add rows as one new part; columns beyond the table's are hyperparameters or metrics.
@@ -293,8 +294,11 @@ class RunFolder:
             name, first, last = parted_tables.whole_part(table, parts), parts[0].first, max(part.last for part in parts)
             replaced = {part.name for part in parts}
             replaced |= {p.name for p in listed if p.name in gone and first <= p.first and p.last <= last}
-            data = joined([self.rows_of(part.name) for part in parts])
-            self.write_table(name, parted_tables.replacing(data, replaced), patience)
+            files = {part.name: self.read_bytes(part.name) for part in parts}
+            empty = joined([next(self._pieces_of(*file)) for file in files.items()])
+            pieces = (piece for file in files.items() for piece in self._pieces_of(*file))
+            schema = parted_tables.replacing(empty, replaced).schema
+            self._write_pieces(name, schema, parted_tables.gathered(empty, pieces), patience)
             gone |= replaced
         for name in sorted(gone):
             try:
@@ -304,9 +308,15 @@ class RunFolder:
 
     def rows_of(self, name: str) -> pa.Table:
         """The rows of one part; an InputError where it is damaged or of another run."""
-        content = pa.BufferReader(self.read_bytes(name))
+        return pa.concat_tables(self._pieces_of(name, self.read_bytes(name)))
+
+    def _pieces_of(self, name: str, content: bytes) -> Iterator[pa.Table]:
+        """The rows of one part, piece by piece; at first none of them, which tells the columns."""
         try:
-            return parted_tables.Part(name, content, self._frozen).parquet().read()
+            part = parted_tables.Part(name, pa.BufferReader(content), self._frozen).parquet()
+            yield part.schema_arrow.empty_table()
+            for batch in part.iter_batches(parted_tables.GROUP_ROWS):
+                yield pa.Table.from_batches([batch])
         except parted_tables.DAMAGED as error:
             remedy = f"`bcrit repair {self}` sets it aside"
             raise InputError(str(self), [f"{parted_tables.fault(name, error)}; {remedy}"]) from error

@@ -39,7 +39,8 @@ def keep(run: Path, kept: Path) -> None:
             (kept / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, kept / name)
     for part in kept.rglob("*.parquet"):
-        part.write_bytes(sealed(_neutral(pq.read_table(part))))
+        rows = _neutral(pq.read_table(part))
+        part.write_bytes(sealed(rows.schema, [rows]))
     environment = json.loads((kept / "environment.json").read_text())
     for session in environment["sessions"]:
         session |= {name: value for name, value in MACHINE.items() if name in session}

@@ -83,32 +83,42 @@ def test_a_part_alone_is_not_written_again(folder: RunFolder) -> None:
 
 
 def test_large_parts_stay_as_they_are(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    large = written(folder, 0, 500)
+    large = written(folder, 0, 5000)
     monkeypatch.setattr(parted_tables, "_LARGE_PART", Path(folder.path(large)).stat().st_size)
-    for number in (501, 502):
+    for number in (5001, 5002):
         written(folder, number, number, "aaaaaa")
     folder.compact(TRIALS)
     first, second = folder.parts(TRIALS)
-    assert first == large and second.startswith("trials/000501-000502-") and len(trials(folder)) == 503
+    assert first == large and second.startswith("trials/005001-005002-") and len(trials(folder)) == 5003
 
 
-def test_joining_on_the_way_rewrites_each_row_a_few_times_and_leaves_few_parts(
+def test_parts_are_joined_piece_by_piece_into_none_that_is_larger_than_a_large_one(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined, write, most = [], RunFolder.write_table, 0
+    for number in range(10):
+        folder.append(TRIALS, [trial(f"{number}-{i}", lr=[1, 0.5][number % 2]) for i in range(5)], number)
+    before = folder.read(TRIALS)
+    most = sum(part.size for part in folder.listed(TRIALS)[:7])
+    monkeypatch.setattr(parted_tables, "_LARGE_PART", most)
+    monkeypatch.setattr(parted_tables, "GROUP_ROWS", 12)
+    folder.compact(TRIALS)
+    whole, rest = folder.parts(TRIALS)
+    assert (whole[7:20], rest[7:20]) == ("000000-000006", "000007-000009")
+    with pq.ParquetFile(folder.path(whole)) as file:
+        assert [file.metadata.row_group(place).num_rows for place in range(file.num_row_groups)] == [15, 15, 5]
+    assert folder.read(TRIALS).equals(before) and before["lr"].to_pylist()[4:6] == [1.0, 0.5]
 
-    def counting(self: RunFolder, name: str, data: pa.Table, patience: float = 0) -> None:
-        joined.append(data.num_rows)
-        write(self, name, data, patience)
 
+def test_joining_on_the_way_rewrites_each_row_a_few_times_and_leaves_few_parts(folder: RunFolder) -> None:
+    joined, most = 0, 0
     for number in range(200):
         written(folder, number, number, "aaaaaa")
-        with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "write_table", counting)
-            folder.compact(TRIALS, everything=False)
+        before = set(folder.parts(TRIALS))
+        folder.compact(TRIALS, everything=False)
+        joined += sum(folder.rows_of(part).num_rows for part in set(folder.parts(TRIALS)) - before)
         most = max(most, len(folder.parts(TRIALS)))
     levels = math.log(200, 8)
-    assert most <= 7 * (levels + 1) and sum(joined) <= 200 * levels
+    assert most <= 7 * (levels + 1) and 0 < joined <= 200 * levels
     assert len(set(trials(folder))) == folder.read(TRIALS).num_rows == 200
 
 
