@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,12 +90,17 @@ def free_port() -> int:
 
 
 @contextmanager
-def machines(hidden: Sequence[Path] = (), **nodes: int) -> Iterator[Machines]:
-    """A head and nodes by name with their number of CPUs, which do not see `hidden`; all are gone afterwards."""
+def machines(
+    hidden: Sequence[Path] = (), settings: Mapping[str, str] | None = None, **nodes: int
+) -> Iterator[Machines]:
+    """A head and nodes by name with their number of CPUs, which do not see `hidden`; all are gone afterwards.
+
+    Settings are of Ray, as its environment has them.
+    """
     with tempfile.TemporaryDirectory(prefix="bm", dir="/tmp") as place:  # short: sockets' paths hold 107 characters
         temporary = Path(place) / "ray"
         temporary.mkdir()
-        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **(settings or {})}
         port = free_port()
         head = [str(_BIN / "ray"), "start", "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={temporary}"]
         head += ["--include-dashboard=false", "--disable-usage-stats", "--block"]

@@ -311,6 +311,31 @@ def test_nothing_is_lost_when_a_node_dies_another_joins_and_the_driver_is_killed
     assert_alike(undisturbed, place.run)
 
 
+@pytest.mark.long
+def test_what_a_node_was_at_that_cannot_be_reached_runs_elsewhere_and_counts_once(
+    place: Place, root: Path, undisturbed: Tables
+) -> None:
+    """All its processes stand still, their connections open, until after Ray's head has given it up."""
+    soon = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000"}
+    with machines([root], {**soon, "RAY_health_check_failure_threshold": "3"}, a=2, b=2) as cluster:
+        place.write(pause=1.0)
+        driver = place.tune(cluster)
+        until(lambda: n_finished(place.run) >= 3 and len(nodes_used(place.run)) == 2)
+        away = below(cluster.nodes["b"].pid)
+        for process in away:
+            kill(process, signal.SIGSTOP)
+        before = n_finished(place.run)
+        cluster.wait_for_cpus(2)
+        until(lambda: n_finished(place.run) >= before + 6)
+        for process in away:
+            kill(process, signal.SIGCONT)
+        _, err = ended(driver)
+        assert "is not used any more" not in err
+        assert_alike(undisturbed, place.run)
+        trials = place.run.read(TRIALS).to_pandas().sort_values("ended_at")
+        assert trials["outcome"].isin(["failed"]).sum() == 0 and trials["node"].iloc[-10:].nunique() == 1
+
+
 @pytest.mark.parametrize("failures", [1, 2])
 def test_ray_that_does_not_start_is_started_once_more_and_then_the_cluster_failed(
     failures: int, monkeypatch: pytest.MonkeyPatch
