@@ -135,18 +135,18 @@ class Scene:
 
 
 EVERY_KIND = ["worker", "driver", "raylet", "gcs", "supervisor", "all"]
+LONG = [pytest.mark.long, pytest.mark.timeout(1500)]
 CASES = [
-    pytest.param("long_workload:Slow", 200, 3, ["worker", "driver"], id="once"),
-    pytest.param("long_workload:train", 200, 3, ["driver", "worker"], id="function", marks=pytest.mark.long),
-    pytest.param("long_workload:Slow", 400, 3, EVERY_KIND, id="often", marks=pytest.mark.long),
-    pytest.param(  # trials of 20 s
-        "long_workload:Slow", 800, 14, random.Random(1).choices(EVERY_KIND, k=100),
+    pytest.param("long_workload:Slow", 200, 3, ["worker", "driver"], id="once", marks=pytest.mark.timeout(1500)),
+    pytest.param("long_workload:train", 200, 3, ["driver", "worker"], id="function", marks=LONG),
+    pytest.param("long_workload:Slow", 400, 3, EVERY_KIND, id="often", marks=LONG),
+    pytest.param(  # trials of 20 s, of which a session makes about 8 s before it ends
+        "long_workload:Slow", 800, 48, random.Random(1).choices(EVERY_KIND, k=100),
         id="100", marks=[pytest.mark.long, pytest.mark.timeout(7200)],
     ),
 ]  # fmt: skip
 
 
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("workload", "steps", "trials", "kinds"), CASES)
 def test_what_is_killed_goes_on_and_ends_as_an_undisturbed_run(
     workload: str, steps: int, trials: int, kinds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
