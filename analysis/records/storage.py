@@ -23,9 +23,9 @@ from bcrit.search_spaces.problems import InputError
 
 T = TypeVar("T")
 
-# What Arrow is told beyond the user's own words. On S3 it would begin a multipart upload for every object, three requests
-# where one is enough. Of Google's store it would try for 15 minutes within one call, which nothing interrupts; `patiently`
-# does that between calls.
+# What Arrow is told beyond the user's own words. On S3 it would begin a multipart upload for every object, three
+# requests where one is enough. Where Google's store does not answer it would try for 15 minutes within one call, which
+# nothing interrupts; `patiently` tries between calls.
 _OPTIONS = {"s3": "allow_delayed_open=true", "gs": "retry_limit_seconds=15", "gcs": "retry_limit_seconds=15"}
 _OBJECT_STORES = {"s3", "gcs", "abfs"}
 # Waits between tries double from the first to the longest: a short hiccup costs little, and a store that comes back
