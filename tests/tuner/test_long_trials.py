@@ -81,9 +81,7 @@ PAUSE = 0.025
 class Scene:
     """A run of long trials in a folder of its own."""
 
-    def __init__(
-        self, root: Path, workload: str, steps: int, monkeypatch: pytest.MonkeyPatch, trials: int = 3
-    ) -> None:
+    def __init__(self, root: Path, workload: str, steps: int, monkeypatch: pytest.MonkeyPatch, trials: int = 3) -> None:
         self.root, self.run, self.trained = root, root / "run", root / "trained"
         self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(root / "cache")}
         self.environment |= {"BCRIT_TEST_TRAINED": str(self.trained), "BCRIT_TEST_PAUSE": str(PAUSE)}
