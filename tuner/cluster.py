@@ -142,12 +142,17 @@ class Room:
     trials: int  # how many fit onto it; a trial does not span nodes
 
 
-def rooms(resources: Resources) -> dict[str, Room]:
-    """The nodes that Ray has now, by Ray's id; those without room for a trial are left out."""
+def rooms(resources: Resources, own: bool = False) -> dict[str, Room]:
+    """The nodes that Ray has now, by Ray's id; those without room for a trial are left out.
+
+    Where a Ray of our own has none any more it has ended, which is a ClusterError: Ray does not always end its driver.
+    """
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     alive = [node for node in nodes if node["Alive"]]
+    if own and not alive:
+        raise ClusterError("Ray's process on this machine (the raylet) has ended")
     held = {n["NodeID"]: Room(str(n["NodeManagerHostname"]), _fit(n["Resources"].get, resources)) for n in alive}
     return {name: room for name, room in held.items() if room.trials}
 

@@ -55,6 +55,10 @@ class Nodes:
         """The same by their names for people, and why."""
         return tuple(SetAside(of.host, of.problem) for of in list(self._nodes.values()) if of.problem is not None)
 
+    def look(self) -> None:
+        """Raise a ClusterError where Ray itself has ended."""
+        self._there()
+
     def host(self, name: str) -> str:
         """A node's name for people."""
         return self._nodes[name].host

@@ -266,9 +266,13 @@ class WorkerScheduler(FIFOScheduler):
     # What is handed out
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """Tune's choice, as it asks all the time; nothing may run any more because one node is to judge another."""
+        """Tune's choice, as it asks all the time.
+
+        Nothing may run any more because one node is to judge another, or because Ray has ended.
+        """
         if not self.running and time.monotonic() - self._stood > _PATIENCE:
             with self._recording():
+                self._nodes.look()
                 self._hand_out(tune_controller, patient=False)
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen

@@ -278,7 +278,8 @@ def _run(
     """
     from bcrit.tuner.scheduler import WorkerScheduler
 
-    scheduler = WorkerScheduler(protocol, experiment.target, ledger, partial(rooms, experiment.resources), watch)
+    nodes = partial(rooms, experiment.resources, own=here != "")
+    scheduler = WorkerScheduler(protocol, experiment.target, ledger, nodes, watch)
     scheduler.notes += notes
     there = checkpoints.left(ledger.folder)
     checkpoints.remove(ledger.folder, there & ledger.trial_ids)  # a session before this one was cut off

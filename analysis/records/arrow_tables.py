@@ -159,9 +159,7 @@ def sealed(schema: pa.Schema, pieces: Iterable[pa.Table]) -> bytes:
     """A table as a file, a row group each piece; pieces have the columns of the schema."""
     sink = pa.BufferOutputStream()
     schema = schema.with_metadata({**(schema.metadata or {}), CHECKSUM: _ZEROS})
-    # What was measured seldom repeats: a dictionary of it takes more memory than all the rest, and makes larger files.
-    repeating = [field.name for field in schema if not pa.types.is_floating(field.type)]
-    with pq.ParquetWriter(sink, schema, write_page_checksum=True, use_dictionary=repeating) as writer:
+    with pq.ParquetWriter(sink, schema, write_page_checksum=True) as writer:
         for piece in pieces:
             writer.write_table(piece)
     content = memoryview(sink.getvalue())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 
 from bcrit.search_spaces.options import Resources
-from bcrit.tuner.cluster import ClusterError, Room, _fit
+from bcrit.tuner.cluster import ClusterError, Room, _fit, rooms
 from bcrit.tuner.nodes import Nodes
 from bcrit.tuner.scheduler import place
 
@@ -131,6 +132,13 @@ def test_where_no_worker_is_ready_anywhere_the_run_ends() -> None:
     cluster = Cluster("a", "b", come_up=False)
     with pytest.raises(ClusterError, match="^workers cannot be started: no torch$"):
         cluster.nodes.none_start("no torch", ["", ""])
+
+
+def test_a_ray_of_our_own_without_a_node_has_ended_and_a_cluster_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ray.nodes", lambda: [{"NodeID": "a", "Alive": False}])
+    assert rooms(Resources()) == {}
+    with pytest.raises(ClusterError, match=r"Ray's process on this machine \(the raylet\) has ended"):
+        Nodes(partial(rooms, Resources(), own=True), print).look()
 
 
 def test_the_judge_needs_no_ray() -> None:
