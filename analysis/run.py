@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
-from bcrit.analysis.optimum.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation import Asked, Recommendation, recommend
@@ -36,10 +36,10 @@ from bcrit.analysis.studies.steps_to_target import (
     study_states,
     tied,
 )
+from bcrit.analysis.targets import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.targets.budgets import BestWithin, BudgetTables, budget_tables
 from bcrit.analysis.targets.crossings import Crossings, Noise, noise, noise_notes
 from bcrit.analysis.targets.grid import TargetGrid, other_target_notes, retargeted, target_grid
-from bcrit.analysis.targets.measured import measured, refuse_unmeasured, unmeasured
 from bcrit.search_spaces.dimensions import Choice
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY

@@ -130,7 +130,7 @@ def _part(
 
 def steps_to_targets(location: str, n_targets: int) -> dict[str, Any]:
     """Steps to target of all studies; what is measured."""
-    from bcrit.analysis.targets.measured import measured
+    from bcrit.analysis.targets import measured
     from bcrit.search_spaces.target import Target
 
     folder = RunFolder.at(location)

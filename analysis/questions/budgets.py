@@ -11,8 +11,8 @@ from bcrit.analysis.numbers.wording import duration, readable, value_text
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
 from bcrit.analysis.report.figure import Figure, Trace, figure, in_turn, label, log_axis, points, value_axis
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.budgets import Budgets, BudgetTables, Resource, Status, amount, budget_tables, read_budgets
-from bcrit.analysis.targets.measured import measured, refuse_unmeasured
 
 _SYMBOLS = {Status.COVERED.value: "circle", Status.CUT.value: "circle-open", Status.STOPPED.value: "star-open"}
 _MARKS = {Status.COVERED.value: "", Status.CUT.value: " *", Status.STOPPED.value: " +"}  # behind a value in a table

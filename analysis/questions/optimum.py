@@ -9,9 +9,9 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 
 from bcrit.analysis.numbers.wording import readable, value_text
+from bcrit.analysis.optimum import OptimumLaws, Quantity, leading, parameters, set_sentence, words
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
-from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, leading, parameters, set_sentence, words
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from bcrit.analysis.numbers.wording import value_text
+from bcrit.analysis.optimum import words
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, values_of
 from bcrit.analysis.optimum.near_optimal import WITHIN, evenly
-from bcrit.analysis.optimum.optimum import words
 from bcrit.analysis.optimum.sensitivity import Profile, Sensitivity
 from bcrit.analysis.questions.optimum import Within, near
 from bcrit.analysis.report import figure as draw

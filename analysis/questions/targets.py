@@ -13,10 +13,10 @@ from bcrit.analysis.numbers.wording import interval_text, readable, value_text
 from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.cells import Status
 from bcrit.analysis.targets.crossings import read_targets
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
-from bcrit.analysis.targets.measured import measured, refuse_unmeasured
 from bcrit.search_spaces.target import Direction
 
 _SYMBOLS = {"valid": "circle", "upper": "triangle-down-open", "lower": "triangle-up-open"}  # by `Status`

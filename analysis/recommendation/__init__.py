@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.numbers.wording import readable
-from bcrit.analysis.optimum.optimum import OptimumLaws
+from bcrit.analysis.optimum import OptimumLaws
 from bcrit.analysis.recommendation.choices import (
     FrontierPoint,
     LimitMissed,

@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from bcrit.analysis.curve.interval import WIDEST
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.numbers.wording import readable
+from bcrit.analysis.optimum import OptimumLaws
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
-from bcrit.analysis.optimum.optimum import OptimumLaws
 from bcrit.search_spaces.presets import DOMAINS, STEPS_OF
 
 Source = Literal["measured", "interpolated", "nearest", "law", "extrapolated"]

@@ -15,8 +15,8 @@ from bcrit.analysis.questions.targets import at
 from bcrit.analysis.records.run_folder import BUDGETS, RECOMMENDATION, REPORT, TARGETS, RunFolder
 from bcrit.analysis.report.build import caveats, finish, write_analysis
 from bcrit.analysis.run import Run
+from bcrit.analysis.targets import measured
 from bcrit.analysis.targets.budgets import Resource
-from bcrit.analysis.targets.measured import measured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import BUDGET_CELLS, MEASUREMENTS, TARGET_CELLS, TRIALS
 from bcrit.search_spaces.target import Target

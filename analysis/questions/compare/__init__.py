@@ -11,7 +11,6 @@ import pandas as pd
 
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.numbers.wording import duration, interval_text, readable, value_text
-from bcrit.analysis.questions.compare.choice import choice
 from bcrit.analysis.questions.compare.ratios import Ratio, ratio_sentence, ratios, ratios_section, table_rows
 from bcrit.analysis.questions.compare.sides import ASSUMED, NUMBERS, Side, StepsTable, cautions, named, side_of
 from bcrit.analysis.questions.compare.steps import (
@@ -19,6 +18,7 @@ from bcrit.analysis.questions.compare.steps import (
     Fastest,
     advantages,
     at_batch_sizes,
+    choice,
     fastest,
     steps_section,
     where_sentence,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.optimum import OptimumLaws, Quantity, law_sentence, optimum_laws, parameter_text
 from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
-from bcrit.analysis.optimum.optimum import OptimumLaws, Quantity, law_sentence, optimum_laws, parameter_text
 from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, PLANE, bowl, large_study, searched, sets, spec
 from tests.analysis.optimum.test_laws import TRUTH, B, verdict

@@ -13,7 +13,7 @@ from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.noise_scale import NoiseScales, ask, noise_scales, noise_sentences, over, pool
 from bcrit.analysis.report.answer import Plot
 from bcrit.analysis.run import Run
-from bcrit.analysis.targets.measured import measured, refuse_unmeasured
+from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.search_spaces.target import Target

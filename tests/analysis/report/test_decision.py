@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bcrit.analysis.report.decision import Decision, decision, zoned
+from bcrit.analysis.report.build import Decision, decision, zoned
 from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 from tests.bcrit.command import ROOT, bcrit, refused

@@ -17,6 +17,7 @@ from bcrit.analysis.questions.budgets import _cell, within
 from bcrit.analysis.records.one_pass import Chunk, read_measurements
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import that_count
+from bcrit.analysis.targets import measured
 from bcrit.analysis.targets.budgets import (
     CLEAR,
     N_BUDGETS,
@@ -33,7 +34,6 @@ from bcrit.analysis.targets.budgets import (
     verdict_on,
     win_shares,
 )
-from bcrit.analysis.targets.measured import measured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Direction, Target

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bcrit.analysis.records.one_pass import Chunk
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.targets import measured
 from bcrit.analysis.targets.crossings import N_TARGETS, Crossings, Curve, default_targets, in_order, read_targets
-from bcrit.analysis.targets.measured import measured
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Direction, Target

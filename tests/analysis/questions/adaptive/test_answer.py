@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.questions.adaptive.answer import answer_table, ask, rate_table, sentences, verdict
+from bcrit.analysis.questions.adaptive import answer_table, ask, rate_table, sentences, verdict
 from bcrit.analysis.questions.adaptive.result import Adaptive
 from bcrit.analysis.records.run_folder import ADAPTIVE
 from bcrit.analysis.report.answer import Answer, Plot, Rows

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.questions.compare.choice import choice
 from bcrit.analysis.questions.compare.sides import Side
+from bcrit.analysis.questions.compare.steps import choice
 from tests.analysis.questions.compare import made_up
 from tests.analysis.report import runs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.questions.landscape.answer import ask, network_table, sentences, summary_table
+from bcrit.analysis.questions.landscape import ask, network_table, sentences, summary_table
 from bcrit.analysis.questions.landscape.result import Landscape
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.questions.landscape.answer import sentences
+from bcrit.analysis.questions.landscape import sentences
 from bcrit.analysis.questions.landscape.result import WarmStarts
 from bcrit.analysis.questions.landscape.warm import warm_parts, warm_sentences
 from bcrit.analysis.report.answer import Plot, Rows
