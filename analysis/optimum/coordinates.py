@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bcrit.analysis.numbers.estimate import Floats
 from bcrit.analysis.studies.steps_to_target import searched_spaces
 from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF, Scale, has_effective_lr, tried_scale
 from bcrit.search_spaces.space import hyperparameter
 from bcrit.search_spaces.tables import TRIALS
-
-Floats = npt.NDArray[np.float64]
 
 EFFECTIVE: Final = "effective_lr"
 """lr / (1 - momentum), along which the optimum moves when momentum does (Shallue et al. 2018, section 4.7)."""

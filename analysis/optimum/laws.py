@@ -17,9 +17,8 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from bcrit.analysis.curve.likelihood import Profile, Shape, minimise
-from bcrit.analysis.numbers.estimate import Estimate, straight_line, t_quantile
+from bcrit.analysis.numbers.estimate import Estimate, Floats, straight_line, t_quantile
 
-Floats = npt.NDArray[np.float64]
 Kind = Literal["one", "several", "none", "too few"]
 
 

@@ -30,13 +30,11 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import qmc
 
-from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
 from bcrit.analysis.optimum.coordinates import StudyAxes, between
-from bcrit.analysis.optimum.near_optimal import NearOptimal, evenly
+from bcrit.analysis.optimum.near_optimal import Mask, NearOptimal, evenly
 from bcrit.search_spaces.target import Target
 
-Floats = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int64]
 
 FEWEST = 8

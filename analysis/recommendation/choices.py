@@ -10,16 +10,14 @@ from itertools import combinations
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
 from bcrit.analysis.curve.fit import HyperbolaFit
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers.estimate import Estimate, Floats
 from bcrit.analysis.numbers.wording import duration, readable, rounded_up
 from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
-Floats = npt.NDArray[np.float64]
 End = Literal["", "_low", "_high"]
 
 LIMITED: Final = {"max_hours": "hours", "max_cost": "cost", "max_steps": "steps", "max_examples": "examples"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bcrit.analysis.numbers.estimate import Floats
 from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.recommendation import choices
 from bcrit.analysis.recommendation.hardware import Hardware
@@ -87,7 +88,7 @@ def certainty(
     return Certainty(min(sizes), max(sizes), tuple(sorted(rivals - {terms.title})), *_room(place))
 
 
-def _may_be_best(terms: choices.Terms, objective: str) -> choices.Floats:
+def _may_be_best(terms: choices.Terms, objective: str) -> Floats:
     """The batch sizes where the slope of the objective may be 0; empty where it falls or rises throughout."""
     sought, power = ("hours" if objective in ("cost", "hours_x_cost") else objective), _POWER.get(objective, 1.0)
     sizes = terms.sizes(_GRID)

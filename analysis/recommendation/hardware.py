@@ -14,11 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.numbers.estimate import Floats, t_quantile
 from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
 
-Floats = npt.NDArray[np.float64]
 Source = Literal["measured", "interpolated", "extrapolated"]
 _COLUMNS = ("batch_size", "step_seconds")
 _TIMES = ("step_seconds", "examples_per_second", "throughput")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from bcrit.analysis.numbers.estimate import Floats
 from bcrit.search_spaces.dimensions import Box, Side
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import BoundaryRule
@@ -27,7 +28,6 @@ from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.presets import DOMAINS
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 
-Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 Kind = Literal["box", "wall", "limit", "flat"]

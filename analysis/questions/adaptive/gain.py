@@ -20,12 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize
 
+from bcrit.analysis.numbers.estimate import Floats
 from bcrit.analysis.questions.adaptive.result import Trained
-
-Floats = NDArray[np.float64]
 
 _STEEPEST = -0.75  # below s^-1 the integral of N from 0 would be infinite; chosen, not studied
 

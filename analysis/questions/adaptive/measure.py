@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
 from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
-from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
 from bcrit.analysis.questions.adaptive.gain import gain_along, ratio_of_gamma
 from bcrit.analysis.questions.adaptive.result import ScheduleResult, Trained
-
-Floats = NDArray[np.float64]
 
 FEWEST = 3
 """Fixed batch sizes that a frontier needs: one more than the hyperbola has parameters."""

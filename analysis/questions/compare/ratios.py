@@ -9,19 +9,17 @@ from itertools import combinations, product
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy import optimize
 
 from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.curve.interval import Squared, bend, grid_spread
 from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
 from bcrit.analysis.curve.table import lower_ends
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, freedom, holm, tail, welch
+from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, freedom, holm, tail, welch
 from bcrit.analysis.numbers.wording import enumeration, readable
 from bcrit.analysis.questions.compare.sides import NUMBERS, Side
 from bcrit.analysis.report.answer import Answer, Rows, table_of
 
-Floats = npt.NDArray[np.float64]
 Form = tuple[Callable[[Floats], Floats], float]
 Verdict = Literal["differs", "no difference seen", "not comparable"]
 

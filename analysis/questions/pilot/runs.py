@@ -15,10 +15,9 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.numbers.estimate import Estimate, Scale
+from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
 from bcrit.analysis.questions.noise_scale import noise_scales
 from bcrit.analysis.questions.pilot.answer import Measured, Race, Spent, Tried
 from bcrit.analysis.questions.pilot.study import OVERHEAD_SECONDS, Timing
@@ -26,8 +25,6 @@ from bcrit.analysis.run import Run
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError
-
-Floats = npt.NDArray[np.float64]
 
 _THIRD: Final = 3.0  # of the budget: a target reached there leaves room for slower batch sizes; chosen
 _WARM_UP: Final = 2  # updates that allocate and tune, which are not timed
