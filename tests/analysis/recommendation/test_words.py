@@ -1,15 +1,9 @@
-"""A reader of the paragraph alone decides right, in every kind of situation.
-
-`python -m tests.analysis.recommendation.test_words` writes the stored words again.
-"""
+"""A reader of the paragraph alone decides right, in every kind of situation."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -32,9 +26,7 @@ from tests.analysis.recommendation.offers import (
     only_at,
     step_times,
 )
-from tests.analysis.told import held, text_of
 
-STORED = Path(__file__).with_name("words.txt")
 BEST = {float(b): {"lr": 0.01 * b, "momentum": 0.9} for b in B}
 # Two studies with different options, whose updates take the gradient of each example twice.
 APART: dict[float, dict[str, Any]] = {
@@ -108,24 +100,12 @@ def said(situation: str) -> list[str]:
     return [*found.sentences, text(found), *(f"note: {caveat}" for caveat in found.caveats)]
 
 
-TOLD: dict[str, Callable[[], list[str]]] = {situation: partial(said, situation) for situation in SITUATIONS}
-
-
 def text(found: Recommendation) -> str:
     told = found.paragraph
     assert "None" not in told and "nan" not in told and "  " not in told and told.endswith(".")
     assert told.startswith(("Train at ", "Do not ")) and found.to_json()["paragraph"] == told
     assert all(re.match(r"[A-Za-z0-9]", part) for part in told.split(". "))
     return told
-
-
-@pytest.mark.parametrize("situation", TOLD)
-def test_the_words_are_the_stored_ones(situation: str) -> None:
-    held(STORED, TOLD, situation)
-
-
-def test_every_stored_situation_is_told() -> None:
-    assert [line[3:] for line in STORED.read_text().splitlines() if line.startswith("== ")] == list(TOLD)
 
 
 @pytest.mark.parametrize("fit", [EXACT, NOISY, LEFT_SIDE, TIGHT, BENT], ids=["exact", "noisy", "left", "two", "bent"])
@@ -157,7 +137,3 @@ def test_a_limit_that_is_rounded_up_is_enough_and_hardly_more(value: float) -> N
 def test_a_limit_is_enough_as_it_is_printed_in_its_own_unit(seconds: float) -> None:
     number, unit = duration(seconds / 3600, up=True).split()
     assert float(number) * {"s": 1, "ms": 1e-3, "µs": 1e-6}[unit] >= seconds
-
-
-if __name__ == "__main__":
-    STORED.write_text(text_of(TOLD))

@@ -55,20 +55,6 @@ def test_bad_input_is_refused(sources: list[Run | StepsTable], message: str) -> 
         ask(sources)
 
 
-def test_tables_say_what_was_found() -> None:
-    found = compared("two runs")
-    shown = tables(found)
-    row = cells(shown["What they were measured from"], 0)
-    assert (row["run"], row["target"], row["batch sizes"]) == ("sgd", "loss < 1", "4 to 1,024")
-    assert (row["reached"], row["trials"], row["lack of fit"]) == ("9 of 9", "45", "no")
-    stretches = shown["By the curves, where both runs measured"].rows
-    assert len(stretches) == len(found.facts["advantages"][0]["stretches"]) and stretches[-1][2] == "momentum"
-    assert [row[0] for row in shown["Shortest training, on each run's own machine"].rows] == ["momentum", "sgd"]
-    points = shown["By run and batch size"]
-    place = points.head.index("momentum")  # a hyperparameter that a run lacks is a dash
-    assert {row[0] for row in points.rows if row[place] == "–"} == {"sgd"} and len(points.rows) == 18
-
-
 def test_what_is_known_of_a_number_or_a_ratio_is_in_its_cell() -> None:
     shown = tables(compared("two tables"))
     numbers = [cells(shown["Numbers, with their intervals"], row) for row in range(2)]
@@ -104,18 +90,6 @@ def data(figure: Figure | None) -> list[Trace]:
     return list(figure["data"])
 
 
-def test_each_run_has_points_a_name_and_a_curve_as_far_as_it_measured() -> None:
-    drawn = data(curves_plot([A, B], "examples"))
-    named = [trace for trace in drawn if "name" in trace]
-    assert [trace["name"] for trace in named] == ["a", "&lt;b&gt;"]
-    assert (
-        len({trace["marker"]["symbol"] for trace in named}) == len({trace["marker"]["color"] for trace in named}) == 2
-    )
-    lines = [trace for trace in drawn if trace["mode"] == "lines" and trace["line"]["width"] > 0]
-    assert [(trace["x"][0], trace["x"][-1]) for trace in lines] == [pytest.approx((4, 1024)), pytest.approx((8, 256))]
-    assert len({trace["line"]["dash"] for trace in lines}) == 2
-
-
 def test_many_bands_are_left_out() -> None:
     some = [labelled(str(k), table(str(k), 100, 64, noise=0.02, seed=k)) for k in range(7)]
     for sides, filled in ((some, 0), (some[1:], 6)):
@@ -132,18 +106,6 @@ def test_exact_hyperbolas_collapse_on_one_line_where_there_is_a_knee() -> None:
     for trace in data(collapse_plot([A, B]))[1:]:
         assert np.allclose(trace["y"], 1 + 1 / np.array(trace["x"]))
     assert collapse_plot([STEEP]) is None and len(data(collapse_plot([STEEP, A]))) == 2
-
-
-@pytest.mark.parametrize(("axis", "name"), [("x", "s_min"), ("x2", "e_min"), ("x3", "b_crit")])
-def test_dots_and_ends_are_the_estimates(axis: str, name: str) -> None:
-    figure = numbers_plot([NOISY], "tokens")
-    line, dot = [trace for trace in data(figure) if trace["xaxis"] == axis]
-    assert line["x"] == pytest.approx([NOISY.estimates[name].low, NOISY.estimates[name].high])
-    assert dot["x"] == pytest.approx([NOISY.estimates[name].value])
-    assert line["line"]["dash"] == "solid" and "open" not in dot["marker"]["symbol"]
-    assert figure is not None
-    title = figure["layout"][axis.replace("x", "xaxis")]["title"]["text"]
-    assert title == f"{name} ({'steps' if name == 's_min' else 'tokens'})"
 
 
 def test_an_open_end_is_a_triangle_and_an_unidentified_number_hollow() -> None:

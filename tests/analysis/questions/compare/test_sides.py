@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.questions.compare.sides import Side, StepsTable, named, side_of
+from bcrit.analysis.questions.compare.sides import Side, StepsTable, cautions, named, side_of
 from bcrit.analysis.run import Run
 from tests.analysis.questions.compare import made_up
 
@@ -98,8 +98,13 @@ def test_a_table_is_called_by_its_file() -> None:
     ]
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from([*RUNS, "table"]), min_size=2, max_size=6))
 def test_labels_are_unique_and_not_empty_even_for_the_same_run_twice(names: list[str]) -> None:
     found = labels(*(TABLE if name == "table" else RUNS[name] for name in names))
     assert len(set(found)) == len(found) == len(names) and all(found)
+
+
+def test_labels_and_values_with_commas_can_be_told_apart() -> None:
+    sides = [made_up.labelled(name, made_up.run(**made_up.PLAIN, trials=n)) for name, n in (("t, 12", 2), ("d", 4))]
+    assert "(search trials a batch size: t, 12: 2; d: 4)" in cautions(sides)[0]

@@ -37,7 +37,7 @@ def test_each_run_leads_on_its_side_of_the_crossing() -> None:
     assert strongest.holds(strongest.value or 0) and (strongest.high or 9) < 1 < (first.strongest.low or 0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(e=st.floats(10, 1e5), s=st.floats(1, 1e3), e2=st.floats(10, 1e5), s2=st.floats(1, 1e3))
 def test_the_crossing_is_where_both_curves_have_the_same_steps(e: float, s: float, e2: float, s2: float) -> None:
     a, b = (replace(one, fit=replace(SOME, s_min=x, e_min=y)) for one, x, y in ((FAR, s, e), (NEAR, s2, e2)))

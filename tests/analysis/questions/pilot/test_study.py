@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,7 @@ from bcrit.search_spaces.dimensions import Fixed, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import dump_data, parse_experiment, read_yaml
 from bcrit.search_spaces.options import Budget
-from tests.analysis.questions.pilot.made_up import DATA
+from tests.analysis.questions.pilot.made_up import DATA, pilot
 
 NONE = Estimate(None, n=5, why="noise")
 SIZES = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -296,3 +297,12 @@ def test_what_was_given_is_not_changed() -> None:
     before = {**DATA, "space": dict(DATA["space"])}
     proposed_data(DATA, (4,), box("sqrt"), BUDGET)
     assert before == DATA
+
+
+@pytest.mark.parametrize("more", [{}, {"steps": None}, {"seconds": None}], ids=str)
+def test_a_pilot_is_json(more: dict[str, Any]) -> None:
+    found = json.loads(json.dumps(pilot(**more).to_json(), allow_nan=False))
+    assert set(found) == {"run", "measured", "hint", "grid", "proposal", "spent"}
+    assert (found["proposal"] is None) is ("steps" in more)
+    if found["proposal"]:
+        assert found["proposal"]["data"]["batch_sizes"] == found["grid"]["batch_sizes"]
