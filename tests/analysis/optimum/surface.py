@@ -19,6 +19,7 @@ from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.report import runs
 
@@ -79,7 +80,7 @@ def searched(
             if early and need > cap and rng.random() < 2 / 3 and math.isfinite(best):
                 cap = min(cap, 0.45 * best)
             row = {"number": number, "stage": "search", "repeats": None, **_ending(need, cap, horizon)}
-            rows.append(_row(batch_size, row, point))
+            rows.append(_row(experiment, batch_size, row, point))
             if row["outcome"] == "reached":
                 found.append((need, {**point}))
         for place, (_, point) in enumerate(sorted(found, key=lambda pair: pair[0])[:3] if seeds else []):
@@ -89,7 +90,7 @@ def searched(
                 number = place * seeds + seed
                 ending = _ending(need, 10 * horizon, 10 * horizon)
                 again = {"number": number, "stage": "confirm", "repeats": same[0]["trial_id"], **ending}
-                rows.append(_row(batch_size, again, point))
+                rows.append(_row(experiment, batch_size, again, point))
     table: pd.DataFrame = to_arrow(TRIALS, rows).to_pandas()
     return table
 
@@ -106,22 +107,10 @@ def _ending(need: float, cap: float, horizon: float) -> dict[str, Any]:
     return {"outcome": "exhausted" if cap >= horizon else "capped", "steps": math.ceil(cap), **short}
 
 
-def _row(batch_size: int, row: dict[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        **dict.fromkeys(TRIALS.names),
-        "trial_id": f"b{batch_size}-{row['stage']}-{row['number']}",
-        "batch_size": batch_size,
-        "round": 0,
-        "seed": row["number"],
-        "max_steps": 10**6,
-        "examples": batch_size * row["steps"],
-        "train_seconds": 1.0,
-        "evaluate_seconds": 0.1,
-        "started_at": 0.0,
-        "ended_at": 1.0,
-        **row,
-        **point,
-    }
+def _row(experiment: Experiment, batch_size: int, row: dict[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    more = {**row, "max_steps": 10**6, "train_seconds": 1.0, **point}
+    number, steps = more.pop("number"), more.pop("steps")
+    return runs.trial(experiment, batch_size, number, Outcome(more.pop("outcome")), steps, **more)
 
 
 def sets(trials: pd.DataFrame, experiment: Experiment, within: float = WITHIN) -> NearOptimalSets:

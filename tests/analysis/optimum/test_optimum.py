@@ -3,19 +3,17 @@ from __future__ import annotations
 import json
 import time
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.optimum import OptimumLaws, Quantity, law_sentence, optimum_laws, parameter_text
-from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
+from bcrit.analysis.optimum import OptimumLaws, optimum_laws, parameter_text
 from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, PLANE, bowl, large_study, searched, sets, spec
-from tests.analysis.optimum.test_laws import TRUTH, B, verdict
 from tests.analysis.report import runs
-
-RATE = Quantity("lr", "lr", False, LAWS)
+from tests.bcrit.command import bcrit
 
 
 def true_lr(batch_size: float) -> float:
@@ -97,23 +95,6 @@ def test_a_study_of_14_000_trials_takes_seconds() -> None:
     assert time.process_time() - began < 2
 
 
-def test_the_sentence_of_no_law_says_what_was_missed_and_what_is_done_instead() -> None:
-    zigzag = np.exp(1.2 * (-1.0) ** np.arange(8))
-    text = law_sentence(verdict(zigzag), RATE)
-    assert text.startswith("None of the laws passes") and "misses those at batch size" in text
-    assert "interpolated" in text
-    few = judge(PLAIN_LAWS, B, zigzag, zigzag / 1.1, zigzag * 1.1)
-    rest = Quantity("1 - momentum", "momentum", True, PLAIN_LAWS)
-    assert law_sentence(few, rest).startswith("Neither a constant nor a power")
-
-
-def test_laws_that_cannot_be_told_apart_are_all_named() -> None:
-    found = verdict(TRUTH["sqrt"][:5] * np.exp(0.3 * np.random.default_rng(2).normal(size=5)), 2.0, B[:5])
-    text = law_sentence(found, RATE)
-    assert "cannot be told apart with 5 studies" in text
-    assert all(f"({name})" in text for name in found.supported)
-
-
 @pytest.mark.parametrize(
     ("estimate", "text"),
     [
@@ -126,3 +107,13 @@ def test_laws_that_cannot_be_told_apart_are_all_named() -> None:
 )
 def test_open_ends_are_words(estimate: Estimate, text: str) -> None:
     assert parameter_text(estimate) == text
+
+
+def test_batch_sizes_that_were_not_measured_are_predicted(tmp_path: Path) -> None:
+    run = runs.written(tmp_path / "run", reached=True, space={**runs.PLANE, "width": "integer from 4 to 64"}, missed=8)
+    done = bcrit("optimum", run, "--at", 48, "--at", 4096)
+    assert "At batch size 4,096" in done.stdout and "extrapolated" in done.stdout
+    found = json.loads(bcrit("optimum", run, "--at", 64, "--at", 100, "--json").stdout)
+    assert [point["batch_size"] for point in found["at"]] == [64, 100]
+    for point in found["at"]:  # widths stay whole where another study did not reach
+        assert all(isinstance(point[part]["width"], int) for part in ("values", "low", "high"))

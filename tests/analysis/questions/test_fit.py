@@ -13,7 +13,6 @@ import pytest
 
 from bcrit.analysis.curve.fit import fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
-from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.questions import recommend
 from bcrit.analysis.questions.fit import ask, key_numbers, residuals_plot
 from bcrit.analysis.report.answer import Answer, Plot, Rows
@@ -44,43 +43,12 @@ def plots(found: Answer) -> dict[str, Plot]:
     return {part.name: part for part in found.parts if isinstance(part, Plot)}
 
 
-def test_a_clean_curve_is_called_clean_and_shown_with_everything_that_follows() -> None:
-    found = answered(50 * (1 + 100 / B))
-    assert "nothing in the points speaks" in found.sentences[0]
-    assert "Perfect scaling up to" in found.sentences[1] and "measure batch size" in found.sentences[2]
-    assert set(plots(found)) == {"residuals", "regimes"}
-    models, definitions = tables(found).values()
-    assert models[0][0].startswith("hyperbola") and models[0][-2] == "0"
-    assert [row[0] for row in definitions][0] == "twice the minimum (used here)"
-
-
-def test_a_sharp_knee_is_said_first() -> None:
-    found = answered(PNorm(50, 100, 2, 0).steps(B))
-    assert "bend away" in found.sentences[0]
-    assert tables(found)["Other curves through the same points"][0][0] == "free knee (p-norm)"
-
-
-def test_another_curve_that_does_clearly_better_is_named() -> None:
-    batch = 2.0 ** np.arange(4, 10)
-    corner = answered(np.maximum(50, 1600 / batch), 0.01, batch)
-    assert "another curve does clearly better: two straight lines" in corner.sentences[0]
-
-
 def test_without_a_knee_in_sight_there_are_bounds_and_no_picture_of_regimes() -> None:
     found = answered(5e5 / B)
     assert set(plots(found)) == {"residuals"}
     assert "All batch sizes scale perfectly, up to the largest, 2,048." in found.sentences[1]
     first = tables(found)["What else is called the critical batch size"][0]
     assert first[1] == "not identified" and first[2].startswith("above")
-
-
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_few_studies_say_how_little_is_known(n: int) -> None:
-    batch = np.array([8.0, 64, 512, 4096])[:n]
-    found = answered(50 * (1 + 100 / batch), 0.05, batch)
-    assert ("Two batch sizes" in found.sentences[0]) == (n == 2)
-    assert ("too few" in found.sentences[0]) == (n == 3)
-    assert all(len(row) == 6 for row in tables(found)["Other curves through the same points"])
 
 
 def test_the_bands_leave_the_intervals_white_and_the_dots_are_the_studies() -> None:
@@ -99,20 +67,6 @@ def test_of_a_run_without_a_curve_the_answer_is_no_and_why(question: Callable[[R
     assert found.sentences[1].startswith("A curve needs 2") and found.facts["no_fit"].startswith("a curve needs 2")
 
 
-def test_an_interval_beside_a_number_that_is_not_identified_says_what_it_hangs_on(tmp_path: Path) -> None:
-    far = "batch_size,steps\n16,9299\n32,4660\n64,2351\n128,1183.5\n256,606\n512,316\n1024,171.8\n"
-    said = fit(tmp_path, table=far).stdout
-    assert "not identified (95 % interval if the curve holds beyond what was measured: 5," in said
-    whole = fit(tmp_path, table="batch_size,steps\n16,4096\n32,2048\n64,1024\n128,512\n").stdout
-    assert "e_min = 65,536 examples (95 % interval: narrower than the digits shown)" in whole
-
-
-def test_a_table_too_short_for_a_curve_is_bad_input_by_the_name_of_its_file(tmp_path: Path) -> None:
-    done = fit(tmp_path, table="batch_size,steps\n16,100\n32,\n")
-    assert done.returncode == 2 and not done.stdout
-    assert done.stderr.startswith(f"{tmp_path / 't.csv'}: 2 problems") and "row 3 was set aside" in done.stderr
-
-
 def test_points_are_per_cent_above_the_curve() -> None:
     fit = runs.bent().fit
     assert fit is not None
@@ -122,12 +76,6 @@ def test_points_are_per_cent_above_the_curve() -> None:
     assert points["y"] == pytest.approx([100 * ((s.steps or 0) / s.fitted_steps - 1) for s in fit.studies])
     low, high = figure["layout"]["yaxis"]["range"]
     assert low < min(points["y"]) < max(points["y"]) < high
-
-
-def test_studies_that_were_not_reached_have_no_residual() -> None:
-    fit = runs.partly((32, 64, 128)).fit
-    assert fit is not None
-    assert residuals_plot(fit)["data"][0]["x"] == [32, 64, 128]
 
 
 DIGITS = "batch_size,steps\n16,140\n32,96\n64,55\n128,54\n256,41\n512,39\n1024,42\n"
@@ -183,13 +131,6 @@ def test_the_interval_of_s_min_is_that_of_the_curve_far_out() -> None:
     far = fit.predict([1e12]).iloc[0]
     shown = list(key_numbers(fit, "loss < 1"))[1].interval
     assert shown == f"95 % interval: {far['steps_low']:.0f} to {far['steps_high']:.0f}"
-
-
-def test_what_is_not_identified_is_not_shown_as_a_number() -> None:
-    fit = runs.partly((32, 64)).fit
-    assert fit is not None
-    assert [number.value for number in key_numbers(fit, "loss < 1")] == ["not identified"] * 3
-    assert [number.interval for number in key_numbers(fit, "loss < 1")] == ["no interval"] * 3
 
 
 RISING = "batch_size,steps\n32,223541\n64,78735\n128,33264\n192,22557\n256,18005\n512,10471\n1024,7048\n2048,5145\n"

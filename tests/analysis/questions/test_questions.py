@@ -98,18 +98,6 @@ def test_the_terminal_the_json_and_the_page_have_the_same_answer(stored: Path, n
     assert sorted(stored.rglob("*")) == before  # a question writes nothing
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("targets", "--target", "speed < 1"), "no finished trial has measurements of 'speed'"),
-        (("targets", "--target", "fast"), "a target is a number or reads"),
-        (("budgets", "--steps", "0"), "--steps: a budget is a positive number"),
-    ],
-)
-def test_bad_input_is_one_message(stored: Path, words: tuple[str, ...], message: str) -> None:
-    assert message in refused(bcrit(words[0], stored, *words[1:]))
-
-
 @every_command
 def test_a_place_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
     message = refused(bcrit(name.replace("_", "-"), tmp_path))

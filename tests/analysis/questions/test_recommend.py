@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bcrit.analysis.questions.recommend import answer, by_place, cost_plot, decision, frontier_plot, hardware, time_unit
+from bcrit.analysis.questions.recommend import answer, by_place, cost_plot, frontier_plot, hardware, time_unit
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
 from tests.analysis.report import runs
 
@@ -17,21 +17,6 @@ def column(table: Table, name: str) -> list[str]:
 
 def tables_of(found: Answer) -> dict[str, Table]:
     return {part.heading: part.table for part in found.parts if isinstance(part, Rows)}
-
-
-@pytest.mark.parametrize("timed", [True, False])
-def test_choices_say_what_they_take_and_how_to_train(timed: bool) -> None:
-    found = runs.recommended(runs.usual(), timed=timed, max_steps=50)
-    table, advice, *_ = tables_of(answer(found)).values()
-    named = [name for cell in column(table, "choice") for name in cell.split(", ")]
-    assert sorted(named) == ["balanced", "best", "cheapest", "fastest", "measured", "safe"]
-    # Choices that agree share a row.
-    assert len(table.rows) == len(set(found.choices.values())) == (3 if timed else 5)
-    assert all("%" in cell for cell in column(table, "sample efficiency"))
-    assert ("cost (device-hours)" in table.head) == timed
-    assert column(advice, "choice") == column(table, "choice")
-    assert {"lr", "momentum", "where from"} < set(advice.head)
-    assert f"All {len(found.frontier)} points of the frontier" in tables_of(answer(found))
 
 
 def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
@@ -48,21 +33,6 @@ def test_with_several_kinds_of_hardware_each_row_says_on_which() -> None:
     assert prices.table.head[:3] == ("device", "price now", "chosen below")
     assert column(prices.table, "device")[0] in ("big", "small")
     assert isinstance(hardware(analysis), str)
-
-
-def test_the_decision_is_the_recommendations_paragraph_or_not_to_decide_and_what_to_do_first() -> None:
-    analysis = runs.usual()
-    recommendation = runs.recommended(analysis)
-    shown = decision(analysis.but(recommendation=recommendation))
-    assert (shown.sentences, shown.parts) == ((recommendation.paragraph,), ())
-    (text,) = decision(runs.partly(())).sentences
-    assert text.casefold().startswith("do not decide on a batch size from this run yet: a curve needs")
-    (text,) = decision(runs.partly((8, 16, 32, 64, 128, 256), confirm=False)).sentences
-    assert "The steps at 6 batch sizes are those of the luckiest single run of a search" in text
-    analysis = runs.widened()
-    at_end = analysis.but(boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
-    (text,) = decision(at_end).sentences
-    assert "At 1 of 1 batch sizes the best setting lies at the edge of its search box (lr high): widen it" in text
 
 
 def test_the_line_is_the_frontier_and_the_choices_lie_on_it() -> None:

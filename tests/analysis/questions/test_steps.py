@@ -49,24 +49,6 @@ def test_studies_that_were_not_reached_point_up_from_where_training_ended_and_wi
     assert trace(figure, "search only")["marker"]["color"] == "#ffffff"
 
 
-def test_the_curve_and_its_asymptotes_are_those_of_the_fit() -> None:
-    analysis = runs.usual()
-    fit, figure, exchange = analysis.fit, steps_plot(analysis), examples_plot(analysis)
-    assert fit is not None and exchange is not None
-    for name, expected in (
-        ("fitted", lambda b: fit.curve.steps(b)),
-        ("perfect", lambda b: fit.e_min / b),
-        ("least", lambda b: fit.s_min),
-    ):
-        line = trace(figure, name)
-        assert line["y"] == pytest.approx([float(expected(b)) for b in line["x"]])
-    assert "b_crit = 61 (" in words(figure)
-    assert figure["layout"]["shapes"][-1]["x0"] == fit.b_crit
-    vertical, horizontal = exchange["layout"]["shapes"]
-    assert vertical["x0"] == vertical["x1"] == fit.s_min
-    assert horizontal["y0"] == horizontal["y1"] == fit.e_min
-
-
 def test_what_is_not_known_of_the_curve_is_called_so_or_left_out() -> None:
     assert "curve with a free knee (p = 4)" in names(steps_plot(runs.bent()))
     assert not [name for name in names(steps_plot(runs.usual())) if "free knee" in name]
@@ -77,18 +59,6 @@ def test_what_is_not_known_of_the_curve_is_called_so_or_left_out() -> None:
     assert examples_plot(runs.partly(())) is None
 
 
-def test_points_are_steps_and_examples_and_choices_that_agree_share_a_mark_on_the_curve() -> None:
-    analysis = runs.usual()
-    recommendation = runs.recommended(analysis)
-    figure = examples_plot(analysis.but(recommendation=recommendation))
-    assert figure is not None
-    points, cheapest = trace(figure, "measured"), recommendation.choices["cheapest"]
-    assert (points["x"], points["y"]) == (list(analysis.studies["steps"]), list(analysis.studies["examples"]))
-    assert points["text"] == [str(size) for size in SIZES]
-    mark = trace(figure, "cheapest, fastest:")
-    assert (mark["x"], mark["y"]) == ([cheapest.steps], [cheapest.examples]) and "balanced" in names(figure)
-
-
 def test_the_steps_ask_nothing_else() -> None:
     """`bcrit analyze` prints at once: what takes seconds, such as the importances, is asked for by name."""
     analysis = runs.usual()
@@ -97,20 +67,6 @@ def test_the_steps_ask_nothing_else() -> None:
 
 
 # --- learning curves ---
-
-
-def test_one_line_for_each_confirming_run_and_one_name_for_each_batch_size() -> None:
-    analysis = runs.usual()
-    figure = curves_plot(analysis, runs.curves(analysis))
-    assert figure is not None
-    assert len(figure["data"]) == 3 * len(analysis.studies)
-    named = [trace["name"] for trace in figure["data"] if trace["showlegend"]]
-    assert named == [f"batch size {b}" for b in SIZES]
-    assert figure["data"][0]["x"][-1] == 180
-    assert figure["data"][0]["y"][-1] == pytest.approx(10 ** (1 - 20 / 19.5), rel=1e-3)
-    assert figure["layout"]["shapes"][0]["y0"] == 1
-    assert curves_plot(analysis, runs.curves(analysis).drop_columns(["loss"])) is None
-    assert curves_plot(runs.partly(()), runs.curves(runs.partly(()))) is None
 
 
 def test_long_curves_are_thinned_and_keep_their_ends() -> None:

@@ -1,21 +1,38 @@
-"""Pages of runs and of comparisons as a whole: complete, in need of nothing else, and no text taken for markup."""
+"""Pages of runs and of comparisons: complete, in need of nothing else, no text taken for markup; the first screen."""
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
+import shlex
+import shutil
 from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+import yaml
 from jinja2 import UndefinedError
 
 from bcrit.analysis.report.answer import Answer
-from bcrit.analysis.report.build import MOST_PANELS, answer, build_report, caveats, page_of, render
+from bcrit.analysis.report.build import (
+    MOST_PANELS,
+    Decision,
+    answer,
+    build_report,
+    caveats,
+    decision,
+    page_of,
+    render,
+    zoned,
+)
 from bcrit.analysis.run import Run
 from tests.analysis.questions.compare import made_up
 from tests.analysis.report import runs
+from tests.bcrit.command import ROOT, bcrit, refused
 from tests.golden.page import Page
 
 
@@ -164,12 +181,6 @@ def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
     assert places == sorted(places)
 
 
-def test_without_a_fit_the_page_says_why() -> None:
-    text = "\n".join(page_at("nothing reached").lines)
-    assert "No batch size can be recommended: there is no curve." in text
-    assert "A curve needs 2 batch sizes that reached the target, better 6, but there are 0" in text
-
-
 def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
     text = "\n".join(page_at("no batch size keeps the limits").lines)
     assert "No batch size keeps all limits" in text
@@ -203,30 +214,6 @@ def test_limits_that_cannot_be_kept_name_no_hyperparameters() -> None:
     assert answer(analysis.but(recommendation=recommendation)) == recommendation.sentences
 
 
-@pytest.mark.parametrize(
-    ("analysis", "sentence"),
-    [
-        (runs.partly((32, 64, 128)), "The target was not reached at batch size (in steps): 8 (90), 16 (50), 256 (12)."),
-        (runs.partly((8, 16), confirm=False), "At batch size 8, 16 the number is that of the search's best trial"),
-    ],
-    ids=["not reached", "not confirmed"],
-)
-def test_what_the_studies_lack_is_said(analysis: Run, sentence: str) -> None:
-    assert any(found.startswith(sentence) for found in caveats(analysis))
-
-
-def test_seeds_that_missed_the_target_are_counted() -> None:
-    analysis = runs.usual()
-    studies = analysis.studies.assign(n_reached=2)
-    assert any("8 (2 of 3)" in found for found in caveats(analysis.but(studies=studies)))
-
-
-def test_an_optimum_at_the_end_of_a_box_that_was_not_widened_is_a_caveat() -> None:
-    analysis = runs.widened()
-    at_end = analysis.but(boundary=analysis.boundary.assign(widened_to=float("nan"), round=1, kind="box"))
-    assert any("lies at the edge of its search box (lr high), so that fewer" in found for found in caveats(at_end))
-
-
 def test_every_caveat_is_said_once() -> None:
     analysis = runs.bent()
     found = caveats(analysis.but(recommendation=runs.recommended(analysis)))
@@ -252,3 +239,66 @@ def test_styles_and_scripts_are_in_the_page() -> None:
 def test_a_missing_word_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="generator"):
         render("comparison.html", title="x", runs=RUNS)
+
+
+# --- the first screen ---
+
+
+def advised(**limits: Any) -> Run:
+    usual = runs.usual()
+    return usual.but(recommendation=runs.recommended(usual, **limits))
+
+
+def test_a_training_is_paid_in_steps_examples_time_and_money() -> None:
+    priced = {name: (value, told) for name, value, told in decision(advised(price_per_device_hour=2.0)).taken}
+    assert list(priced) == ["steps", "examples", "time", "cost"]
+    assert priced["steps"][0] == "41" and priced["cost"][1].startswith("95 %: ")
+    free = {name: (value, told) for name, value, told in decision(advised()).taken}
+    assert free["cost"] == (f"{free['time'][0]} of a device", "no price given")
+
+
+def test_the_settings_to_copy_are_the_same_in_every_language() -> None:
+    copies = decision(advised()).copies
+    values = yaml.safe_load(copies["YAML"])
+    assert values == ast.literal_eval(copies["Python"]) and list(values) == ["batch_size", "lr", "momentum"]
+    flags = shlex.split(copies["flags"])
+    assert flags[::2] == ["--batch-size", "--lr", "--momentum"]
+    assert [float(value) for value in flags[1::2]] == list(values.values())
+
+
+def test_the_zones_meet_where_the_regimes_do_and_the_figure_given_stays_as_it_is() -> None:
+    run = advised()
+    assert run.fit is not None
+    ends = run.fit.regimes()
+    steps: Any = next(part for part in run.ask("steps").parts if part.kind == "plot")
+    before = deepcopy(steps.figure)
+    drawn = zoned(steps.figure, run)
+    areas = drawn["layout"]["shapes"][-3:]
+    assert [areas[0]["x1"], areas[1]["x1"]] == [ends.perfect_scaling_ends.value, ends.plateau_begins.value]
+    assert [areas[1]["x0"], areas[2]["x0"]] == [areas[0]["x1"], areas[1]["x1"]]
+    assert drawn["data"][-1]["x"] == [64] and drawn["data"][-1]["name"] == "advised: batch size 64"
+    assert steps.figure == before
+
+
+@pytest.mark.parametrize("given", [lambda: runs.partly(()), lambda: advised(max_steps=1)], ids=["no fit", "infeasible"])
+def test_where_nothing_is_advised_nothing_is_taken_or_copied(given: Any) -> None:
+    found = decision(given())
+    assert found.taken == () and found.sure == () and found.copies == Decision().copies
+
+
+def test_prices_that_are_kept_stand_on_the_page_until_they_are_forgotten(tmp_path: Path) -> None:
+    run = shutil.copytree(ROOT / "tests/golden/runs/digits", tmp_path / "digits")
+    assert bcrit("recommend", run, "--price-per-device-hour", 7200, "--devices", 2, "--write").returncode == 0
+    assert "no price given" not in (run / "report.html").read_text()
+    assert "on 2 devices" in bcrit("recommend", run).stdout and "cost (currency)" in bcrit("recommend", run).stdout
+    assert bcrit("recommend", run, "--write").returncode == 0
+    assert "no price given" in (run / "report.html").read_text()
+    assert "device-hours" in bcrit("recommend", run).stdout
+
+
+def test_prices_are_not_kept_where_they_are_wrong_or_there_is_no_run(tmp_path: Path) -> None:
+    run = shutil.copytree(ROOT / "tests/golden/runs/digits", tmp_path / "digits")
+    assert "price_per_device_hour" in refused(bcrit("recommend", run, "--price-per-device-hour", -1, "--write"))
+    assert not (run / "report.html").exists() and not (run / "analysis").exists()
+    (tmp_path / "steps.csv").write_text("batch_size,steps\n8,900\n32,300\n128,150\n")
+    assert "--write keeps prices" in refused(bcrit("recommend", tmp_path / "steps.csv", "--write"))

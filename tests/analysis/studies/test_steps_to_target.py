@@ -18,8 +18,10 @@ from bcrit.analysis.studies.steps_to_target import (
     tied,
 )
 from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 from bcrit.search_spaces.target import Target
+from tests.analysis.report import runs
 
 EXPERIMENT = parse_experiment(
     {
@@ -37,32 +39,11 @@ EXPERIMENT = parse_experiment(
 def row(
     number: int, steps: int | None, stage: str = "search", repeats: str | None = None, **more: Any
 ) -> dict[str, Any]:
-    trained = more.pop("trained", 400)
-    return {
-        "trial_id": f"b8-{stage}-{number}",
-        "batch_size": 8,
-        "stage": stage,
-        "number": number,
-        "round": 0,
-        "repeats": repeats,
-        "seed": number,
-        "outcome": "exhausted" if steps is None else "reached",
-        "message": None,
-        "max_steps": 400,
-        "steps": steps or trained,
-        "examples": 8 * (steps or trained),
-        "steps_to_target": steps,
-        "steps_to_target_low": None if steps is None else steps - 2,
-        "best_value": 0.9,
-        "train_seconds": 0.01 * (steps or trained),
-        "evaluate_seconds": 0.1,
-        "started_at": 0.0,
-        "ended_at": 1.0,
-        "lr": 0.1 * (number + 1),
-        "momentum": 0.9,
-        "schedule": "constant",
-        **more,
-    }
+    trained = steps or more.pop("trained", 400)
+    more = {"stage": stage, "repeats": repeats, "train_seconds": 0.01 * trained, "lr": 0.1 * (number + 1), **more}
+    more = {"steps_to_target_low": None if steps is None else steps - 2, "best_value": 0.9, **more}
+    ended = Outcome(more.pop("outcome", Outcome.EXHAUSTED if steps is None else Outcome.REACHED))
+    return runs.trial(EXPERIMENT, 8, number, ended, trained, **more)
 
 
 SEARCH = [row(0, 100), row(1, 120), row(2, None)]

@@ -109,7 +109,7 @@ def naive(curve: list[tuple[int, float]], batch_size: float, resource: Resource,
     return (min if best == "minimize" else max)(seen, default=math.nan)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.lists(VALUES, min_size=1, max_size=11), min_size=1, max_size=3), st.sampled_from(list(Direction)))
 def test_the_curve_looked_at_is_the_naive_twin(curves: list[list[float]], direction: Direction) -> None:
     rows = [(trial, step, value) for trial, curve in enumerate(curves) for step, value in enumerate(curve)]
@@ -194,7 +194,6 @@ def test_too_little_says_nothing(values: dict[int, np.ndarray]) -> None:
     assert win_shares(values) == {}
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(st.floats(-5, 5), min_size=3, max_size=9), min_size=2, max_size=4))
 def test_shares_sum_to_one(values: list[list[float]]) -> None:
     shares = win_shares({2**k: np.array(mine) for k, mine in enumerate(values)})
@@ -223,81 +222,63 @@ def study(best: float, status: Status = Status.COVERED, unfinished: bool = False
     return Compared(status, np.asarray(best + 0.01 * np.arange(n)), unfinished, n_reached=2 * TARGET.reached(best))
 
 
-def judged(**studies: Compared) -> BudgetVerdict:
-    return on({int(name[1:]): mine for name, mine in studies.items()}, "loss")
+FIRST, STOPPED = study(2.0), study(0.9, Status.STOPPED)
+CUT, NOT_AS_FAR = study(3.0, Status.CUT, unfinished=True), study(3.0, Status.MISSING)
+STOP = "batch sizes 8, 16 reach loss < 1 and stop there; which is best is not known."
+SO_FAR = "batch size 8 is best so far, but trials at 32 ended before."
+BEST = "batch size 8 is best (in 100% of resamples of the trials)."
+VERDICTS: dict[str, tuple[dict[int, Compared], int | None, int | None, str]] = {
+    "a clear winner": ({8: FIRST, 16: study(3.0)}, 8, 8, BEST),
+    "a lead within the spread of the trials": (
+        *({8: FIRST, 16: study(2.001), 32: study(5.0)}, None, 8),
+        "there is no clear winner among the batch sizes 8, 16.",
+    ),
+    "reaching beats not reaching": ({8: STOPPED, 16: study(1.01)}, 8, 8, "only batch size 8 reaches loss < 1."),
+    "one trial that reaches may be luck": (
+        *({8: replace(STOPPED, n_reached=1), 64: study(1.5)}, None, 8),
+        "only batch size 8 reaches loss < 1, in one trial: that may be luck.",
+    ),
+    "two that stopped": ({8: STOPPED, 16: study(0.2, Status.STOPPED), 32: FIRST}, None, None, STOP),
+    "one that reached with the last step": ({8: STOPPED, 16: study(0.95)}, None, None, STOP),
+    "beside training that ended before": ({8: FIRST, 16: study(2.5), 32: CUT}, None, 8, SO_FAR),
+    "beside one that was not trained as far": ({8: FIRST, 16: study(2.5), 32: NOT_AS_FAR}, None, 8, SO_FAR),
+    "only reached, beside training that ended before": (
+        *({8: STOPPED, 16: CUT}, None, None),
+        "batch size 8 reaches loss < 1 and stops there; which is best is not known. 16 were not trained as far.",
+    ),
+    "trials that were stopped for being behind": ({8: FIRST, 16: study(3.0, Status.CUT)}, 8, 8, BEST),
+    "few trials": (
+        *({8: study(2.0, n=2), 16: study(3.0)}, None, 8),
+        "batch size 8 is best, but with fewer than 3 trials that may be luck.",
+    ),
+    "one study": (
+        *({8: FIRST, 16: NOT_AS_FAR}, None, None),
+        "there is nothing to compare: fewer than two batch sizes were trained as far.",
+    ),
+}
 
 
-def on(studies: dict[int, Compared], metric: str) -> BudgetVerdict:
+def on(studies: dict[int, Compared], metric: str = "loss") -> BudgetVerdict:
     return verdict_on(Resource.STEPS, 100.0, "examples", studies, TARGET, metric)
 
 
-def test_a_clear_winner_is_named_with_its_share() -> None:
-    found = judged(b8=study(2.0), b16=study(3.0))
-    assert (found.winner, found.leader, found.share) == (8, 8, 1.0)
-    assert found.sentence == "Within 100 steps batch size 8 is best (in 100% of resamples of the trials)."
+@pytest.mark.parametrize(("studies", "winner", "leader", "said"), VERDICTS.values(), ids=VERDICTS)
+def test_who_wins_within_a_budget(
+    studies: dict[int, Compared], winner: int | None, leader: int | None, said: str
+) -> None:
+    found = on(studies)
+    assert (found.winner, found.leader, found.sentence) == (winner, leader, f"Within 100 steps {said}")
 
 
-def test_a_lead_within_the_spread_of_the_trials_is_no_win() -> None:
-    found = judged(b8=study(2.0), b16=study(2.001), b32=study(5.0))
-    assert found.winner is None and found.leader == 8 and 0.5 < (found.share or 0) < 0.9
-    assert found.sentence == "Within 100 steps there is no clear winner among the batch sizes 8, 16."
-
-
-def test_reaching_the_target_beats_not_reaching_it() -> None:
-    found = judged(b8=study(0.9, Status.STOPPED), b16=study(1.01))
-    assert (found.winner, found.sentence) == (8, "Within 100 steps only batch size 8 reaches loss < 1.")
-
-
-def test_one_trial_that_reaches_the_target_may_be_luck() -> None:
-    lucky = replace(study(0.9, Status.STOPPED), n_reached=1)
-    found = judged(b8=lucky, b64=study(1.5))
-    assert (found.winner, found.leader) == (None, 8)
-    assert "in one trial: that may be luck" in found.sentence
-
-
-def test_two_that_stopped_at_the_target_cannot_be_told_apart() -> None:
-    found = judged(b8=study(0.9, Status.STOPPED), b16=study(0.2, Status.STOPPED), b32=study(2.0))
-    assert found.winner is None and "8, 16 reach loss < 1 and stop there; which is best is not known" in found.sentence
-
-
-def test_a_study_that_reaches_with_the_last_step_of_the_budget_has_reached_too() -> None:
-    found = judged(b8=study(0.9, Status.STOPPED), b16=study(0.95, Status.COVERED))
-    assert found.winner is None
-
-
-@pytest.mark.parametrize(
-    "rival", [study(3.0, Status.CUT, unfinished=True), study(3.0, Status.MISSING)], ids=["unfinished", "not as far"]
-)
-def test_beside_a_study_whose_training_ended_before_there_is_no_winner(rival: Compared) -> None:
-    found = judged(b8=study(2.0), b16=study(2.5), b32=rival)
-    assert found.winner is None and found.leader == 8
-    assert found.sentence == "Within 100 steps batch size 8 is best so far, but trials at 32 ended before."
-
-
-def test_only_reached_is_no_win_beside_a_study_whose_training_ended_before() -> None:
-    found = judged(b8=study(0.9, Status.STOPPED), b16=study(2.0, Status.CUT, unfinished=True))
-    assert found.winner is None and "16 were not trained as far" in found.sentence
-
-
-def test_trials_that_were_stopped_for_being_behind_do_not_matter() -> None:
-    assert judged(b8=study(2.0), b16=study(3.0, Status.CUT)).winner == 8
-
-
-def test_few_trials_may_be_luck() -> None:
-    found = judged(b8=study(2.0, n=2), b16=study(3.0))
-    assert found.winner is None and "fewer than 3 trials" in found.sentence
-
-
-def test_one_study_is_nothing_to_compare() -> None:
-    assert "nothing to compare" in judged(b8=study(2.0), b16=study(1.0, Status.MISSING)).sentence
+def test_the_share_of_a_lead_is_that_of_its_resamples() -> None:
+    assert on({8: FIRST, 16: study(3.0)}).share == 1.0
+    assert 0.5 < (on({8: FIRST, 16: study(2.001), 32: study(5.0)}).share or 0) < 0.9
 
 
 def test_of_another_metric_only_those_that_stopped_at_the_target_are_named_and_none_wins() -> None:
-    studies = {8: study(0.9, Status.STOPPED), 16: study(3.0)}
-    found = on(studies, "accuracy")
-    assert found.winner is None
+    found = on({8: STOPPED, 16: study(3.0)}, "accuracy")
     wanted = "batch size 8 reaches loss < 1 and stops there; which has the best accuracy is not known."
-    assert found.sentence == f"Within 100 steps {wanted}"
+    assert (found.winner, found.sentence) == (None, f"Within 100 steps {wanted}")
 
 
 def tables(

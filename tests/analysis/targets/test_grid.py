@@ -1,4 +1,4 @@
-"""The grid of targets, and another target in place of the own one, on made-up runs whose whole curves are known."""
+"""The grid of targets, and another one in place of the run's own, on made-up runs whose whole curves are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from scipy import stats
 
 from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.questions.targets import at
+from bcrit.analysis.questions.targets import _cell, ask, at
+from bcrit.analysis.report.answer import Plot
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import PowerLaw, TargetGrid, fit_power_law
 from bcrit.search_spaces.experiment import Experiment
@@ -21,6 +22,7 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Made, experiment, measurement, write_run
+from tests.analysis.report.runs import answered
 
 SIZES = (8, 32, 128, 512)
 WHOLE = 4000  # steps
@@ -350,3 +352,42 @@ def test_the_interval_is_no_smaller_than_the_curves_own_intervals_say() -> None:
     # b_crit of ten studies has an interval with 10 - 3 degrees of freedom, the law of four targets one with 4 - 2.
     error = math.log(2) / stats.t.ppf(0.975, 7) / spread
     assert (found.exponent.high or 0) - found.power == pytest.approx(stats.t.ppf(0.975, 2) * error)
+
+
+# --- what is drawn and written of it ---
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    spec = experiment(SIZES, "loss < 1")
+    made = stopping(spec) | {"b8-pruned": Made(8, [(10, 3.99)], "pruned")}
+    return Run(write_run(tmp_path_factory.mktemp("run") / "run", spec, made))
+
+
+def test_a_law_is_drawn_only_where_there_is_one(run: Run) -> None:
+    assert run.targets is not None
+    for grid in (run.targets, replace(run.targets, power_law=None, no_power_law="Too few.")):
+        (plot,) = [
+            p for p in answered(ask, run.but(targets=grid)).parts if isinstance(p, Plot) and p.name == "targets-b-crit"
+        ]
+        drawn = [trace["name"] for trace in plot.figure["data"]]
+        assert ("power law" in drawn) == (grid.power_law is not None)
+
+
+def test_one_target_is_no_section_of_the_report(tmp_path: Path) -> None:
+    one = write_run(tmp_path / "run", experiment([8], "loss < 1"), {"a": Made(8, [(1, 0.5)])})
+    assert not answered(ask, Run(one)).on_page
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"status": "valid", "steps": 55.0, "fits": True}, "55"),
+        ({"status": "upper", "steps": 55.0, "fits": True}, "55*"),
+        ({"status": "upper", "steps": 55.0, "fits": False}, "≤ 55"),
+        ({"status": "lower", "steps": 3000.0, "fits": True}, "> 3,000"),
+        ({"status": "missing", "steps": float("nan"), "fits": False}, "–"),
+    ],
+)
+def test_a_cell_says_what_it_is(row: dict[str, object], text: str) -> None:
+    assert _cell(row) == text

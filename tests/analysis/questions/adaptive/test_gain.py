@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bcrit.analysis.questions.adaptive.gain import (
@@ -70,7 +70,6 @@ def test_from_its_first_point_only_the_window_counts() -> None:
     assert (found.s_min, found.e_min, found.gamma) == pytest.approx((2.0, 16.0, 1.0))
 
 
-@settings(deadline=None)
 @given(
     noise=st.lists(st.floats(0.01, 1e4), min_size=3, max_size=12),
     r=st.floats(0.01, 1e4),
@@ -85,7 +84,6 @@ def test_every_point_of_the_frontier_has_the_same_gamma_of_at_most_one(
     assert product == pytest.approx(found.gamma, rel=1e-6)
 
 
-@settings(deadline=None)
 @given(factor=st.floats(0.01, 100))
 def test_gamma_does_not_know_the_unit_of_the_noise_scale(factor: float) -> None:
     s, noise = np.array([1.0, 2.0, 5.0]), np.array([1.0, 7.0, 3.0])
