@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bcrit.analysis.numbers.wording import readable
+from bcrit.analysis.numbers.wording import readable, value_text
 
 LEVEL = 0.95
 """Confidence of intervals where nothing else is asked for. Convention."""
@@ -86,9 +86,11 @@ class Estimate:
         return cls.t(value, error, n - 1, scale=scale, level=level, n=n)
 
     @classmethod
-    def at_limits(cls, value: float, low: float, high: float, level: float = LEVEL, n: int | None = None) -> Estimate:
+    def at_limits(
+        cls, value: float | None, low: float | None, high: float | None, level: float = LEVEL, n: int | None = None
+    ) -> Estimate:
         """From the ends of a positive number in which 0, infinity and NaN stand for "open" or "not known"."""
-        number, lower, upper = (end if 0 < end < math.inf else None for end in (value, low, high))
+        number, lower, upper = (end if end is not None and 0 < end < math.inf else None for end in (value, low, high))
         return cls(number, lower, upper, level, n)
 
     @property
@@ -131,6 +133,12 @@ class Estimate:
     def flat(self, name: str) -> dict[str, float | None]:
         """The keys of `--json`: `b_crit`, `b_crit_low`, `b_crit_high`."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def interval_text(value: float | None, low: float | None, high: float | None) -> str:
+    """A number of a table with its interval, whose ends are open as in `at_limits`: `89.5 (70.2 to 114)`."""
+    between = Estimate.at_limits(None, low, high).interval()
+    return between if value is None else f"{value_text(value)} ({between})"
 
 
 def t_quantile(freedom: float, level: float = LEVEL) -> float:

@@ -65,18 +65,6 @@ def value_text(value: Any) -> str:
     return str(value)
 
 
-def interval_text(value: Any, low: Any, high: Any) -> str:
-    """A number with its interval: `89.5 (70.2 to 114)`; open ends in words."""
-    open_low, open_high = low is None or not low > 0, high is None or not 0 < high < math.inf
-    if open_low and open_high:
-        between = "no interval"
-    elif open_low:
-        between = f"below {readable(high)}"
-    else:
-        between = f"above {readable(low)}" if open_high else f"{readable(low)} to {readable(high)}"
-    return between if value is None else f"{value_text(value)} ({between})"
-
-
 class Told(StrEnum):
     """A word of a table with the sentence that says it to a newcomer."""
 

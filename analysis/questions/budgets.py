@@ -9,7 +9,7 @@ import pandas as pd
 
 from bcrit.analysis.numbers.wording import duration, readable, value_text
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
-from bcrit.analysis.report.figure import Figure, Trace, figure, in_turn, label, log_axis, points, value_axis
+from bcrit.analysis.report.figure import Figure, Trace, batch_axis, figure, in_turn, label, points, value_axis
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.budgets import Budgets, BudgetTables, Resource, Status, amount, budget_tables, read_budgets
@@ -82,7 +82,7 @@ def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: 
         line = {"mode": "lines+markers", "line": {"color": color, "width": 1.2}}
         data.append({**marks, **line, "name": label(within_it)})
     sizes = sorted(set(cells["batch_size"]))
-    x = log_axis(f"batch size ({label(unit)})", sizes, ticks=sizes, pad=1.5)
+    x = batch_axis(unit, sizes)
     return figure(data, x, value_axis(label(f"best {budgets.metric}"), cells["value"]), height=380)
 
 

@@ -15,8 +15,8 @@ from bcrit.analysis.curve.new_study import StepSeconds, prediction_sentence
 from bcrit.analysis.curve.notes import SCATTER
 from bcrit.analysis.curve.other_curves import clearly_better
 from bcrit.analysis.curve.table import read_table
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import interval_text, readable, value_text
+from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.recommendation.hardware import read_step_times
 from bcrit.analysis.records.number_table import named_columns
 from bcrit.analysis.report import figure as draw
@@ -252,14 +252,13 @@ def residuals_plot(fit: HyperbolaFit) -> draw.Figure:
     high = 0.0
     if fit.sigma is not None:
         low, high = (100 * math.expm1(sign * fit.sigma) for sign in (-1, 1))
-        area = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "layer": "below", "line": {"width": 0}}
-        shapes.append({**area, "y0": low, "y1": high, "fillcolor": draw.BAND})
+        shapes.append(draw.area(low, high, draw.BAND, along="y"))
     # Error bars down to zero are the stems.
     thin: dict[str, Any] = {"type": "data", "symmetric": False, "color": draw.INK, "thickness": 1, "width": 0}
     stems = {**thin, "array": [-off for off in y]}
     largest = max([5.0, *(1.3 * abs(off) for off in y), 1.3 * high])
     y_axis = draw.linear_axis("steps above the curve", ticksuffix=" %", range=[-largest, largest])
-    x_axis = draw.log_axis(f"batch size ({draw.label(fit.unit)})", x, ticks=x, pad=1.5)
+    x_axis = draw.batch_axis(fit.unit, x)
     return draw.figure([draw.points(x, y, told, error_y=stems)], x_axis, y_axis, shapes=shapes, height=320)
 
 
@@ -285,8 +284,7 @@ def regimes_plot(fit: HyperbolaFit) -> draw.Figure | None:
     shapes, names = list[Any](), list[Any]()
     for regime, (low, high) in bands.items():
         if low < high:
-            area = {"type": "rect", "yref": "paper", "y0": 0, "y1": 1, "line": {"width": 0}, "layer": "below"}
-            shapes.append({**area, "x0": low, "x1": high, "fillcolor": _FILLS[regime]})
+            shapes.append(draw.area(low, high, _FILLS[regime]))
             # An annotation on a log axis is placed by its logarithm.
             place = {"x": (math.log10(low) + math.log10(high)) / 2, "xref": "x", "y": 0.97, "yref": "paper"}
             style = {"yanchor": "top", "showarrow": False, "font": {"color": draw.GREY, "size": 12}}

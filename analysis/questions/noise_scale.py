@@ -324,9 +324,8 @@ def _beside_b_crit(
     data: list[draw.Trace], x: draw.Axis, seen: list[Estimate], unit: str, b_crit: Estimate | None, shapes: list[Any]
 ) -> draw.Figure:
     if b_crit is not None and b_crit.value is not None:
-        box = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": b_crit.low, "y1": b_crit.high}
-        shapes = [*shapes, {**box, "fillcolor": draw.BAND, "line": {"width": 0}, "layer": "below"}]
-        shapes.append(draw.horizontal(b_crit.value, color=draw.ACCENT, width=1.5))
+        level = draw.horizontal(b_crit.value, color=draw.ACCENT, width=1.5)
+        shapes = [*shapes, draw.area(b_crit.low, b_crit.high, draw.BAND, along="y"), level]
         seen = [*seen, Estimate(None, b_crit.low, b_crit.high)]
     ends = [end for each in seen for end in (each.value, each.low, each.high) if end is not None]
     return draw.figure(data, x, draw.log_axis(f"noise scale ({draw.label(unit)})", ends), shapes=shapes)

@@ -15,7 +15,7 @@ from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import GREY, Figure, Trace, figure, in_turn, label, line, log_axis, points
+from bcrit.analysis.report.figure import GREY, Figure, Trace, batch_axis, figure, in_turn, label, line, log_axis, points
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 
@@ -45,10 +45,9 @@ def ask(
     title = "How the best hyperparameters move"
     if not reached:
         return Answer("optimum", title, laws.sentences, (), facts, yes=False, on_page=False)
-    unit = label(run.experiment.unit)
     drawn = [q for q in laws.quantities if len(laws.verdicts[q.name].batch_sizes) > 1][:_MOST]
     parts: list[Plot | Rows] = [
-        Plot(f"optimum-{n}", _plot(q, laws, unit), _caption(q, laws)) for n, q in enumerate(drawn)
+        Plot(f"optimum-{n}", _plot(q, laws, run.experiment.unit), _caption(q, laws)) for n, q in enumerate(drawn)
     ]
     parts += [Rows(f"At batch size {readable(point.batch_size)}", _advice(point), brief=True) for point in found]
     if laws.quantities:
@@ -105,7 +104,7 @@ def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
         {"batch size": s.batch_size, "best": y, "near-optimal": span, "near-optimal points": seen.n}
         for (s, seen), y, span in zip(studies, best, spans, strict=True)
     ]
-    x = log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5)
+    x = batch_axis(unit, sizes)
     grid, data = np.logspace(x["range"][0], x["range"][1], _GRID), list[Trace]()
     verdict, colors = laws.verdicts[quantity.name], in_turn(laws.verdicts[quantity.name].supported)
     for fit in (fit for fit in verdict.laws if fit.freedom):

@@ -37,7 +37,7 @@ def ask(run: Run, within: Within = WITHIN) -> Answer | str:
             "its best point, with 95 % intervals. Trials that were cut off early may be near-optimal and widen them; "
             "hollow where the interval spans half of the space or more."
         )
-        parts.append(Plot("sensitivity-share", _share_plot(found, draw.label(run.experiment.unit)), caption))
+        parts.append(Plot("sensitivity-share", _share_plot(found, run.experiment.unit), caption))
     for number, name in enumerate([p.name for p in found.reached[0].profiles][:_MOST_PROFILES]):
         caption = (
             f"Fewest steps that any trial needed with {words(name)} in each tenth of its range, relative to the best "
@@ -77,7 +77,7 @@ def _share_plot(found: Sensitivity, unit: str) -> draw.Figure:
     colors = [draw.INK if study.known else "#ffffff" for study in studies]
     marks["marker"] = {"size": 9, "color": colors, "line": {"color": draw.INK, "width": 2}}
     y_axis = draw.log_axis("near-optimal share of the space (%)", [min(y) / 3, 100.0], pad=1.1)
-    return draw.figure([marks], draw.log_axis(f"batch size ({unit})", sizes, ticks=sizes, pad=1.5), y_axis, height=380)
+    return draw.figure([marks], draw.batch_axis(unit, sizes), y_axis, height=380)
 
 
 def _profile_plot(found: Sensitivity, name: str) -> draw.Figure:

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from bcrit.analysis.curve.fit import HyperbolaFit
 from bcrit.analysis.curve.landmarks import bottom
 from bcrit.analysis.curve.other_curves import U_FORMULA
-from bcrit.analysis.numbers.wording import interval_text, readable, value_text
+from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.questions.fit import fit_lines
 from bcrit.analysis.questions.recommend import choice_marks
 from bcrit.analysis.recommendation import Recommendation
@@ -122,7 +123,7 @@ def steps_plot(run: Run) -> draw.Figure:
     data, shapes, notes = _studies(studies, run.hyperparameters), list[Any](), list[Any]()
     seen = [*studies["steps"], *studies["steps_low"], *studies["steps_high"]]
     seen += list(studies.loc[studies["steps"].isna(), "max_steps"])
-    x = draw.log_axis(f"batch size ({draw.label(run.experiment.unit)})", sizes, ticks=sizes, pad=1.5)
+    x = draw.batch_axis(run.experiment.unit, sizes)
     if fit is not None:
         low, high = (10**end for end in x["range"])
         grid = np.geomspace(low, high, _GRID)
@@ -203,8 +204,7 @@ def _critical(fit: HyperbolaFit, low: float, high: float) -> tuple[list[Any], li
     for name, (place, least, most, known) in marks.items():
         left, right = max(least, low), min(most, high)
         if low < left < right or left < right < high:  # an area over everything would say nothing
-            area = {"type": "rect", "xref": "x", "yref": "paper", "x0": left, "x1": right, "y0": 0, "y1": 1}
-            shapes.append({**area, "layer": "below", "fillcolor": "rgba(213, 94, 0, 0.10)", "line": {"width": 0}})
+            shapes.append(draw.area(left, right, "rgba(213, 94, 0, 0.10)"))
         if low < place < high:
             look = {"width": 2, "dash": "dash"} if known else {"width": 1, "dash": "dot"}
             shapes.append(draw.vertical(place, color=draw.VERMILLION, **look))

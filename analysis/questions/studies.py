@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.numbers.wording import interval_text, value_text
+from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Key, Panels, Part, Rows, Table, Text, Words, table_of
 from bcrit.analysis.run import Run

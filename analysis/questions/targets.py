@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.curve.fit import HyperbolaFit
-from bcrit.analysis.numbers.wording import interval_text, readable, value_text
+from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
@@ -90,7 +91,7 @@ def _steps_plot(grid: TargetGrid) -> draw.Figure:
             fitted = draw.line(x.tolist(), curve.fit.curve.steps(x).tolist(), color=colors[place])
             data.append({**fitted, "name": name, "legendgroup": name, "showlegend": False})
     sizes = sorted(set(shown["batch_size"]))
-    x_axis = draw.log_axis(f"batch size ({draw.label(grid.unit)})", sizes, ticks=sizes, pad=1.5)
+    x_axis = draw.batch_axis(grid.unit, sizes)
     return draw.figure(data, x_axis, draw.log_axis("steps to target", shown["steps"]))
 
 

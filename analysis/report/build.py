@@ -20,7 +20,7 @@ from bcrit.analysis.recommendation import Recommendation
 from bcrit.analysis.recommendation.choices import FrontierPoint
 from bcrit.analysis.records import run_folder
 from bcrit.analysis.report.answer import Answer, Panels, Plot
-from bcrit.analysis.report.figure import VERMILLION, VIRIDIS, Figure, points
+from bcrit.analysis.report.figure import VERMILLION, VIRIDIS, Figure, area, points
 from bcrit.analysis.run import Run
 
 MOST_PANELS = 12
@@ -225,8 +225,7 @@ def zoned(steps: Figure, run: Run) -> Figure:
         low, high = max(low, left), min(high, right)
         if low >= high:
             continue
-        area = {"type": "rect", "xref": "x", "yref": "paper", "x0": low, "x1": high, "y0": 0, "y1": 1}
-        drawn["layout"]["shapes"].append({**area, "layer": "below", "fillcolor": color, "line": {"width": 0}})
+        drawn["layout"]["shapes"].append(area(low, high, color))
         if math.log(high / low) < _NAMED * math.log(right / left):
             continue  # its name stands in the legend
         middle = {"x": (math.log10(low) + math.log10(high)) / 2, "yref": "paper", "y": 0, "yanchor": "bottom"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.records.json_values import plain
@@ -76,6 +76,13 @@ def horizontal(y: float, **line: Any) -> dict[str, Any]:
 def vertical(x: float, **line: Any) -> dict[str, Any]:
     """A vertical line across the figure."""
     return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "layer": "below", "line": line}
+
+
+def area(low: float | None, high: float | None, color: str, along: Literal["x", "y"] = "x") -> dict[str, Any]:
+    """The area between two places of one axis, over all of the other."""
+    other = "y" if along == "x" else "x"
+    ends = {f"{along}0": low, f"{along}1": high, f"{other}ref": "paper", f"{other}0": 0, f"{other}1": 1}
+    return {"type": "rect", **ends, "layer": "below", "fillcolor": color, "line": {"width": 0}}
 
 
 def points(
@@ -196,6 +203,11 @@ def log_axis(
         tickvals=list(places),
         ticktext=[tick_text(place) for place in places],
     )
+
+
+def batch_axis(unit: str, sizes: Sequence[float]) -> Axis:
+    """The axis of the batch size, with a tick at each of those that were measured."""
+    return log_axis(f"batch size ({label(unit)})", sizes, ticks=sizes, pad=1.5)
 
 
 def value_axis(title: str, values: Iterable[float], pad: float = 1.1) -> Axis:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import interval_text, readable, value_text
+from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import ADAPTIVE

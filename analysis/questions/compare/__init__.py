@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import duration, interval_text, readable, value_text
+from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers.wording import duration, readable, value_text
 from bcrit.analysis.questions.compare.ratios import Ratio, ratio_sentence, ratios, ratios_section, table_rows
 from bcrit.analysis.questions.compare.sides import ASSUMED, NUMBERS, Side, StepsTable, cautions, named, side_of
 from bcrit.analysis.questions.compare.steps import (
@@ -26,7 +26,6 @@ from bcrit.analysis.questions.compare.steps import (
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import figure as draw
 from bcrit.analysis.report.answer import Answer, Plot, Rows, table_of
-from bcrit.analysis.report.answer import Part as Part
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 
@@ -235,7 +234,7 @@ def curves_plot(sides: Sequence[Side], unit: str) -> draw.Figure | None:
             data[-1]["marker"]["line"] = {"width": 2}
             data[-1]["name"] = f"{draw.label(side.label)}: not reached, more than this"
         seen += [*side.studies["steps"], *side.studies["steps_low"], *side.studies["steps_high"], *missed["max_steps"]]
-    x_axis = draw.log_axis(f"batch size ({draw.label(unit)})", sizes, ticks=sizes, pad=1.5)
+    x_axis = draw.batch_axis(unit, sizes)
     return draw.figure(data, x_axis, draw.log_axis("steps to target", seen), height=540)
 
 

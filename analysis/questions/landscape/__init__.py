@@ -220,7 +220,7 @@ def _figure(found: Landscape, quantity: Quantity, title: str, by_loss: bool = Fa
         if mine:
             x = [n.train_loss or 0.0 if by_loss else n.batch_size for n in mine]
             traces += marks(x, seen(mine, quantity), hovers, name, look, medians=not by_loss)
-    sizes = draw.log_axis(f"batch size ({draw.label(found.unit)})", found.batch_sizes, ticks=found.batch_sizes, pad=1.5)
+    sizes = draw.batch_axis(found.unit, found.batch_sizes)
     x_axis = draw.linear_axis("training loss f") if by_loss else sizes
     return draw.figure(traces, x_axis, draw.value_axis(title, seen(found.networks, quantity)))
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.numbers.wording import interval_text, value_text
+from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers.wording import value_text
 from bcrit.analysis.report.figure import (
     hover,
     in_turn,
