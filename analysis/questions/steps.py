@@ -295,8 +295,6 @@ def curves(run: Run) -> Answer | str:
 def curves_plot(run: Run, measurements: pa.Table) -> draw.Figure | None:
     """The curves in a measurements table; None where no run that counts has one."""
     target = run.experiment.target
-    if target.metric not in measurements.column_names:
-        return None
     runs, every = drawn_runs(run), sum(len(trials) for trials in _trials_behind(run).values())
     frame = measurements.filter(pc.is_in(measurements["trial_id"], pa.array(list(runs), pa.string()))).to_pandas()
     frame = frame[np.isfinite(frame[target.metric].astype(float)) & (frame["step"] > 0)].sort_values("step")

@@ -121,11 +121,8 @@ def _nearest(run: Run, missed: set[int]) -> list[_Nearest]:
     target, ascending = run.experiment.target, run.experiment.target.direction is Direction.MINIMIZE
     own = run.trials[feasible(run.trials) & run.trials["batch_size"].isin(missed) & run.trials["best_value"].notna()]
     best = own.sort_values(["best_value", "number"], ascending=[ascending, True]).groupby("batch_size").head(1)
-    table = run.measurements(set(best["trial_id"]))
-    curves: dict[str, pd.DataFrame] = {}
-    if target.metric in table.column_names:
-        frame = table.to_pandas().sort_values("step")
-        curves = {str(name): rows for name, rows in frame[frame["step"] > 0].groupby("trial_id", observed=True)}
+    table = run.measurements(set(best["trial_id"])).to_pandas().sort_values("step")
+    curves = {str(name): rows for name, rows in table[table["step"] > 0].groupby("trial_id", observed=True)}
     found = []
     for row in best.sort_values("batch_size").to_dict("records"):
         curve, factor = curves.get(row["trial_id"]), None

@@ -24,6 +24,7 @@ from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.optimum import Quantity, law_sentence
 from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
 from bcrit.analysis.questions import adaptive, fit, landscape, recommend
+from bcrit.analysis.questions.compare.sides import Side
 from bcrit.analysis.questions.compare.steps import choice
 from bcrit.analysis.questions.landscape.warm import warm_sentences
 from bcrit.analysis.questions.pilot.answer import sentences
@@ -44,6 +45,7 @@ FEW = np.array([8.0, 64, 512, 4096])
 RISING = [223541, 78735, 33264, 22557, 18005, 10471, 7048, 5145]
 UNKNOWN = Estimate(None, n=3, why="noise hides the gradient")
 RATE, REST = Quantity("lr", "lr", False, LAWS), Quantity("1 - momentum", "momentum", True, PLAIN_LAWS)
+PRICED = {"price_per_device_hour": 2.0}
 ZIGZAG = np.exp(1.2 * (-1.0) ** np.arange(8))
 
 
@@ -52,12 +54,12 @@ def compared(case: str, across_targets: bool = False) -> tuple[str, ...]:
     return (*told.sentences, *(f"note: {note}" for note in told.notes))
 
 
-def chosen(*slower: float, **limits: Any) -> list[str]:
-    """Of runs whose steps take so many times as long, each with its recommendation."""
-    sides, usual = [], runs.usual()
-    for factor in slower:
+def chosen(slower: Mapping[float, Mapping[str, Any]], *others: Side) -> list[str]:
+    """Of runs whose steps take so many times as long, each with its recommendation on such terms."""
+    sides, usual = list(others), runs.usual()
+    for factor, terms in slower.items():
         timed = usual.but(recorded=usual.trials.assign(train_seconds=factor * usual.trials["train_seconds"]))
-        timed = timed.but(recommendation=runs.recommended(timed, **limits))
+        timed = timed.but(recommendation=runs.recommended(timed, **terms))
         sides.append(comparisons.labelled(f"{factor:g} times", timed))
     return list(choice(sides))
 
@@ -118,10 +120,12 @@ SITUATIONS: dict[str, Mapping[str, Callable[[], Sequence[str]]]] = {
     "compare": {name: partial(compared, name) for name in comparisons.CASES}
     | {"other targets, as asked for": lambda: compared("other targets", across_targets=True)},
     "choice": {
-        "one is faster": lambda: chosen(4, 1, 9),
-        "prices are known": lambda: chosen(4, 1, price_per_device_hour=2.0),
-        "as long as each other": lambda: chosen(1, 1.0001),
-        "only one": lambda: chosen(1),
+        "one is faster": lambda: chosen({4: {}, 1: {}, 9: {}}),
+        "prices are known": lambda: chosen({4: PRICED, 1: PRICED}),
+        "one price is known": lambda: chosen({4: {}, 1: PRICED}),
+        "as long as each other": lambda: chosen({1: {}, 1.0001: {}}),
+        "only one": lambda: chosen({1: {}}),
+        "only one, and a table": lambda: chosen({1: {}}, comparisons.labelled("table", comparisons.SGD)),
     },
     "fit": {
         "a clean curve": lambda: fitted(50 * (1 + 100 / B)),

@@ -151,7 +151,7 @@ CASES: dict[str, Callable[[], list[Run | StepsTable]]] = {
     "two tables": lambda: [missing(), SCALING],
     "two units": lambda: [run("a", "sgd"), table("tokens", 100, 64, noise=0.03, unit="tokens")],
     "without a fit": lambda: [run("a", "sgd"), StepsTable("short.csv", missing().table.iloc[:2])],
-    "twelve tables": lambda: [table(f"t{k}", 100 + 30 * k, 64, noise=0.03, seed=k) for k in range(12)],
+    "seven tables": lambda: [table(f"t{k}", 100 + 30 * k, 64, noise=0.03, seed=k) for k in range(7)],
     # what ratios mean
     "momentum extends perfect scaling": lambda: [SGD, MOMENTUM],
     "the same with the other one first": lambda: [MOMENTUM, SGD],

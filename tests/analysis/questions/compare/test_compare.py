@@ -72,8 +72,8 @@ def test_figures_are_of_runs_that_can_share_an_axis_and_long_tables_are_folded()
     for case, names in (("two runs", ["curves-0", "collapse", "numbers-0"]), ("two units", 5)):
         plots = [part.name for one in compared(case).sections for part in one.parts if isinstance(part, Plot)]
         assert (plots if isinstance(names, list) else len(plots)) == names
-    twelve = compared("twelve tables")
-    parts = [part for section in twelve.sections for part in section.parts]
+    seven = compared("seven tables")
+    parts = [part for section in seven.sections for part in section.parts]
     assert sum(isinstance(part, Rows) and part.folded for part in parts) == 2
     assert any(isinstance(part, Plot) and "the bands are left out." in part.caption for part in parts)
 
