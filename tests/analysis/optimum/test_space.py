@@ -176,6 +176,7 @@ def test_optuna_is_left_as_talkative_as_it_was(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.long
 def test_the_small_forest_agrees_with_optunas_own_at_a_fraction_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     space = {**PLANE, "other": "linear from 0 to 1", "more": "linear from 0 to 1"}
