@@ -226,7 +226,8 @@ class Resources(Frozen):
     """Only devices of this kind, by Ray's name: `H100`, `A100`, `L4`; needs `gpus`."""
     processes: StrictInt | None = Field(default=None, ge=1, le=1024)
     """Processes of one machine that share each batch of a trial (data-parallel), one for each GPU where it has GPUs;
-    `cpus` are those of all. Without it as many as GPUs, where our own loop trains; else 1."""
+    `cpus` are those of all. A training function or program is started once for each, as `torchrun` starts its ranks.
+    Without it as many as GPUs, where our own loop trains; else 1, and a program may start ranks itself."""
     silence_seconds: float = Field(default=1800, gt=0, le=1e9)
     """A training function that reports nothing for so long is taken to hang. Chosen, not studied."""
 
@@ -250,7 +251,7 @@ class Resources(Frozen):
 
     @property
     def ranks(self) -> int:
-        """Processes that train one trial in our own loop."""
+        """Processes that train one trial in our own loop; one of a function has `processes` alone."""
         return self.processes or max(1, int(self.gpus))
 
     @property

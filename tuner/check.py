@@ -36,7 +36,7 @@ from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
 from bcrit.tuner.training.optimizers import parameters_of
 from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.supervised import why_not_shared
+from bcrit.tuner.training.supervised import not_even, why_not_shared
 from bcrit.tuner.training.updates import Updates, division_problem
 from bcrit.tuner.workloads.command import problems as command_problems
 from bcrit.tuner.workloads.function import OF_THE_TRIAL, TrainingFunction
@@ -308,6 +308,9 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
         yield f"'resources.gpus': more than one GPU are whole ones, but gpus is {gpus:g}; write {int(gpus)}"
     elif our_loop(workload):
         yield from _sharing_problems(workload, experiment)
+    elif isinstance(workload, TrainingFunction):
+        if uneven := [size for size in experiment.batch_sizes if size % (experiment.resources.processes or 1)]:
+            yield f"'batch_sizes': {not_even(uneven[0], experiment.resources.processes or 1)}"
     elif (experiment.resources.processes or 1) > 1:
         yield f"'resources.processes': '{name}' computes its updates itself and cannot share them; remove it"
     if not our_loop(workload):

@@ -37,7 +37,8 @@ from bcrit.tuner.training.settings import Run
 from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.trial import Keeping, Limits, Preempted, Trial, as_row
 from bcrit.tuner.workloads.command import not_there
-from bcrit.tuner.workloads.function import TrainingFunction, start, why_no_start
+from bcrit.tuner.workloads.function import TrainingFunction
+from bcrit.tuner.workloads.launch import start, why_no_start
 from bcrit.tuner.workloads.places import EVERYTHING, reach, trust
 from bcrit.tuner.workloads.protocol import Workload, our_loop
 from bcrit.tuner.workloads.ranks import Ranks, Start

@@ -368,6 +368,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({**GOOD, "resources": {"gpus": 1.5}}, "more than one GPU are whole ones, but gpus is 1.5; write 1"),
     ({**GOOD, "resources": {"gpus": 2, "processes": 3}}, "3 processes for gpus=2; write one number for both"),
     ({**QUADRATIC, "resources": {"processes": 2}}, "computes its updates itself and cannot share them; remove it"),
+    (
+        {**FUNCTION, "resources": {"processes": 3}},
+        "'batch_sizes': a batch of [0-9]+ rows cannot be shared evenly by 3 pro",
+    ),
     ({**GOOD, "resources": {"gpus": 3}}, "'batch_sizes': a batch of 16 rows cannot be shared evenly by 3"),
     (
         images(changes={"resources": {"processes": 2}}),

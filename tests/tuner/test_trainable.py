@@ -91,7 +91,7 @@ def test_a_function_is_told_its_study_s_budget_whatever_its_trial_may_take(monke
         given.update(call.settings)
         raise RuntimeError("enough is known")
 
-    monkeypatch.setattr("bcrit.tuner.workloads.function.FunctionProcess", made)
+    monkeypatch.setattr("bcrit.tuner.workloads.launch.FunctionProcess", made)
     data = {**EXPERIMENT, "workload": "somewhere:train", "optimizer": "own"}
     given_to = replace(proposal(16), stage=Stage.CONFIRM, max_steps=32)
     worker = employed(parse_experiment(data, "test").to_dict(), given_to, function=True)

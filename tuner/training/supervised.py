@@ -190,6 +190,11 @@ _OF_A_RANK = ("_gradient", "_randomness", "_evaluation_batch")
 _RANKS = 2**33  # times the rank, added to the run's seed for the random numbers of another rank than 0
 
 
+def not_even(rows: int, size: int) -> str:
+    """That so many ranks have no equal shares of a batch."""
+    return f"a batch of {rows} rows cannot be shared evenly by {size} processes; choose a multiple of {size}"
+
+
 def why_not_shared(model: nn.Module, settings: Settings, divisible: bool) -> str | None:
     """Why the batches of a run, in rows, cannot be shared by so many ranks; None where they can."""
     size = 1 if settings.parallel is None else settings.parallel.size
@@ -198,7 +203,7 @@ def why_not_shared(model: nn.Module, settings: Settings, divisible: bool) -> str
         if settings.batches is not None:
             return f"batch sizes that change cannot be shared by {size} processes; use one"
         if rows % size:
-            return f"a batch of {rows} rows cannot be shared evenly by {size} processes; choose a multiple of {size}"
+            return not_even(rows, size)
         if problem := division_problem(model, rows, rows // size, divisible):
             return f"with {size} processes {problem}"
     return None

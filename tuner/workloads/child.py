@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -148,6 +148,8 @@ class Call:
     forked: bool  # whether the process was forked from one that has imported the module
     metric: str = ""  # the target's
     checkpoint: str = ""  # the trial's own folder, which need not be there
+    rank: int = 0  # its place among the processes of its trial, of which the first one reports
+    places: dict[str, str] = field(default_factory=dict)  # what the environment says of that
 
 
 def load(name: str, folder: str) -> Callable[[Config, Any], Any]:
@@ -163,6 +165,7 @@ def main(connection: Connection, call: Call) -> None:
     os.setsid()
     end_with_parent()
     os.environ.pop("PYTHONSAFEPATH", None)  # for this start alone: a program that the function starts is the user's
+    os.environ.update(call.places)
     _run(connection, call)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -224,6 +227,7 @@ class Reporter:
     ) -> None:
         self._connection, self._verdicts, self._known = connection, verdicts, known
         self.metric, self.folder = call.metric, call.folder  # the target's metric; where the user's code lies
+        self.heard = call.rank == 0  # whether its reports count
         self._one_at_a_time = threading.Lock()
         self._stopped = False
         self._seconds = seconds
@@ -232,7 +236,7 @@ class Reporter:
     def __call__(
         self, *, step: Any, examples: Any = None, train_seconds: Any = None, noise: Any = None, **metrics: Any
     ) -> None:
-        """Report an evaluation.
+        """Report an evaluation. Where a trial has several ranks the first one reports; what others do is passed over.
 
         Args:
             step: optimizer updates made.
@@ -247,7 +251,9 @@ class Reporter:
         """
         with self._one_at_a_time:
             number = _number(step)
-            if isinstance(number, int) and number <= self._known:
+            if not self.heard:  # the first rank speaks for all: here a report only ends what is over
+                self._stopped = self._stopped or self.over
+            elif isinstance(number, int) and number <= self._known:
                 self._since = time.perf_counter()
             elif not self._stopped:
                 self._seconds += time.perf_counter() - self._since

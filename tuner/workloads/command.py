@@ -15,7 +15,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -45,6 +44,7 @@ from bcrit.tuner.workloads.places import lies
 from bcrit.tuner.workloads.prctl import die_with_parent
 
 _LINES: Final = 50  # last lines of its errors that are kept for messages; chosen
+_LAUNCHERS: Final = ("torchrun", "accelerate", "deepspeed", "mpirun", "mpiexec", "srun", "torch.distributed.run")
 _PLACE: Final = re.compile(r"\{\{(\w+)\}\}|\{([A-Za-z_]\w*)\}")  # {name}; {{name}} is {name} itself
 
 
@@ -128,6 +128,17 @@ def problems(experiment: Experiment, note: Callable[[str], None]) -> Iterator[st
             "the command never uses {max_steps} or {budget_steps}: its training must be at least as long, for it is "
             "stopped then, and one that ends sooner has failed"
         )
+    resources, launcher = experiment.resources, re.search(rf"\b({'|'.join(_LAUNCHERS)})\b", made.command)
+    if (ranks := resources.processes or 1) > 1 and launcher:
+        yield (
+            f"'resources.processes': the command is started {ranks} times, once for each rank, but '{launcher[1]}' "
+            "starts ranks of its own; remove one of the two"
+        )
+    if ranks == 1 and resources.gpus > 1 and not launcher:
+        note(
+            f"the command is started once, for {resources.gpus:g} GPUs; if it is to be started for each, as torchrun "
+            f"would, add 'processes: {resources.gpus:g}' to resources"
+        )
     if said := not_there(experiment.workload.options):
         yield f"'workload': {said}"
 
@@ -159,44 +170,47 @@ def train(config: Config, report: Reporter) -> None:
     log, begun, n = made.report, time.time(), 0
     signal.signal(signal.SIGTERM, lambda number, frame: None)  # the group gets it, which this process leads
     kept = config.checkpoint
-    with tempfile.TemporaryDirectory(dir=kept.parent, ignore_cleanup_errors=True) as folder:
-        settings = {**config, FOLDER: folder, "checkpoint": str(kept)}
-        program = subprocess.Popen(  # noqa: S602  (the command line is the user's own; values are quoted)
-            _filled(made.command, settings, quoted=True),
-            shell=True,
-            cwd=report.folder,
-            env=_environment(settings, wandb=log is not None and log.wandb is not None),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            preexec_fn=partial(die_with_parent, signal.SIGKILL),
-        )
-        output = _Output(program, kept=log is None or log.line is not None)
-        try:
-            if log is None:
-                rows = output.rows(said)
-            else:
-                path = Path(_filled(log.path, settings))
-                read = output.rows(matched(log.line)) if log.line else logged(log, path, program)
-                rows = fitting(read, log, report.metric)
-            # One that goes on has a clock that does.
-            reports = (timed and timed[1] for timed in rows) if report.goes_on else clocked(rows, begun)
-            for one in reports:
-                if one is not None:
-                    report(**one)
-                    n += 1
-                elif report.over:
-                    return
-            output.judge()
-            if not n:
-                where = f"line of its output was 'bcrit: step=... {report.metric}=...'"
-                if log is not None:
-                    where = f"'{report.metric}' with a step was in what it told ({log.kind})"
-                raise Ended(Outcome.FAILED, f"the program ended by itself, but no {where}")
-        finally:
-            _stop(program)
+    folder = kept.parent / "trial"  # of all ranks; it goes with the trial
+    folder.mkdir(exist_ok=True)
+    settings = {**config, FOLDER: str(folder), "checkpoint": str(kept)}
+    program = subprocess.Popen(  # noqa: S602  (the command line is the user's own; values are quoted)
+        _filled(made.command, settings, quoted=True),
+        shell=True,
+        cwd=report.folder,
+        env=_environment(settings, wandb=log is not None and log.wandb is not None),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        preexec_fn=partial(die_with_parent, signal.SIGKILL),
+    )
+    output = _Output(program, kept=report.heard and (log is None or log.line is not None))
+    try:
+        if not report.heard:
+            rows = output.rows(lambda line: None)
+        elif log is None:
+            rows = output.rows(said)
+        else:
+            path = Path(_filled(log.path, settings))
+            read = output.rows(matched(log.line)) if log.line else logged(log, path, program)
+            rows = fitting(read, log, report.metric)
+        # One that goes on has a clock that does.
+        reports = (timed and timed[1] for timed in rows) if report.goes_on else clocked(rows, begun)
+        for one in reports:
+            if one is not None:
+                report(**one)
+                n += 1
+            elif report.over:
+                return
+        output.judge()
+        if report.heard and not n:
+            where = f"line of its output was 'bcrit: step=... {report.metric}=...'"
+            if log is not None:
+                where = f"'{report.metric}' with a step was in what it told ({log.kind})"
+            raise Ended(Outcome.FAILED, f"the program ended by itself, but no {where}")
+    finally:
+        _stop(program)
 
 
 class _Output:
@@ -262,7 +276,7 @@ def _stop(program: subprocess.Popen[str]) -> None:
     if program.poll() is None:
         os.killpg(0, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
-            program.wait(GRACE_SECONDS - 1)  # before this process is killed itself, which removes the folder
+            program.wait(GRACE_SECONDS - 1)  # before this process is killed itself
     end_below(os.getpid())
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,15 +24,11 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from bcrit.search_spaces.experiment import COMMAND
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import most_memory
-from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returned
-from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.trial import Limits
+from bcrit.tuner.training.reported import Died, Ended, Report, Returned
 from bcrit.tuner.workloads import child
 from bcrit.tuner.workloads.scratch import Scratch
 
@@ -44,7 +40,8 @@ GRACE_SECONDS = 5.0
 
 _ROOT: Final = str(Path(__file__).parents[3])  # the folder with this package
 _PRELOAD: Final = "bcrit.tuner.workloads.preload"
-_RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
+RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
+"""The function that runs the program of a trial."""
 _HOST: Final = torch.device("cpu")
 _TOO_MANY: Final = 2**63  # for the tables' 64 bits
 
@@ -110,46 +107,6 @@ def _not_called_once(function: Callable[..., Any]) -> str | None:
     return None
 
 
-def start(
-    function: TrainingFunction,
-    folder: str,
-    settings: Settings,
-    metric: str,
-    limits: Limits,
-    resources: Resources,
-    budget_steps: int,
-) -> Reported:
-    """Start a trial of a function, whose module is found in the folder, in a process of its own.
-
-    With GPUs the process begins afresh, because CUDA does not survive a fork. `budget_steps` are optimizer updates of
-    the study's budget, the same for search and re-runs.
-    """
-    facts = child.settings_of(settings, limits.max_steps, budget_steps, function.options)
-    process = _process(function.name, folder, facts, limits.resolution, resources, metric)
-    return Reported(process, metric, limits.max_steps, limits.at_horizon)
-
-
-def why_no_start(name: str, folder: str, resources: Resources) -> str | None:
-    """Why no trial of a function can begin here: its process dies, or cannot import the module; None where it can."""
-    try:
-        with closing(_process(name, folder, {}, 1.0, resources)) as process:
-            while not process.loaded:
-                process.next(1.0)
-    except (Ended, Died) as error:
-        return str(error)
-    return None
-
-
-def _process(
-    name: str, folder: str, settings: dict[str, Any], resolution: float, resources: Resources, metric: str = ""
-) -> "FunctionProcess":
-    threads, gpus = max(1, int(resources.cpus)), resources.gpus
-    program = name == COMMAND  # which uses a GPU in a process of its own
-    called, forked = _RUNS_PROGRAMS if program else name, program or not gpus
-    call = child.Call(called, folder, settings, resolution, threads, gpus, forked, metric)
-    return FunctionProcess(call, resources.silence_seconds)
-
-
 class FunctionProcess:
     """The reports of a function that runs in a process of its own.
 
@@ -158,19 +115,24 @@ class FunctionProcess:
     """
 
     def __init__(self, call: child.Call, silence_seconds: float) -> None:
-        """Start the process; `silence_seconds` is the longest time between two reports."""
+        """Start the process; `silence_seconds` is the longest time between two reports.
+
+        Without a folder for the trial's checkpoints it gets a new one, which ends with it.
+        """
         self._silence_seconds = silence_seconds
-        self._last: Report | None = None
+        self._last: Report | None = None  # of the trial
         self.memory = 0  # bytes that it and all that it started held at most, as seen at its reports
-        self._reported = False  # whether this process has
+        self._reported = False  # whether this process has, or the one that speaks for it
         self._go = child.GO  # what its first verdict is
         self._waiting = False  # whether the function waits for a verdict
         self.loaded = False  # whether its module was imported there; it begins when it is asked for its next report
-        self._scratch = Scratch()
+        self._scratch = None if call.checkpoint else Scratch()
         try:
-            self._start(replace(call, checkpoint=str(self._scratch.path / "checkpoint")))
+            own = call.checkpoint if self._scratch is None else str(self._scratch.path / "checkpoint")
+            self._start(replace(call, checkpoint=own))
         except BaseException:
-            self._scratch.close()
+            if self._scratch is not None:
+                self._scratch.close()
             raise
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
@@ -232,14 +194,22 @@ class FunctionProcess:
             raise Returned
         if "outcome" in message:
             raise Ended(Outcome(message["outcome"]), f"{message['message']}, {self._so_far()}")
-        assert self._process is not None and self._process.pid is not None
-        own = [] if self._call.name == _RUNS_PROGRAMS else [self._process.pid]
-        held = [most_memory(_HOST, pid) or 0 for pid in (*own, *child.below(self._process.pid))]
-        self.memory = max(self.memory, sum(held))
-        self._reported = True
-        self._last = read_report(message["report"], self._last, self._call.settings["batch_size"])
+        self.heard(read_report(message["report"], self._last, self._call.settings["batch_size"]))
         self._waiting = True
         return self._last
+
+    def heard(self, report: Report) -> None:
+        """Take note that the trial is so far, and of what the process holds."""
+        self._reported, self._last = True, report
+        if self._process is not None and self._process.pid is not None:
+            own = [] if self._call.name == RUNS_PROGRAMS else [self._process.pid]
+            held = [most_memory(_HOST, pid) or 0 for pid in (*own, *child.below(self._process.pid))]
+            self.memory = max(self.memory, sum(held))
+
+    @property
+    def folder(self) -> str:
+        """Where the trial keeps what it would go on from."""
+        return self._call.checkpoint
 
     def state(self) -> Mapping[str, Any] | None:
         """The files of its folder, as bytes; None where it left none."""
@@ -258,14 +228,18 @@ class FunctionProcess:
         self._last = last
         self._go = child.GO + json.dumps([last.step, last.train_seconds + last.evaluate_seconds]).encode()
 
-    def close(self) -> None:
+    def stop(self, seconds: float) -> None:
+        """Tell the process to stop, and wait so long for that."""
+        if self._process is not None:
+            with suppress(OSError):
+                self._connection.send_bytes(child.STOP)
+            self._process.join(seconds)
+
+    def close(self, seconds: float = GRACE_SECONDS) -> None:
         """End the process: it is told to stop and, where it does not, killed, with all that it started."""
-        if self._process is None:
-            return
-        with suppress(OSError):
-            self._connection.send_bytes(child.STOP)
-        self._process.join(GRACE_SECONDS)
-        self._kill()
+        if self._process is not None:
+            self.stop(seconds)
+            self._kill()
 
     def _kill(self) -> None:
         assert self._process is not None and self._process.pid is not None
@@ -274,7 +248,8 @@ class FunctionProcess:
             with suppress(OSError):
                 kill(self._process.pid, signal.SIGKILL)
         self._finish()
-        self._scratch.close()
+        if self._scratch is not None:
+            self._scratch.close()
         atexit.unregister(self.close)
 
     def _finish(self) -> None:

@@ -23,7 +23,8 @@ from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.reported import Reported
 from bcrit.tuner.training.settings import Run, Settings
 from bcrit.tuner.training.trial import Trial, as_row
-from bcrit.tuner.workloads.function import TrainingFunction, start
+from bcrit.tuner.workloads.function import TrainingFunction
+from bcrit.tuner.workloads.launch import start
 from bcrit.tuner.workloads.protocol import Workload
 from bcrit.tuner.workloads.registry import load_training
 from bcrit.tuner.workloads.supervised import SupervisedWorkload

@@ -22,7 +22,7 @@ from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
 from bcrit.tuner.workloads.command import not_there
-from bcrit.tuner.workloads.function import start
+from bcrit.tuner.workloads.launch import start
 from bcrit.tuner.workloads.logs import Timed, clocked
 from bcrit.tuner.workloads.registry import load_training
 from bcrit.tuner.workloads.scratch import clear
@@ -422,3 +422,13 @@ def test_a_command_that_cannot_be_repeated_or_does_not_know_its_length_is_said(
     assert checked(tmp_path, monkeypatch, WHOLE) == []
     said = checked(tmp_path, monkeypatch, GOOD)
     assert ["{seed}" in note for note in said] == [True, False] and "{max_steps} or {budget_steps}" in said[1]
+
+
+def test_what_starts_its_own_ranks_is_not_started_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = f"{PYTHON} -m torch.distributed.run --nproc-per-node 2 {WHOLE.removeprefix(PYTHON)}"
+    [problem] = checked(tmp_path, monkeypatch, launched, resources={"processes": 2})
+    assert "is started 2 times, once for each rank, but 'torch.distributed.run' starts ranks of its own" in problem
+    [note] = checked(tmp_path, monkeypatch, WHOLE, resources={"gpus": 4})
+    assert "started once, for 4 GPUs; if it is to be started for each, as torchrun would, add 'processes: 4'" in note
+    assert checked(tmp_path, monkeypatch, WHOLE, resources={"gpus": 4, "processes": 4}) == []
+    assert checked(tmp_path, monkeypatch, launched, resources={"gpus": 4}) == []

@@ -11,7 +11,8 @@ from bcrit.search_spaces.load import read_yaml
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits, Measurement, Trial
-from bcrit.tuner.workloads.function import TrainingFunction, start
+from bcrit.tuner.workloads.function import TrainingFunction
+from bcrit.tuner.workloads.launch import start
 from bcrit.tuner.workloads.registry import load_workload
 from tests.tuner.workloads.files import write_idx, write_text
 

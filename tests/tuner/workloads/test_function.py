@@ -178,7 +178,7 @@ def test_files_named_as_python_s_own_hide_nothing_and_a_module_that_kills_its_pr
     (tmp_path / "dies.py").write_text("import os; os._exit(5)")
     code = (
         "import sys\nfrom bcrit.search_spaces.options import Resources\n"
-        "from bcrit.tuner.workloads.function import why_no_start\n"
+        "from bcrit.tuner.workloads.launch import why_no_start\n"
         "print(why_no_start(sys.argv[1], '.', Resources()))"
     )
     for name, why in (("mine:train", "None"), ("dies:train", "the function's process "), ("lacks:train", "ModuleNot")):
@@ -299,7 +299,7 @@ def test_a_function_goes_on_from_what_it_left_in_its_folder() -> None:
     finally:
         whole.close()
     assert set(state) == {"deep/state.pt"} and [r.step for r in expected] == list(range(10))
-    assert not whole._scratch.path.exists(), "its folder goes with it"
+    assert not Path(whole.folder).parent.exists(), "its folder goes with it"
     again = begun()
     try:
         again.load(state, expected[5])  # of step 4: what was reported at 4 and 5 is not heard again

@@ -14,7 +14,7 @@ from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits, Trial
-from bcrit.tuner.workloads.function import start
+from bcrit.tuner.workloads.launch import start
 from bcrit.tuner.workloads.registry import load_training
 from tests.tuner.workloads.test_function import ROOT
 
@@ -22,6 +22,7 @@ SCRIPTS = {
     "scripts/lightning_script.py": ("lightning", "python", "steps"),
     "scripts/accelerate_script.py": ("accelerate", "accelerate launch --num_processes 1 --num_machines 1 "
     "--mixed_precision no --dynamo_backend no", "steps"),
+    "scripts/ddp_script.py": ("torch", "python", "steps"),
     "scripts/keras_script.py": ("keras", "KERAS_BACKEND=torch python", "steps"),
     "lora.py": ("peft", "python", "max-steps"),
 }  # fmt: skip
@@ -57,7 +58,8 @@ def test_ten_lines_are_enough_and_a_script_without_them_trains_as_before(name: s
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] if "accelerate" not in name else []) for name in SCRIPTS]
+    "name",
+    [pytest.param(name, marks=[] if "accelerate" in name or "ddp" in name else [pytest.mark.long]) for name in SCRIPTS],
 )
 def test_a_trial_of_each_is_stopped_at_its_target(name: str) -> None:
     package, runner, steps = SCRIPTS[name]
@@ -66,9 +68,10 @@ def test_a_trial_of_each_is_stopped_at_its_target(name: str) -> None:
     function = load_training("command", {"command": line})
     threshold = 2.25 if name == "lora.py" else 1.0
     limits, settings = Limits(1000, False, (), 0.02), Settings(32, 1, "own", {"lr": 0.05})
+    resources = Resources(processes=2, cpus=2) if "ddp" in name else Resources()
 
     def begin() -> object:
-        return start(function, str(ROOT), settings, "val_loss", limits, Resources(), 1000)  # type: ignore[arg-type]
+        return start(function, str(ROOT), settings, "val_loss", limits, resources, 1000)  # type: ignore[arg-type]
 
     trial, found = Trial(begin, Target.model_validate(f"val_loss < {threshold}"), limits), []  # type: ignore[arg-type]
     while trial.ending is None:
