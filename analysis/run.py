@@ -21,7 +21,7 @@ from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_op
 from bcrit.analysis.optimum.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation import Asked, Recommendation, recommend
-from bcrit.analysis.recommendation.hardware import trial_step_times
+from bcrit.analysis.recommendation.hardware import trial_hardware, trial_step_times
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import curves
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
@@ -328,9 +328,17 @@ class Run:
     def recommend(self, step_times: Any = None, **limits: Any) -> Recommendation:
         """The recommendation under limits, with step times or kinds of hardware other than those the run measured."""
         assert self.fit is not None, "asked only where there is a curve"
+        if step_times is None:
+            resources = self.experiment.resources
+            step_times = trial_hardware(self.trials, resources, limits.get("price_per_device_hour"))
+            if step_times is None:
+                step_times = trial_step_times(self.trials)
+                limits = {"devices": max(1, int(resources.devices)), **limits}
+            else:
+                limits.pop("price_per_device_hour", None)
         return recommend(
             self.fit,
-            trial_step_times(self.trials) if step_times is None else step_times,
+            step_times,
             hyperparameters=self.hyperparameters,
             laws=self.laws,
             target=str(self.experiment.target),

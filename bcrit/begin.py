@@ -291,8 +291,10 @@ def _examined(place: str, address: str | None) -> Iterator[tuple[str, str, bool]
     yield "run folder", said, good
     token = "one that this account's Ray clusters demand" if (Path.home() / ".ray/auth_token").is_file() else "none"
     yield "Ray's token", f"{token}; a run on this machine alone makes its own", True
+    kind = Resources()
     try:
-        with ray_running(address, 1 if address is None else None, Resources(), None, lambda: None) as wanted:
-            yield "Ray", f"starts, with room for {wanted()} trials" if address is None else f"{address} answers", True
+        with ray_running(address, 1 if address is None else None, [kind], None, lambda: None) as hiring:
+            room = f"starts, with room for {hiring(kind)()} trials"
+            yield "Ray", room if address is None else f"{address} answers", True
     except (ClusterError, InputError) as error:
         yield "Ray", str(error), False

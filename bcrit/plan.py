@@ -86,18 +86,19 @@ def print_plan(
     # Hours of the devices of one trial: evaluation and Ray are not in them.
     step_hours = [0.0 if times is None else float(times.seconds(p.batch_size)) / 3600 for p in plans]
     hours = [p.steps * each for p, each in zip(plans, step_hours, strict=True)]
-    most_hours = sum(p.most_steps * each for p, each in zip(plans, step_hours, strict=True))
-    devices = experiment.resources.gpus or 1.0
+    devices = [experiment.resources.at(p.batch_size).devices for p in plans]
+    device_hours = [n * each for n, each in zip(devices, hours, strict=True)]
+    most_device_hours = sum(n * p.most_steps * each for n, p, each in zip(devices, plans, step_hours, strict=True))
     if as_json:
         studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
         totals: dict[str, Any] = {"steps": steps, "examples": examples}
         totals |= {"most_steps": most, "most_examples": most_examples}
         if times is not None:
-            for study, each in zip(studies, hours, strict=True):
-                study["device_hours"] = devices * each
-            totals |= {"device_hours": devices * sum(hours), "most_device_hours": devices * most_hours}
+            for study, each in zip(studies, device_hours, strict=True):
+                study["device_hours"] = each
+            totals |= {"device_hours": sum(device_hours), "most_device_hours": most_device_hours}
             if price is not None:
-                totals |= {"cost": price * devices * sum(hours), "most_cost": price * devices * most_hours}
+                totals |= {"cost": price * sum(device_hours), "most_cost": price * most_device_hours}
         content: dict[str, Any] = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals}
         content["notes"] = notes
         if code is not None:
@@ -110,17 +111,17 @@ def print_plan(
     headings = ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all")
     for heading in (*headings, *(["time"] if times else [])):
         table.add_column(escape(heading), justify="right")
-    for p, each in zip(plans, hours, strict=True):
+    for p, each in zip(plans, device_hours, strict=True):
         cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
-        table.add_row(*(f"{cell:,}" for cell in cells), *([duration(devices * each)] if times else []))
+        table.add_row(*(f"{cell:,}" for cell in cells), *([duration(each)] if times else []))
     console.print(table)
     takes = ""
     if times is not None:
-        money = "" if price is None else f", which cost {readable(price * devices * sum(hours))}"
+        money = "" if price is None else f", which cost {readable(price * sum(device_hours))}"
         wall = "" if workers is None else f", {duration(sum(hours) / workers)} on {workers} workers"
         takes = (
-            f"Training takes at most {duration(devices * sum(hours))} of devices{wall}{money}; "
-            f"{duration(devices * most_hours)} with all of that. Evaluation comes on top.\n"
+            f"Training takes at most {duration(sum(device_hours))} of devices{wall}{money}; "
+            f"{duration(most_device_hours)} with all of that. Evaluation comes on top.\n"
         )
     say(
         console,

@@ -335,6 +335,15 @@ class Experiment(Frozen):
         return ends and not own and len(boxes) >= 3 and "lr" in boxes and len(self.batch_sizes) >= 3
 
     @property
+    def kinds(self) -> list[Resources]:
+        """What trials occupy: the different resources of the batch sizes, in their order."""
+        found: list[Resources] = []
+        for batch_size in self.batch_sizes:
+            if (resources := self.resources.at(batch_size)) not in found:
+                found.append(resources)
+        return found
+
+    @property
     def tied(self) -> frozenset[str]:
         """Hyperparameters that follow each trial's horizon, wherever their box ends."""
         return frozenset({"decay_fraction"} if self.search.protocol == "joint" else ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
@@ -215,6 +215,15 @@ class Centre(Frozen):
         return float((batch_size / self.batch_size) ** (1.0 if self.rule == "linear" else 0.5))
 
 
+Devices = Annotated[StrictInt, Field(ge=1, le=1024)]
+_RAYS_OWN = (
+    "CPU",
+    "GPU",
+    "accelerator_type:",
+    "node:",
+)  # resources that have keys of their own, or are none to ask for
+
+
 class Resources(Frozen):
     """What one trial occupies."""
 
@@ -228,6 +237,12 @@ class Resources(Frozen):
     """Processes of one machine that share each batch of a trial (data-parallel), one for each GPU where it has GPUs;
     `cpus` are those of all. A training function or program is started once for each, as `torchrun` starts its ranks.
     Without it as many as GPUs, where our own loop trains; else 1, and a program may start ranks itself."""
+    devices_by_batch_size: dict[int, Devices] | None = None
+    """More devices for large batches: `{1024: 2, 4096: 8}` gives 2 to batch sizes from 1024 on and 8 to those from
+    4096 on. They are GPUs where the trials have GPUs, else `processes`; `cpus` grow with them. Batch sizes of one
+    number of devices are trained together, and those of another after them."""
+    custom: dict[str, float] | None = None
+    """Custom resources of a Ray cluster that a trial takes, by their names: `{TPU: 4}`. It runs only where they are."""
     silence_seconds: float = Field(default=1800, gt=0, le=1e9)
     """A training function that reports nothing for so long is taken to hang. Chosen, not studied."""
 
@@ -244,10 +259,47 @@ class Resources(Frozen):
             )
         return self
 
+    @field_validator("custom")
+    @classmethod
+    def _rays_names(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for name, amount in (value or {}).items():
+            if not name or name.startswith(_RAYS_OWN):
+                raise ValueError(
+                    f"'{name}' is no custom resource of Ray; write cpus, gpus or accelerator_type, or another name"
+                )
+            if not 0 < amount <= 1e18 or (amount > 1 and amount != int(amount)):
+                raise ValueError(
+                    f"Ray counts a resource in whole numbers, or gives a share of 1, but '{name}' is {amount:g}"
+                )
+        return value or None
+
     @property
     def kind(self) -> str | None:
         """The kind of its devices as a resource of Ray, of which a node with such devices has 1."""
         return None if self.accelerator_type is None else f"accelerator_type:{self.accelerator_type}"
+
+    @property
+    def wanted(self) -> dict[str, float]:
+        """What a trial takes, by Ray's names."""
+        gpus = {"GPU": self.gpus} if self.gpus else {}
+        kind = {} if self.kind is None else {self.kind: 0.001}  # as Ray itself asks for a kind
+        return {"CPU": self.cpus, **gpus, **kind, **(self.custom or {})}
+
+    @property
+    def devices(self) -> float:
+        """Those of one trial, by which hours and cost count: its GPUs, else its processes."""
+        return self.gpus or float(self.processes or 1)
+
+    def at(self, batch_size: int) -> Resources:
+        """Those of the trials of a batch size."""
+        fewest = max((size for size in self.devices_by_batch_size or () if size <= batch_size), default=None)
+        if self.devices_by_batch_size is None or fewest is None:
+            return self.model_copy(update={"devices_by_batch_size": None})
+        n = self.devices_by_batch_size[fewest]
+        cpus, gpus = self.cpus * n / max(1.0, self.devices), float(n) if self.gpus else 0.0
+        processes = n if self.processes is not None or not self.gpus else None
+        of_size = {"cpus": cpus, "gpus": gpus, "processes": processes, "devices_by_batch_size": None}
+        return self.model_copy(update=of_size)
 
     @property
     def ranks(self) -> int:

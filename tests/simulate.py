@@ -9,9 +9,10 @@ from typing import Any
 
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
-from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.proposal import Only, Proposal, TrialRecord
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Trial, as_row
@@ -84,10 +85,12 @@ def simulate(
     lost: float = 0.0,
     records: dict[int, list[TrialRecord]] | None = None,
     at_most: int = 10**9,
+    kind: Resources | None = None,
 ) -> dict[int, list[TrialRecord]]:
     """Run to the end with this many workers, whose trials end in an order that `disorder` shuffles.
 
-    A share `deaf` of the trials is not told that its horizon fell; a share `lost` dies with its worker.
+    A share `deaf` of the trials is not told that its horizon fell; a share `lost` dies with its worker. The workers may
+    be there for trials of one kind alone.
     """
     order = random.Random(disorder)
     found: dict[int, list[TrialRecord]] = defaultdict(list, {b: list(r) for b, r in (records or {}).items()})
@@ -96,7 +99,9 @@ def simulate(
         if ending is not None:
             found[proposal.batch_size].append(record(experiment, proposal, rows, ending))
 
-    dispatcher = Dispatcher(protocol_of(experiment, horizon_falls=True), found, experiment.target, keep)
+    protocol = protocol_of(experiment, horizon_falls=True)
+    protocol = protocol if kind is None else Only(protocol, experiment.resources, kind)
+    dispatcher = Dispatcher(protocol, found, experiment.target, keep)
     taken: dict[str, Proposal] = {}
     done = 0
     while done < at_most:

@@ -298,7 +298,8 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     A workload that computes its updates itself would not read the section, so one that says anything is refused. Where
     batches are computed in pieces of `micro_batch` rows, the model is made to see its layers.
     """
-    name, gpus, rows = experiment.workload.name, experiment.resources.gpus, experiment.execution.micro_batch
+    name, rows = experiment.workload.name, experiment.execution.micro_batch
+    gpus = max(resources.gpus for resources in experiment.kinds)
     if gpus > 1 and says(workload, "one_gpu"):
         yield (
             f"'resources.gpus': workload '{name}' trains on one GPU or a share of one, but gpus is "
@@ -309,9 +310,9 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     elif our_loop(workload):
         yield from _sharing_problems(workload, experiment)
     elif isinstance(workload, TrainingFunction):
-        if uneven := [size for size in experiment.batch_sizes if size % (experiment.resources.processes or 1)]:
-            yield f"'batch_sizes': {not_even(uneven[0], experiment.resources.processes or 1)}"
-    elif (experiment.resources.processes or 1) > 1:
+        shared = ((size, experiment.resources.at(size).processes or 1) for size in experiment.batch_sizes)
+        yield from [f"'batch_sizes': {not_even(size, ranks)}" for size, ranks in shared if size % ranks][:1]
+    elif any((resources.processes or 1) > 1 for resources in experiment.kinds):
         yield f"'resources.processes': '{name}' computes its updates itself and cannot share them; remove it"
     if not our_loop(workload):
         itself = f"workload '{name}' computes its updates itself and would not read it; remove it"
@@ -327,8 +328,10 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
 
 def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterator[str]:
     """The first batch size that the processes of a trial cannot share."""
-    parallel = Parallel(0, experiment.resources.ranks)
-    for batch_size in experiment.batch_sizes if parallel.size > 1 else ():
+    for batch_size in experiment.batch_sizes:
+        parallel = Parallel(0, experiment.resources.at(batch_size).ranks)
+        if parallel.size == 1:
+            continue
         settings = _settings(experiment, workload.rows(batch_size), parallel=parallel)
         if problem := why_not_shared(_built(workload, settings), settings, workload.divisible):
             yield f"'batch_sizes': {problem}"

@@ -9,9 +9,10 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,22 @@ class NotStarted(ClusterError):
     """Ray does not start on this machine."""
 
 
+Hiring = Callable[[Resources], Callable[[], int]]
+"""How many workers there should be now, for trials that occupy this."""
+
+
 @contextmanager
 def ray_running(
     address: str | None,
     workers: int | None,
-    resources: Resources,
+    kinds: Sequence[Resources],
     code: str | None,
     starting: Callable[[], None] = lambda: None,
-) -> Iterator[Callable[[], int]]:
-    """A Ray of our own on this machine (no address), or a cluster's; gives how many workers there should be now.
+) -> Iterator[Hiring]:
+    """A Ray of our own on this machine (no address), or a cluster's, for trials of several kinds.
 
-    That changes as a cluster grows and shrinks; `workers` None = as many as there is room for. `code` is a folder that
+    Gives how many workers of a kind there should be now where all are of it. That changes as a cluster grows and
+    shrinks; `workers` None = as many as there is room for. `code` is a folder that
     the workers of a cluster are to have as their working directory. A cluster that cannot be reached, or too little
     room for one trial, is an InputError, before `starting` is called and Ray starts wherever that can be known.
     """
@@ -68,7 +74,7 @@ def ray_running(
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     _authenticate(address)
     if address is None:
-        _check_room(workers, resources)
+        _check_room(workers, kinds)
     else:
         _probe(address)
     import ray
@@ -76,12 +82,12 @@ def ray_running(
     for name in ("ray", "ray.tune"):  # what matters to the user is an outcome of a trial, or an exception
         logging.getLogger(name).setLevel(logging.CRITICAL)
     starting()
-    _start(address, workers, resources, code)
+    _start(address, None if workers is None else _cpus(workers, kinds), code)
     try:
-        here = _held(resources)
-        if address is None and here < 1:
-            raise InputError("resources", [f"a trial needs {_need(resources)}, but Ray was given less"])
-        yield _local(min(here, workers or here)) if address is None else _Growing(workers, resources)
+        for resources in kinds if address is None else ():
+            if _held(resources) < 1:
+                raise InputError("resources", [f"a trial needs {_need(resources)}, but Ray was given less"])
+        yield partial(_local if address is None else _Growing, workers)
     finally:
         ray.shutdown()
 
@@ -90,30 +96,31 @@ class OneRay(ExitStack):
     """Called as `ray_running` by several sessions after each other: Ray starts once for all that ask for the same."""
 
     _asked: tuple[Any, ...] | None = None
-    _wanted: Callable[[], int]
+    _hiring: Hiring
 
     @contextmanager
     def __call__(
         self,
         address: str | None,
         workers: int | None,
-        resources: Resources,
+        kinds: Sequence[Resources],
         code: str | None,
         starting: Callable[[], None] = lambda: None,
-    ) -> Iterator[Callable[[], int]]:
+    ) -> Iterator[Hiring]:
         """The Ray that is there, which ends with the whole and not with who asked for it."""
-        asked = (address, workers, resources, None if address is None else code)
+        asked = (address, workers, kinds, None if address is None else code)
         if asked == self._asked:
             starting()
         else:
             self.close()
-            self._asked, self._wanted = None, self.enter_context(ray_running(*asked, starting))
+            self._asked, self._hiring = None, self.enter_context(ray_running(*asked, starting))
             self._asked = asked
-        yield self._wanted
+        yield self._hiring
 
 
-def _local(slots: int) -> Callable[[], int]:
-    return lambda: slots
+def _local(workers: int | None, resources: Resources) -> Callable[[], int]:
+    here = _held(resources)
+    return lambda: min(here, workers or here)
 
 
 class _Growing:
@@ -164,18 +171,21 @@ def _held(resources: Resources) -> int:
 
 def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
     """How many trials fit into the amounts of one node."""
-    if resources.kind is not None and not amount(resources.kind, 0.0):
-        return 0
-    slots = int(amount("CPU", 0.0) / resources.cpus + 1e-9)
-    return min(slots, int(amount("GPU", 0.0) / resources.gpus + 1e-9)) if resources.gpus else slots
+    return min(int(amount(name, 0.0) / wanted + 1e-9) for name, wanted in resources.wanted.items())
 
 
 def _need(resources: Resources) -> str:
     kind = "" if resources.accelerator_type is None else f" of kind {resources.accelerator_type}"
-    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus{kind}"
+    custom = (f" and {amount:g} {name}" for name, amount in (resources.custom or {}).items())
+    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus{kind}{''.join(custom)}"
 
 
-def _start(address: str | None, workers: int | None, resources: Resources, code: str | None) -> None:
+def _cpus(workers: int, kinds: Sequence[Resources]) -> int:
+    """The cores of so many workers of the smallest kind, and of one of any."""
+    return max(math.ceil(workers * min(of.cpus for of in kinds)), *(math.ceil(of.cpus) for of in kinds))
+
+
+def _start(address: str | None, cpus: int | None, code: str | None) -> None:
     import ray
     from ray.job_config import JobConfig
 
@@ -192,7 +202,7 @@ def _start(address: str | None, workers: int | None, resources: Resources, code:
             # address="local" also works beside the leftovers of a crashed cluster, which num_cpus alone does not.
             ray.init(
                 address=address or "local",
-                num_cpus=None if address is not None or workers is None else math.ceil(workers * resources.cpus),
+                num_cpus=None if address is not None else cpus,
                 include_dashboard=False if address is None else None,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
@@ -255,13 +265,16 @@ def _probe(address: str) -> None:
         raise InputError("--address", [f"no Ray cluster answers at '{address}': {error}; is it up?"]) from error
 
 
-def _check_room(workers: int | None, resources: Resources) -> None:
-    """Find out before Ray starts whether this machine has room for one trial."""
+def _check_room(workers: int | None, kinds: Sequence[Resources]) -> None:
+    """Find out before Ray starts whether this machine has room for one trial of each kind."""
     import torch
 
-    cpus = math.ceil(workers * resources.cpus) if workers is not None else os.cpu_count() or 1
+    cpus = _cpus(workers, kinds) if workers is not None else os.cpu_count() or 1
     amounts = {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
-    amounts |= {resources.kind: 1.0} if resources.kind else {}  # Ray finds out
-    if _fit(amounts.get, resources) < 1:
-        have = f"{amounts['CPU']:g} cpus and {amounts['GPU']:g} gpus"
-        raise InputError("resources", [f"a trial needs {_need(resources)}, but there are {have}"])
+    for resources in kinds:
+        # Ray finds out of the kind of device; it has custom resources only where somebody started it with them.
+        known = amounts | ({resources.kind: 1.0} if resources.kind else {})
+        if _fit(known.get, resources) < 1:
+            have = f"{amounts['CPU']:g} cpus and {amounts['GPU']:g} gpus"
+            hint = "; custom resources are those of a cluster, so give its --address" if resources.custom else ""
+            raise InputError("resources", [f"a trial needs {_need(resources)}, but there are {have}{hint}"])

@@ -44,14 +44,14 @@ class Pulse:
     def __init__(self, scheduler: WorkerScheduler, resources: Resources, bounds: Bounds) -> None:
         """Nothing is written before `with`."""
         self._scheduler, self._bounds = scheduler, bounds
-        before = Driver.of(scheduler.ledger.folder)
+        before, devices = Driver.of(scheduler.ledger.folder), resources.devices
         self._driver = Driver(
             platform.node(),
             os.getpid(),
             since=time.time(),
             told=time.time(),
-            devices=resources.gpus or 1.0,
-            held_seconds=0.0 if before is None else before.held_seconds,
+            devices=devices,
+            held_seconds=0.0 if before is None else before.held_seconds * before.devices / devices,
             price=before.price if bounds.price is None and before is not None else bounds.price,
             among=processes(),
         )
@@ -76,6 +76,14 @@ class Pulse:
             how, why = "by an error", f"{type(error).__name__}: {error}"
         self._tell(replace(self._now(), ended=how, error=why, running=()))
 
+    def turn_to(self, scheduler: WorkerScheduler, resources: Resources) -> None:
+        """Go on with another scheduler, whose workers have other resources."""
+        self._now()
+        with self._lock:
+            held = self._driver.held_seconds * self._driver.devices / resources.devices
+            self._driver = replace(self._driver, devices=resources.devices, held_seconds=held, workers=0)
+            self._scheduler = scheduler
+
     def due(self) -> bool:
         """Whether a bound is reached."""
         bounds = self._bounds
@@ -88,8 +96,8 @@ class Pulse:
 
     def _now(self) -> Driver:
         """How things stand, with what the workers cost since it was added last."""
-        scheduler, now = self._scheduler, time.monotonic()
         with self._lock:  # asked by the main thread for its bound, and by the thread of the beats
+            scheduler, now = self._scheduler, time.monotonic()
             self._driver = replace(
                 self._driver,
                 held_seconds=self._driver.held_seconds + (now - self._counted) * self._driver.workers,

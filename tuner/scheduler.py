@@ -83,6 +83,7 @@ class WorkerScheduler(FIFOScheduler):
         self.retried = 0  # how often a trial was begun again, because its worker died or it failed before it trained
         self.trained = False  # whether any trial has made a step
         self.stopping = False  # set to end the run; the trials in flight are stopped and leave no row
+        self.interrupted = False  # whether the user ended it
         # What ended the run before it was complete. Tune passes over what is raised here.
         self.error: Exception | None = None
         self._dispatcher = Dispatcher(protocol, ledger.records, target, self._record)
@@ -93,6 +94,12 @@ class WorkerScheduler(FIFOScheduler):
         self._workers: dict[str, _Worker] = {}
         self._changed = False  # since trials were handed out the last time
         self._stood = time.monotonic()  # since when nothing runs
+
+    def goes_on_from(self, before: WorkerScheduler) -> None:
+        """Be told what another one knew, whose turn is over: its workers had other resources."""
+        self.follow, self.retried = before.follow, before.retried
+        self.trained, self.unfinished = before.trained, before.unfinished
+        self.notes += before.notes
 
     @property
     def running(self) -> list[Proposal]:
@@ -396,11 +403,8 @@ class StopWhenAsked(Stopper):
 
 def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Where a worker may run: on any node with room that was not set aside when `Workers.suggest` asked for it."""
-    bundle = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-    if resources.kind is not None:
-        bundle[resources.kind] = 0.001  # as Ray itself asks for a kind
     avoid = config.get("avoid")
     selector: dict[str, Any] = (
         {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}
     )
-    return tune.PlacementGroupFactory([bundle], **selector)
+    return tune.PlacementGroupFactory([resources.wanted], **selector)

@@ -20,15 +20,16 @@ from bcrit.analysis.records.repair import set_aside
 from bcrit.analysis.records.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
 from bcrit.analysis.studies.state import failed_alike
 from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import checkpoints, code
-from bcrit.tuner.cluster import OneRay, ray_running, rooms
+from bcrit.tuner.cluster import Hiring, OneRay, ray_running, rooms
 from bcrit.tuner.lease import Lease, held
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.plan import resolved
-from bcrit.tuner.protocol.proposal import Listed, Proposal, Proposals, evaluated_rarely
+from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, evaluated_rarely
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
 from bcrit.tuner.tracking import Tracking
@@ -107,12 +108,12 @@ def run(
     with (
         held(folder) as lease,
         _untouched(folder, made),  # its lock file goes while it is held, so that nobody else can have taken it
-        (ray or ray_running)(address, workers, experiment.resources, brought, partial(watch, None)) as wanted,
+        (ray or ray_running)(address, workers, experiment.kinds, brought, partial(watch, None)) as hiring,
     ):
         if new and folder.has(EXPERIMENT):
             raise InputError(str(folder), ["another process has just begun a run here; choose another folder"])
         if new:
-            experiment = resolved(experiment, wanted())
+            experiment = resolved(experiment, _share(hiring, experiment))
             protocol = protocol_of(experiment, horizon_falls=falls)
             try:
                 folder.write_experiment(experiment)  # first: whatever happens from here on can be resumed
@@ -125,31 +126,40 @@ def run(
         ledger = Ledger.open(folder, experiment, lease)
         before, notes = ledger.trial_ids, list(uncopied)
         most = experiment.search.at_once * len(experiment.batch_sizes)
-        if wanted() > most:
+        if (share := _share(hiring, experiment)) > most:
             notes.append(
-                f"there are {wanted()} workers, but at most {most} search trials run at once "
+                f"there are {share} workers, but at most {most} search trials run at once "
                 f"(search.parallel_per_study: {experiment.search.at_once}); the others wait for re-runs"
             )
         here = "" if address is not None else brought or os.getcwd()
         again = f"bcrit resume {folder} --retry-failed{' --code .' if own is not None else ''}"
         looking = _looking(watch, experiment, before, again)
-        bound = _run(protocol, experiment, ledger, wanted, looking, here, notes, bounds)
-        slots = wanted()
+        bound = _run(protocol, experiment, ledger, hiring, looking, here, notes, bounds)
+        slots = max(hiring(kind)() for kind in experiment.kinds)
+        devices = max(hiring(kind)() * kind.devices for kind in experiment.kinds)
     new_records = [r for records in ledger.records.values() for r in records if r.trial_id not in before]
     span = max((r.ended_at for r in new_records), default=math.inf) - min(
         (r.started_at for r in new_records), default=0
     )
-    busy = slots * max(span, 1e-9)
+    busy = devices * max(span, 1e-9)
+    used = [(record, experiment.resources.at(record.batch_size).devices) for record in new_records]
     return SessionResult(
         complete=protocol.next_trial(ledger.records, ()) is None,
         seconds=time.monotonic() - begun,
         workers=slots,
         n_trials=len(new_records),
-        training_share=sum(record.train_seconds for record in new_records) / busy,
-        evaluation_share=sum(record.evaluate_seconds for record in new_records) / busy,
-        checkpoint_share=sum(record.checkpoint_seconds or 0.0 for record in new_records) / busy,
+        training_share=sum(n * record.train_seconds for record, n in used) / busy,
+        evaluation_share=sum(n * record.evaluate_seconds for record, n in used) / busy,
+        checkpoint_share=sum(n * (record.checkpoint_seconds or 0.0) for record, n in used) / busy,
         bound=bound,
     )
+
+
+def _share(hiring: Hiring, experiment: Experiment) -> int:
+    """Workers of all batch sizes together; of those that take turns, as if the others had as many each meanwhile."""
+    sizes = experiment.batch_sizes
+    kinds = [experiment.resources.at(size) for size in sizes]
+    return max(-(-hiring(kind)() * len(sizes) // kinds.count(kind)) for kind in experiment.kinds)
 
 
 def _looking(watch: Watch, experiment: Experiment, before: Collection[str], again: str) -> Watch:
@@ -202,7 +212,7 @@ def training_beside(
     afterwards. Ray starts with the first trial that is missing.
     """
     with ExitStack() as stack:
-        running: list[tuple[Lease, Callable[[], int]]] = []
+        running: list[tuple[Lease, Hiring]] = []
         tried: set[str] = set()  # what failed before is tried again, once a command
         own = code.stored(folder) if code.is_own(experiment) else None
         brought = None if own is None else str(own.unpacked())
@@ -216,14 +226,14 @@ def training_beside(
                 return
             if not running:
                 lease = stack.enter_context(held(folder))
-                ray = ray_running(address, workers, experiment.resources, brought, partial(watch, None))
+                ray = ray_running(address, workers, experiment.kinds, brought, partial(watch, None))
                 running.append((lease, stack.enter_context(ray)))
                 _note_environment(folder, experiment, own)
             else:
                 watch(None)
-            lease, slots = running[0]
+            lease, hiring = running[0]
             ledger = Ledger.open(folder, experiment, lease, stages)
-            _run(wanted, experiment, ledger, slots, watch, "" if address is not None else brought or os.getcwd())
+            _run(wanted, experiment, ledger, hiring, watch, "" if address is not None else brought or os.getcwd())
             if wanted.next_trial(ledger.records, ()) is not None:
                 raise Stopped
 
@@ -266,7 +276,7 @@ def _run(
     protocol: Proposals,
     experiment: Experiment,
     ledger: Ledger,
-    wanted: Callable[[], int],
+    hiring: Hiring,
     watch: Watch,
     here: str,
     notes: Sequence[str] = (),
@@ -275,19 +285,38 @@ def _run(
     """Run what a protocol proposes until it has nothing left, is stopped, or reaches a bound, which is returned.
 
     The ledger is closed then. `here` is the folder of the user's code on every machine; "" = where Ray brought it.
+    Batch sizes that have other resources take turns: workers of one kind run all that they can, then those of another,
+    so that no kind waits for room that another holds.
     """
     from bcrit.tuner.scheduler import WorkerScheduler
 
-    nodes = partial(rooms, experiment.resources, own=here != "")
-    scheduler = WorkerScheduler(protocol, experiment.target, ledger, nodes, watch)
+    def employed(kind: Resources) -> WorkerScheduler:
+        own = protocol if len(experiment.kinds) == 1 else Only(protocol, experiment.resources, kind)
+        return WorkerScheduler(own, experiment.target, ledger, partial(rooms, kind, own=here != ""), watch)
+
+    def due() -> Resources | None:
+        proposal = protocol.next_trial(ledger.records, ())
+        return None if proposal is None else experiment.resources.at(proposal.batch_size)
+
+    kind = due() or experiment.kinds[0]
+    scheduler = employed(kind)
     scheduler.notes += notes
     there = checkpoints.left(ledger.folder)
     checkpoints.remove(ledger.folder, there & ledger.trial_ids)  # a session before this one was cut off
     scheduler.unfinished = there - ledger.trial_ids
-    tracking = Tracking(experiment, ledger.folder, scheduler.notes.append)
-    with tracking as scheduler.follow, Pulse(scheduler, experiment.resources, bounds) as pulse:
+    tracking = Tracking(experiment, ledger.folder, lambda note: scheduler.notes.append(note))
+    with tracking as scheduler.follow, Pulse(scheduler, kind, bounds) as pulse:
         try:
-            _tune(experiment, ledger.folder, scheduler, wanted, here, pulse.due)
+            while True:
+                given = experiment.model_copy(update={"resources": kind})
+                _tune(given, ledger.folder, scheduler, hiring(kind), here, pulse.due)
+                after = due()
+                if scheduler.interrupted or pulse.reached or after is None or after == kind:
+                    break
+                kind, before = after, scheduler
+                scheduler = employed(kind)
+                scheduler.goes_on_from(before)
+                pulse.turn_to(scheduler, kind)
         finally:
             ledger.close()
     watch(scheduler)  # what a tracker had to say at last
@@ -436,7 +465,7 @@ def _gentle_interrupt(scheduler: WorkerScheduler) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         if scheduler.stopping:
             raise KeyboardInterrupt
-        scheduler.stopping = True
+        scheduler.stopping = scheduler.interrupted = True
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

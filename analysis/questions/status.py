@@ -10,11 +10,13 @@ import pandas as pd
 
 from bcrit.analysis.numbers.wording import duration, enumeration, readable
 from bcrit.analysis.questions.steps import steps_text
+from bcrit.analysis.recommendation.hardware import devices_of
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report.answer import Answer, Rows, Table
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.driver import Driver
 from bcrit.analysis.studies.state import Progress
+from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome, Stage
 
 Price = Annotated[float | None, "What a device-hour costs, in your currency. Default: what `bcrit tune` was told."]
@@ -30,7 +32,7 @@ def ask(run: Run, price: Price = None) -> Answer | str:
         return "the run was imported, so nothing of it runs here"
     price = price if price is not None or driver is None else driver.price
     state = _state(so_far, driver)
-    hours = _spent(run.every_trial, driver)
+    hours = _spent(run.every_trial, run.experiment.resources, driver)
     left = None if driver is None else driver.seconds_left(so_far, run.every_trial)
     trouble = [f"{node.host} is not used any more: {node.why}." for node in (driver.set_aside if driver else ())]
     error = _last_error(run.every_trial, driver)
@@ -98,10 +100,10 @@ def _headline(place: str, so_far: Progress, driver: Driver | None, state: str) -
     )
 
 
-def _spent(trials: pd.DataFrame, driver: Driver | None) -> float:
+def _spent(trials: pd.DataFrame, resources: Resources, driver: Driver | None) -> float:
     """Device-hours since the run began: of workers as its drivers told, else of the trials that have finished."""
-    took = float((trials["ended_at"] - trials["started_at"]).sum()) / 3600
-    return took if driver is None else max(driver.device_hours, took * driver.devices)
+    took = ((trials["ended_at"] - trials["started_at"]) * devices_of(trials, resources)).sum() / 3600
+    return float(took) if driver is None else max(driver.device_hours, float(took))
 
 
 def _amount(hours: float, price: float | None) -> str:

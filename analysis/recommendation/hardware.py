@@ -17,11 +17,13 @@ from scipy import optimize
 from bcrit.analysis.numbers.estimate import Floats, t_quantile
 from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
+from bcrit.search_spaces.options import Resources
 
 Source = Literal["measured", "interpolated", "extrapolated"]
 _COLUMNS = ("batch_size", "step_seconds")
 _TIMES = ("step_seconds", "examples_per_second", "throughput")
 _FEWEST = 2  # batch sizes, for a line through them
+_SEVERAL = 2  # numbers of devices, where there is a choice
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,27 @@ def trial_step_times(trials: pd.DataFrame) -> StepTimes | None:
 
     None where fewer than two batch sizes have any.
     """
+    return known_step_times(_timed(trials))
+
+
+def trial_hardware(trials: pd.DataFrame, resources: Resources, price: float | None) -> tuple[Hardware, ...] | None:
+    """The numbers of devices that a run's own trials took, with their step times; None where it is but one."""
+    timed = _timed(trials)
+    devices = devices_of(timed, resources).clip(lower=1).astype(int)
+    if devices.nunique() < _SEVERAL:
+        return None
+    return tuple(Hardware(fit_step_times(of, fewest=1), None, int(n), price) for n, of in timed.groupby(devices))
+
+
+def devices_of(trials: pd.DataFrame, resources: Resources) -> pd.Series[float]:
+    """The devices of each trial of a run."""
+    known = {size: resources.at(int(size)).devices for size in trials["batch_size"].unique()}
+    return trials["batch_size"].map(known).astype(float)
+
+
+def _timed(trials: pd.DataFrame) -> pd.DataFrame:
     timed = trials[(trials["steps"] > 0) & (trials["train_seconds"] > 0)]
-    return known_step_times(timed.assign(step_seconds=timed["train_seconds"] / timed["steps"]))
+    return timed.assign(step_seconds=timed["train_seconds"] / timed["steps"])
 
 
 def known_step_times(table: pd.DataFrame) -> StepTimes | None:

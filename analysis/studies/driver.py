@@ -58,9 +58,9 @@ class Driver:
     told: float  # when it wrote this
     ended: str | None = None  # how it ended, in a sentence; None while it runs, and of one that was killed
     workers: int = 0  # that are ready
-    devices: float = 1.0  # of a worker: its GPUs, or 1 where it has none
+    devices: float = 1.0  # of a worker: its GPUs, or its processes where it has none
     # Seconds of all workers together since the run began, sessions before this one too: starts, idle time and trials
-    # that were lost are paid for as well.
+    # that were lost are paid for as well. As if all had had as many devices as the last ones.
     held_seconds: float = 0.0
     price: float | None = None  # of a device-hour, in the user's currency
     retried: int = 0  # trials that were begun again by no fault of theirs, in this session

@@ -36,10 +36,10 @@ optimizer = torch.optim.SGD(model.parameters(), lr=given.lr, momentum=0.9)
 order = torch.Generator().manual_seed(given.seed)  # the same on every rank
 step = 0
 while step < given.steps:
-    for batch in torch.randperm(1437, generator=order).split(given.batch_size)[: 1437 // given.batch_size]:
+    for batch in torch.split(torch.randperm(1437, generator=order), given.batch_size)[: 1437 // given.batch_size]:
         own = batch.chunk(size)[rank]  # each rank takes its share of the batch
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x[own]), y[own]).backward()
+        nn.functional.cross_entropy(model(x[own]), y[own]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         step += 1
         if step % 5 == 0 and rank == 0:

@@ -10,6 +10,7 @@ import pytest
 
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
+from bcrit.search_spaces.tables import TRIALS
 from tests.alike import assert_alike, tables
 from tests.bcrit.command import ROOT, bcrit, process
 from tests.bcrit.test_end_to_end import start, until
@@ -62,3 +63,26 @@ def test_a_killed_run_leaves_no_process_and_ends_with_one_worker_where_an_uninte
     assert not left
     assert process("resume", folder, "--workers", 1).returncode in (0, 1)
     assert_alike(tables(whole), folder)
+
+
+@pytest.mark.timeout(300)
+def test_large_batches_train_in_more_ranks_on_workers_of_their_own(tmp_path: Path) -> None:
+    data = {
+        "workload": {"name": "tests.tuner.workloads.ranked:train", "how": "not"},
+        "batch_sizes": [16, 32],
+        "target": "loss < 0.3",
+        "space": {"lr": 0.05},
+        "budget": {"steps": 40},
+        "search": {"protocol": "sobol", "trials": 1, "start": 1},
+        "confirm": {"seeds": 0},
+        "resources": {"devices_by_batch_size": {32: 2}},
+    }
+    (tmp_path / "ranks.yaml").write_text(json.dumps(data))
+    done = process("tune", tmp_path / "ranks.yaml", "--out", tmp_path / "run", "--workers", 2)
+    assert done.returncode in (0, 1), done.stderr
+    _, curves = tables(tmp_path / "run")
+    trials = RunFolder.at(tmp_path / "run").read(TRIALS).to_pandas().set_index("batch_size")
+    assert sorted(trials.index) == [16, 32] and set(trials["outcome"]) == {"reached"}, trials["message"]
+    ranks = curves[curves["step"] == 0].set_index("trial_id")["local_world_size"]
+    assert {str(name)[:8]: n for name, n in ranks.items()} == {"b0000016": -1, "b0000032": 2}
+    assert trials["ended_at"][16] < trials["started_at"][32], "they take turns"

@@ -95,3 +95,23 @@ def test_a_kind_of_devices_needs_devices() -> None:
     with pytest.raises(ValidationError, match="'accelerator_type' is of GPUs, but gpus=0; write gpus: 1, or leave out"):
         Resources(accelerator_type="H100")
     assert Resources(gpus=1, accelerator_type="H100").kind == "accelerator_type:H100" and Resources(gpus=1).kind is None
+
+
+def test_large_batches_have_more_devices_and_what_is_said_for_each_stays() -> None:
+    said = {128: 2, 4096: 8}
+    gpus = Resources(gpus=1, cpus=4, accelerator_type="H100", devices_by_batch_size=said)
+    found = [(of.gpus, of.cpus, of.processes, of.ranks) for of in map(gpus.at, (64, 128, 2048, 4096, 9999))]
+    assert found == [(1, 4, None, 1), (2, 8, None, 2), (2, 8, None, 2), (8, 32, None, 8), (8, 32, None, 8)]
+    cpus = Resources(cpus=2, processes=2, devices_by_batch_size=said).at(4096)
+    assert (cpus.gpus, cpus.cpus, cpus.processes, cpus.threads, cpus.devices) == (0, 8, 8, 1, 8)
+    ranks = Resources(gpus=1, processes=1, devices_by_batch_size=said).at(4096)
+    assert (ranks.gpus, ranks.processes) == (8, 8) and ranks.devices_by_batch_size is None
+    assert Resources(gpus=0.25, cpus=1, devices_by_batch_size=said).at(4096).cpus == 8
+
+
+def test_custom_resources_are_not_those_that_have_keys_of_their_own() -> None:
+    assert Resources(custom={"TPU": 4}).wanted == {"CPU": 1, "TPU": 4} and Resources(custom={}).custom is None
+    with pytest.raises(ValidationError, match="'GPU' is no custom resource of Ray; write cpus, gpus or"):
+        Resources(custom={"GPU": 1})
+    with pytest.raises(ValidationError, match="in whole numbers, or gives a share of 1, but 'TPU' is 1.5"):
+        Resources(custom={"TPU": 1.5})

@@ -262,6 +262,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "all of execution": {**GOOD, "execution": {"micro_batch": 10, "precision": "bfloat16", "compile": True}},
     "a share of a GPU": {**GOOD, "resources": {"gpus": 0.25}},
     "four processes": {**GOOD, "resources": {"processes": 4, "cpus": 4}},
+    "more for large batches": {**GOOD, "resources": {"devices_by_batch_size": {64: 2}, "custom": {"TPU": 4}}},
     "a GPU for each of them": {**GOOD, "resources": {"gpus": 2, "processes": 2}},
     "ghost batches": images(ghost_batch_size=8, changes={"execution": {"micro_batch": 16}}),
     "never divided": images(changes={"execution": {"micro_batch": 32}}),
@@ -371,6 +372,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {**FUNCTION, "resources": {"processes": 3}},
         "'batch_sizes': a batch of [0-9]+ rows cannot be shared evenly by 3 pro",
+    ),
+    (
+        {**GOOD, "resources": {"devices_by_batch_size": {64: 5}}},
+        "'batch_sizes': a batch of 64 rows cannot be shared evenly by 5 processes",
+    ),
+    (
+        {**QUADRATIC, "resources": {"devices_by_batch_size": {1: 2}}},
+        "computes its updates itself and cannot share them; remove it",
     ),
     ({**GOOD, "resources": {"gpus": 3}}, "'batch_sizes': a batch of 16 rows cannot be shared evenly by 3"),
     (

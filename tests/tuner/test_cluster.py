@@ -24,7 +24,6 @@ import pytest
 
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.load import parse_experiment, read_yaml
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import lease
@@ -350,10 +349,10 @@ def test_ray_that_does_not_start_is_started_once_more_and_then_the_cluster_faile
 
     monkeypatch.setattr("ray.init", init)
     if failures == 1:
-        _start(None, 2, Resources(), None)
+        _start(None, 2, None)
     else:
         with pytest.raises(ClusterError, match=r"^Ray does not start on this machine: The current node timed out dur"):
-            _start(None, 2, Resources(), None)
+            _start(None, 2, None)
     assert starts == ["local", "local"]
 
 

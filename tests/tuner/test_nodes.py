@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from bcrit.search_spaces.options import Resources
-from bcrit.tuner.cluster import ClusterError, Room, _fit, rooms
+from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.cluster import ClusterError, Room, _check_room, _cpus, _fit, rooms
 from bcrit.tuner.nodes import Nodes
 from bcrit.tuner.scheduler import place
 
@@ -156,3 +157,16 @@ def test_a_worker_is_placed_and_counted_where_its_kind_of_device_is() -> None:
         0,
     ]
     assert _fit(node.get, Resources(cpus=2, gpus=1)) == 2
+    wanted = Resources(cpus=2, custom={"TPU": 4, "licence": 0.5})
+    assert place(wanted, {}).required_resources == {"CPU": 2, "TPU": 4, "licence": 0.5}
+    assert [_fit({**node, "TPU": tpus, "licence": 1.0}.get, wanted) for tpus in (3.0, 4.0, 16.0)] == [0, 1, 2]
+
+
+def test_this_machine_has_room_for_every_kind_of_trial_or_is_refused_before_ray_starts() -> None:
+    kinds = [Resources(cpus=1), Resources(cpus=4, processes=4)]
+    assert [_cpus(workers, kinds) for workers in (1, 3, 6)] == [4, 4, 6]
+    _check_room(1, kinds)
+    with pytest.raises(InputError, match="a trial needs 8 cpus and 9999 gpus, but there are 8 cpus and"):
+        _check_room(1, [*kinds, Resources(cpus=8, gpus=9999)])
+    with pytest.raises(InputError, match="needs 1 cpus and 0 gpus and 4 TPU, but .*custom .* so give its --address"):
+        _check_room(1, [Resources(custom={"TPU": 4})])

@@ -83,6 +83,21 @@ def test_spend_is_that_of_all_workers_and_sessions(folder: RunFolder, later: Cal
         assert found is not None and found.held_seconds == spent and found.price == 9
 
 
+def test_spend_counts_the_devices_that_workers_had_when_they_had_them(
+    folder: RunFolder, later: Callable[[float], None]
+) -> None:
+    with Pulse(scheduler(folder, workers=4), Resources(), UNBOUNDED) as pulse:
+        pulse._now()
+        later(3600)
+        pulse.turn_to(scheduler(folder, workers=2), Resources(gpus=8))
+        assert pulse._now().device_hours == 4 and pulse._now().devices == 8
+        later(3600)
+    found = Driver.of(folder)
+    assert found is not None and found.device_hours == 4 + 2 * 8
+    with Pulse(scheduler(folder, workers=1), Resources(), UNBOUNDED) as pulse:
+        assert pulse._now().device_hours == 20, "another session goes on from there"
+
+
 def test_the_bound_in_money_is_that_of_the_whole_run(folder: RunFolder, later: Callable[[float], None]) -> None:
     for bound, hours in ((2.0, 2), (3.0, 1)):  # one worker at 1 a device-hour; the second session has one hour left
         with Pulse(scheduler(folder, workers=1), Resources(), Bounds(cost=bound, price=1.0)) as pulse:

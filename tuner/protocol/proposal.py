@@ -19,6 +19,7 @@ from bcrit.search_spaces.target import Direction, Target
 
 if TYPE_CHECKING:
     from bcrit.search_spaces.experiment import Experiment
+    from bcrit.search_spaces.options import Resources
     from bcrit.tuner.training.batch_schedule import BatchPlan
 
 _FEWEST = {"decay_steps": 1, "warmup_steps": 0}
@@ -218,6 +219,36 @@ class Proposals(Protocol):
     def settled(self, proposal: Proposal, records: Records) -> bool:
         """Whether that horizon is the last."""
         ...
+
+
+@dataclass(frozen=True)
+class Only:
+    """What a protocol proposes for workers with some resources, as if others were at the rest and not done yet.
+
+    What has finished decides what is proposed, so it is the same whoever trains it, and in which order.
+    """
+
+    protocol: Proposals
+    resources: Resources  # of the experiment
+    kind: Resources  # of these workers
+    # Trials for others; they stay so as long as none of them finishes.
+    _elsewhere: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
+        """The next one for these workers."""
+        while True:
+            proposal = self.protocol.next_trial(records, self._elsewhere.union(running))
+            if proposal is None or self.resources.at(proposal.batch_size) == self.kind:
+                return proposal
+            self._elsewhere.add(proposal.trial_id)
+
+    def revised(self, proposal: Proposal, records: Records, crossings: Iterable[tuple[int, int]] = ()) -> Proposal:
+        """As the protocol says."""
+        return self.protocol.revised(proposal, records, crossings)
+
+    def settled(self, proposal: Proposal, records: Records) -> bool:
+        """As the protocol says."""
+        return self.protocol.settled(proposal, records)
 
 
 @dataclass(frozen=True)

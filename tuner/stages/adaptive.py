@@ -297,7 +297,7 @@ def prepare(folder: RunFolder, ramps: Sequence[Ramp], seeds: int) -> Bench:
 def _workload(experiment: Experiment, where: str) -> PlannedWorkload:
     """What the run trained; where its batch size cannot change, an InputError."""
     name, workload = experiment.workload.name, workload_of_run(experiment, where)
-    if (n := experiment.resources.ranks) > 1 and our_loop(workload):
+    if (n := max(kind.ranks for kind in experiment.kinds)) > 1 and our_loop(workload):
         rule = "batch sizes change along a run of one process only"
         raise InputError(where, [f"{rule}, but its trials have {n} (resources); run the experiment with one"])
     if not follows_plan(workload):

@@ -128,16 +128,17 @@ def problems(experiment: Experiment, note: Callable[[str], None]) -> Iterator[st
             "the command never uses {max_steps} or {budget_steps}: its training must be at least as long, for it is "
             "stopped then, and one that ends sooner has failed"
         )
-    resources, launcher = experiment.resources, re.search(rf"\b({'|'.join(_LAUNCHERS)})\b", made.command)
-    if (ranks := resources.processes or 1) > 1 and launcher:
+    launcher = re.search(rf"\b({'|'.join(_LAUNCHERS)})\b", made.command)
+    ranks, gpus = max(of.processes or 1 for of in experiment.kinds), max(of.gpus for of in experiment.kinds)
+    if ranks > 1 and launcher:
         yield (
             f"'resources.processes': the command is started {ranks} times, once for each rank, but '{launcher[1]}' "
             "starts ranks of its own; remove one of the two"
         )
-    if ranks == 1 and resources.gpus > 1 and not launcher:
+    if ranks == 1 and gpus > 1 and not launcher:
         note(
-            f"the command is started once, for {resources.gpus:g} GPUs; if it is to be started for each, as torchrun "
-            f"would, add 'processes: {resources.gpus:g}' to resources"
+            f"the command is started once, for {gpus:g} GPUs; if it is to be started for each, as torchrun would, add "
+            f"'processes: {experiment.resources.gpus:g}' to resources"
         )
     if said := not_there(experiment.workload.options):
         yield f"'workload': {said}"

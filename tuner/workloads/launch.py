@@ -118,24 +118,32 @@ class FunctionRanks:
         """As of one process."""
         until = time.monotonic() + seconds
         while True:
-            for rank in list(self._others):
-                self._look(rank)
-            try:
-                report = self._first.next(max(0.0, min(_LOOK_SECONDS, until - time.monotonic())))
-            except (Ended, Died) as error:
-                raise self._why(0, error) from error
+            left, report = max(0.0, min(_LOOK_SECONDS, until - time.monotonic())), None
+            if self.loaded:
+                for rank in list(self._others):
+                    self._look(rank, 0)
+                report = self._look(0, left)
+            else:  # none begins before all can
+                late = [rank for rank, process in [(0, self._first), *self._others.items()] if not process.loaded]
+                for rank in late:
+                    self._look(rank, left / len(late))
+                if self.loaded:
+                    return None
             if report is not None:
                 for other in self._others.values():
                     other.heard(report)
             if report is not None or time.monotonic() >= until:
                 return report
 
-    def _look(self, rank: int) -> None:
-        """See after a rank that does not report; one that has returned is done."""
+    def _look(self, rank: int, seconds: float) -> Report | None:
+        """Let a rank go on; one that does not report, and has returned, is done."""
         try:
-            self._others[rank].next(0)
+            return (self._others[rank] if rank else self._first).next(seconds)
         except Returned:
+            if rank == 0:
+                raise
             self._others.pop(rank).close()
+            return None
         except (Ended, Died) as error:
             raise self._why(rank, error) from error
 

@@ -12,9 +12,11 @@ from bcrit.analysis.recommendation.hardware import (
     read_hardware,
     read_prices,
     read_step_times,
+    trial_hardware,
     trial_step_times,
 )
 from bcrit.search_spaces import InputError
+from bcrit.search_spaces.options import Resources
 
 B = np.array([8.0, 16, 32, 64])
 
@@ -171,3 +173,14 @@ def test_prices_are_read_from_texts() -> None:
 def test_a_wrong_price_is_refused(given: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_prices(given)
+
+
+def test_a_run_whose_large_batches_had_more_devices_knows_the_times_of_each_number() -> None:
+    seconds = np.array([2.0, 4.0, 8.0, 4.0])  # at 64 on four devices
+    trials = pd.DataFrame({"batch_size": B, "steps": 10, "train_seconds": 10 * seconds})
+    trials.loc[len(trials)] = [64, 0, 0.0]  # failed before it trained
+    found = trial_hardware(trials, Resources(devices_by_batch_size={64: 4}), price=2.0)
+    assert found is not None and [(of.devices, of.price_per_device_hour) for of in found] == [(1, 2.0), (4, 2.0)]
+    assert [of.step_times.batch_sizes for of in found] == [(8, 16, 32), (64,)]
+    assert float(found[1].step_times.seconds(64)) == 4 and float(found[0].step_times.seconds(64)) == pytest.approx(16)
+    assert trial_hardware(trials, Resources(gpus=4), price=None) is None

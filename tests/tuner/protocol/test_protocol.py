@@ -11,8 +11,8 @@ import pytest
 from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
-from bcrit.tuner.protocol.proposal import trial_seed
-from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.protocol.proposal import TrialRecord, trial_seed
+from bcrit.tuner.protocol.protocol import PerStudyProtocol, protocol_of
 from bcrit.tuner.training.settings import Settings
 from tests.scripted import ExactHyperbola, ScriptedRun
 from tests.simulate import scripted, searched, simulate
@@ -71,6 +71,20 @@ def test_a_run_that_was_cut_off_continues_to_the_same_ledger(killed_after: int) 
     part = simulate(experiment(), WORKLOAD, workers=3, disorder=3, at_most=killed_after)
     assert sum(map(len, part.values())) == killed_after
     assert ledger(simulate(experiment(), WORKLOAD, workers=2, records=part)) == ledger(REFERENCE)
+
+
+@pytest.mark.parametrize("protocol", ["tpe", "joint"])
+def test_batch_sizes_that_take_turns_are_searched_as_those_that_do_not(protocol: str) -> None:
+    search = {"protocol": protocol, "trials": 8, "start": 6, "parallel_per_study": 2}
+    spec = experiment(search=search, resources={"devices_by_batch_size": {64: 2, 512: 8}})
+    found: dict[int, list[TrialRecord]] = {}
+    turns = []
+    while (proposal := protocol_of(spec).next_trial(found, ())) is not None:
+        turns.append(spec.resources.at(proposal.batch_size))
+        found = simulate(spec, WORKLOAD, workers=3, records=found, kind=turns[-1])
+    assert [kind.devices for kind in spec.kinds] == [1, 2, 8] and all(kind in turns for kind in spec.kinds)
+    assert protocol == "joint" or turns == spec.kinds, "each study is whole when its turn ends"
+    assert ledger(found) == ledger(simulate(spec, WORKLOAD, workers=3))
 
 
 def test_another_seed_gives_another_search() -> None:
