@@ -243,6 +243,8 @@ class Resources(Frozen):
     number of devices are trained together, and those of another after them."""
     custom: dict[str, float] | None = None
     """Custom resources of a Ray cluster that a trial takes, by their names: `{TPU: 4}`. It runs only where they are."""
+    nodes: StrictInt | None = Field(default=None, ge=1, le=1024)
+    """Machines of one trial, which share each batch; all numbers above are of each. Without it 1."""
     silence_seconds: float = Field(default=1800, gt=0, le=1e9)
     """A training function that reports nothing for so long is taken to hang. Chosen, not studied."""
 
@@ -257,6 +259,12 @@ class Resources(Frozen):
                 f"'processes' share no GPU, but there are {self.processes} processes for gpus={self.gpus:g}; "
                 "write one number for both, or leave 'processes' out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _turns_on_one_node(self) -> Self:
+        if (self.nodes or 1) > 1 and self.devices_by_batch_size:
+            raise ValueError("'devices_by_batch_size' is of trials on one node each; leave it or 'nodes' out")
         return self
 
     @field_validator("custom")
@@ -288,7 +296,7 @@ class Resources(Frozen):
     @property
     def devices(self) -> float:
         """Those of one trial, by which hours and cost count: its GPUs, else its processes."""
-        return self.gpus or float(self.processes or 1)
+        return (self.gpus or float(self.processes or 1)) * (self.nodes or 1)
 
     def at(self, batch_size: int) -> Resources:
         """Those of the trials of a batch size."""
@@ -304,12 +312,16 @@ class Resources(Frozen):
     @property
     def ranks(self) -> int:
         """Processes that train one trial in our own loop; one of a function has `processes` alone."""
+        return self._of_node * (self.nodes or 1)
+
+    @property
+    def _of_node(self) -> int:
         return self.processes or max(1, int(self.gpus))
 
     @property
     def threads(self) -> int:
         """PyTorch's, in each of them."""
-        return max(1, int(self.cpus / self.ranks))
+        return max(1, int(self.cpus / self._of_node))
 
 
 class Execution(Frozen):

@@ -310,10 +310,12 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     elif our_loop(workload):
         yield from _sharing_problems(workload, experiment)
     elif isinstance(workload, TrainingFunction):
-        shared = ((size, experiment.resources.at(size).processes or 1) for size in experiment.batch_sizes)
+        given = ((size, experiment.resources.at(size)) for size in experiment.batch_sizes)
+        shared = ((size, (of.processes or 1) * (of.nodes or 1)) for size, of in given)
         yield from [f"'batch_sizes': {not_even(size, ranks)}" for size, ranks in shared if size % ranks][:1]
-    elif any((resources.processes or 1) > 1 for resources in experiment.kinds):
-        yield f"'resources.processes': '{name}' computes its updates itself and cannot share them; remove it"
+    elif shared_by := next((of for of in experiment.kinds if (of.processes or 1) * (of.nodes or 1) > 1), None):
+        key = "nodes" if shared_by.nodes else "processes"
+        yield f"'resources.{key}': '{name}' computes its updates itself and cannot share them; remove it"
     if not our_loop(workload):
         itself = f"workload '{name}' computes its updates itself and would not read it; remove it"
         said = (key for key, value in experiment.execution if value != getattr(Execution(), key))

@@ -146,7 +146,7 @@ class Room:
     """A node that has room for trials."""
 
     host: str  # its name
-    trials: int  # how many fit onto it; a trial does not span nodes
+    trials: int  # how many fit onto it, or parts of those that span nodes
 
 
 def rooms(resources: Resources, own: bool = False) -> dict[str, Room]:
@@ -166,7 +166,15 @@ def rooms(resources: Resources, own: bool = False) -> dict[str, Room]:
 
 def _held(resources: Resources) -> int:
     """How many trials fit onto all of them."""
-    return sum(room.trials for room in rooms(resources).values())
+    return _spread([room.trials for room in rooms(resources).values()], resources.nodes or 1)
+
+
+def _spread(parts: Sequence[int], nodes: int) -> int:
+    """How many trials of so many nodes fit, where each node has room for some parts, and no trial has two on one."""
+    most = sum(parts) // nodes
+    while sum(min(most, fit) for fit in parts) < nodes * most:
+        most -= 1
+    return most
 
 
 def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
@@ -177,7 +185,8 @@ def _fit(amount: Callable[[str, float], float], resources: Resources) -> int:
 def _need(resources: Resources) -> str:
     kind = "" if resources.accelerator_type is None else f" of kind {resources.accelerator_type}"
     custom = (f" and {amount:g} {name}" for name, amount in (resources.custom or {}).items())
-    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus{kind}{''.join(custom)}"
+    each = "" if resources.nodes is None else f" on each of {resources.nodes} nodes"
+    return f"{resources.cpus:g} cpus and {resources.gpus:g} gpus{kind}{''.join(custom)}{each}"
 
 
 def _cpus(workers: int, kinds: Sequence[Resources]) -> int:
@@ -274,7 +283,8 @@ def _check_room(workers: int | None, kinds: Sequence[Resources]) -> None:
     for resources in kinds:
         # Ray finds out of the kind of device; it has custom resources only where somebody started it with them.
         known = amounts | ({resources.kind: 1.0} if resources.kind else {})
-        if _fit(known.get, resources) < 1:
+        if _spread([_fit(known.get, resources)], resources.nodes or 1) < 1:
             have = f"{amounts['CPU']:g} cpus and {amounts['GPU']:g} gpus"
-            hint = "; custom resources are those of a cluster, so give its --address" if resources.custom else ""
+            cluster = "; custom resources and several nodes are those of a cluster, so give its --address"
+            hint = cluster if resources.custom or resources.nodes else ""
             raise InputError("resources", [f"a trial needs {_need(resources)}, but there are {have}{hint}"])

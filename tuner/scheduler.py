@@ -403,8 +403,8 @@ class StopWhenAsked(Stopper):
 
 def place(resources: Resources, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
     """Where a worker may run: on any node with room that was not set aside when `Workers.suggest` asked for it."""
-    avoid = config.get("avoid")
-    selector: dict[str, Any] = (
-        {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}
-    )
-    return tune.PlacementGroupFactory([resources.wanted], **selector)
+    bundles, avoid = [resources.wanted] * (resources.nodes or 1), config.get("avoid")
+    selector: dict[str, Any] = {}
+    if avoid:
+        selector["bundle_label_selector"] = [{"ray.io/node-id": f"!in({','.join(avoid)})"}] * len(bundles)
+    return tune.PlacementGroupFactory(bundles, strategy="PACK" if len(bundles) == 1 else "STRICT_SPREAD", **selector)

@@ -13,7 +13,7 @@ import pickle
 import platform
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from types import FrameType
@@ -22,6 +22,8 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.util.placement_group import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bcrit.analysis.records.run_folder import checkpoint
 from bcrit.search_spaces.experiment import COMMAND
@@ -44,7 +46,9 @@ from bcrit.tuner.workloads.protocol import Workload, our_loop
 from bcrit.tuner.workloads.ranks import Ranks, Start
 from bcrit.tuner.workloads.ranks import begin as begin_together
 from bcrit.tuner.workloads.registry import load_workload
+from bcrit.tuner.workloads.spread import Spread
 
+_PARTING_SECONDS = 10.0  # for which another machine may end its ranks by itself; chosen
 _CHECKPOINT_SECONDS = 300.0
 """Between a trial's checkpoints where the experiment does not say; chosen: what is lost then is five minutes."""
 
@@ -73,7 +77,7 @@ class Worker(tune.Trainable):
         folder and the fingerprint of its experiment.
         """
         self._experiment, self._folder = parse_experiment(experiment, "experiment"), folder or os.getcwd()
-        self._function, self._ready = function, False
+        self._function, self._ready, self._brought = function, False, not folder
         self._trial: Trial | None = None
         self._run: Run | None = None  # of a trial whose weights are kept
         self._ranks: Ranks | None = None  # the other processes of each trial
@@ -95,18 +99,41 @@ class Worker(tune.Trainable):
         if self._function:
             function = TrainingFunction(choice.name, choice.options)
             metric, budget = experiment.target.metric, proposal.budget_steps
-            return start(function, self._folder, settings, metric, limits, resources, budget)
+            return start(function, self._folder, settings, metric, limits, resources, budget, self._spread())
         workload = _workload(choice.name, json.dumps(choice.options, sort_keys=True))
         if resources.ranks > 1 and our_loop(workload):
             if self._ranks is None or not self._ranks.alive:
                 own = self._folder if is_own(experiment) else ""
-                begun_with = Start(choice.name, choice.options, own, resources.threads, resources.gpus)
-                self._ranks = Ranks(begun_with, resources.ranks)
+                given = resources.threads, resources.gpus, resources.nodes or 1
+                self._ranks = Ranks(Start(choice.name, choice.options, own, *given), resources.ranks, self._spread())
             run: Run = begin_together(self._ranks, workload, settings)
         else:
             run = workload.begin(settings)
         self._run = run if proposal.keep else None
         return run
+
+    def _spread(self) -> Spread | None:
+        """The machines of a trial, each a bundle of this worker's placement group; None where this one is all."""
+        resources = self._experiment.resources
+        if (resources.nodes or 1) == 1:
+            return None
+        group = get_current_placement_group()
+        assert group is not None, "a worker of Tune has one"
+        host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+        def begin(node: int, work: Callable[..., None], *given: Any) -> Any:
+            place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
+            taken = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "resources": resources.custom or {}}
+            return ray.remote(work).options(**taken, scheduling_strategy=place, max_retries=0).remote(*given)
+
+        def gone(handle: Any) -> bool:
+            return bool(ray.wait([handle], timeout=0)[0])
+
+        def end(handle: Any) -> None:
+            if not ray.wait([handle], timeout=_PARTING_SECONDS)[0]:
+                ray.cancel(handle, force=True)
+
+        return Spread(resources.nodes or 1, host, self._brought, begin, gone, end)
 
     def begin(self, proposal: bytes, seconds: float, goes_on: bool, files: Mapping[str, bytes]) -> Any:
         """Take another trial, pickled, train `seconds` long as between all reports, and report.

@@ -73,6 +73,12 @@ def test_a_plan_says_hours_and_money_where_step_times_are_known(tmp_path: Path) 
     shown = bcrit(*words, "--workers", 4).stdout
     assert "of devices" in shown and "on 4 workers" in shown and "which cost" in shown
     assert "cannot be read" in refused(bcrit(*words[:3], "--step-time", tmp_path / "none.csv"))
+    many = tmp_path / "many.yaml"
+    many.write_text((ROOT / "examples/digits.yaml").read_text() + "resources: {devices_by_batch_size: {256: 4}}")
+    found = json.loads(bcrit("tune", many, *words[2:], "--json").stdout)
+    hours = {study["batch_size"]: study["device_hours"] / study["steps"] * 7200 for study in found["studies"]}
+    assert hours == pytest.approx({size: 4 if size >= 256 else 1 for size in hours})
+    assert found["totals"]["cost"] == pytest.approx(3 * sum(study["device_hours"] for study in found["studies"]))
 
 
 @pytest.mark.timeout(600)

@@ -115,3 +115,11 @@ def test_custom_resources_are_not_those_that_have_keys_of_their_own() -> None:
         Resources(custom={"GPU": 1})
     with pytest.raises(ValidationError, match="in whole numbers, or gives a share of 1, but 'TPU' is 1.5"):
         Resources(custom={"TPU": 1.5})
+
+
+def test_what_is_said_of_resources_is_of_each_node() -> None:
+    two = Resources(gpus=4, cpus=8, nodes=2)
+    assert (two.ranks, two.threads, two.devices, two.wanted) == (8, 2, 8, {"CPU": 8, "GPU": 4})
+    assert (Resources(nodes=3).ranks, Resources(nodes=1).ranks, Resources(nodes=1, gpus=2).at(64).devices) == (3, 1, 2)
+    with pytest.raises(ValidationError, match="'devices_by_batch_size' is of trials on one node each"):
+        Resources(nodes=2, devices_by_batch_size={64: 2})

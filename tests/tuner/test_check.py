@@ -368,6 +368,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({**GOOD, "workload": own("OwnLoop"), "execution": {"micro_batch": 8}}, f"OwnLoop' {ITSELF}"),
     ({**GOOD, "resources": {"gpus": 1.5}}, "more than one GPU are whole ones, but gpus is 1.5; write 1"),
     ({**GOOD, "resources": {"gpus": 2, "processes": 3}}, "3 processes for gpus=2; write one number for both"),
+    (
+        {**FUNCTION, "resources": {"processes": 3, "nodes": 2}},
+        "a batch of [0-9]+ rows cannot be shared evenly by 6 processes",
+    ),
+    ({**QUADRATIC, "resources": {"nodes": 2}}, "'resources.nodes': .* cannot share them; remove it"),
     ({**QUADRATIC, "resources": {"processes": 2}}, "computes its updates itself and cannot share them; remove it"),
     (
         {**FUNCTION, "resources": {"processes": 3}},

@@ -182,6 +182,33 @@ def test_what_is_trained_beside_a_study_uses_the_cluster_too(place: Place, clust
     assert len(beside) == 9 and beside["node"].nunique() == 2
 
 
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kind", ["function", "our loop"])
+def test_a_trial_spans_two_nodes_and_makes_the_curve_of_one(cluster: Machines, place: Place, kind: str) -> None:
+    place.user.mkdir()
+    shutil.copy(ROOT / "tests" / "tuner" / "workloads" / "ranked.py", place.user)
+    own = {"workload": "ranked:train", "target": "loss < 0.3", "space": {"lr": 0.05}}
+    (place.user / "own.py").write_text("from bcrit.tuner.workloads.digits import DigitsMLP as Digits")
+    digits = {"workload": "own:Digits", "optimizer": "sgd", "target": "val_loss < 1.5", "space": {"lr": 0.2}}
+    one = {"search": {"protocol": "sobol", "trials": 1, "start": 1}, "confirm": {"seeds": 0}, "budget": {"steps": 40}}
+    data = {**(own if kind == "function" else digits), **one, "batch_sizes": [32]}
+    (place.user / "two.yaml").write_text(json.dumps({**data, "resources": {"nodes": 2}}))
+    driver = place.command(cluster, place.user, "tune", "two.yaml", "--out", str(place.run))
+    said = driver.communicate(timeout=350)
+    assert driver.returncode in (0, 1), said[1]
+    here = "tests.tuner.workloads.ranked:train" if kind == "function" else "digits_mlp"
+    one_process = parse_experiment({"optimizer": "own", **data, "workload": here}, "one")
+    whole = filled(place.root / "whole", one_process)
+    (trials, curves), (expected, alone) = tables(place.run), tables(whole)
+    assert list(trials["outcome"]) == ["reached"] and list(trials["steps"]) == list(expected["steps"]), trials[
+        "message"
+    ]
+    metric = "loss" if kind == "function" else "val_loss"
+    assert list(curves[metric]) == pytest.approx(list(alone[metric]), rel=1e-4)
+    if kind == "function":
+        assert set(curves["group_world_size"]) == {2} and set(curves["local_rank"]) == {0}
+
+
 def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Place, cluster: Machines) -> None:
     data = place.root / "data.txt"  # seen by the driver alone
     data.write_text("x" * 100)

@@ -11,7 +11,7 @@ import pytest
 
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.problems import InputError
-from bcrit.tuner.cluster import ClusterError, Room, _check_room, _cpus, _fit, rooms
+from bcrit.tuner.cluster import ClusterError, Room, _check_room, _cpus, _fit, _spread, rooms
 from bcrit.tuner.nodes import Nodes
 from bcrit.tuner.scheduler import place
 
@@ -160,6 +160,16 @@ def test_a_worker_is_placed_and_counted_where_its_kind_of_device_is() -> None:
     wanted = Resources(cpus=2, custom={"TPU": 4, "licence": 0.5})
     assert place(wanted, {}).required_resources == {"CPU": 2, "TPU": 4, "licence": 0.5}
     assert [_fit({**node, "TPU": tpus, "licence": 1.0}.get, wanted) for tpus in (3.0, 4.0, 16.0)] == [0, 1, 2]
+
+
+def test_a_trial_of_several_nodes_has_a_part_on_each() -> None:
+    two = Resources(cpus=2, nodes=2)
+    for config in ({}, {"avoid": ["a"]}):
+        placed = place(two, config)
+        assert placed.bundles == [{"CPU": 2}, {"CPU": 2}] and placed.strategy == "STRICT_SPREAD"
+    rooms: list[list[int]] = [[2, 2], [3, 1], [4], [1, 1, 1], [2, 1, 1], []]
+    assert [_spread(parts, 2) for parts in rooms] == [2, 1, 0, 1, 2, 0]
+    assert [_spread(parts, 1) for parts in rooms] == [sum(parts) for parts in rooms]
 
 
 def test_this_machine_has_room_for_every_kind_of_trial_or_is_refused_before_ray_starts() -> None:

@@ -207,6 +207,11 @@ class FunctionProcess:
             self.memory = max(self.memory, sum(held))
 
     @property
+    def signs(self) -> list[Connection | int]:
+        """What is ready where there is something of it to hear."""
+        return [] if self._process is None else [self._connection, self._process.sentinel]
+
+    @property
     def folder(self) -> str:
         """Where the trial keeps what it would go on from."""
         return self._call.checkpoint

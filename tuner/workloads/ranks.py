@@ -1,4 +1,4 @@
-"""The other processes of a trial that trains data-parallel, all on one machine: they do what rank 0 does."""
+"""The other processes of a trial that trains data-parallel, here and on other machines: they do what rank 0 does."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import multiprocessing
 import os
 import pickle
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
 import torch
@@ -25,10 +26,9 @@ from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import blame
 from bcrit.tuner.workloads import child, function, places
+from bcrit.tuner.workloads.spread import HOST, LAST_WORDS, Address, Door, Spread, knock
 
-_HOST: Final = "127.0.0.1"
 _SECONDS: Final = 600.0  # for which ranks wait for each other, PyTorch's own for NCCL
-_LAST_WORDS: Final = 5.0  # seconds for which a rank that failed may take to say why; chosen
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Start:
     options: Mapping[str, Any]
     folder: str  # where the user's code is found; "" = there is none
     threads: int  # of PyTorch, in each
-    gpus: float  # of all ranks: one each, or none
+    gpus: float  # of a machine's ranks: one each, or none
+    nodes: int = 1  # machines
 
 
 class RankError(RuntimeError):
@@ -49,28 +50,44 @@ class RankError(RuntimeError):
 class Ranks:
     """The ranks beside this one, rank 0; they last until one of them fails, or `close`."""
 
-    def __init__(self, start: Start, size: int) -> None:
-        """Start them; returns when all have joined."""
-        # Ranks on one machine find each other whatever the machine's name resolves to.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        store = TCPStore(_HOST, 0, size, is_master=True, wait_for_workers=False)
-        context, self._connections, self._processes = multiprocessing.get_context("spawn"), list[Connection](), []
-        call = child.Call(start.name, start.folder, {}, 1.0, start.threads, start.gpus, forked=False)
-        for rank in range(1, size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=main, args=(theirs, start, rank, size, store.port), daemon=True)
-            with function.environment(call), function.no_main_module():
-                process.start()
+    def __init__(self, start: Start, size: int, spread: Spread | None = None) -> None:
+        """Start them, as many on each machine; returns when all have joined."""
+        host, here = HOST, size
+        if spread is None:  # on one machine they find each other whatever the machine's name resolves to
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        else:
+            host, here = spread.host, size // spread.nodes
+        store = TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
+        address = host, store.port
+        self._connections, self._processes = list[Connection](), list[BaseProcess]()
+        self._spread, self._handles = spread, list[Any]()
+        for rank in range(1, here):
+            ours, theirs = multiprocessing.get_context("spawn").Pipe()
+            self._processes.append(_started(start, main, theirs, start, rank, size, address))
             theirs.close()
             self._connections.append(ours)
-            self._processes.append(process)
         self.place = Parallel(0, size, self.together)
         atexit.register(self.close)
         try:
+            if spread is not None:
+                self._reach_out(spread, start, size, address)
             _join(store, start, 0, size)
         except Exception:
             self.close()
             raise
+
+    def _reach_out(self, spread: Spread, start: Start, size: int, store: Address) -> None:
+        """Start the ranks of the other machines."""
+        door, here = Door(spread.host), size // spread.nodes
+        for node in range(1, spread.nodes):
+            given = door.address, door.key, start, range(node * here, (node + 1) * here), size, store, spread.brought
+            self._handles.append(spread.begin(node, there, *given))
+        lines = door.let_in(range(here, size), self._lost)
+        self._connections += [lines[rank] for rank in sorted(lines)]
+
+    def _lost(self) -> bool:
+        """Whether another machine is gone."""
+        return self._spread is not None and any(map(self._spread.gone, self._handles))
 
     @contextmanager
     def together(self, name: str, given: Any) -> Iterator[list[Any]]:
@@ -90,7 +107,7 @@ class Ranks:
 
     def _told(self, error: BaseException) -> Exception | None:
         """What another rank said as it failed, of which this one only heard that it is gone; None where none failed."""
-        seconds = _LAST_WORDS if isinstance(error, RuntimeError | OSError) else 0.0
+        seconds = LAST_WORDS if isinstance(error, RuntimeError | OSError) else 0.0
         for rank, connection in enumerate(self._connections, 1):
             if connection.poll(seconds):
                 try:
@@ -118,33 +135,58 @@ class Ranks:
         atexit.unregister(self.close)
         if dist.is_initialized():
             dist.destroy_process_group()
-        for connection, process in zip(self._connections, self._processes, strict=True):
+        for process in self._processes:
             process.kill()
             process.join()
+        for connection in self._connections:
             connection.close()
+        while self._spread is not None and self._handles:
+            self._spread.end(self._handles.pop())
         self._connections, self._processes = [], []
 
     @property
     def alive(self) -> bool:
         """Whether all are there."""
-        return bool(self._processes) and all(process.is_alive() for process in self._processes)
+        return bool(self._connections) and all(process.is_alive() for process in self._processes) and not self._lost()
+
+
+def _started(start: Start, work: Callable[..., None], *given: Any) -> BaseProcess:
+    """A process for a rank on this machine."""
+    call = child.Call(start.name, start.folder, {}, 1.0, start.threads, start.gpus, forked=False)
+    process = multiprocessing.get_context("spawn").Process(target=work, args=given, daemon=True)
+    with function.environment(call), function.no_main_module():
+        process.start()
+    return process
+
+
+def there(
+    address: Address, key: bytes, start: Start, ranks: Sequence[int], size: int, store: Address, brought: bool
+) -> None:
+    """Be another machine of a trial: start its ranks, until they end."""
+    start = replace(start, folder=os.getcwd()) if brought and start.folder else start
+    for process in [_started(start, _come, address, key, start, rank, size, store) for rank in ranks]:
+        process.join()
+
+
+def _come(address: Address, key: bytes, start: Start, rank: int, size: int, store: Address) -> None:
+    main(knock(address, key, rank), start, rank, size, store)
 
 
 def _join(store: Any, start: Start, rank: int, size: int) -> None:
     if start.gpus:
-        torch.cuda.set_device(rank)
+        torch.cuda.set_device(rank % (size // start.nodes))
     kind = "nccl" if start.gpus else "gloo"
     dist.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=_SECONDS))
 
 
-def main(connection: Connection, start: Start, rank: int, size: int, port: int) -> None:
+def main(connection: Connection, start: Start, rank: int, size: int, store: Address) -> None:
     """Be a rank: join, and do what is asked for until nobody asks."""
     child.end_with_parent()
     os.environ.pop("PYTHONSAFEPATH", None)
     torch.set_num_threads(start.threads)
     with suppress(EOFError, ConnectionError):  # rank 0 is gone
         try:
-            _work(connection, start, rank, size, port)
+            _work(connection, start, rank, size, store)
         except (EOFError, ConnectionError):
             raise
         except BaseException as error:  # what a user's code may raise: rank 0 tells of it
@@ -152,7 +194,7 @@ def main(connection: Connection, start: Start, rank: int, size: int, port: int) 
             connection.send_bytes(pickle.dumps(blame(error)))
 
 
-def _work(connection: Connection, start: Start, rank: int, size: int, port: int) -> None:
+def _work(connection: Connection, start: Start, rank: int, size: int, store: Address) -> None:
     from bcrit.tuner.workloads.registry import load_workload
 
     places.trust([places.EVERYTHING])
@@ -160,7 +202,7 @@ def _work(connection: Connection, start: Start, rank: int, size: int, port: int)
         places.reach(start.folder)
     if start.gpus:
         prepare_gpu(1)
-    _join(TCPStore(_HOST, port, size, is_master=False), start, rank, size)
+    _join(TCPStore(*store, size, is_master=False), start, rank, size)
     workload, run = load_workload(start.name, start.options), None
     while True:
         name, given = pickle.loads(connection.recv_bytes())  # noqa: S301  # of rank 0

@@ -16,6 +16,7 @@ from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.ranks import RankError, Ranks, Start, begin
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.tuner.training.test_state import PROPOSAL
+from tests.tuner.workloads.test_launch import near
 
 HERE = "tests.tuner.training.test_parallel"
 MANY = 500
@@ -115,6 +116,19 @@ def test_all_ranks_together_make_the_updates_of_one(ranks: Ranks, case: str) -> 
         assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6)
     for one, other in zip(tensors(alone.model), tensors(shared.model), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.timeout(300)
+def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
+    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0, nodes=2), 4, near(2))
+    try:
+        alone, shared = Shared().begin(settings()), begin(made, Shared(), settings())
+        alone.train(10)
+        shared.train(10)
+        assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6) and made.alive
+    finally:
+        made.close()
+    assert not made.alive
 
 
 @pytest.mark.timeout(300)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing import AuthenticationError
 from typing import Any
 
 import pytest
@@ -17,13 +21,29 @@ from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
 from bcrit.tuner.workloads.function import TrainingFunction
 from bcrit.tuner.workloads.launch import _hearsay, start
 from bcrit.tuner.workloads.registry import load_training
+from bcrit.tuner.workloads.spread import Door, Spread, knock
 from tests.tuner.workloads.test_function import HERE, ROOT, gone
 
 PROGRAM = f"{sys.executable} tests/tuner/workloads/ranked.py {{batch_size}} {{lr}} {{max_steps}} {{failing}} {{how}}"
 Made = tuple[list[Measurement], Ending]
 
 
-def ran(processes: int | None, program: bool, **options: Any) -> Made:
+def near(nodes: int) -> Spread:
+    """Other machines that are processes of this one."""
+
+    def begin(node: int, work: Any, *given: Any) -> Any:
+        process = multiprocessing.get_context("spawn").Process(target=work, args=given)
+        process.start()
+        return process
+
+    def end(process: Any) -> None:
+        process.join(60)
+        assert process.exitcode is not None, "it ends when the first machine lets go"
+
+    return Spread(nodes, "127.0.0.1", False, begin, lambda process: not process.is_alive(), end)
+
+
+def ran(processes: int | None, program: bool, nodes: int = 1, **options: Any) -> Made:
     """One trial to its end, in its processes, without Ray."""
     options = {"failing": -1, "how": "not", **options}
     made = TrainingFunction(f"{HERE}.ranked:train", options)
@@ -33,7 +53,8 @@ def ran(processes: int | None, program: bool, **options: Any) -> Made:
     limits = Limits(30, False, (), 0.02, stop_at_target=True)
 
     def begin() -> Any:
-        return start(made, str(ROOT), Settings(32, 7, "own", {"lr": 0.05}), "loss", limits, resources, 30)
+        settings, spread = Settings(32, 7, "own", {"lr": 0.05}), near(nodes) if nodes > 1 else None
+        return start(made, str(ROOT), settings, "loss", limits, resources, 30, spread)
 
     trial, found = Trial(begin, Target.model_validate("loss < 0.3"), limits), list[Measurement]()
     try:
@@ -50,16 +71,17 @@ def alone() -> Made:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["function", "function whose first rank reports", "program"])
+@pytest.mark.parametrize("kind", ["function", "function whose first rank reports", "program", "on two machines"])
 def test_two_ranks_make_the_curve_of_one_process_and_end_with_it(kind: str, alone: Made) -> None:
-    found, ending = ran(2, program=kind == "program", first_only=int("first" in kind))
+    processes, nodes = (1, 2) if "machines" in kind else (2, 1)
+    found, ending = ran(processes, kind == "program", nodes, first_only=int("first" in kind))
     assert ending.outcome is alone[1].outcome is Outcome.REACHED and ending.crossing == alone[1].crossing
     assert ending.steps < 30 and [m.step for m in found] == [m.step for m in alone[0]]
     curves = ([m.metrics["loss"] for m in made] for made in (found, alone[0]))
     assert next(curves) == pytest.approx(next(curves), rel=1e-5)
     said = found[0].metrics
     assert (said["local_rank"], said["group_rank"], said["torchelastic_restart_count"]) == (0, 0, 0)
-    assert (said["local_world_size"], said["group_world_size"], said["threads"]) == (2, 1, 2)
+    assert (said["local_world_size"], said["group_world_size"], said["threads"]) == (processes, nodes, 2)
     assert alone[0][0].metrics["local_rank"] == -1, "one process is no rank"
     assert gone(said["pid_0"], said["pid_1"])
     assert ending.memory is not None and ending.memory > 0
@@ -74,16 +96,21 @@ WORDS = {
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("program", "rank", "how"),
-    [(False, 1, "raises"), (False, 0, "killed"), (True, 1, "memory"), (True, 1, "killed")],
-    ids=["function raises", "the first is killed", "program raises", "program is killed"],
+    ("program", "rank", "how", "nodes"),
+    [(False, 1, "raises", 1), (False, 0, "killed", 1), (True, 1, "memory", 1), (False, 1, "killed", 2)],
+    ids=["function raises", "the first is killed", "program raises", "one on another machine is killed"],
 )
-def test_a_rank_that_fails_ends_the_trial_with_its_words(program: bool, rank: int, how: str) -> None:
-    found, ending = ran(2, program, failing=rank, how=how)
+def test_a_rank_that_fails_ends_the_trial_with_its_words(program: bool, rank: int, how: str, nodes: int) -> None:
+    found, ending = ran(2 // nodes, program, nodes, failing=rank, how=how)
     outcome, words = WORDS[how]
     assert ending.outcome is outcome and ending.message is not None
     assert re.match(f"rank {rank}: .*{words}.* after the report at step 4", ending.message), ending.message
     assert [m.step for m in found] == list(range(5)) and gone(found[0].metrics["pid_0"], found[0].metrics["pid_1"])
+
+
+def test_a_machine_that_is_lost_is_no_outcome_of_the_trial() -> None:
+    with pytest.raises(Died, match="rank 1: its machine is gone, or the process there that started it"):
+        ran(1, program=False, nodes=2, failing=1, how="machine")
 
 
 def test_what_another_rank_only_heard_of_is_told_from_what_happened() -> None:
@@ -91,3 +118,17 @@ def test_what_another_rank_only_heard_of_is_told_from_what_happened() -> None:
     assert _hearsay(Ended(Outcome.FAILED, lost))
     assert not _hearsay(Ended(Outcome.OUT_OF_MEMORY, "CUDA out of memory; NCCL"))
     assert not _hearsay(Ended(Outcome.FAILED, "ValueError: no")) and not _hearsay(Died("it ended"))
+
+
+def test_who_does_not_show_the_key_is_not_let_in() -> None:
+    door, came = Door("127.0.0.1"), []
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(door.let_in, [3], lambda: False)
+        for key in (b"another", door.key):
+            with suppress(AuthenticationError, EOFError, ConnectionError):
+                came.append(knock(door.address, key, 3))
+        line = found.result(60)[3]
+    came[-1].send_bytes(b"here")
+    assert len(came) == 1 and line.recv_bytes() == b"here"
+    with pytest.raises(Died, match="a machine of the trial ended before its ranks came up"):
+        Door("127.0.0.1").let_in([1], lambda: True)
