@@ -22,6 +22,7 @@ def train(config: Any, report: Callable[..., None]) -> None:
     if size > 1:
         dist.init_process_group("gloo")
         model = nn.parallel.DistributedDataParallel(model)
+    found = float(config.get("leaves") is not None and (config.checkpoint / "state").exists())
     pids = torch.zeros(size)
     pids[rank] = os.getpid()
     optimizer = torch.optim.SGD(model.parameters(), config.lr)
@@ -31,14 +32,14 @@ def train(config: Any, report: Callable[..., None]) -> None:
             fail(config.how)
         rows = torch.randn(config.batch_size, 4, generator=draws).chunk(size)[rank]
         loss = ((model(rows) - rows.sum(1, keepdim=True)) ** 2).mean()
-        total = torch.cat([loss.detach()[None] / size, pids if step == 0 else pids * 0])
+        total = torch.cat([loss.detach()[None] / size, pids if step == 0 else pids * 0, torch.tensor([found])])
         if size > 1:
             dist.all_reduce(total)
         if rank == 0 or not config.get("first_only"):
             more = {f"pid_{n}": total[1 + n] for n in range(size)} if step == 0 else {}
             places = {name.lower(): float(os.environ.get(name, -1)) for name in PLACES}
             loss_ = total[0] if rank == 0 else torch.tensor(0.0)  # of what another rank says nothing counts
-            report(step=step, loss=loss_, threads=torch.get_num_threads(), **places, **more)
+            report(step=step, loss=loss_, found=total[-1], threads=torch.get_num_threads(), **places, **more)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

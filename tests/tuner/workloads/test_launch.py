@@ -11,15 +11,17 @@ from multiprocessing import AuthenticationError
 from typing import Any
 
 import pytest
+import torch
 
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
-from bcrit.tuner.training.reported import Died, Ended
+from bcrit.tuner.training.reported import Died, Ended, Report
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
+from bcrit.tuner.workloads.child import Call
 from bcrit.tuner.workloads.function import TrainingFunction
-from bcrit.tuner.workloads.launch import _hearsay, start
+from bcrit.tuner.workloads.launch import FunctionRanks, _hearsay, start
 from bcrit.tuner.workloads.registry import load_training
 from bcrit.tuner.workloads.spread import Door, Spread, knock
 from tests.tuner.workloads.test_function import HERE, ROOT, gone
@@ -111,6 +113,20 @@ def test_a_rank_that_fails_ends_the_trial_with_its_words(program: bool, rank: in
 def test_a_machine_that_is_lost_is_no_outcome_of_the_trial() -> None:
     with pytest.raises(Died, match="rank 1: its machine is gone, or the process there that started it"):
         ran(1, program=False, nodes=2, failing=1, how="machine")
+
+
+@pytest.mark.timeout(300)
+def test_what_rank_0_left_is_there_on_every_machine_when_the_trial_goes_on() -> None:
+    settings = {"batch_size": 8, "lr": 0.05, "max_steps": 30, "seed": 7, "leaves": 1}
+    made = FunctionRanks(Call(f"{HERE}.ranked:train", str(ROOT), settings, 0.02, 1, 0, False), 300, 1, near(2))
+    try:
+        made.load({"state": torch.zeros(3, dtype=torch.uint8)}, Report(4, None, 1.0, 0.0, {}))
+        while (found := made.next(60)) is None:
+            continue
+        assert found.step == 5 and found.metrics["found"] == 2, "both find it, and what came before is not told again"
+        assert list(made.state() or {}) == ["state"]
+    finally:
+        made.close()
 
 
 def test_what_another_rank_only_heard_of_is_told_from_what_happened() -> None:
