@@ -65,7 +65,6 @@ def test_a_killed_run_leaves_no_process_and_ends_with_one_worker_where_an_uninte
     assert_alike(tables(whole), folder)
 
 
-@pytest.mark.timeout(300)
 def test_large_batches_train_in_more_ranks_on_workers_of_their_own(tmp_path: Path) -> None:
     data = {
         "workload": {"name": "tests.tuner.workloads.ranked:train", "how": "not"},

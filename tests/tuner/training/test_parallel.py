@@ -89,6 +89,19 @@ def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[E
     assert not made.alive
 
 
+@pytest.mark.timeout(300)
+def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
+    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0, nodes=2), 4, near(2))
+    try:
+        alone, shared = Shared().begin(settings()), begin(made, Shared(), settings())
+        alone.train(10)
+        shared.train(10)
+        assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6) and made.alive
+    finally:
+        made.close()
+    assert not made.alive
+
+
 @pytest.fixture(scope="module", params=[2, 4], ids=lambda n: f"{n} processes")
 def ranks(request: pytest.FixtureRequest) -> Iterator[Ranks]:
     made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), request.param)
@@ -116,19 +129,6 @@ def test_all_ranks_together_make_the_updates_of_one(ranks: Ranks, case: str) -> 
         assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6)
     for one, other in zip(tensors(alone.model), tensors(shared.model), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.timeout(300)
-def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
-    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0, nodes=2), 4, near(2))
-    try:
-        alone, shared = Shared().begin(settings()), begin(made, Shared(), settings())
-        alone.train(10)
-        shared.train(10)
-        assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6) and made.alive
-    finally:
-        made.close()
-    assert not made.alive
 
 
 @pytest.mark.timeout(300)
