@@ -1,18 +1,22 @@
 """What a study costs, and how near it comes to the truth, against Shallue's protocol (100 random full-budget trials).
 
-The noisy quadratic model in one, two and four dimensions. All protocols run on the same workload, batch sizes, space
-and budget, side by side, with the re-runs that make their numbers. Each line gives optimizer updates and examples as a
-share of Shallue's, |log(S / S_true)| over batch sizes and seeds, and the error of b_crit against the fit of the true
-curve. S_true is that of the best point that any protocol found, improved without noise (Nelder-Mead).
+The noisy quadratic model in one, two, four and six dimensions, and in four small networks on digits (with Adam) and on
+Fashion-MNIST. All protocols run on the same workload, batch sizes, space and budget, side by side, with the re-runs
+that make their numbers; Optuna's samplers are asked as Ray Tune asks them, a study for each batch size, with ASHA. A
+line gives optimizer updates and examples as a share of Shallue's, |log(S / S_true)| over batch sizes and seeds, and the
+error of b_crit against the fit of the true curve. S_true of the quadratic is that of the best point that any protocol
+found, improved without noise (Nelder-Mead); of a network, the best confirmed number of 200 random trials a batch size.
 
-    python -m benchmarks.search_cost [DIMENSIONS] [SEEDS]
+    python -m benchmarks.search_cost [PROBLEM,... [SEEDS]]
+
+The problems are 1, 2, 4, 6, digits_adam and fashion_mnist, which reads its four files below data/fashion_mnist.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,45 +32,73 @@ from bcrit.search_spaces.space import Point, hyperparameter
 from bcrit.tuner.protocol.proposal import TrialRecord, in_updates
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
+from bcrit.tuner.workloads.protocol import Workload
+from bcrit.tuner.workloads.registry import load_workload
 from tests.simulate import searched, simulate
 
-BATCH_SIZES = [8, 16, 32, 64, 128, 256, 512, 1024]
 LR, MOMENTUM = "log from 0.0001 to 10", "reverse_log from 0 to 0.99"
-SPACES: dict[int, tuple[str, dict[str, Any]]] = {
-    1: ("sgd", {"lr": LR}),
-    2: ("momentum", {"lr": LR, "momentum": MOMENTUM}),
-    4: (
-        "momentum",
-        {
-            "lr": LR,
-            "momentum": MOMENTUM,
-            "schedule": {
-                "linear": {"decay_fraction": "log from 0.02 to 1", "end_factor": "log from 0.001 to 1"},
-            },
+LINEAR = {"linear": {"decay_fraction": "log from 0.02 to 1", "end_factor": "log from 0.001 to 1"}}
+SCHEDULED = {"lr": LR, "momentum": MOMENTUM, "schedule": LINEAR}
+QUADRATIC = {
+    "workload": {"name": "noisy_quadratic", "dimensions": 100, "seed_noise": 0.03, "evaluation_noise": 0.02},
+    "optimizer": "momentum",
+    "batch_sizes": [8, 16, 32, 64, 128, 256, 512, 1024],
+    "target": "risk < 0.01",
+}
+SHORT, LONG = {"steps": 160, "examples": 40_000}, {"steps": 400, "examples": 130_000}
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "1": {**QUADRATIC, "optimizer": "sgd", "space": {"lr": LR}, "budget": LONG},
+    "2": {**QUADRATIC, "space": {"lr": LR, "momentum": MOMENTUM}, "budget": LONG},
+    "4": {**QUADRATIC, "space": SCHEDULED, "budget": SHORT},
+    "6": {
+        **QUADRATIC,
+        "space": {
+            **SCHEDULED,
+            "warmup_fraction": "log from 0.005 to 0.5",
+            "weight_decay": "log from 0.000001 to 0.1",
         },
-    ),
+        "budget": SHORT,
+    },
+    "digits_adam": {
+        "workload": "digits_mlp",
+        "optimizer": "adam",
+        "batch_sizes": [8, 16, 32, 64, 128, 256],
+        "target": "val_loss < 0.15",
+        "space": {"lr": LR, "beta1": MOMENTUM, "schedule": LINEAR},
+        "budget": {"steps": 150, "examples": 10_000},
+    },
+    "fashion_mnist": {
+        "workload": {
+            "name": "image_classifier",
+            "data": {"source": "data/fashion_mnist", "validation": 500},
+            "model": {"name": "fully_connected", "widths": [64]},
+        },
+        "optimizer": "momentum",
+        "batch_sizes": [16, 32, 64, 128, 256, 512],
+        "target": "val_loss < 0.45",
+        "space": {**SCHEDULED, "lr": "log from 0.001 to 10"},
+        "budget": {"steps": 100, "examples": 60_000},
+    },
 }
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "Shallue: 100 random, full budget": {"protocol": "random", "trials": 100, "stopping": "none"},
-    "100 random, ASHA and cap": {"protocol": "random", "trials": 100, "stopping": "asha"},
+    "100 random, ASHA and cap": {"protocol": "random", "trials": 100},
+    "Optuna's TPE, 40 trials": {"protocol": "optuna.samplers:TPESampler"},
+    "Optuna's GP, 40 trials": {"protocol": "optuna.samplers:GPSampler"},
     "tpe, 40 trials": {"protocol": "tpe"},
     "joint, 14 trials": {"protocol": "joint", "trials": 14},
     "joint, 20 trials": {"protocol": "joint", "trials": 20},
 }
+BEST_OF_200 = {"protocol": "random", "trials": 200, "stopping": "cap"}
 
 
-def experiment(dimensions: int, search: Mapping[str, Any], seed: int) -> Experiment:
+def experiment(problem: str, search: Mapping[str, Any], seed: int) -> Experiment:
     """One experiment; boxes are not widened, so that all protocols search the same."""
-    optimizer, space = SPACES[dimensions]
     data = {
-        "workload": {"name": "noisy_quadratic", "dimensions": 100, "seed_noise": 0.03, "evaluation_noise": 0.02},
-        "optimizer": optimizer,
-        "batch_sizes": BATCH_SIZES,
-        "target": "risk < 0.01",
-        "space": space,
-        "budget": {"steps": 400, "examples": 130_000} if dimensions < 4 else {"steps": 160, "examples": 40_000},
+        "name": problem,
+        **PROBLEMS[problem],
         "search": search,
-        "confirm": {"points": 1, "seeds": 5},
+        "confirm": {"points": 3 if search is BEST_OF_200 else 1, "seeds": 5},
         "boundary": {"max_rounds": 0},
         "seed": seed,
     }
@@ -114,36 +146,46 @@ def true_steps(spec: Experiment, size: int, starts: Sequence[Point]) -> float:
     return math.exp(min(found))
 
 
+def _truth(spec: Experiment, workload: Workload, runs: Iterable[dict[int, list[TrialRecord]]]) -> dict[int, float]:
+    """The least steps at each batch size, as far as they can be known."""
+    if not isinstance(workload, NoisyQuadratic):
+        found = simulate(experiment(spec.name, BEST_OF_200, 0), workload)
+        return {size: number(found[size]) for size in spec.batch_sizes}
+    truth = {}
+    for size in spec.batch_sizes:
+        reached = [r for run in runs for r in searched(run, size) if r.steps_to_target]
+        starts = sorted(reached, key=lambda r: r.steps_to_target or 0)[:3]
+        truth[size] = true_steps(spec, size, [record.point for record in starts])
+    return truth
+
+
 def main() -> None:
     """Print the tables."""
-    chosen, seeds = [int(word) for word in sys.argv[1:2]] or list(SPACES), int((sys.argv[2:] or ["3"])[0])
-    for dimensions in chosen:
-        runs: dict[str, list[dict[int, list[TrialRecord]]]] = {}
-        for name, search in PROTOCOLS.items():
-            specs = [experiment(dimensions, search, seed) for seed in range(seeds)]
-            runs[name] = [
-                simulate(spec, NoisyQuadratic(dimensions=100, seed_noise=0.03, evaluation_noise=0.02)) for spec in specs
-            ]
-        truth = {}
-        for size in BATCH_SIZES:
-            reached = [r for of in runs.values() for run in of for r in searched(run, size) if r.steps_to_target]
-            starts = sorted(reached, key=lambda r: r.steps_to_target or 0)[:3]
-            truth[size] = true_steps(specs[0], size, [record.point for record in starts])
+    chosen, seeds = sys.argv[1].split(",") if sys.argv[1:] else list(PROBLEMS), int((sys.argv[2:] or ["3"])[0])
+    for problem in chosen:
+        spec = experiment(problem, {}, 0)
+        workload = load_workload(spec.workload.name, spec.workload.options)
+        runs = {
+            name: [simulate(experiment(problem, search, seed), workload) for seed in range(seeds)]
+            for name, search in PROTOCOLS.items()
+        }
+        truth = _truth(spec, workload, [run for several in runs.values() for run in several])
         b_crit = _b_crit(truth)
-        print(f"\n{dimensions} dimensions: {len(BATCH_SIZES)} batch sizes, {seeds} seeds; true b_crit {b_crit:.0f}")
+        print(f"\n{problem}: {len(truth)} batch sizes, {seeds} seeds; true b_crit {b_crit:.0f}")
         print(
             f"{'protocol':34}{'steps':>8}{'examples':>9}{'|log S/S_true|':>16}{'p90':>7}{'b_crit error':>14}{'none':>6}"
         )
         base = [_cost(run) for run in next(iter(runs.values()))]
         for name, several in runs.items():
-            numbers = [{size: number(run[size]) for size in BATCH_SIZES} for run in several]
-            errors = np.array([[abs(math.log(n[size] / truth[size])) for size in BATCH_SIZES] for n in numbers])
+            numbers = [{size: number(run[size]) for size in truth} for run in several]
+            errors = np.array([[abs(math.log(n[size] / truth[size])) for size in truth] for n in numbers])
             steps, examples = np.mean(base, axis=0) / np.mean([_cost(run) for run in several], axis=0)
             known = errors[np.isfinite(errors)]
             off = np.median([abs(math.log(_b_crit(n) / b_crit)) for n in numbers])
             print(
                 f"{name:34}{f'1/{steps:.1f}':>8}{f'1/{examples:.1f}':>9}{np.median(known):>16.3f}"
-                f"{np.quantile(known, 0.9):>7.3f}{off:>14.3f}{errors.size - known.size:>6}"
+                f"{np.quantile(known, 0.9):>7.3f}{off:>14.3f}{errors.size - known.size:>6}",
+                flush=True,
             )
 
 

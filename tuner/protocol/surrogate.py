@@ -112,9 +112,7 @@ class Inputs:
             moved *= 1 - momentum ** (horizons[:, None] * places + 1)
         # Sums of gradients have noise as lr / B, means of normalised ones as lr / sqrt(B) (Malladi et al. 2022).
         noise = math.log(batch_size) * (1.0 if summed or self.optimizer == "sgd" else 0.5)
-        decay = float(hyperparameters.get("decay_steps", steps))
         row += [math.log(max(rates[-1], 1e-6) + FLAT_END) / 3, (lr - noise) / 3]
-        row += [2 * math.log(min(max(decay / steps, 0.3), 4.0))]
         progress = (lr + np.log(np.maximum(moved.mean(axis=1), 1e-6) * horizons)) / 2
         return np.column_stack([np.tile(row, (len(over), 1)), progress])
 

@@ -14,9 +14,12 @@ from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.space import Point
 from bcrit.tuner.protocol.joint import JointProtocol
 from bcrit.tuner.protocol.proposal import Records, TrialRecord, in_updates
+from bcrit.tuner.protocol.proposer import Proposer, tied
 from bcrit.tuner.protocol.protocol import protocol_of
+from bcrit.tuner.protocol.surrogate import Surrogate
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tests.scripted import ExactHyperbola
 from tests.simulate import scripted, searched, simulate
@@ -92,6 +95,42 @@ def test_trials_are_tied_to_their_horizon_but_for_the_start_and_each_study_has_i
         assert Counter(record.repeats for record in again).most_common(1)[0][1] == 3
         assert len({record.seed for record in again}) == len(again)
         assert sum(record.steps_to_target is not None for record in again) >= 2
+
+
+def proposer_of(records: Records, size: int) -> Proposer:
+    spec, known = quadratic(), [record for of_size in records.values() for record in of_size]
+    return Proposer(spec, size, spec.space_at(size), known, {}, {})
+
+
+def test_a_trial_tells_at_its_end_and_once_before_as_one_whose_schedule_has_not_ended(alone: Records) -> None:
+    found = proposer_of(alone, 16)
+    assert found.model is not None
+    twice = [record for record in found.seen if any(0.5 <= step / record.steps <= 0.9 for step, _ in record.curve[1:])]
+    assert len(twice) > 0.8 * len(found.seen) and len(found.model.x) == len(found.seen) + len(twice)
+    record = next(r for r in twice if r.point["schedule"] == "linear" and len(r.curve) > 9 and r.batch_size == 16)
+    step = min((step for step, _ in record.curve[1:]), key=lambda step: abs(np.log(step / record.steps / 0.7)))
+    before = found.inputs.of(16, record.point, in_updates(record.point, found.experiment.budget.max_steps(16)), step)[0]
+    place = np.flatnonzero((found.model.x == before).all(axis=1))
+    assert len(place) == 1
+    value = dict(record.curve)[step]
+    assert found.model.y[place[0]] == Surrogate.seen([found._distance(record, value)])[0]
+
+
+@pytest.mark.parametrize(("column", "sign", "longer"), [(-1, -1, True), (-3, 1, False)], ids=["progress", "the end"])
+def test_a_longer_schedule_is_confirmed_where_it_reaches_the_target_sooner(
+    alone: Records, column: int, sign: int, longer: bool
+) -> None:
+    found = proposer_of(alone, 16)
+    point: Point = {"lr": 0.1, "momentum": 0.5, "schedule": "linear", "end_factor": 0.01, "decay_fraction": 0.2}
+    reached = found._inputs(16, tied(point, found.space, 100, found.experiment.budget.max_steps(16)), 80)[0, column]
+
+    class OneInput:  # the target is reached where one input is as after 80 of 100 updates
+        def mean(self, x: np.ndarray) -> np.ndarray:
+            return sign * (x[:, column] - reached)
+
+    found.model = OneInput()  # type: ignore[assignment]
+    soon, horizon = found._soonest(point, 100.0)
+    assert (horizon > 105 and soon < 75) if longer else (horizon == 100 and soon == pytest.approx(80, abs=2))
 
 
 def test_it_finds_what_many_times_as_many_random_trials_find() -> None:

@@ -99,4 +99,4 @@ def test_progress_is_the_sum_of_the_effective_rates_and_temperature_is_per_examp
     falling: Point = {"lr": 0.1, "momentum": 0.0, "schedule": "linear", "end_factor": 0.0, "decay_fraction": 1.0}
     halved = inputs.of(8, falling, {**falling, "decay_steps": 50}, 50)[0]
     assert halved[-1] == pytest.approx(row[-1] + math.log(0.5) / 2, abs=0.05)
-    assert inputs.of(16, point, point, 50)[0][-3] == pytest.approx(row[-3] - math.log(2) / 3)
+    assert inputs.of(16, point, point, 50)[0][-2] == pytest.approx(row[-2] - math.log(2) / 3)
