@@ -23,7 +23,7 @@ _NEAR = 0.3  # a trial of a distance below this may be the best of its study at 
 # batch sizes and 1.1 at the largest, but a search that chose from .75 to 1 always came to 1, and to |log S / S_true| of
 # .140, .091 and .085 on three spectra, where .93 has .095, .077 and .058; on digits both do as well.
 _SHARE = 0.93
-# Where a trial tells a second time, as a share of its updates: there it is one whose schedule has not ended. Without that
+# Where a trial tells a second time, as a share of its updates: there it is one whose schedule has not ended. Without it
 # and `_LONGER` a small network on Fashion-MNIST needed 43 to 80 steps at its largest batch size, with them 39 to 52
 # (three studies).
 _BEFORE = 0.7
