@@ -52,10 +52,11 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
     def active(self, point: Mapping[str, Any]) -> dict[str, Box | Choice | Fixed]:
         """The dimensions that exist at a point, by address (fixed ones included)."""
         found: dict[str, Box | Choice | Fixed] = {}
-        for address, dimension in self._walk():
-            parent = address.split(".")
-            if len(parent) == 1 or point.get(parent[0]) == parent[1]:
-                found[address] = dimension
+        for name, dimension in self.root.items():
+            found[name] = dimension
+            if isinstance(dimension, Choice):
+                option = point.get(name)
+                found |= {f"{name}.{option}.{inner}": leaf for inner, leaf in dimension.options.get(option, {}).items()}
         return found
 
     def from_unit(self, units: Mapping[str, float]) -> Point:
