@@ -55,7 +55,7 @@ class SearchSpace(RootModel[dict[str, Dimension]]):
         for name, dimension in self.root.items():
             found[name] = dimension
             if isinstance(dimension, Choice):
-                option = point.get(name)
+                option = str(point.get(name))
                 found |= {f"{name}.{option}.{inner}": leaf for inner, leaf in dimension.options.get(option, {}).items()}
         return found
 

@@ -126,7 +126,7 @@ def test_a_longer_schedule_is_confirmed_where_it_reaches_the_target_sooner(
 
     class OneInput:  # the target is reached where one input is as after 80 of 100 updates
         def mean(self, x: np.ndarray) -> np.ndarray:
-            return sign * (x[:, column] - reached)
+            return np.asarray(sign * (x[:, column] - reached))
 
     found.model = OneInput()  # type: ignore[assignment]
     soon, horizon = found._soonest(point, 100.0)
