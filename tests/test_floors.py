@@ -30,7 +30,7 @@ ALLOWED = {
         *("bcrit.search_spaces", "bcrit.analysis", "numpy", "pandas", "pyarrow", "optuna", "sqlalchemy"),
     },
     "tuner": {
-        *("numpy", "scipy", "pyarrow", "optuna", "ray", "torch", "pydantic"),
+        *("numpy", "scipy", "pyarrow", "optuna", "ray", "torch", "pydantic", "threadpoolctl"),
         *("bcrit.search_spaces", "bcrit.analysis", "bcrit.tuner"),
         *("mlflow", "tensorboardX", "trackio", "wandb"),  # trackers, imported where they are used
     },

@@ -26,7 +26,7 @@ batch_sizes: [8, 32]
 target: risk < 0.2
 space: {lr: log from 0.05 to 1.9}
 budget: {steps: 400, examples: 2000}
-search: {protocol: sobol, trials: 300, stopping: none}
+search: {protocol: sobol, trials: 400, stopping: none}
 confirm: {points: 1, seeds: 2}
 """
 
@@ -89,11 +89,11 @@ def test_a_run_ends_at_its_bound_and_goes_on_where_it_was(tmp_path: Path) -> Non
     assert first.returncode == 5, first.stderr
     status = json.loads(first.stdout)["status"]
     assert status["state"] == "stopped" and status["driver"]["ended"].startswith("at its bound, --max-cost 4 (")
-    assert 0 < status["finished"] < status["expected"] == 604 and status["cost"] >= 4
+    assert 0 < status["finished"] < status["expected"] == 804 and status["cost"] >= 4
     before = tables(folder)[0]
     assert len(before) == status["finished"] and (folder / "report.html").exists()
     assert "Stopped" in first.stderr and "`bcrit resume" in first.stderr and "trials are left" in first.stderr
-    assert re.search(r"\d+ of about 604 trials done", first.stderr), first.stderr
+    assert re.search(r"\d+ of about 804 trials done", first.stderr), first.stderr
     kept = RunFolder.at(folder).read_result(ASKED, Asked)
     assert kept == Asked({"price_per_device_hour": 3600})  # what is recommended counts money too
     told = bcrit("status", folder)
