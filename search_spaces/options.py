@@ -216,12 +216,8 @@ class Centre(Frozen):
 
 
 Devices = Annotated[StrictInt, Field(ge=1, le=1024)]
-_RAYS_OWN = (
-    "CPU",
-    "GPU",
-    "accelerator_type:",
-    "node:",
-)  # resources that have keys of their own, or are none to ask for
+# Resources of Ray that have keys of their own here, or are none to ask for.
+_RAYS_OWN = ("CPU", "GPU", "accelerator_type:", "node:")
 
 
 class Resources(Frozen):
@@ -296,7 +292,7 @@ class Resources(Frozen):
     @property
     def devices(self) -> float:
         """Those of one trial, by which hours and cost count: its GPUs, else its processes."""
-        return (self.gpus or float(self.processes or 1)) * (self.nodes or 1)
+        return self.gpus * (self.nodes or 1) or float(self.launched)
 
     def at(self, batch_size: int) -> Resources:
         """Those of the trials of a batch size."""
@@ -311,8 +307,13 @@ class Resources(Frozen):
 
     @property
     def ranks(self) -> int:
-        """Processes that train one trial in our own loop; one of a function has `processes` alone."""
+        """Processes that train one trial in our own loop."""
         return self._of_node * (self.nodes or 1)
+
+    @property
+    def launched(self) -> int:
+        """How often a training function or program is started for one trial; it may start more itself."""
+        return (self.processes or 1) * (self.nodes or 1)
 
     @property
     def _of_node(self) -> int:

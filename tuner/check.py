@@ -310,10 +310,9 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     elif our_loop(workload):
         yield from _sharing_problems(workload, experiment)
     elif isinstance(workload, TrainingFunction):
-        given = ((size, experiment.resources.at(size)) for size in experiment.batch_sizes)
-        shared = ((size, (of.processes or 1) * (of.nodes or 1)) for size, of in given)
+        shared = ((size, experiment.resources.at(size).launched) for size in experiment.batch_sizes)
         yield from [f"'batch_sizes': {not_even(size, ranks)}" for size, ranks in shared if size % ranks][:1]
-    elif shared_by := next((of for of in experiment.kinds if (of.processes or 1) * (of.nodes or 1) > 1), None):
+    elif shared_by := next((of for of in experiment.kinds if of.launched > 1), None):
         key = "nodes" if shared_by.nodes else "processes"
         yield f"'resources.{key}': '{name}' computes its updates itself and cannot share them; remove it"
     if not our_loop(workload):

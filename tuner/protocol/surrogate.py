@@ -1,11 +1,12 @@
 """One Gaussian process over the trials of all batch sizes: how far from the target a trial ends that trains T updates.
 
 A trial is tied to its horizon T, where its schedule ends, and answers with its last metric, so that one that misses
-the target tells as much as one that reaches it. Two inputs carry most of it from one batch size to another: *progress*,
-the log of the effective learning rates summed over the updates, and *temperature*, the log of the effective learning
-rate per example of a batch. With them, and with diverged trials left out, the error of held-out near-optimal points on
-the noisy quadratic model fell from .29 to .08 (log metric, 110 trials); a diverged trial teaches a cliff, to which the
-length scale of the learning rate collapses.
+the target tells as much as one that reaches it, and with an earlier one, as a trial whose schedule ends later would.
+
+Two inputs carry most of it from one batch size to another: *progress*, the log of the effective learning rates summed
+over the updates, and *temperature*, the log of the effective learning rate per example of a batch. With them, and with
+diverged trials left out, the error of held-out near-optimal points on the noisy quadratic model fell from .29 to .08
+(log metric, 110 trials); a diverged trial teaches a cliff, to which the length scale of the learning rate collapses.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def problems(experiment: Experiment, note: Callable[[str], None]) -> Iterator[st
             "stopped then, and one that ends sooner has failed"
         )
     launcher = re.search(rf"\b({'|'.join(_LAUNCHERS)})\b", made.command)
-    ranks, gpus = max(of.processes or 1 for of in experiment.kinds), max(of.gpus for of in experiment.kinds)
+    ranks, gpus = max(of.launched for of in experiment.kinds), max(of.gpus for of in experiment.kinds)
     if ranks > 1 and launcher:
         yield (
             f"'resources.processes': the command is started {ranks} times, once for each rank, but '{launcher[1]}' "
