@@ -90,7 +90,10 @@ def print_plan(
     device_hours = [n * each for n, each in zip(devices, hours, strict=True)]
     most_device_hours = sum(n * p.most_steps * each for n, p, each in zip(devices, plans, step_hours, strict=True))
     if as_json:
-        studies = [{**plain(p), "examples": p.examples, "most_examples": p.most_examples} for p in plans]
+        known = zip(plans, devices, strict=True)
+        studies = [
+            {**plain(p), "examples": p.examples, "most_examples": p.most_examples, "devices": n} for p, n in known
+        ]
         totals: dict[str, Any] = {"steps": steps, "examples": examples}
         totals |= {"most_steps": most, "most_examples": most_examples}
         if times is not None:
@@ -109,11 +112,13 @@ def print_plan(
     console, unit = wide_console(), experiment.unit
     table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
     headings = ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all")
-    for heading in (*headings, *(["time"] if times else [])):
+    turns = len(set(devices)) > 1
+    for heading in (*headings, *(["devices"] if turns else []), *(["time"] if times else [])):
         table.add_column(escape(heading), justify="right")
-    for p, each in zip(plans, device_hours, strict=True):
+    for p, n, each in zip(plans, devices, device_hours, strict=True):
         cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
-        table.add_row(*(f"{cell:,}" for cell in cells), *([duration(each)] if times else []))
+        more = [*([f"{n:g}"] if turns else []), *([duration(each)] if times else [])]
+        table.add_row(*(f"{cell:,}" for cell in cells), *more)
     console.print(table)
     takes = ""
     if times is not None:

@@ -86,6 +86,7 @@ def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) 
         try:
             problems += list(_misfits(workload, name, data))
             if experiment is not None:
+                experiment = _with_devices(workload, experiment)
                 problems += list(_experiment_problems(workload, experiment, note))
                 problems += [] if problems else model_problems(workload, experiment, note)
                 problems += [] if problems else probe_problems(workload, experiment)
@@ -310,8 +311,10 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     elif our_loop(workload):
         yield from _sharing_problems(workload, experiment)
     elif isinstance(workload, TrainingFunction):
-        shared = ((size, experiment.resources.at(size).launched) for size in experiment.batch_sizes)
-        yield from [f"'batch_sizes': {not_even(size, ranks)}" for size, ranks in shared if size % ranks][:1]
+        shared = (
+            _not_shared(workload, experiment, n, experiment.resources.at(n).launched) for n in experiment.batch_sizes
+        )
+        yield from [f"'batch_sizes': {problem}" for problem in shared if problem][:1]
     elif shared_by := next((of for of in experiment.kinds if of.launched > 1), None):
         key = "nodes" if shared_by.nodes else "processes"
         yield f"'resources.{key}': '{name}' computes its updates itself and cannot share them; remove it"
@@ -330,13 +333,27 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
 def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterator[str]:
     """The first batch size that the processes of a trial cannot share."""
     for batch_size in experiment.batch_sizes:
-        parallel = Parallel(0, experiment.resources.at(batch_size).ranks)
-        if parallel.size == 1:
-            continue
-        settings = _settings(experiment, workload.rows(batch_size), parallel=parallel)
-        if problem := why_not_shared(_built(workload, settings), settings, workload.divisible):
+        if problem := _not_shared(workload, experiment, batch_size, experiment.resources.at(batch_size).ranks):
             yield f"'batch_sizes': {problem}"
             return
+
+
+def _not_shared(workload: Trained, experiment: Experiment, batch_size: int, ranks: int) -> str | None:
+    """Why so many processes of a trial cannot share its batches; None where they can."""
+    if not our_loop(workload):
+        return not_even(batch_size, ranks) if batch_size % ranks else None
+    if ranks == 1 or unfit(workload, batch_size):  # which is said by itself
+        return None
+    settings = _settings(experiment, workload.rows(batch_size), parallel=Parallel(0, ranks))
+    return why_not_shared(_built(workload, settings), settings, workload.divisible)
+
+
+def _with_devices(workload: Trained, experiment: Experiment) -> Experiment:
+    """The experiment with numbers where `devices_by_batch_size` says `auto`."""
+    resources = experiment.resources.settled(
+        experiment.batch_sizes, lambda size, devices: _not_shared(workload, experiment, size, devices) is None
+    )
+    return experiment.model_copy(update={"resources": resources})
 
 
 def model_problems(workload: object, experiment: Experiment, note: Note) -> list[str]:

@@ -63,6 +63,9 @@ def test_a_bad_bound_is_refused_before_anything_is_written(tmp_path: Path) -> No
     assert "add --plan" in refused(bcrit(*words[:2], "--step-time", "times.csv"))
 
 
+AUTO = "{processes: 4, cpus: 4, devices_by_batch_size: auto}"
+
+
 def test_a_plan_says_hours_and_money_where_step_times_are_known(tmp_path: Path) -> None:
     table = tmp_path / "times.csv"
     table.write_text("batch_size,step_seconds\n4,0.5\n1024,0.5\n")
@@ -79,6 +82,12 @@ def test_a_plan_says_hours_and_money_where_step_times_are_known(tmp_path: Path) 
     hours = {study["batch_size"]: study["device_hours"] / study["steps"] * 7200 for study in found["studies"]}
     assert hours == pytest.approx({size: 4 if size >= 256 else 1 for size in hours})
     assert found["totals"]["cost"] == pytest.approx(3 * sum(study["device_hours"] for study in found["studies"]))
+    many.write_text(many.read_text().replace("{devices_by_batch_size: {256: 4}}", AUTO))
+    found = json.loads(bcrit("tune", many, "--plan", "--json").stdout)
+    devices = {study["batch_size"]: study["devices"] for study in found["studies"]}
+    assert (devices[256], devices[512], devices[1024]) == (1, 2, 4)
+    assert found["experiment"]["resources"]["devices_by_batch_size"] == {"1": 1, "512": 2, "1024": 4}
+    assert "devices" in bcrit("tune", many, "--plan").stdout
 
 
 @pytest.mark.timeout(600)

@@ -121,5 +121,48 @@ def test_what_is_said_of_resources_is_of_each_node() -> None:
     two = Resources(gpus=4, cpus=8, nodes=2)
     assert (two.ranks, two.threads, two.devices, two.wanted) == (8, 2, 8, {"CPU": 8, "GPU": 4})
     assert (Resources(nodes=3).ranks, Resources(nodes=1).ranks, Resources(nodes=1, gpus=2).at(64).devices) == (3, 1, 2)
-    with pytest.raises(ValidationError, match="'devices_by_batch_size' is of trials on one node each"):
-        Resources(nodes=2, devices_by_batch_size={64: 2})
+
+
+def test_devices_of_batch_sizes_fill_whole_machines_beyond_one() -> None:
+    two = Resources(gpus=4, cpus=8, nodes=2, devices_by_batch_size={1: 1, 64: 4, 256: 8})
+    found = [(of.gpus, of.cpus, of.nodes, of.ranks, of.devices) for of in map(two.at, (8, 64, 256))]
+    assert found == [(1, 2, None, 1, 1), (4, 8, None, 4, 4), (4, 8, 2, 8, 8)]
+    two = Resources(nodes=2, devices_by_batch_size={64: 2})
+    assert (two.at(64).nodes, two.at(64).processes, two.at(64).cpus) == (2, 1, 1)
+    for number in (6, 12):
+        with pytest.raises(ValidationError, match=f"of 2 with 4 devices each {number} are not some; write a multiple"):
+            Resources(gpus=4, nodes=2, devices_by_batch_size={64: number})
+
+
+AUTO: dict[str, tuple[dict[str, Any], dict[int, int]]] = {
+    "one machine": ({"gpus": 8}, {1: 1, 1024: 2, 4096: 8}),
+    "two machines": ({"gpus": 8, "nodes": 2}, {1: 1, 1024: 4, 4096: 16}),
+    "parts of a machine divide it": ({"gpus": 6, "nodes": 2}, {1: 1, 1024: 3, 4096: 12}),
+    "processes": ({"processes": 2, "cpus": 2}, {1: 1, 4096: 2}),
+}
+
+
+@pytest.mark.parametrize(("given", "expected"), AUTO.values(), ids=AUTO)
+def test_no_device_has_a_smaller_share_than_one_of_the_largest_batch(
+    given: dict[str, Any], expected: dict[int, int]
+) -> None:
+    auto = Resources(**given, devices_by_batch_size="auto")
+    settled = auto.settled((64, 256, 1024, 4096), lambda size, devices: True)
+    assert settled.devices_by_batch_size == expected and settled.settled((8,), lambda *_: False) == settled
+    assert Resources.model_validate(settled.model_dump(mode="json")) == settled
+    with pytest.raises(ValueError, match="has no numbers before the experiment is checked"):
+        auto.at(64)
+
+
+def test_what_a_batch_cannot_be_shared_by_is_passed_over_but_at_the_largest() -> None:
+    auto = Resources(gpus=8, devices_by_batch_size="auto")
+    found = auto.settled((1000, 1500, 3000), lambda size, devices: size % devices == 0)
+    assert found.devices_by_batch_size == {1: 1, 1000: 2, 1500: 4, 3000: 8}
+
+
+@pytest.mark.parametrize("given", ["many", {64: 0}, {"x": 2}, {64: 2.5}, 3, True], ids=str)
+def test_devices_of_batch_sizes_are_nothing_else(given: Any) -> None:
+    with pytest.raises(ValidationError, match=r"1 valid(.|\n)*it must be 'auto', or numbers of devices \(1 to"):
+        Resources(gpus=8, devices_by_batch_size=given)
+    with pytest.raises(ValidationError, match="shares out what the other keys give the largest batch size, which is"):
+        Resources(gpus=1, devices_by_batch_size="auto")

@@ -263,6 +263,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "a share of a GPU": {**GOOD, "resources": {"gpus": 0.25}},
     "four processes": {**GOOD, "resources": {"processes": 4, "cpus": 4}},
     "more for large batches": {**GOOD, "resources": {"devices_by_batch_size": {64: 2}, "custom": {"TPU": 4}}},
+    "as many as each batch size is worth": {
+        **GOOD,
+        "resources": {"processes": 4, "cpus": 4, "devices_by_batch_size": "auto"},
+    },
     "a GPU for each of them": {**GOOD, "resources": {"gpus": 2, "processes": 2}},
     "ghost batches": images(ghost_batch_size=8, changes={"execution": {"micro_batch": 16}}),
     "never divided": images(changes={"execution": {"micro_batch": 32}}),
@@ -385,6 +389,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {**QUADRATIC, "resources": {"devices_by_batch_size": {1: 2}}},
         "computes its updates itself and cannot share them; remove it",
+    ),
+    (
+        {**GOOD, "resources": {"processes": 7, "devices_by_batch_size": "auto"}},
+        "'batch_sizes': a batch of [0-9]+ rows cannot be shared evenly by 7 processes",
+    ),
+    (
+        {**QUADRATIC, "resources": {"processes": 2, "devices_by_batch_size": "auto"}},
+        "^.*1 problem\n.*computes its updates itself and cannot share them; remove it",
+    ),
+    (
+        {**GOOD, "batch_sizes": [16, 5000], "resources": {"gpus": 2, "devices_by_batch_size": "auto"}},
+        "^.*1 problem\n.*training set of 1437 examples, but 5000 is larger",
     ),
     ({**GOOD, "resources": {"gpus": 3}}, "'batch_sizes': a batch of 16 rows cannot be shared evenly by 3"),
     (

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -192,7 +193,10 @@ def test_a_trial_spans_two_nodes_and_makes_the_curve_of_one(cluster: Machines, p
     digits = {"workload": "own:Digits", "optimizer": "sgd", "target": "val_loss < 1.5", "space": {"lr": 0.2}}
     one = {"search": {"protocol": "sobol", "trials": 1, "start": 1}, "confirm": {"seeds": 0}, "budget": {"steps": 40}}
     data = {**(own if kind == "function" else digits), **one, "batch_sizes": [32]}
-    (place.user / "two.yaml").write_text(json.dumps({**data, "resources": {"nodes": 2}}))
+    resources: dict[str, Any] = {"nodes": 2}
+    if kind == "our loop":  # and a smaller batch is on one
+        data, resources = {**data, "batch_sizes": [8, 32]}, {**resources, "devices_by_batch_size": "auto"}
+    (place.user / "two.yaml").write_text(json.dumps({**data, "resources": resources}))
     driver = place.command(cluster, place.user, "tune", "two.yaml", "--out", str(place.run))
     said = driver.communicate(timeout=350)
     assert driver.returncode in (0, 1), said[1]
@@ -200,9 +204,7 @@ def test_a_trial_spans_two_nodes_and_makes_the_curve_of_one(cluster: Machines, p
     one_process = parse_experiment({"optimizer": "own", **data, "workload": here}, "one")
     whole = filled(place.root / "whole", one_process)
     (trials, curves), (expected, alone) = tables(place.run), tables(whole)
-    assert list(trials["outcome"]) == ["reached"] and list(trials["steps"]) == list(expected["steps"]), trials[
-        "message"
-    ]
+    assert set(trials["outcome"]) == {"reached"} and list(trials["steps"]) == list(expected["steps"]), trials["message"]
     metric = "loss" if kind == "function" else "val_loss"
     assert list(curves[metric]) == pytest.approx(list(alone[metric]), rel=1e-4)
     if kind == "function":
