@@ -42,7 +42,8 @@ class Nodes:
         self._nodes: dict[str, _Node] = {}
         self._stillborn = 0
         self._failures: dict[str, dict[str, str | None]] = defaultdict(dict)  # why a trial did not train, by node
-        self._deaths: dict[str, list[str]] = defaultdict(list)  # nodes on which a trial's worker died
+        # where a trial's worker died: its node, and the others that the trial was on
+        self._deaths: dict[str, list[tuple[str, Collection[str]]]] = defaultdict(list)
         self._resumed: dict[str, int] = {}  # the step from which a trial went on
 
     @property
@@ -112,11 +113,14 @@ class Nodes:
         self._nodes[name].failed.add(trial_id)
         return False
 
-    def died(self, trial_id: str, name: str) -> bool:
-        """A worker died with a trial; whether it is the trial's doing. Where its node died too that says nothing."""
-        self._deaths[trial_id].append(name)
-        alive = self._there()
-        counts = Counter(node for node in self._deaths[trial_id] if node in alive)
+    def died(self, trial_id: str, name: str, beside: Collection[str] = ()) -> bool:
+        """A worker died with a trial; whether it is the trial's doing.
+
+        Where its node died too that says nothing, and neither where one did that the trial was on `beside` it.
+        """
+        self._deaths[trial_id].append((name, beside))
+        alive = self._there().keys()
+        counts = Counter(node for node, others in self._deaths[trial_id] if {node, *others} <= alive)
         return len(counts) > 1 or max(counts.values(), default=0) >= _DEATHS
 
     def went_on(self, trial_id: str, step: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,7 @@ class WorkerScheduler(FIFOScheduler):
                 if "preempted" in result:
                     return TrialScheduler.STOP
                 if "died" in result:
-                    self._died(worker, worker.proposal, result["died"])
+                    self._died(worker, worker.proposal, result["died"], result["beside"])
                 else:
                     self._nodes.went_on(worker.proposal.trial_id, result["resumed_at"])
                     self._brought(worker, result["rows"], result["ending"])
@@ -258,8 +258,8 @@ class WorkerScheduler(FIFOScheduler):
             self._set_free(worker)
             self.retried += 1
 
-    def _died(self, worker: _Worker, proposal: Proposal, why: str) -> None:
-        if not self._nodes.died(proposal.trial_id, worker.node):
+    def _died(self, worker: _Worker, proposal: Proposal, why: str, beside: Collection[str] = ()) -> None:
+        if not self._nodes.died(proposal.trial_id, worker.node, beside):
             self._lose(worker)
             return
         now = time.time()

@@ -22,7 +22,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.util.placement_group import get_current_placement_group
+from ray.util.placement_group import get_current_placement_group, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bcrit.analysis.records.run_folder import checkpoint
@@ -81,6 +81,7 @@ class Worker(tune.Trainable):
         self._trial: Trial | None = None
         self._run: Run | None = None  # of a trial whose weights are kept
         self._ranks: Ranks | None = None  # the other processes of each trial
+        self._beside: list[str] = []  # the other nodes of each trial, by Ray's id
         self._seconds, self._place, self._reach = 0.0, run, Reach(None)
         self._keeps = False  # whether the trial has written a checkpoint
         self._notes: list[str] = []  # what the driver is to be told
@@ -120,6 +121,9 @@ class Worker(tune.Trainable):
         group = get_current_placement_group()
         assert group is not None, "a worker of Tune has one"
         host = str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+        # Noted now: a bundle whose node dies is soon on another.
+        placed = placement_group_table(group)["bundles_to_node_id"]
+        self._beside = [str(name) for bundle, name in sorted(placed.items()) if bundle]
 
         def begin(node: int, work: Callable[..., None], *given: Any) -> Any:
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=node)
@@ -197,7 +201,7 @@ class Worker(tune.Trainable):
         try:
             made = self._trial.advance(self._seconds)
         except Died as died:
-            return {"died": str(died), **self._told()}
+            return {"died": str(died), "beside": self._beside, **self._told()}
         except Preempted:
             return {"preempted": True, **self._told()}
         rows = [as_row(m, self._proposal.trial_id, self._proposal.batch_size) for m in made]

@@ -117,6 +117,14 @@ def test_deaths_count_on_nodes_that_are_still_there_three_on_one_or_one_on_two(w
     assert not cluster.nodes.died("t", "b")
 
 
+def test_the_death_of_a_node_that_a_trial_was_on_too_does_not_count_where_its_worker_was() -> None:
+    cluster = Cluster("a", "b", "c")
+    assert [cluster.nodes.died("t", "a", [other]) for other in "bb"] == [False, False]
+    del cluster.there["b"]  # which is known only now
+    assert [cluster.nodes.died("t", "a", [other]) for other in "bcc"] == [False, False, False]
+    assert cluster.nodes.died("t", "a", ["c"])
+
+
 def test_nodes_without_a_ready_worker_are_at_fault_where_three_more_workers_die_than_are_starting() -> None:
     cluster = Cluster("a", "b", "c", come_up=False)
     cluster.nodes.came_up("a", "A", None)
