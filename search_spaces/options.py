@@ -398,6 +398,9 @@ class Execution(Frozen):
     """`bfloat16` trains under autocast; weights, their updates, the loss and evaluation stay float32."""
     compile: bool = False
     """Train through `torch.compile`; compiling is not counted as training time."""
+    sharded: bool = False
+    """Divide the model among the processes of a trial, its gradients and the optimizer's state too (PyTorch's FSDP2),
+    for one that does not fit onto one device. Slower than `false`, where every process has all of it."""
 
 
 class Probes(Frozen):

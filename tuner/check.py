@@ -332,6 +332,12 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
 
 def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterator[str]:
     """The first batch size that the processes of a trial cannot share."""
+    if experiment.execution.sharded and (alone := [kind for kind in experiment.kinds if kind.ranks == 1]):
+        yield (
+            "'execution.sharded' divides a model among the processes of a trial, but with 'resources' of "
+            f"gpus={alone[0].gpus:g} a trial has one; write 'gpus' (or 'processes') of at least 2 for every batch size"
+        )
+        return
     for batch_size in experiment.batch_sizes:
         if problem := _not_shared(workload, experiment, batch_size, experiment.resources.at(batch_size).ranks):
             yield f"'batch_sizes': {problem}"
@@ -344,7 +350,8 @@ def _not_shared(workload: Trained, experiment: Experiment, batch_size: int, rank
         return not_even(batch_size, ranks) if batch_size % ranks else None
     if ranks == 1 or unfit(workload, batch_size):  # which is said by itself
         return None
-    settings = _settings(experiment, workload.rows(batch_size), parallel=Parallel(0, ranks))
+    given = {"execution": experiment.execution, "probes": experiment.probes, "parallel": Parallel(0, ranks)}
+    settings = _settings(experiment, workload.rows(batch_size), None, **given)
     return why_not_shared(_built(workload, settings), settings, workload.divisible)
 
 

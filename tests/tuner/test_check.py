@@ -267,6 +267,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         **GOOD,
         "resources": {"processes": 4, "cpus": 4, "devices_by_batch_size": "auto"},
     },
+    "a part of the model for each": {**GOOD, "execution": {"sharded": True}, "resources": {"processes": 2}},
     "a GPU for each of them": {**GOOD, "resources": {"gpus": 2, "processes": 2}},
     "ghost batches": images(ghost_batch_size=8, changes={"execution": {"micro_batch": 16}}),
     "never divided": images(changes={"execution": {"micro_batch": 32}}),
@@ -406,6 +407,26 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         images(changes={"resources": {"processes": 2}}),
         "with 2 processes a batch of 8 rows cannot .* batch normalis",
+    ),
+    (
+        {**GOOD, "execution": {"sharded": True}},
+        "'execution.sharded' divides a model among the processes of a trial, but with .* a trial has one; write 'gpus'",
+    ),
+    (
+        {**GOOD, "execution": {"sharded": True}, "resources": {"gpus": 2, "devices_by_batch_size": {1: 1, 64: 2}}},
+        "but with 'resources' of gpus=1 a trial has one; write 'gpus' .* of at least 2 for every batch size",
+    ),
+    (
+        {**PROBED, "execution": {"sharded": True}, "resources": {"processes": 2}},
+        "'sharded' divides every weight, which probes need whole; remove 'probes'",
+    ),
+    (
+        {**of("lamb"), "execution": {"sharded": True}, "resources": {"gpus": 2}},
+        "'sharded' divides every weight, which lamb needs whole; choose one of adadelta, ",
+    ),
+    (
+        {**FUNCTION, "execution": {"sharded": True}, "resources": {"processes": 2}},
+        f"'execution.sharded': .* {ITSELF}",
     ),
     (FRAMES, "trains on one GPU or a share of one, but gpus is 2; write 1, and more trials run at once"),
     (images(changes={"execution": {"micro_batch": 16}}), "32 rows cannot be computed 16 at a time: its batch normalis"),

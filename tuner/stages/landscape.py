@@ -210,6 +210,9 @@ def _workload(experiment: Experiment, where: str) -> OpenWorkload:
     if not gives_model(workload):
         rule = "a landscape needs a model, its data and their loss, which only a SupervisedWorkload gives"
         raise InputError(where, [f"{rule}, but '{name}' is none; the libraries of tuner.training.landscape take any"])
+    if experiment.execution.sharded:
+        rule = "a landscape needs all weights in one process, which 'execution.sharded' divides"
+        raise InputError(where, [f"{rule}; run the experiment without it"])
     return workload
 
 

@@ -37,6 +37,12 @@ def _ratios(numerators: list[Tensor], denominators: list[Tensor]) -> list[Tensor
     return list(torch.where((above > 0) & (below > 0), above / below, 1.0).unbind())
 
 
+ELEMENTWISE: Final = frozenset(
+    "sgd momentum nesterov adam adamw adamax nadam radam rmsprop adagrad adadelta asgd rprop".split()
+)
+"""The optimizers that update every number of a weight by itself: a part of a weight as the same part of the whole."""
+
+
 class _Layerwise(torch.optim.Optimizer, ABC):
     """LARS and LAMB: updates scaled by the norm of the tensor that they change.
 

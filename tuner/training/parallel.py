@@ -4,10 +4,15 @@ Every rank holds the whole model and computes the same update from the same grad
 update is that of one process with the whole batch, up to rounding, and up to the random draws of a model that makes any
 (dropout): each rank has a stream of its own. Gradients are added up after the last piece of a batch and not while it is
 computed, as DistributedDataParallel does: memory may then give out, and pieces be halved, on one rank alone.
+
+A model that does not fit onto one device is divided (`execution.sharded`): a rank holds its part of every weight, of
+its gradient and of the optimizer's state, and PyTorch's FSDP2 has the ranks put a layer together while it computes. All
+ranks must then compute the same number of pieces, so none is halved.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from bcrit.tuner.training.state import tensors
 from bcrit.tuner.training.updates import MicroBatches
 
 
@@ -54,8 +60,10 @@ class SharedGradient:
 
     changes = ("_own",)
 
-    def __init__(self, own: MicroBatches, model: nn.Module, parallel: Parallel) -> None:
+    def __init__(self, own: MicroBatches, model: nn.Module, parallel: Parallel, parts: nn.Module | None = None) -> None:
+        """For a model, or one that is divided into `parts` (`divided`)."""
         self._own, self._parallel, self._parameters = own, parallel, list(model.parameters())
+        self._parts = None if parts is None else list(parts.parameters())
         # Layers whose running statistics move with each of a batch's parts in turn.
         self._layers = [layer for layer in model.modules() if hasattr(layer, "in_turn")]
 
@@ -73,7 +81,11 @@ class SharedGradient:
         before = [[buffer.clone() for buffer in layer.buffers()] for layer in self._layers]
         own = self._parallel.share(examples)
         self._own(own)
-        self._average([p.grad for p in self._parameters if p.grad is not None])
+        if self._parts is None:
+            self._average([p.grad for p in self._parameters if p.grad is not None])
+        else:  # it is the mean already
+            for part, p in zip(self._parts, self._parameters, strict=True):
+                part.grad = None if p.grad is None else p.grad.to_local()  # type: ignore[attr-defined]
         for layer, old in zip(self._layers, before, strict=True):
             flat = torch.cat([buffer.flatten() for buffer in layer.buffers()])
             ranks = [torch.empty_like(flat) for _ in range(self._parallel.size)]
@@ -90,3 +102,60 @@ class SharedGradient:
             flat /= self._parallel.size
             parts = torch.split(flat, [gradient.numel() for gradient in some])
             torch._foreach_copy_(some, [part.view_as(g) for part, g in zip(parts, some, strict=True)])
+
+
+def divided(model: nn.Module, device: torch.device, size: int) -> nn.Module:
+    """Divide a model among the ranks, in its place; gives this rank's parts of its weights.
+
+    The parts are parameters of a module without any computation, in the model's order, and share their memory with the
+    model, as its buffers do. What treats every number by itself, as most optimizers and an average of weights do, works
+    on them without knowing that there are other parts. Each layer of a list of layers is put together by itself, and
+    what is left, together.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (size,))
+    for layer in [*_layers(model), model]:  # to the device one by one
+        layer.register_forward_hook(_no_view)
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    parts = nn.Module()
+    for n, p in enumerate(model.parameters()):
+        own = p.to_local()  # type: ignore[attr-defined]
+        parts.register_parameter(f"part{n}", nn.Parameter(own.detach(), requires_grad=p.requires_grad))
+    for n, buffer in enumerate(model.buffers()):
+        parts.register_buffer(f"buffer{n}", buffer)
+    return parts
+
+
+def _no_view(layer: nn.Module, given: Any, output: Any) -> Any:
+    """A layer's output; were it a view that the next layer changes in place, FSDP2 would compute wrong gradients."""
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output
+
+
+def _layers(model: nn.Module, within: nn.Module | None = None) -> Iterator[nn.Module]:
+    """The layers of a model's lists of layers; not those that share a weight with what is elsewhere."""
+    lists, module = (nn.Sequential, nn.ModuleList), within or model
+    for layer in module.children():
+        if isinstance(layer, lists) or not isinstance(module, lists):
+            yield from _layers(model, layer)
+        elif (own := _uses(layer)) and own.items() <= _uses(model).items():
+            yield layer
+
+
+def _uses(model: nn.Module) -> Counter[nn.Parameter]:
+    return Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+
+
+@contextmanager
+def holding(parts: nn.Module, others: nn.Module) -> Iterator[None]:
+    """Have a model's parts hold what other parts of the same form do, for a while."""
+    mine = [] if others is parts else [tensor.detach() for tensor in tensors(parts)]
+    kept = [tensor.clone() for tensor in mine]
+    for tensor, other in zip(mine, tensors(others), strict=False):
+        tensor.copy_(other)
+    try:
+        yield
+    finally:
+        for tensor, old in zip(mine, kept, strict=True):
+            tensor.copy_(old)

@@ -27,7 +27,8 @@ from bcrit.tuner.training.data import (
 )
 from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
 from bcrit.tuner.training.noise_scale.per_example import CHUNK
-from bcrit.tuner.training.parallel import ALONE, SharedGradient
+from bcrit.tuner.training.optimizers import ELEMENTWISE
+from bcrit.tuner.training.parallel import ALONE, SharedGradient, divided, holding
 from bcrit.tuner.training.settings import Settings, learning_rate
 from bcrit.tuner.training.state import RunState, load_state, state_of
 from bcrit.tuner.training.updates import Accumulation, MicroBatches, Updates, division_problem
@@ -46,7 +47,16 @@ class SupervisedRun:
     the seed, and leaves the process' stream as it found it.
     """
 
-    changes = ("model", "_updates", "_gradient", "_batches", "_planned", "_randomness", "_probes", "_evaluation_batch")
+    changes = (
+        "weights",
+        "_updates",
+        "_gradient",
+        "_batches",
+        "_planned",
+        "_randomness",
+        "_probes",
+        "_evaluation_batch",
+    )
 
     def __init__(
         self,
@@ -73,27 +83,32 @@ class SupervisedRun:
             self._randomness = _Randomness(device, settings.seed + _RANKS * self._parallel.rank)
         if settings.start is not None:
             self.model.load_state_dict(settings.start)
-        self.model.to(device)
+        execution, size = settings.execution, self._parallel.size
+        if size > 1 and (problem := why_not_shared(self.model, settings, divisible)):
+            raise ValueError(problem)
+        self._parts = divided(self.model, device, size) if execution.sharded and size > 1 else None
+        self.weights = (
+            self.model.to(device) if self._parts is None else self._parts
+        )  # what this rank updates: all, or its parts
         self.model.train()
         probes = settings.probes.measure
         self._probes = RunProbes(settings, self.model, loss, train, items_per_row) if probes else None
-        self._updates = Updates(self.model, settings)
+        self._updates = Updates(self.weights, settings)
         self.gradients_per_example = self._updates.gradients  # of each example, by one update
-        mean_loss = _MeanLoss(picker(train, device), build_forward(self.model, settings.execution, device), loss)
-        plan, every, rows = settings.batches, len(train[0]), settings.execution.micro_batch
+        mean_loss = _MeanLoss(picker(train, device), build_forward(self.model, execution, device), loss)
+        plan, every, rows = settings.batches, len(train[0]), execution.micro_batch
         self._gradient: MicroBatches | Accumulation | SharedGradient
         if plan is not None and plan.micro_batch is not None:
             self._gradient = Accumulation(self.model, mean_loss, plan.micro_batch, every, rows, divisible)
         else:
-            most = self._updates.local_batch // self._parallel.size if plan is None else every
-            self._gradient = own = MicroBatches(self.model, mean_loss, device, most, rows, divisible)
-            if self._parallel.size > 1:
-                if problem := why_not_shared(self.model, settings, divisible):
-                    raise ValueError(problem)
-                self._gradient = SharedGradient(own, self.model, self._parallel)
+            most = self._updates.local_batch // size if plan is None else every
+            alone = self._parts is None
+            self._gradient = own = MicroBatches(self.model, mean_loss, device, most, rows, divisible, alone)
+            if size > 1:
+                self._gradient = SharedGradient(own, self.model, self._parallel, self._parts)
         noise = self._gradient.noise if isinstance(self._gradient, Accumulation) else None
         self._planned = None if plan is None else PlannedBatches(settings, self._batches, noise, items_per_row)
-        if settings.execution.compile and not isinstance(self._gradient, Accumulation):
+        if execution.compile and not isinstance(self._gradient, Accumulation):
             # Compiled here, so that the seconds of the first update do not hold the compiler's.
             with self._randomness.in_use(advance=False):
                 self._gradient.rehearse(torch.arange(self._updates.local_batch, device=train[0].device))
@@ -138,14 +153,14 @@ class SupervisedRun:
         """
         with self._parallel.together("evaluate", None):
             self.model.eval()
-            metrics = self._updates.metrics(self._evaluated)
+            metrics = self._updates.metrics(self._evaluated if self._parts is None else self._evaluated_parts)
             self.model.train()
         return metrics
 
     def state(self) -> RunState:
         """What decides how the run goes on, with all its ranks; of another rank than 0 what differs from that."""
         if self._parallel.rank:
-            return {name: of for name, of in state_of(self).items() if name in _OF_A_RANK}
+            return {name: of for name, of in state_of(self).items() if name in _OF_A_RANK or self._parts is not None}
         with self._parallel.together("state", None) as others:
             own = state_of(self)
         return {**own, "ranks": others} if others else own
@@ -166,6 +181,11 @@ class SupervisedRun:
         """
         return {} if self._probes is None else self._probes.measure(self._updates.step, last)
 
+    def _evaluated_parts(self, parts: nn.Module) -> Mapping[str, float]:
+        assert self._parts is not None
+        with holding(self._parts, parts):
+            return self._evaluated(self.model)
+
     def _evaluated(self, model: nn.Module) -> Mapping[str, float]:
         inputs, targets = self._validation
         # A model that is random even in evaluation draws from a copy of the run's stream, which training never sees.
@@ -175,7 +195,10 @@ class SupervisedRun:
 
     def _all_outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
         outputs, self._evaluation_batch = as_memory_allows(
-            partial(self._outputs, model, inputs), min(self._evaluation_batch, len(inputs)), self._device
+            partial(self._outputs, model, inputs),
+            min(self._evaluation_batch, len(inputs)),
+            self._device,
+            least=1 if self._parts is None else None,
         )
         return outputs
 
@@ -206,6 +229,23 @@ def why_not_shared(model: nn.Module, settings: Settings, divisible: bool) -> str
             return not_even(rows, size)
         if problem := division_problem(model, rows, rows // size, divisible):
             return f"with {size} processes {problem}"
+    return why_not_divided(model, settings) if settings.execution.sharded else None
+
+
+def why_not_divided(model: nn.Module, settings: Settings) -> str | None:
+    """Why a model cannot be divided among ranks (`execution.sharded`); None where it can."""
+    optimizer = EXTRAPOLATED.get(settings.optimizer, settings.optimizer)
+    if optimizer not in ELEMENTWISE:
+        known = ", ".join(sorted(ELEMENTWISE))
+        return f"'sharded' divides every weight, which {optimizer} needs whole; choose one of {known}"
+    if settings.probes.measure:
+        return "'sharded' divides every weight, which probes need whole; remove 'probes'"
+    if settings.execution.compile:
+        return "'sharded' puts layers together as they compute, which is not compiled; remove 'compile'"
+    if single := [name for name, p in model.named_parameters() if not p.ndim]:
+        return (
+            f"'sharded' divides every weight along its first axis, but '{single[0]}' has none; give it the shape (1,)"
+        )
     return None
 
 

@@ -134,7 +134,8 @@ class Extrapolated:
         self._weights = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         self._start = [torch.empty_like(p) for p in self._weights]
         self._past: list[list[Tensor] | None] = [None] * (settings.batch_size // self.local_batch)
-        self._generator = torch.Generator(self._weights[0].device).manual_seed(settings.seed + _STREAM)
+        rank = settings.parallel.rank if settings.parallel and settings.execution.sharded else 0  # other parts
+        self._generator = torch.Generator(self._weights[0].device).manual_seed(settings.seed + _STREAM * (1 + rank))
 
     def take(self, lr: float, batch: Tensor, gradient: Gradient) -> None:
         """Leave the mean of the workers' gradients, each at its own point, in `.grad` of the weights x_t."""
@@ -264,12 +265,13 @@ class MicroBatches:
         n_examples: int,  # that a gradient is taken over, at most
         micro_batch: int | None,  # examples in a piece; None = all
         divisible: bool = True,  # whether the loss is a mean over examples, so that pieces add up
+        alone: bool = True,  # whether no other process must compute as many pieces, so that they may be halved
     ) -> None:
         self.rows = min(n_examples, micro_batch or n_examples)  # examples in a piece, now
         if problem := division_problem(model, n_examples, self.rows, divisible):
             raise ValueError(problem)
         self._n_examples = n_examples
-        self._least = smallest_piece(model) if divisible else None
+        self._least, self._alone = smallest_piece(model) if divisible else None, alone
         self._loss, self._device = loss, device
         self._parameters, self._buffers = list(model.parameters()), list(model.buffers())
         self._kept = [torch.empty_like(buffer) for buffer in self._buffers]
@@ -284,17 +286,20 @@ class MicroBatches:
     def __call__(self, examples: Tensor) -> None:
         """Leave the mean gradient over the examples at these indices in `.grad`; a MemoryError if no piece fits."""
         states, size = self._keep(), min(self.rows, len(examples))
+        least = self._least if self._alone else None
 
         def attempt(rows: int) -> None:
             _gradient_in_pieces(self._parameters, self._loss, torch.split(examples, rows))
 
         try:
-            _, rows = as_memory_allows(attempt, size, self._device, self._least, partial(self._restore, states))
+            _, rows = as_memory_allows(attempt, size, self._device, least, partial(self._restore, states))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             stuck = "the batch does not fit into memory, and this model or loss needs all of it at once"
-            if self._least is not None:
+            if least is None and self._least is not None:
+                stuck = f"{size} rows at a time do not fit into memory; choose a smaller 'execution.micro_batch'"
+            elif self._least is not None:
                 stuck = f"not even {self._least} {'row fits' if self._least == 1 else 'rows fit'} into memory"
             raise MemoryError(f"{stuck}: {type(error).__name__}: {error}") from error
         if rows < size:

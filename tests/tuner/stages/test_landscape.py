@@ -202,9 +202,10 @@ def test_an_unfinished_run_gives_what_it_has_and_says_so(tmp_path: Path) -> None
             {"workload": "noisy_quadratic", "target": "risk < 3", "space": {"lr": "log from 0.05 to 0.5"}},
             "which only a SupervisedWorkload gives, but 'noisy_quadratic' is none",
         ),
+        ({"execution": {"sharded": True}}, "which 'execution.sharded' divides; run the experiment without it"),
         ({"workload": f"{HERE}:Unsteady"}, "random in evaluation mode too"),
     ],
-    ids=["unreached", "unconfirmed", "another loop", "random loss"],
+    ids=["unreached", "unconfirmed", "another loop", "divided", "random loss"],
 )
 def test_a_run_without_a_landscape_says_why(tmp_path: Path, more: dict[str, Any], message: str) -> None:
     folder = filled(tmp_path / "run", experiment(**more))

@@ -182,6 +182,13 @@ def test_where_one_ghost_batch_does_not_fit_it_says_so() -> None:
         take(torch.arange(16))
 
 
+def test_where_other_processes_take_as_many_pieces_none_is_halved() -> None:
+    take = taking(Hungry(5, ERRORS["CUDA"]), 8, alone=False)
+    with pytest.raises(MemoryError, match="8 rows at a time do not fit .* a smaller 'execution.micro_batch': OutOf"):
+        take(torch.arange(16))
+    assert take.rows == 8
+
+
 @pytest.mark.parametrize("why", ["batch normalisation", "a contrastive loss"])
 def test_a_batch_that_is_one_whole_is_never_divided(why: str) -> None:
     class Whole(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS
 from bcrit.tuner.training.optimizers import (
+    ELEMENTWISE,
     Lamb,
     Lars,
     arguments,
@@ -251,6 +252,20 @@ def test_the_weights_are_those_of_the_whole_step(name: str) -> None:
     bare, whole = (weights_after(5, name.split()[0], bare, **more) for bare in (True, False))
     assert all(map(torch.equal, bare, whole)) and torch.is_grad_enabled()
     assert not more or not torch.equal(bare[0], weights_after(5, "adam", True)[0])
+
+
+@pytest.mark.parametrize("name", sorted({*ELEMENTWISE, "muon", "lars", "lamb", "adafactor"}))
+def test_parts_of_weights_are_updated_as_the_whole_by_those_that_we_say_do(name: str) -> None:
+    whole = nn.Parameter(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)))
+    halves = [nn.Parameter(half.detach().clone()) for half in whole.chunk(2)]
+    for weights in (halves, [whole]):
+        settings = Settings(4, 0, name, {"lr": 0.01, **NEEDS.get(name, {})})
+        optimizers = [build_optimizer([weight], settings) for weight in weights]
+        for gradient in torch.randn(4, 6, 3, generator=torch.Generator().manual_seed(1)):
+            for weight, part, optimizer in zip(weights, gradient.chunk(len(weights)), optimizers, strict=True):
+                weight.grad = part.clone()
+                optimizer.step()
+    assert torch.equal(torch.cat([*halves]), whole) == (name in ELEMENTWISE)
 
 
 def test_an_optimizer_of_somebody_else_keeps_its_own_step() -> None:

@@ -1,17 +1,20 @@
 """A run of several processes makes the updates of one, whatever is averaged, divided or extrapolated."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.search_spaces.options import Execution
+from bcrit.search_spaces.options import Execution, Probes
 from bcrit.tuner.checkpoints import packed_state, unpacked_state
 from bcrit.tuner.training.data import Examples
+from bcrit.tuner.training.parallel import Parallel, _layers
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.state import tensors
+from bcrit.tuner.training.supervised import why_not_shared
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.ranks import RankError, Ranks, Start, begin
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
@@ -30,7 +33,8 @@ class Shared(SupervisedWorkload):
     def model(self, settings: Settings) -> nn.Module:
         dropout = nn.Dropout(settings.number("dropout"))
         # Without a bias before the normalisation: its gradient is rounding alone, and Adam makes whole updates of that.
-        layers = [nn.Linear(4, 16, bias=False), GhostBatchNorm(16, 4), nn.ReLU(), dropout, nn.Linear(16, 8), nn.ReLU()]
+        relu = nn.ReLU(inplace=True)  # of a view, which is what the layer before gives
+        layers = [nn.Linear(4, 16, bias=False), GhostBatchNorm(16, 4), relu, dropout, nn.Linear(16, 8), nn.ReLU()]
         return nn.Sequential(*layers, nn.Linear(8, 3))
 
     def train_data(self) -> Examples:
@@ -79,6 +83,34 @@ def test_a_batch_that_does_not_divide_is_refused(batch_size: int, why: str) -> N
         made.close()
 
 
+REFUSED = {
+    "lamb": (settings("lamb"), "which lamb needs whole; choose one of adadelta, adagrad, adam, "),
+    "probes": (settings(probes=Probes(measure=("weight_distance",))), "which probes need whole; remove 'probes'"),
+    "compiled": (settings(execution=Execution(compile=True)), "which is not compiled; remove 'compile'"),
+}
+
+
+@pytest.mark.parametrize(("given", "why"), REFUSED.values(), ids=REFUSED)
+def test_what_needs_whole_weights_is_refused_where_they_are_divided(given: Settings, why: str) -> None:
+    execution = given.execution.model_copy(update={"sharded": True})
+    model, divided = Shared().model(given), replace(given, execution=execution, parallel=Parallel(0, 2))
+    assert why in str(why_not_shared(model, divided, True))
+    assert why_not_shared(model, replace(given, parallel=Parallel(0, 2)), True) is None
+    model.scale = nn.Parameter(torch.tensor(1.0))
+    scalar = settings(execution=Execution(sharded=True), parallel=Parallel(0, 2))
+    assert "along its first axis, but 'scale' has none; give it the shape (1,)" in str(
+        why_not_shared(model, scalar, True)
+    )
+
+
+def test_the_layers_of_lists_are_divided_one_by_one_but_for_those_that_share_a_weight() -> None:
+    shared, tied, plain = nn.Linear(3, 3), nn.Linear(3, 3), nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    tied.weight = shared.weight
+    block = nn.ModuleDict({"a": nn.Linear(3, 3), "list": plain})
+    model = nn.ModuleDict({"blocks": nn.ModuleList([block, shared]), "head": tied, "rest": nn.Linear(3, 1)})
+    assert [*_layers(model)] == [block] and [*_layers(nn.Sequential(plain, shared))] == [plain[0], shared]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("fails", "kind"), [(1, RankError), (2, MemoryError)], ids=["error", "memory"])
 def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[Exception]) -> None:
@@ -117,23 +149,49 @@ CASES = {
     "extrapolated": settings("extrap_momentum", {"extrapolation_lr": 0.05, "local_batch_size": 32}),
     "fresh": settings("extrap_momentum", {"extrapolation_lr": 0.05, "extrapolation": "fresh"}),
 }
+DIVIDED = {
+    "plainly": settings(execution=Execution(sharded=True)),
+    "with an average": settings("adam", {"ema_decay": 0.9}, execution=Execution(sharded=True, micro_batch=4)),
+    "extrapolated": settings("extrap_adam", {"extrapolation_lr": 0.005}, execution=Execution(sharded=True)),
+}
+FEW = pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.long)], indirect=True)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES)
 def test_all_ranks_together_make_the_updates_of_one(ranks: Ranks, case: str) -> None:
-    alone, shared = Shared().begin(CASES[case]), begin(ranks, Shared(), CASES[case])
+    as_one(ranks, CASES[case])
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", DIVIDED)
+@FEW
+def test_so_do_ranks_that_have_a_part_of_every_weight(ranks: Ranks, case: str) -> None:
+    as_one(ranks, DIVIDED[case])
+
+
+def as_one(ranks: Ranks, given: Settings) -> None:
+    alone, shared = Shared().begin(given), begin(ranks, Shared(), given)
     for steps in (0, 1, 19):
         alone.train(steps)
         shared.train(steps)
         assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6)
-    for one, other in zip(tensors(alone.model), tensors(shared.model), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for one, other in zip(tensors(alone.model), tensors(shared.weights), strict=True):  # rank 0 has the first rows
+        torch.testing.assert_close(one[: len(other)] if one.ndim else one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.timeout(300)
 def test_they_go_on_from_a_checkpoint_to_the_bit_and_draw_apart(ranks: Ranks) -> None:
-    given = settings("adam", {"dropout": 0.5})
+    goes_on(ranks, settings("adam", {"dropout": 0.5}))
+
+
+@pytest.mark.timeout(300)
+@FEW
+def test_so_do_those_that_have_a_part_of_every_weight(ranks: Ranks) -> None:
+    goes_on(ranks, settings("adam", {"dropout": 0.5, "ema_decay": 0.9}, execution=Execution(sharded=True)))
+
+
+def goes_on(ranks: Ranks, given: Settings) -> None:
     whole = begin(ranks, Shared(), given)
     whole.train(15)
     expected = whole.evaluate()
