@@ -129,7 +129,7 @@ def root() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def cluster(root: Path) -> Iterator[Machines]:
-    with machines(hidden=[root], a=2, b=2) as running:
+    with machines(hidden=[root], a=1, b=1) as running:  # a worker a machine: each has imports to do
         yield running
 
 
@@ -154,7 +154,7 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
     return out, err
 
 
-def until(happened: Callable[[], bool], seconds: float = 120) -> None:
+def until(happened: Callable[[], bool], seconds: float = 240) -> None:
     limit = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < limit, "it did not happen"
@@ -184,8 +184,9 @@ def test_what_is_trained_beside_a_study_uses_the_cluster_too(place: Place, clust
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("kind", ["function", "our loop"])
+@pytest.mark.parametrize("kind", ["function", pytest.param("our loop", marks=pytest.mark.long)])
 def test_a_trial_spans_two_nodes_and_makes_the_curve_of_one(cluster: Machines, place: Place, kind: str) -> None:
+    """Ray places the ranks of both alike; that ours make the updates of one process `test_parallel.py` has as well."""
     place.user.mkdir()
     shutil.copy(ROOT / "tests" / "tuner" / "workloads" / "ranked.py", place.user)
     own = {"workload": "ranked:train", "target": "loss < 0.3", "space": {"lr": 0.05}}
@@ -220,27 +221,6 @@ def test_where_no_node_can_load_the_workload_the_run_ends_and_says_why(place: Pl
     assert n_finished(place.run) == 0
 
 
-def test_machines_that_share_no_file_system_do_as_one_and_nodes_that_lack_a_file_are_set_aside(
-    place: Place, cluster: Machines, undisturbed: Tables, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    data, late = (tmp_path_factory.mktemp(name) / "data.txt" for name in ("data", "late"))
-    for name, file in (("data", data), ("late", late)):
-        file.write_text("x" * 100)
-        cluster.add(name, cpus=1, hidden=[file.parent])
-    cluster.wait_for_cpus(6)
-    place.write(options=f', data: "{data}", late: "{late}"')
-    _, err = ended(place.tune(cluster))
-    for why in ("the workload cannot be loaded there", "trials fail there that train elsewhere"):
-        assert err.count(f"is not used any more: {why}: FileNotFoundError") == 1, err
-    assert len(nodes_used(place.run)) == 2
-    assert_alike(undisturbed, place.run)
-    session = place.run.read_environment()[0]
-    assert len(session["code_sha256"]) == 64 and place.run.has("code.zip")
-    cluster.kill("data")
-    cluster.kill("late")
-    cluster.wait_for_cpus(4)
-
-
 @pytest.mark.long
 def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     place: Place, cluster: Machines, undisturbed: Tables
@@ -248,7 +228,7 @@ def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     torch = importlib.util.find_spec("torch")
     assert torch is not None and torch.submodule_search_locations is not None
     cluster.add("bad", cpus=2, hidden=[Path(torch.submodule_search_locations[0])])
-    cluster.wait_for_cpus(6)
+    cluster.wait_for_cpus(4)
     place.write(pause=4.0)  # as long as several workers, one after another, take to die there
     _, err = ended(place.tune(cluster))
     assert err.count("is not used any more") == 1
@@ -256,7 +236,7 @@ def test_a_node_where_no_worker_starts_is_set_aside_and_the_others_go_on(
     assert len(nodes_used(place.run)) == 2
     assert_alike(undisturbed, place.run)
     cluster.kill("bad")
-    cluster.wait_for_cpus(4)
+    cluster.wait_for_cpus(2)
 
 
 @pytest.mark.parametrize(
@@ -321,21 +301,33 @@ def test_a_second_driver_is_refused_and_when_the_first_ones_machine_is_lost_anot
     assert len(run.read_environment()) == 2
 
 
-def test_nothing_is_lost_when_a_node_dies_another_joins_and_the_driver_is_killed(
-    place: Place, cluster: Machines, undisturbed: Tables, tmp_path: Path
+def test_machines_that_share_no_file_system_do_as_one_and_nothing_is_lost_when_a_node_or_the_driver_dies(
+    place: Place, cluster: Machines, undisturbed: Tables, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    place.write(pause=0.6)
+    """A node dies, another joins, the driver is killed; where the run goes on there are nodes that lack a file."""
+    data, late = (tmp_path_factory.mktemp(name) / "data.txt" for name in ("data", "late"))
+    data.write_text("x" * 100)
+    late.write_text("x" * 100)
+    place.write(pause=0.6, options=f', data: "{data}", late: "{late}"')
     first = place.tune(cluster)
-    until(lambda: n_finished(place.run) >= 3)
+    until(lambda: n_finished(place.run) >= 3 and len(nodes_used(place.run)) == 2)
     cluster.kill("a")
-    cluster.add("c", cpus=2)
+    cluster.add("c", cpus=1)
     before = n_finished(place.run)
     until(lambda: n_finished(place.run) >= before + 6)
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert 0 < n_finished(place.run) < len(undisturbed[0])
+    session = place.run.read_environment()[0]
+    assert len(session["code_sha256"]) == 64 and place.run.has("code.zip")
     shutil.rmtree(place.user)  # the run has its own copy of the code
-    ended(place.resume(cluster, cwd=tmp_path))
+    cluster.add("data", cpus=1, hidden=[data.parent])
+    cluster.add("late", cpus=1, hidden=[late.parent])
+    cluster.wait_for_cpus(4)
+    _, err = ended(place.resume(cluster, cwd=tmp_path_factory.mktemp("elsewhere")))
+    for why in ("the workload cannot be loaded there", "trials fail there that train elsewhere"):
+        assert err.count(f"is not used any more: {why}: FileNotFoundError") == 1, err
+    assert len(nodes_used(place.run)) == 3
     assert_alike(undisturbed, place.run)
 
 
