@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -64,13 +64,14 @@ class Machines:
 
     def wait_for_cpus(self, cpus: int) -> None:
         """Wait until the cluster has so many: its head is asked as a node asks it, without a driver of its own."""
+        from ray import _raylet
         from ray._private.state import GlobalState
-        from ray._raylet import GcsClientOptions
 
-        until, asked = time.monotonic() + _START_SECONDS, cast(Any, GlobalState())
-        asked._initialize_global_state(
-            GcsClientOptions.create(self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=True)
-        )
+        address = (self.address, None, True, True)  # any cluster's
+        options = _raylet.GcsClientOptions.create(*address)  # type: ignore[attr-defined]  # of the extension module
+        asked: Any = GlobalState()  # type: ignore[no-untyped-call]
+        asked._initialize_global_state(options)
+        until = time.monotonic() + _START_SECONDS
         while asked.cluster_resources().get("CPU", 0) != cpus:
             if time.monotonic() > until:
                 raise TimeoutError(f"the cluster does not come to {cpus} CPUs: {asked.cluster_resources()}")

@@ -15,7 +15,7 @@ from bcrit.analysis.records.run_folder import ASKED, RunFolder
 from bcrit.bounds import bounds_of
 from bcrit.search_spaces.problems import InputError
 from tests.alike import tables
-from tests.bcrit.command import ROOT, bcrit, process, refused
+from tests.bcrit.command import ROOT, bcrit, refused
 
 # A thousand short trials: more than a few seconds of any machine.
 MANY = """
@@ -94,7 +94,8 @@ def test_a_plan_says_hours_and_money_where_step_times_are_known(tmp_path: Path) 
 def test_a_run_ends_at_its_bound_and_goes_on_where_it_was(tmp_path: Path) -> None:
     folder, path = tmp_path / "run", tmp_path / "many.yaml"
     path.write_text(MANY)
-    first = process("tune", path, "--out", folder, "--price", 3600, "--max-cost", 4, "--json")  # 4 s of a worker
+    words = ("--out", folder, "--workers", 1, "--price", 3600, "--max-cost", 4)  # 4 s of a worker
+    first = bcrit("tune", path, *words, "--json")
     assert first.returncode == 5, first.stderr
     status = json.loads(first.stdout)["status"]
     assert status["state"] == "stopped" and status["driver"]["ended"].startswith("at its bound, --max-cost 4 (")
@@ -107,7 +108,7 @@ def test_a_run_ends_at_its_bound_and_goes_on_where_it_was(tmp_path: Path) -> Non
     assert kept == Asked({"price_per_device_hour": 3600})  # what is recommended counts money too
     told = bcrit("status", folder)
     assert told.returncode == 1 and "at its bound, --max-cost 4" in told.stdout
-    again = process("resume", folder, "--max-cost", status["cost"] + 8)  # the price is known
+    again = bcrit("resume", folder, "--workers", 1, "--max-cost", status["cost"] + 4)  # the price is known
     assert again.returncode == 5 and "They take about" in again.stdout, again.stderr
     after = tables(folder)[0]
     assert len(after) > len(before) and set(before["trial_id"]) < set(after["trial_id"])

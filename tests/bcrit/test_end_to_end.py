@@ -187,47 +187,34 @@ def test_a_run_that_is_killed_thirty_times_ends_where_an_undisturbed_one_does(
     assert_alike(undisturbed, folder)
 
 
-# One run is disturbed in every way by the tests that follow, in their order: starting Ray costs more than its trials.
-
-
-@pytest.fixture(scope="module")
-def disturbed(short: Path) -> Path:
-    return short.parent / "disturbed"
-
-
-def test_a_run_that_cannot_be_recorded_ends_and_says_how_to_go_on(short: Path, disturbed: Path) -> None:
-    driver = start("tune", short, "--out", disturbed, errors=subprocess.PIPE)
-    try:
+def test_a_run_that_is_disturbed_in_every_way_ends_where_an_undisturbed_one_does(
+    undisturbed: Tables, short: Path, tmp_path: Path
+) -> None:
+    """One run bears it all, because to start Ray costs more than its trials."""
+    folder = tmp_path / "disturbed"
+    driver = start("tune", short, "--out", folder, errors=subprocess.PIPE)
+    try:  # it cannot be recorded, and says how to go on
         deadline = time.monotonic() + 150
-        while not (disturbed / "experiment.yaml").exists() and time.monotonic() < deadline:
+        while not (folder / "experiment.yaml").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-        (disturbed / "trials").touch()  # a file: no part can be written into it
+        (folder / "trials").touch()  # a file: no part can be written into it
         _, errors = driver.communicate(timeout=120)
     finally:
         kill_tree(driver)
     assert driver.returncode == 1
-    assert "bcrit failed: " in errors and f"go on with:  bcrit resume {disturbed}" in errors
-    (disturbed / "trials").unlink()
+    assert "bcrit failed: " in errors and f"go on with:  bcrit resume {folder}" in errors
+    (folder / "trials").unlink()
 
-
-def test_a_killed_worker_ends_nothing_and_ctrl_c_stops_gently(short: Path, disturbed: Path) -> None:
-    assert killed(disturbed, short, 0, random.Random(1).uniform(1.0, 7.0))  # while it starts
-    driver = start("resume", disturbed, errors=subprocess.PIPE)
-    for finished in (3, 10):
-        until(disturbed, finished, driver)
-        kill(of_kind("worker", driver.pid)[-1], signal.SIGKILL)
-    until(disturbed, 16, driver)
-    driver.send_signal(signal.SIGINT)
+    driver = start("resume", folder, errors=subprocess.PIPE)
+    until(folder, 3, driver)
+    kill(of_kind("worker", driver.pid)[-1], signal.SIGKILL)  # which ends nothing
+    until(folder, 16, driver)
+    driver.send_signal(signal.SIGINT)  # Ctrl-C stops gently
     _, errors = driver.communicate(timeout=120)
-    assert driver.returncode == 130 and f"bcrit resume {disturbed}" in errors, errors
-    assert "Traceback" not in errors
-    assert len(tables(disturbed)[0]) >= 16
+    assert driver.returncode == 130 and f"bcrit resume {folder}" in errors, errors
+    assert "Traceback" not in errors and len(tables(folder)[0]) >= 16
 
-
-def test_after_all_of_that_the_run_ends_where_an_undisturbed_one_does(
-    undisturbed: Tables, short: Path, disturbed: Path
-) -> None:
-    assert killed(disturbed, short, 28, 0.1)
-    done = process("resume", disturbed)
+    assert killed(folder, short, 28, 0.1)
+    done = process("resume", folder)
     assert done.returncode == 0, done.stderr
-    assert_alike(undisturbed, disturbed)
+    assert_alike(undisturbed, folder)

@@ -25,7 +25,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, with less to search."""
     path = tmp_path_factory.mktemp("function") / "small.yaml"
     data = read_yaml(EXAMPLE, "my_function.yaml")
-    small = {"batch_sizes": [32, 512], "search": {"trials": 5, "start": 3}, "confirm": {"points": 1, "seeds": 2}}
+    small = {"batch_sizes": [32, 512], "search": {"trials": 3, "start": 2}, "confirm": {"points": 1, "seeds": 2}}
     path.write_text(json.dumps({**data, **small}))
     return path
 
@@ -77,7 +77,7 @@ def test_large_batches_train_in_more_ranks_on_workers_of_their_own(tmp_path: Pat
         "resources": {"devices_by_batch_size": {32: 2}},
     }
     (tmp_path / "ranks.yaml").write_text(json.dumps(data))
-    done = process("tune", tmp_path / "ranks.yaml", "--out", tmp_path / "run", "--workers", 2)
+    done = bcrit("tune", tmp_path / "ranks.yaml", "--out", tmp_path / "run", "--workers", 2)
     assert done.returncode in (0, 1), done.stderr
     _, curves = tables(tmp_path / "run")
     trials = RunFolder.at(tmp_path / "run").read(TRIALS).to_pandas().set_index("batch_size")

@@ -53,7 +53,9 @@ def tree(run: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in files}
 
 
+@pytest.mark.long
 def test_a_landscape_is_trained_on_ray_and_a_kill_costs_no_trial_that_had_finished(run: Path, tmp_path: Path) -> None:
+    """`test_cluster.py` trains one on Ray, `test_landscape.py` only what is missing; what kills do is the session's."""
     alone = RunFolder.at(shutil.copytree(run, tmp_path / "alone"))
     words = ("landscape", run, *QUICK, "--warm-starts", 2, "--json", "--workers", 1)
     with open(tmp_path / "log", "wb") as log:

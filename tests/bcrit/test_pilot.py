@@ -15,7 +15,7 @@ from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.session import SessionResult
 from bcrit.tuner.stages.pilot import plan
-from tests.bcrit.command import bcrit, process, refused
+from tests.bcrit.command import bcrit, refused
 from tests.tuner.stages.small import filled
 
 DIGITS = """
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def answer(folder: Path) -> dict[str, Any]:
     """What it comes to when it goes on from there."""
-    done = process("pilot", "x.yaml", "--seeds", 3, "--out", "run", "--write", "new.yaml", "--json", cwd=folder)
+    done = bcrit("pilot", "x.yaml", "--seeds", 3, "--out", "run", "--write", "new.yaml", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "timing updates at" in done.stderr and "wrote new.yaml" in done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

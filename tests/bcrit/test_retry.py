@@ -51,12 +51,12 @@ def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
         (folder / "random.py").write_text("raise RuntimeError('Python has one of its own')")
     (first / "mine.yaml").write_text(EXPERIMENT)
     (first / "data.bin").write_bytes(bytes(MOST_BYTES))  # too much to be code, which matters to a cluster alone
-    begun = process("tune", "mine.yaml", "--out", run, cwd=first)
+    begun = process("tune", "mine.yaml", "--out", run, "--workers", 1, cwd=first)
     assert begun.returncode == 1 and "no copy of your code is kept, so resume this run from the same" in begun.stderr
     before = outcomes(run)
     failed = {name for name, (outcome, _) in before.items() if outcome == "failed"}
     assert failed and all(name.startswith("b0000064") for name in failed)
-    done = process("resume", run, "--retry-failed", "--code", mended, cwd=tmp_path)
+    done = process("resume", run, "--retry-failed", "--code", mended, "--workers", 1, cwd=tmp_path)
     assert f"{len(failed)} trials are run again" in done.stderr
     after = outcomes(run)
     assert "failed" not in {outcome for outcome, _ in after.values()}
