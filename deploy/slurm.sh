@@ -26,10 +26,11 @@ RAY_AUTH_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 address=$(hostname):$((20000 + SLURM_JOB_ID % 20000))
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN address
 
-# The first node keeps one core for the command itself. Ray gives a start half a minute, which may be too short on a busy
+# The first node keeps one core for the command itself. Since Slurm 22.05 srun does not take over the job's CPUs of a
+# task: without a word each node would have one core. Ray gives a start half a minute, which may be too short on a busy
 # node: it is tried again.
 # shellcheck disable=SC2016  # each node fills in its own number
-srun --overlap --ntasks="$SLURM_NNODES" bash -c '
+srun --overlap --ntasks="$SLURM_NNODES" --cpus-per-task="$SLURM_CPUS_PER_TASK" bash -c '
   part=(--num-cpus="$SLURM_CPUS_PER_TASK" --address="$address")
   if ((SLURM_NODEID == 0)); then
     part=(--num-cpus=$((SLURM_CPUS_PER_TASK - 1)) --head --port="${address#*:}")

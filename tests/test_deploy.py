@@ -48,9 +48,11 @@ FIELDS: dict[str, dict[str, type]] = {
         "rayVersion": str,
         "authOptions": dict,
         "enableInTreeAutoscaling": bool,
+        "autoscalerOptions": dict,
         "headGroupSpec": dict,
         "workerGroupSpecs": list,
     },
+    "AutoscalerOptions": {"version": str},
     "HeadGroupSpec": {"rayStartParams": dict, "template": dict},
     "WorkerGroupSpec": {
         "groupName": str,
@@ -101,6 +103,7 @@ def test_the_job_has_only_fields_of_kuberays_and_pods_that_kubernetes_takes() ->
     check("RayJobSpec", JOB["spec"])
     check("SubmitterConfig", JOB["spec"]["submitterConfig"])
     check("RayClusterSpec", CLUSTER)
+    check("AutoscalerOptions", CLUSTER["autoscalerOptions"])
     check("HeadGroupSpec", CLUSTER["headGroupSpec"])
     for group in GROUPS:
         check("WorkerGroupSpec", group)
@@ -118,6 +121,18 @@ def test_the_job_has_the_ray_of_the_constraints_and_no_trial_runs_on_its_head() 
     assert CLUSTER["authOptions"] == {"mode": "token"}
     images = [g["template"]["spec"]["containers"][0]["image"] for g in (CLUSTER["headGroupSpec"], *GROUPS)]
     assert set(images) == set(re.findall(r"docker build -f \S+ -t (\S+)", (DEPLOY / "Dockerfile").read_text()))
+
+
+def test_no_pod_is_restarted_in_its_place() -> None:
+    """KubeRay sees to it where the file says v2, and refuses a pod that says otherwise."""
+    assert CLUSTER["autoscalerOptions"] == {"version": "v2"}
+    templates = [group["template"]["spec"] for group in (CLUSTER["headGroupSpec"], *GROUPS)]
+    assert not any("restartPolicy" in spec for spec in templates)
+
+
+def test_each_task_of_slurms_has_the_cpus_of_the_job() -> None:
+    (line,) = re.findall(r"^srun (.*) bash -c", (DEPLOY / "slurm.sh").read_text(), flags=re.MULTILINE)
+    assert '--cpus-per-task="$SLURM_CPUS_PER_TASK"' in line.split() and '--ntasks="$SLURM_NNODES"' in line.split()
 
 
 @pytest.mark.parametrize("file", ["rayjob.yaml", "slurm.sh", "ray_job.sh"])
