@@ -1,5 +1,7 @@
 """A run of several processes makes the updates of one, whatever is averaged, divided or extrapolated."""
 
+import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +14,7 @@ from bcrit.search_spaces.options import Execution, Probes
 from bcrit.tuner.checkpoints import packed_state, unpacked_state
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.parallel import Parallel, _layers
+from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.state import tensors
 from bcrit.tuner.training.supervised import why_not_shared
@@ -51,6 +54,8 @@ class Shared(SupervisedWorkload):
                 raise ZeroDivisionError("as it was told")
             if rank and fails == 2:
                 raise MemoryError("nothing is left")
+            if rank and fails == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
             return self.loss(outputs, targets)
 
         return loss
@@ -83,6 +88,7 @@ def test_a_batch_that_does_not_divide_is_refused(batch_size: int, why: str) -> N
         made.close()
 
 
+SAID = "rank 1(: ZeroDivisionError: as it was told|: MemoryError: .*nothing is left| of the trial died)"
 REFUSED = {
     "lamb": (settings("lamb"), "which lamb needs whole; choose one of adadelta, adagrad, adam, "),
     "probes": (settings(probes=Probes(measure=("weight_distance",))), "which probes need whole; remove 'probes'"),
@@ -112,11 +118,13 @@ def test_the_layers_of_lists_are_divided_one_by_one_but_for_those_that_share_a_w
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("fails", "kind"), [(1, RankError), (2, MemoryError)], ids=["error", "memory"])
+@pytest.mark.parametrize(
+    ("fails", "kind"), [(1, RankError), (2, MemoryError), (3, Died)], ids=["error", "memory", "death"]
+)
 def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[Exception]) -> None:
     made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), 2)
     run = begin(made, Shared(), settings("sgd", {"fails": fails}))
-    with pytest.raises(kind, match="rank 1: (ZeroDivisionError: as it was told|MemoryError: .*nothing is left)"):
+    with pytest.raises(kind, match=SAID):
         run.train(1)
     assert not made.alive
 
