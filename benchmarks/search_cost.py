@@ -3,8 +3,9 @@
 The noisy quadratic model in one, two, four and six dimensions, and in four small networks on digits (with Adam) and on
 Fashion-MNIST. All protocols run on the same workload, batch sizes, space and budget, side by side, with the re-runs
 that make their numbers; Optuna's samplers are asked as Ray Tune asks them, a study for each batch size, with ASHA. A
-line gives optimizer updates and examples as a share of Shallue's, |log(S / S_true)| over batch sizes and seeds, and the
-error of b_crit against the fit of the true curve. S_true of the quadratic is that of the best point that any protocol
+line gives optimizer updates and examples as a share of Shallue's, |log(S / S_true)| over batch sizes and seeds, the
+error of b_crit against the fit of the true curve, and how much of the workers' time is used where an update takes the
+same time at every batch size. S_true of the quadratic is that of the best point that any protocol
 found, improved without noise (Nelder-Mead); of a network, the best confirmed number of 200 random trials a batch size.
 
     python -m benchmarks.search_cost [PROBLEM,... [SEEDS]]
@@ -29,6 +30,7 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point, hyperparameter
+from bcrit.tuner.plan import resolved
 from bcrit.tuner.protocol.proposal import TrialRecord, in_updates
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
@@ -88,7 +90,10 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "tpe, 40 trials": {"protocol": "tpe"},
     "joint, 14 trials": {"protocol": "joint", "trials": 14},
     "joint, 20 trials": {"protocol": "joint", "trials": 20},
+    "joint, 14 trials, 16 workers": {"protocol": "joint", "trials": 14},
+    "joint, 18 trials, 64 workers": {"protocol": "joint", "trials": 18},
 }
+WORKERS = {"joint, 14 trials, 16 workers": 16, "joint, 18 trials, 64 workers": 64}  # elsewhere 8
 BEST_OF_200 = {"protocol": "random", "trials": 200, "stopping": "cap"}
 
 
@@ -166,7 +171,7 @@ def main() -> None:
         spec = experiment(problem, {}, 0)
         workload = load_workload(spec.workload.name, spec.workload.options)
         runs = {
-            name: [simulate(experiment(problem, search, seed), workload) for seed in range(seeds)]
+            name: [_run(experiment(problem, search, seed), workload, WORKERS.get(name, 8)) for seed in range(seeds)]
             for name, search in PROTOCOLS.items()
         }
         truth = _truth(spec, workload, [run for several in runs.values() for run in several])
@@ -174,6 +179,7 @@ def main() -> None:
         print(f"\n{problem}: {len(truth)} batch sizes, {seeds} seeds; true b_crit {b_crit:.0f}")
         print(
             f"{'protocol':34}{'steps':>8}{'examples':>9}{'|log S/S_true|':>16}{'p90':>7}{'b_crit error':>14}{'none':>6}"
+            f"{'busy':>6}"
         )
         base = [_cost(run) for run in next(iter(runs.values()))]
         for name, several in runs.items():
@@ -184,9 +190,20 @@ def main() -> None:
             off = np.median([abs(math.log(_b_crit(n) / b_crit)) for n in numbers])
             print(
                 f"{name:34}{f'1/{steps:.1f}':>8}{f'1/{examples:.1f}':>9}{np.median(known):>16.3f}"
-                f"{np.quantile(known, 0.9):>7.3f}{off:>14.3f}{errors.size - known.size:>6}",
+                f"{np.quantile(known, 0.9):>7.3f}{off:>14.3f}{errors.size - known.size:>6}"
+                f"{_busy(several, WORKERS.get(name, 8)):>6.0%}",
                 flush=True,
             )
+
+
+def _run(spec: Experiment, workload: Workload, workers: int) -> dict[int, list[TrialRecord]]:
+    return simulate(resolved(spec, workers), workload, workers=workers, disorder=None)
+
+
+def _busy(runs: Sequence[Mapping[int, Sequence[TrialRecord]]], workers: int) -> float:
+    """Share of the workers' time that is used."""
+    ends = [max(record.ended_at for found in run.values() for record in found) for run in runs]
+    return float(np.mean([_cost(run)[0] / (workers * end) for run, end in zip(runs, ends, strict=True)]))
 
 
 def _cost(run: Mapping[int, Sequence[TrialRecord]]) -> tuple[int, int]:

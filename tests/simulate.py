@@ -44,8 +44,10 @@ def train(experiment: Experiment, workload: Workload, proposal: Proposal) -> tup
     return rows, trial.ending
 
 
-def record(experiment: Experiment, proposal: Proposal, rows: Sequence[Row], end: Ending) -> TrialRecord:
-    """A trial as the ledger has it, but for what the clock says."""
+def record(
+    experiment: Experiment, proposal: Proposal, rows: Sequence[Row], end: Ending, ended: float | None = None
+) -> TrialRecord:
+    """A trial as the ledger has it; its times are those of a clock on which an update takes a second, where one is."""
     return TrialRecord(
         trial_id=proposal.trial_id,
         batch_size=proposal.batch_size,
@@ -64,8 +66,8 @@ def record(experiment: Experiment, proposal: Proposal, rows: Sequence[Row], end:
         best_value=end.best_value,
         train_seconds=0.0,
         evaluate_seconds=0.0,
-        started_at=0.0,
-        ended_at=0.0,
+        started_at=0.0 if ended is None else ended - end.steps,
+        ended_at=ended or 0.0,
         point=proposal.point,
         curve=[(row["step"], row[experiment.target.metric]) for row in rows],
     )
@@ -80,7 +82,7 @@ def simulate(
     workload: Workload,
     *,
     workers: int = 1,
-    disorder: int = 0,
+    disorder: int | None = 0,
     deaf: float = 0.0,
     lost: float = 0.0,
     records: dict[int, list[TrialRecord]] | None = None,
@@ -89,27 +91,38 @@ def simulate(
 ) -> dict[int, list[TrialRecord]]:
     """Run to the end with this many workers, whose trials end in an order that `disorder` shuffles.
 
+    With None it is the order of a clock on which every update takes a second; the records have its times.
     A share `deaf` of the trials is not told that its horizon fell; a share `lost` dies with its worker. The workers may
     be there for trials of one kind alone.
     """
-    order = random.Random(disorder)
+    order, now = random.Random(disorder), 0.0
     found: dict[int, list[TrialRecord]] = defaultdict(list, {b: list(r) for b, r in (records or {}).items()})
 
     def keep(proposal: Proposal, rows: Sequence[Row], ending: Ending | None) -> None:
         if ending is not None:
-            found[proposal.batch_size].append(record(experiment, proposal, rows, ending))
+            ended = now if disorder is None else None
+            found[proposal.batch_size].append(record(experiment, proposal, rows, ending, ended))
 
     protocol = protocol_of(experiment, horizon_falls=True)
     protocol = protocol if kind is None else Only(protocol, experiment.resources, kind)
     dispatcher = Dispatcher(protocol, found, experiment.target, keep)
     taken: dict[str, Proposal] = {}
+    made: dict[str, tuple[float, list[Row], Ending]] = {}  # what a trial makes, and when it ends, by the clock
     done = 0
     while done < at_most:
         while len(dispatcher.running) < workers and (proposal := dispatcher.take()) is not None:
             taken[proposal.trial_id] = proposal
+            if disorder is None:
+                rows, ending = train(experiment, workload, proposal)
+                made[proposal.trial_id] = now + ending.steps, rows, ending
         at_work = {proposal.trial_id: proposal for proposal in dispatcher.running}
         if not at_work:
             break
+        if disorder is None:
+            name = min(at_work, key=lambda each: (made[each][0], each))
+            now, *what = made.pop(name)
+            dispatcher.ended(name, *what)
+            continue
         name = order.choice(sorted(at_work))
         if order.random() < lost:
             dispatcher.lost(name)

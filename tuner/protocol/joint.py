@@ -9,6 +9,12 @@ What a trial may know is settled by a clock of its own, in optimizer updates: as
 batch sizes trials ran at once, each for as many updates as its horizon, in one order. So the proposals are a pure
 function of the finished trials, however many workers there are and whichever of them is fast. Real workers follow that
 order, and wait only for a trial that should have ended before.
+
+Where more trials may run at once than there are batch sizes, time goes by the longest chain of trials that wait for one
+another, so there the chain is shorter: the start is not held back, smaller batch sizes wait for the middle one alone,
+and the re-runs of what is confirmed serve as repeats. Of 16 workers, on that clock, 67 % of the time is used in place
+of 55 %, a study ends 19 % sooner, and |log S / S_true| is .077 in place of .113 (`benchmarks.search_cost`, 8 studies);
+on digits 58 % in place of 49 %, 17 % sooner. With 8 workers its points on digits were worse, for 9 % more updates.
 """
 
 from __future__ import annotations
@@ -151,7 +157,7 @@ class JointProtocol:
         if number - self._start(size) < self._first_pass(size):
             if place == middle:
                 return clock.n_ended[size] >= self._start(size)
-            inner = sizes[place - 1 if place > middle else place + 1]
+            inner = sizes[place - 1 if place > middle else middle if self._many else place + 1]
             ahead = _AHEAD["middle" if inner == sizes[middle] else "elsewhere"]
             done = self._passed(inner, clock.n_ended[inner], studies[inner])  # it may have fewer trials, or be given up
             return done or clock.n_ended[inner] - self._start(inner) >= ahead
@@ -163,7 +169,14 @@ class JointProtocol:
         """Trials of each study that may run at once: its share of all by its budget, at least one."""
         budgets = {b: self.experiment.budget.max_steps(b) for b in self.experiment.batch_sizes}
         at_once = self.experiment.search.at_once * len(budgets)
-        return {b: max(1, math.ceil(at_once * steps / sum(budgets.values()))) for b, steps in budgets.items()}
+        shares = {b: max(1, math.ceil(at_once * steps / sum(budgets.values()))) for b, steps in budgets.items()}
+        middle = self.experiment.middle
+        return {**shares, middle: max(shares[middle], self._first_pass(middle))} if self._many else shares
+
+    @property
+    def _many(self) -> bool:
+        """Whether more trials may run at once than there are batch sizes."""
+        return self.experiment.search.at_once > 1
 
     def _passed(self, size: int, n_ended: int, study: Study) -> bool:
         """Whether a study is through the first pass, or has been given up."""
@@ -186,6 +199,8 @@ class JointProtocol:
         if number >= state.first + state.searching * state.draws.wanted or n_ended < first:
             return False
         if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known by then
+            return True
+        if self._many and number < self._start(study.batch_size):
             return True
         own = (record for record in clock.ended if record.batch_size == study.batch_size)
         return any(not record.outcome.broken for record in own if record.number >= first)
@@ -216,7 +231,7 @@ class JointProtocol:
         first = state.first if state.round else self._start(size)
         wanted = experiment.later_trials if state.round else experiment.search.trials
         proposer = Proposer(experiment, size, state.space, clock.ended, self._thetas, self._rows)
-        repeats = min(_REPEATS, wanted // 3)
+        repeats = 0 if self._many else min(_REPEATS, wanted // 3)
         chosen = proposer.recommended() if number - first >= wanted - repeats else None
         ahead = [self._in_flight(flight, studies) for flight in clock.flights]
         point, steps = chosen[1:] if chosen is not None else proposer.next(ahead, rng)

@@ -51,6 +51,10 @@ def rows(records: Records) -> list[tuple[Any, ...]]:
     return sorted((r.trial_id, r.outcome, r.steps, r.max_steps, r.repeats, tuple(r.point.items())) for r in flat)
 
 
+def searchable(record: TrialRecord) -> tuple[Any, ...]:
+    return tuple(sorted((name, value) for name, value in record.point.items() if name != "decay_fraction"))
+
+
 def number(records: Sequence[TrialRecord]) -> float:
     """Steps-to-target of a study: the least median of the re-runs of a point."""
     points: dict[str | None, list[float]] = {}
@@ -176,6 +180,21 @@ def test_a_batch_size_that_fails_is_given_up_and_does_not_hold_up_the_others(fai
             if size in failing
             else len(searched(records, size)) >= 14
         )
+
+
+def test_where_many_run_at_once_the_longest_chain_of_trials_is_short_and_none_repeats_another() -> None:
+    search = {"protocol": "joint", "trials": 8, "start": 10}
+    ends, repeats = [], []
+    for at_once in (1, 2):
+        spec = quadratic(search={**search, "parallel_per_study": at_once}, batch_sizes=[4, 8, 16, 32, 64])
+        records = simulate(spec, WORKLOAD, workers=10, disorder=None)
+        ends.append(max(r.ended_at for found in records.values() for r in found))
+        tied = [[searchable(r) for r in searched(records, size)] for size in spec.batch_sizes]
+        repeats.append(sum(len(points) - len(set(points)) for points in tied))
+        begun = {size: min(r.started_at for r in searched(records, size)) for size in spec.batch_sizes}
+        assert (begun[4] == begun[8]) is (at_once > 1), "the smallest sizes wait for the middle alone"
+    assert ends[1] < 0.9 * ends[0]
+    assert repeats[0] > 0 == repeats[1]
 
 
 @pytest.mark.parametrize("trials", [1, 2, 4])
