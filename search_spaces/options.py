@@ -131,8 +131,8 @@ class Search(Frozen):
     parallel_per_study: int | Literal["auto"] = "auto"
     """Trials of one study that may be under way at once. A proposal waits for all but this many of its predecessors,
     so it changes results, and the number of workers does not. `auto` becomes a number when the run begins, which the
-    run folder keeps: twice the workers' share of a study, at least 2, at most half of `search.trials`; with `joint` that
-    share, at least 1. Workers beyond this many for each batch size wait for re-runs."""
+    run folder keeps: twice the workers' share of a study, at least 2, at most half of `search.trials`; with `joint`
+    that share, at least 1. Workers beyond this many for each batch size wait for re-runs."""
     stopping: Stopping = Stopping()
     """When a search trial ends before its budget. `stopping: cap` is short for `{rule: cap}`."""
 
