@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,12 @@ from bcrit.search_spaces import Experiment, SearchSpace
 ROOT = Path(__file__).parents[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(application({**QUESTIONS, **OF_SEVERAL})).commands  # type: ignore[attr-defined]
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?=[)#])")
-_CODE = griffe.load("bcrit.search_spaces", search_paths=[str(ROOT)], submodules=True)
+
+
+@cache
+def _code() -> Any:
+    """The source of the experiment's keys, read once that somebody asks."""
+    return griffe.load("bcrit.search_spaces", search_paths=[str(ROOT)], submodules=True)
 
 
 def place(path: Path) -> str:
@@ -71,7 +77,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
     """Every key of an experiment with its default and its meaning, which stands below the field."""
-    fields = _CODE[model.__module__.removeprefix("bcrit.search_spaces.") + f".{model.__name__}"].members
+    fields = _code()[model.__module__.removeprefix("bcrit.search_spaces.") + f".{model.__name__}"].members
     for name, field in model.model_fields.items():
         kind = field.annotation
         branch = isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 # Ray's workers give way to everything else (niceness 15), and then wait minutes beside tests that compute.
 os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Millions of objects are made while tests are collected (torch, Ray, SciPy, the tests), and all of them stay: the
+# garbage collector looks at them neither then nor later. Where a test calls it, as our own code does when memory ran
+# out, it took a second, and while tests were collected half of the time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # Nothing is timed here: how long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
