@@ -124,12 +124,12 @@ def eventually(page: Page, expression: str, wanted: Any) -> Any:
     return page.evaluate(expression)
 
 
-def _made(imported: bool) -> Callable[[Path], Path]:
-    """Ten batch sizes with 200 trials each, tuned here or elsewhere."""
+def _made(**size: Any) -> Callable[[Path], Path]:
+    """Ten batch sizes with 200 trials each, or fewer of them, tuned here or elsewhere."""
 
     def page(folder: Path) -> Path:
         run = RunFolder.at(folder)
-        write_large_run(run, imported=imported)
+        write_large_run(run, **size)
         finish(run)
         return folder / REPORT
 
@@ -153,7 +153,7 @@ PAGES: dict[str, Callable[[Path], Path]] = {
     "hostile texts": _built(lambda: _whole(runs.hostile())),
     "no fit": _built(lambda: build_report(runs.with_curves(runs.partly(())))),
     "many studies": _built(lambda: _whole(runs.usual(batch_sizes=tuple(2**k for k in range(14))))),
-    "10 x 200 trials": _made(imported=False),
-    "10 x 200 trials, imported": _made(imported=True),
+    "10 x 200 trials": _made(),
+    "4 x 200 trials, imported": _made(studies=4, imported=True),
 }
 """How to make each page in an empty folder."""

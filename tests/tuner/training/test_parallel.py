@@ -142,7 +142,7 @@ def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
     assert not made.alive
 
 
-@pytest.fixture(scope="module", params=[2, 4], ids=lambda n: f"{n} processes")
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids=lambda n: f"{n} processes")
 def ranks(request: pytest.FixtureRequest) -> Iterator[Ranks]:
     made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), request.param)
     yield made

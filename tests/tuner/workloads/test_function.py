@@ -179,13 +179,13 @@ def test_files_named_as_python_s_own_hide_nothing_and_a_module_that_kills_its_pr
     code = (
         "import sys\nfrom bcrit.search_spaces.options import Resources\n"
         "from bcrit.tuner.workloads.launch import why_no_start\n"
-        "print(why_no_start(sys.argv[1], '.', Resources()))"
+        "for name in sys.argv[1:]: print(why_no_start(name, '.', Resources()))"
     )
-    for name, why in (("mine:train", "None"), ("dies:train", "the function's process "), ("lacks:train", "ModuleNot")):
-        words = [sys.executable, "-P", "-c", code, name]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-        assert done.stdout.startswith(why), done.stderr
+    words = [sys.executable, "-P", "-c", code, "mine:train", "dies:train", "lacks:train"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    said = [line[:20] for line in done.stdout.splitlines() if line.startswith(("None", "the function", "ModuleNot"))]
+    assert said == ["None", "the function's proce", "ModuleNotFoundError:"], done.stdout + done.stderr
 
 
 def test_a_module_that_starts_threads_is_not_forked() -> None:
@@ -202,20 +202,23 @@ def test_a_function_that_returns_is_told_from_one_that_goes_on() -> None:
         report(made)
 
 
-@pytest.mark.parametrize("function", ["has_children", "has_children_and_sleeps", "holds_the_interpreter"])
-def test_nothing_outlives_the_process_that_asked_for_it(function: str) -> None:
+def test_nothing_outlives_the_process_that_asked_for_it() -> None:
     code = (
         "from tests.tuner.workloads.test_function import *\n"
-        f"with process('endings:{function}') as made:\n"
-        "    found = report(made).metrics\n"
-        "    made.next(0)\n"
-        "    print(int(found['pid']), int(found['child']), flush=True)\n"
+        "from contextlib import ExitStack\n"
+        "with ExitStack() as stack:\n"
+        "    for function in ('has_children', 'has_children_and_sleeps', 'holds_the_interpreter'):\n"
+        "        made = stack.enter_context(process(f'endings:{function}'))\n"
+        "        found = report(made).metrics\n"
+        "        made.next(0)\n"
+        "        print(int(found['pid']), int(found['child']), end=' ', flush=True)\n"
+        "    print(flush=True)\n"
         "    time.sleep(1000)"
     )
     owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     pids = [int(word) for word in owner.stdout.readline().split()]
-    assert len(pids) == 2 and all(map(running, pids))
+    assert len(pids) == 6 and all(map(running, pids))
     os.kill(owner.pid, signal.SIGKILL)
     owner.wait()
     owner.stdout.close()

@@ -36,14 +36,30 @@ def needs(package: str) -> None:
         )
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_ten_lines_are_enough_and_a_script_without_them_trains_as_before(name: str, tmp_path: Path) -> None:
-    package, runner, steps = SCRIPTS[name]
-    needs(package)
+def split(name: str) -> tuple[list[str], list[str]]:
+    """The lines of a script that are there for us, and all others."""
     lines = (ROOT / "examples" / name).read_text().splitlines()
     ours = [line for line in lines if line.endswith("# bcrit")]
-    assert 0 < len(ours) <= 10 and all("bcrit" not in line for line in lines[10:] if line not in ours)
-    (tmp_path / "plain.py").write_text("\n".join(line for line in lines if line not in ours))
+    return ours, [line for line in lines if line not in ours]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_ten_lines_are_enough(name: str) -> None:
+    ours, others = split(name)
+    assert 0 < len(ours) <= 10 and all("bcrit" not in line for line in others[9:])
+
+
+# The imports of these trainers take seconds, so each is started once here and once more among the long tests.
+BRIEF = ("scripts/accelerate_script.py", "scripts/ddp_script.py")  # whose trial is short
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in BRIEF else []) for name in SCRIPTS]
+)
+def test_a_script_without_them_trains_as_before(name: str, tmp_path: Path) -> None:
+    package, runner, steps = SCRIPTS[name]
+    needs(package)
+    (tmp_path / "plain.py").write_text("\n".join(split(name)[1]))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     plain = subprocess.run(
         ["/bin/sh", "-c", f"{runner} plain.py --{steps} 5"],
@@ -58,8 +74,7 @@ def test_ten_lines_are_enough_and_a_script_without_them_trains_as_before(name: s
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[] if "accelerate" in name or "ddp" in name else [pytest.mark.long]) for name in SCRIPTS],
+    "name", [pytest.param(name, marks=[] if name in BRIEF else [pytest.mark.long]) for name in SCRIPTS]
 )
 def test_a_trial_of_each_is_stopped_at_its_target(name: str) -> None:
     package, runner, steps = SCRIPTS[name]
