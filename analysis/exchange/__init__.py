@@ -198,8 +198,8 @@ def wandb_runs(
     """Import an export of Weights & Biases.
 
     SOURCE is project.csv of the documented export script, the CSV of a project's page, or a folder such as wandb/ with
-    run folders (config.yaml, wandb-history.jsonl). '_step' counts calls of log: name it with --step-key if each of them
-    was one optimizer update.
+    run folders (run-ID.wandb of offline runs too; config.yaml, wandb-history.jsonl). '_step' counts calls of log: name
+    it with --step-key if each of them was one optimizer update.
     """
     from bcrit.analysis.exchange.tracker_files import import_wandb
 

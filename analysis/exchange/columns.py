@@ -10,12 +10,13 @@ from typing import Any
 
 from bcrit.analysis.exchange.files import column_names, readable
 from bcrit.analysis.exchange.run import SPELLINGS, hyperparameter_names
-from bcrit.analysis.records.number_table import found_column, named_columns
+from bcrit.analysis.records.number_table import found_column, named_columns, usual
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 
-# Spellings of the roles that columns have, in lower case. Chosen from what trackers and papers use, not studied.
+# Spellings of the roles that columns have, as `usual` writes them. Chosen from what trackers and papers use, not
+# studied.
 ROLES: Mapping[str, tuple[str, ...]] = {
     "batch_size": ("batch_size", "bs", "train_batch_size", "global_batch_size", "batchsize", "batch"),
     "steps_to_target": ("steps_to_target", "steps_to_result", "steps_to_goal", "steps"),
@@ -82,8 +83,8 @@ def assign(
     mapped: Mapped, columns: Sequence[str], roles: Sequence[str], needed: Sequence[str], where: str
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Give every role its column, as the user says or by the usual names: (column by role, those that were guessed)."""
-    bare = {_ATTRIBUTE.sub("", _PREFIX.sub("", name)).lower(): name for name in reversed(columns)}
-    lower = bare | {name.lower(): name for name in reversed(columns)}
+    bare = {usual(_ATTRIBUTE.sub("", _PREFIX.sub("", name))): name for name in reversed(columns)}
+    lower = bare | {usual(name): name for name in reversed(columns)}
     there = f"columns are {', '.join(columns)}"
     taken = {found_column(name, columns) for name in mapped.columns.values()}
     found, guessed = {}, {}
@@ -105,7 +106,7 @@ def assign(
 
 def settings_among(columns: Iterable[str]) -> dict[str, str]:
     """The columns that are hyperparameters by their names, as ours: usual ones, and those marked as settings."""
-    there = [name for name in columns if _PREFIX.match(name) or name.lower() in _HYPERPARAMETERS]
+    there = [name for name in columns if _PREFIX.match(name) or usual(name) in _HYPERPARAMETERS]
     bare = {name: _PREFIX.sub("", name) for name in there}
     if len(set(bare.values())) < len(there):
         return hyperparameter_names(there)
@@ -116,4 +117,4 @@ def settings_among(columns: Iterable[str]) -> dict[str, str]:
 def trial_names(path: str, mapped: Mapped) -> list[str]:
     """The columns that may hold names of trials, which are words (00012 is not 12)."""
     columns, told = column_names(path), mapped.columns.get("trial_id", "")
-    return [n for n in columns if n == found_column(told, columns) or n.lower() in ROLES["trial_id"]]
+    return [n for n in columns if n == found_column(told, columns) or usual(n) in ROLES["trial_id"]]

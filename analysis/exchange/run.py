@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from bcrit.analysis.records.arrow_tables import to_arrow
+from bcrit.analysis.records.number_table import usual
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Linear, Value
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
@@ -199,7 +200,7 @@ def hyperparameter_names(source: Iterable[str], given: Mapping[str, str] | None 
     found = {name: here for name, here in (given or {}).items() if name in names}
     for ours, spellings in KNOWN.items():
         free = [name for name in names if name not in found]
-        whole = [name for name in free if name.lower() in spellings]
+        whole = [name for name in free if usual(name) in spellings]
         there = [n for n in free if n == ours] or whole or [n for n in free if last_word(n) in spellings]
         if there and ours not in found.values():
             found[there[0]] = ours

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,16 @@ def import_table(
         lost = sum(row["steps_to_target"] is None and not row["steps"] and row["outcome"] is None for row in rows)
         rule = "Rows without steps to target that do not say how far they were trained: they bound nothing"
         notes.add(f"{rule}; a column max_steps would (--columns max_steps=COLUMN)", lost)
-    sizes = {row["trial_id"]: row["batch_size"] for row in rows}
-    curves = tuple if measurements is None else table_curves(measurements, sizes, mapped, target, notes)
+    curves: Callable[[], Iterable[pa.Table]] = tuple
+    if measurements is not None:
+        sizes = {row["trial_id"]: row["batch_size"] for row in rows}
+        curves, heard = table_curves(measurements, sizes, mapped, target, notes)
+        # When these reached the target is not known, so that they bound nothing.
+        without = [row["trial_id"] for row in rows if row["outcome"] is None and row["trial_id"] not in heard]
+        notes.among(f"Trials that never reported '{target.metric}' were left out", without)
+        rows = [row for row in rows if row["trial_id"] not in set(without)]
+        if not rows:
+            raise InputError(measurements, [f"no trial reported the target's metric '{target.metric}'"])
     if "seconds" not in roles:
         notes.add("No column of seconds: they stand as 0, and time and cost are unknown")
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(trials).stem).strip("-_")[:80] or "table"
@@ -97,7 +105,8 @@ def import_table(
         "space": {},
         **foreign.RANDOM_SEARCH,
     }
-    experiment |= {"spaces": dict.fromkeys(sorted(set(sizes.values())), {}), "target": target, "unit": unit}
+    sizes_left = sorted({row["batch_size"] for row in rows})
+    experiment |= {"spaces": dict.fromkeys(sizes_left, {}), "target": target, "unit": unit}
     return foreign.foreign_run("table", trials, notes, rows, curves, names, **experiment)
 
 
@@ -238,8 +247,12 @@ Pieces = Callable[[], Iterator[pa.Table]]
 """Reads a table anew, piece by piece."""
 
 
-def table_curves(path: str, sizes: Mapping[str, int], mapped: Mapped, target: Target, notes: foreign.Notes) -> Pieces:
+def table_curves(
+    path: str, sizes: Mapping[str, int], mapped: Mapped, target: Target, notes: foreign.Notes
+) -> tuple[Pieces, Collection[str]]:
     """Measurements of whole trials from a CSV or Parquet file, every row of which is checked before.
+
+    They are those of the trials that reported the target's metric, which are returned too.
 
     `sizes` are the batch sizes of the trials. What the columns of a CSV hold is told by its first 8 MB. Where the rows
     of each trial stand together the memory is that of some hundred thousand rows; where trials interleave the table is
@@ -263,8 +276,10 @@ def table_curves(path: str, sizes: Mapping[str, int], mapped: Mapped, target: Ta
         raise InputError(path, [f"the target's metric '{target.metric}' is no column; the metrics are {known}"])
     timed = "seconds" in roles and not _is_number(schema.field(roles["seconds"]).type)
     pieces = partial(_pieces, path, roles, metrics, sizes, [roles["seconds"]] if timed else [])
-    strangers, finished, last, together = dict[str, None](), set[str](), None, True
+    strangers, finished, heard, last, together = dict[str, None](), set[str](), set[str](), None, True
     for data in pieces():
+        reported = pc.is_valid(pc.if_else(pc.is_nan(data[target.metric]), None, data[target.metric]))
+        heard.update(pc.unique(data["trial_id"].filter(reported)).to_pylist())
         ids = data["trial_id"].to_pandas()
         for name in ids[ids != ids.shift()]:
             if name not in sizes:
@@ -276,7 +291,7 @@ def table_curves(path: str, sizes: Mapping[str, int], mapped: Mapped, target: Ta
     if strangers:
         rule = f"{len(strangers)} trials are not in the table of trials"
         raise InputError(path, [f"{rule}: {', '.join(list(strangers)[:SHOWN])}; add their rows"])
-    return partial(_whole_trials, pieces, together)
+    return partial(_whole_trials, pieces, together, heard), heard
 
 
 def _pieces(
@@ -313,10 +328,14 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
-def _whole_trials(pieces: Pieces, together: bool) -> Iterator[pa.Table]:
+def _whole_trials(pieces: Pieces, together: bool, wanted: Collection[str]) -> Iterator[pa.Table]:
     """The rows of whole trials at a time, where each trial's stand together; else all at once."""
     held: list[pa.Table] = []  # of the last trial, which may go on
-    for data in pieces():
+    known = pa.array(wanted, pa.string())
+    for every in pieces():
+        data = every.filter(pc.is_in(every["trial_id"], value_set=known))
+        if not data.num_rows:
+            continue
         ids = data["trial_id"]
         others = np.flatnonzero(pc.not_equal(ids, ids[-1]).to_numpy())
         begin = int(others[-1]) + 1 if together and len(others) else 0

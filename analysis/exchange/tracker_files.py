@@ -28,7 +28,7 @@ from bcrit.analysis.exchange.files import (
 )
 from bcrit.analysis.exchange.logged import SECONDS, Counters, LoggedRun, flat, import_logged
 from bcrit.analysis.exchange.run import ImportedRun, Notes, listed
-from bcrit.analysis.exchange.wandb_folders import read_folders
+from bcrit.analysis.exchange.wandb_folders import WHOLE, read_folders
 from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
@@ -195,6 +195,8 @@ def import_wandb(
             )
             for kept in read_folders(source, notes)
         ]
+    elif source.suffix == ".wandb":
+        raise InputError(str(source), [f"it holds one run only; give {WHOLE}"])
     else:
         keyed = _read_table(source, notes)
         known = {key for _, keys in keyed for key in keys}

@@ -31,6 +31,8 @@ _CONFIG_FILE, _HISTORY_FILE = "config.yaml", "wandb-history.jsonl"
 _SUMMARY_FILE, _METADATA_FILE = "wandb-summary.json", "wandb-metadata.json"
 _OWN_KEYS = ("_wandb", "wandb_version")  # of the client in a configuration
 
+WHOLE = "the folder that all run folders lie in, such as wandb/"  # what is to be given
+
 _FIXED = {1: 8, 5: 4}  # bytes of a field of fixed length, by its kind
 Fields = list[tuple[int, int | bytes]]
 
@@ -76,7 +78,8 @@ def read_folders(folder: Path, notes: Notes) -> list[ClientRun]:
         kept.state = metadata.get("state") or ("failed" if metadata.get("exitcode") or kept.exit_code else None)
         found.append(kept)
     if not found:
-        raise InputError(str(folder), [f"no sub-folder of it (nor its files/) holds {_CONFIG_FILE} or run-ID.wandb"])
+        rule = f"no sub-folder of it (nor its files/) holds {_CONFIG_FILE} or run-ID.wandb"
+        raise InputError(str(folder), [f"{rule}; give {WHOLE}"])
     if len(without) < len(found):
         notes.among("Runs without a history were left out, for when they reached the target is unknown", without)
         return [run for run in found if run.name not in without]
@@ -97,6 +100,8 @@ def read_offline(path: Path) -> ClientRun:
     with readable(path):
         content = path.read_bytes()
     run = ClientRun()
+    if _IDENT.startswith(content):  # killed before it wrote anything
+        return run
     if not content.startswith(_IDENT):
         raise InputError(str(path), ["it is no file of Weights & Biases; export run.history() instead"])
     try:

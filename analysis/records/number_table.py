@@ -155,8 +155,8 @@ def read_numbers(
     """Read the named columns of a CSV file as floats, and `texts` as text; other columns are ignored.
 
     The file is a table as `bcrit.analysis.records.number_table` reads it. `columns` says what a column is called in it;
-    upper and lower case are one where that leaves no doubt. A cell is NaN where it is empty; the index `row` is the
-    line in the file, counted from 1. An InputError names everything that is wrong with the file.
+    names that differ in case or blanks are one where that leaves no doubt. A cell is NaN where it is empty; the index
+    `row` is the line in the file, counted from 1. An InputError names everything that is wrong with the file.
     """
     where = str(path)
     header, lines, rows, decimal = _rows(path, where)
@@ -192,11 +192,16 @@ def named_columns(text: str) -> dict[str, str]:
     return {left.strip(): right.strip() for left, _, right in pairs}
 
 
+def usual(name: str) -> str:
+    """A name as those that are looked for are written: `batch_size` for `Batch Size` and `batch-size`."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
 def found_column(name: str, columns: Sequence[str]) -> str | None:
-    """The column of this name, or the only one that differs from it in nothing but case; None where there is none."""
+    """The column of this name, or the only one that is `usual` for it; None where there is none."""
     if name in columns:
         return name
-    alike = [column for column in columns if column.lower() == name.lower()]
+    alike = [column for column in columns if usual(column) == usual(name)]
     return alike[0] if len(alike) == 1 else None
 
 

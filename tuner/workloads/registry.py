@@ -137,7 +137,7 @@ def _made(workload_class: type[Any], name: str, options: Mapping[str, Any]) -> W
         except TypeError as error:
             accepted = ", ".join(inspect.signature(workload_class).parameters)
             raise ValueError(
-                f"workload '{name}' cannot be made with the options {dict(options)}: {error}; "
+                f"workload '{name}' cannot be made with the options that are given: {error}; "
                 + (f"its options are {accepted}" if accepted else "it has no options, remove them")
             ) from error
         if not (lacks := missing(workload)):

@@ -198,7 +198,8 @@ def _vocabulary(choice: TextChoice, beside: Path | None) -> int:
     """How many kinds of tokens there are in data that are tokens already."""
     named = choice.tokenizer if choice.tokenizer not in _OURS else beside
     if choice.vocabulary is None and named is None:
-        remedy = "give its size as 'vocabulary: N' in 'data', or the file of their tokenizer as 'tokenizer'"
+        given = f"data: {{source: {choice.source}, vocabulary: N}}"
+        remedy = f"give its size, `{given}`, or the file of their tokenizer as 'tokenizer' there"
         raise ValueError(f"'{choice.source}' holds tokens, not text, and their vocabulary is not known; {remedy}")
     return choice.vocabulary or _from_library(str(named))[1]
 

@@ -107,7 +107,7 @@ TRIALS_OF = "run,batch_size,lr\na,8,0.1\nb,16,0.2\n"
             b"\xef\xbb\xbf# of, three, cells\n\n" + TRIALS_OF.encode(), EVALUATIONS.encode() + b"# end\n", id="comments"
         ),
         pytest.param(
-            TRIALS_OF.replace("run,batch_size", "RUN , Batch_Size").encode(),
+            TRIALS_OF.replace("run,batch_size", "RUN , Batch Size").encode(),
             EVALUATIONS.replace("run,step", " Run,  STEP").encode(),
             id="case and blanks",
         ),
@@ -130,6 +130,14 @@ def test_tables_are_read_however_they_are_written(tmp_path: Path, trials: bytes,
     assert found.to_numpy().tolist() == [[8, 0.1, 20], [16, 0.2, 10]]
     data = RunFolder.at(tmp_path / "run").read(MEASUREMENTS)
     assert data["train_seconds"].to_pylist() == [10, 60, 5, 86401] and data["train"].to_pylist() == [1, 2, 3, 4]
+
+
+def test_a_trial_that_never_reported_the_metric_is_left_out_and_named(tmp_path: Path) -> None:
+    trials = "id,bs,outcome,max_steps\na,8,,\nb,16,,100\nc,32,,100\nd,64,failed,\n"
+    found, census, _ = imported(tmp_path, trials, "id,step,loss\na,10,0.5\na,20,0.01\nb,10,\nb,20,nan\n")
+    assert found["outcome"].to_dict() == {"a": "reached", "d": "failed"}
+    assert RunFolder.at(tmp_path / "run").read(MEASUREMENTS)["trial_id"].to_pylist() == ["a", "a"]
+    assert "Trials that never reported 'loss' were left out (2; the first: b)" in census.notes
 
 
 def test_parquet_is_read_by_its_ending(tmp_path: Path) -> None:
@@ -194,6 +202,7 @@ def test_what_is_wrong_is_named_with_its_remedy(tmp_path: Path, trials: str, col
 @pytest.mark.parametrize(
     ("curves", "message"),
     [
+        ("trial_id,step,loss,time\na,1,,0.5\na,2,nan,0.6\n", "no trial reported the target's metric 'loss'"),
         ("trial_id,step,loss\nz,1,0.5\n", "1 trials are not in the table of trials: z"),
         ("trial_id,step,accuracy\na,1,0.5\n", "metric 'loss' is no column; the metrics are accuracy"),
         ("trial_id,step,loss\na,1.5,0.5\n", "'step' must hold whole numbers"),
@@ -204,7 +213,7 @@ def test_what_is_wrong_is_named_with_its_remedy(tmp_path: Path, trials: str, col
             r"the table cannot be read: (.|\n)*invalid value 'diverged'",
         ),
     ],
-    ids=["stranger", "no metric", "fraction", "empty step", "no step", "a word further down"],
+    ids=["nothing", "stranger", "no metric", "fraction", "empty step", "no step", "a word further down"],
 )
 def test_wrong_measurements_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, curves: str, message: str
@@ -217,7 +226,7 @@ def test_wrong_measurements_are_refused(
 def pieces(path: Path, rows: list[tuple[str, int]]) -> Pieces:
     frame = pd.DataFrame([(name, step, step / 7) for name, step in rows], columns=["trial_id", "step", "loss"])
     frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
-    return table_curves(str(path), dict.fromkeys("abcde", 4), Mapped(), TARGET, Notes())
+    return table_curves(str(path), dict.fromkeys("abcde", 4), Mapped(), TARGET, Notes())[0]
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

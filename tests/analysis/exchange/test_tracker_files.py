@@ -331,6 +331,12 @@ def test_offline_runs_are_read_from_their_one_file(tmp_path: Path) -> None:
     for cut in (len(whole) - 3, 40_000):  # killed as it wrote
         path.write_bytes(whole[:cut])
         assert import_wandb(tmp_path / "wandb", READING).trials().num_rows == len(SIZES)
+    path.write_bytes(b"")  # killed before it wrote
+    imported = import_wandb(tmp_path / "wandb", READING)
+    assert imported.trials().num_rows == len(SIZES) - 1
+    assert path.parent.name in " ".join(imported.notes.sentences())
+    with pytest.raises(InputError, match="it holds one run only; give the folder that all run folders lie in"):
+        import_wandb(path, READING)
     for place in (9, 12, 60, 20_000, 40_000):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
         with pytest.raises(InputError, match="run-id.wandb: 1 problem\n  - the file is damaged"):
