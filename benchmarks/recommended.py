@@ -25,7 +25,7 @@ from bcrit.analysis import PNorm, fit_hyperbola, fit_step_times, recommend
 from benchmarks.coverage import quadratic_curve
 
 STUDIES = 200  # a cell; Monte-Carlo standard error of a coverage of 0.95: 0.015
-TRUTHS = ("0.6", "0.8", "1", "1.2", "1.4", "2", "noisy quadratic")
+TRUTHS = ("0.6", "0.8", "1", "1.2", "1.3", "1.4", "2", "noisy quadratic")
 GRIDS = {"6 x2": (6, 2), "6 x4": (6, 4), "8 x2": (8, 2), "8 x4": (8, 4), "10 x2": (10, 2), "12 x2": (12, 2)}
 NOISES = (0.02, 0.05, 0.1)
 B_CRIT, S_MIN = 200.0, 1000.0

@@ -124,11 +124,11 @@ def recommend(
 ) -> Recommendation:
     """Recommend batch sizes within the measured range, and the hardware where several kinds are given.
 
-    Steps are averaged over the curves whose shape is free (`AveragedSteps`), so that their intervals hold what the
-    hyperbola leaves out. With S = s_min (1 + (b / B)^p)^(1/p) or the noisy quadratic as the truth, 6 to 12 batch sizes
-    a factor 2 or 4 apart and 2 to 10 % noise, 95 % intervals of the hours at the recommended batch size covered 95, 94,
-    94, 94, 94, 93 and 94 % (p = 0.6, 0.8, 1, 1.2, 1.4, 2; the quadratic); those of the hyperbola 36, 50, 93, 49, 30, 15
-    and 25 %, at 1.3, 0.8, 0.5, 0.6, 0.7, 1 and 0.7 times the width (`benchmarks/recommended.py`).
+    Steps are read from a curve whose shape is free (`averaged_steps`), so that their intervals hold what the hyperbola
+    leaves out. With S = s_min (1 + (b / B)^p)^(1/p) or the noisy quadratic as the truth, 6 to 10 batch sizes a factor 2
+    or 4 apart and 2 to 10 % noise, 95 % intervals of the hours at the recommended batch size covered 95, 95, 94, 94,
+    94, 94 and 94 % (p = 0.6, 0.8, 1, 1.2, 1.4, 2; the quadratic); those of the hyperbola 36, 50, 93, 49, 30, 15 and
+    25 % (`benchmarks/recommended.py`).
 
     Assumes that hyperparameters are tuned at every batch size, that the step times hold for the hardware that will be
     used, and that training stops when the target is reached. Limits are held by the estimate; the choice `safe` holds

@@ -116,8 +116,9 @@ def quantities(terms: Terms, batch_sizes: Floats, measured: bool = False) -> pd.
     nothing: Floats = np.full(batch_sizes.shape, math.nan)
     found: dict[str, Floats] = {"batch_size": batch_sizes}
     if terms.on_curve and not measured:
-        steps, width = terms.curve.log_ratio(batch_sizes)
-        found |= {f"steps{end}": np.exp(steps + sign * width) for end, sign in _SIGNS.items()}
+        found |= {
+            f"steps{end}": np.exp(log) for end, log in zip(_SIGNS, terms.curve.log_ratio(batch_sizes), strict=True)
+        }
         # E(B) / e_min - 1 = B / b_crit falls as b_crit rises, so the interval is that of b_crit carried over.
         wasted = 1 / fit.curve.efficiency(batch_sizes) - 1
         for end, b_crit in zip(_SIGNS, (fit.b_crit, fit.b_crit_low, fit.b_crit_high), strict=True):

@@ -95,14 +95,15 @@ def _may_be_best(terms: choices.Terms, objective: str) -> Floats:
     if len(sizes) == 1:
         return sizes
     above, below = (choices.quantities(terms, sizes * factor)[sought].to_numpy() for factor in (_APART, 1 / _APART))
-    half = power * terms.curve.log_ratio(sizes * _APART, sizes / _APART)[1]
-    return np.asarray(sizes[np.abs(np.log(above / below)) <= half])
+    slope, low, high = power * terms.curve.log_ratio(sizes * _APART, sizes / _APART)
+    rest = np.log(above / below) - slope  # what does not come from the curve, known
+    return np.asarray(sizes[(rest + low <= 0) & (rest + high >= 0)])
 
 
 def _may_win(other: choices.Place, place: choices.Place, objective: str) -> bool:
     """Whether other hardware has the smaller objective within the interval of the curve."""
-    half = _POWER.get(objective, 1.0) * float(place.terms.curve.log_ratio(other.batch_size, place.batch_size)[1][0])
-    return other.takes[objective] <= place.takes[objective] * math.exp(half)
+    ratio, low, _ = place.terms.curve.log_ratio(other.batch_size, place.batch_size)[:, 0] * _POWER.get(objective, 1.0)
+    return other.takes[objective] * math.exp(low - ratio) <= place.takes[objective]
 
 
 def _room(place: choices.Place) -> tuple[float, float] | tuple[None, None]:
