@@ -57,7 +57,7 @@ class AveragedSteps:
 
     def steps(self, batch_sizes: npt.ArrayLike) -> Floats:
         """S(B), in steps; shape of `batch_sizes`."""
-        return np.exp(self.log_ratio(batch_sizes)[0]).reshape(np.shape(batch_sizes))
+        return np.asarray(np.exp(self.log_ratio(batch_sizes)[0]).reshape(np.shape(batch_sizes)))
 
     def log_ratio(self, batch_sizes: npt.ArrayLike, other: npt.ArrayLike | None = None) -> Floats:
         """Log S(B), or with others log S(B) - log S(other), and the ends of its interval; (3, n).
