@@ -39,7 +39,7 @@ def experiment(**changes: Any) -> Experiment:
 
 
 def started(folder: RunFolder, made: Experiment) -> RunFolder:
-    result = run(folder, made, new=True, address=None, workers=2, watch=lambda scheduler: None)
+    result = run(folder, made, new=True, address=None, workers=1, watch=lambda scheduler: None)
     assert result.complete
     return folder
 
