@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bcrit.analysis.curve.fit import FittedStudy, HyperbolaFit, fit_hyperbola
+    from bcrit.analysis.curve import FittedStudy, HyperbolaFit, fit_hyperbola
     from bcrit.analysis.curve.likelihood import Hyperbola
     from bcrit.analysis.curve.other_curves import PNorm
     from bcrit.analysis.curve.table import read_table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "bcrit.analysis.curve.table": ("read_table",),
-    "bcrit.analysis.curve.fit": ("fit_hyperbola", "HyperbolaFit", "FittedStudy"),
+    "bcrit.analysis.curve": ("fit_hyperbola", "HyperbolaFit", "FittedStudy"),
     "bcrit.analysis.curve.likelihood": ("Hyperbola",),
     "bcrit.analysis.curve.other_curves": ("PNorm",),
     "bcrit.analysis.recommendation.hardware": (

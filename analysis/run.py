@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimalSets, near_optimal_sets
@@ -22,20 +22,20 @@ from bcrit.analysis.optimum.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation import Asked, Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import trial_hardware, trial_step_times
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.analysis.records.one_pass import curves
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
-from bcrit.analysis.studies import state
-from bcrit.analysis.studies.boundary import StudyState
-from bcrit.analysis.studies.driver import Driver
-from bcrit.analysis.studies.steps_to_target import (
+from bcrit.analysis.studies import (
     boundary_table,
     box_edges,
     outcome_counts,
+    state,
     steps_to_target,
     study_states,
     tied,
 )
+from bcrit.analysis.studies.boundary import StudyState
+from bcrit.analysis.studies.driver import Driver
 from bcrit.analysis.targets import measured, refuse_unmeasured, unmeasured
 from bcrit.analysis.targets.budgets import BestWithin, BudgetTables, budget_tables
 from bcrit.analysis.targets.crossings import Crossings, Noise, noise, noise_notes
@@ -48,7 +48,7 @@ from bcrit.search_spaces.tables import MEASUREMENTS, NOISE_SCALE, STEPS_TO_TARGE
 from bcrit.search_spaces.target import Target
 
 if TYPE_CHECKING:
-    from bcrit.analysis.report.answer import Answer
+    from bcrit.analysis.report import Answer
 
 
 @dataclass(frozen=True, eq=False, init=False)

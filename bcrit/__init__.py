@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bcrit.analysis.curve.fit import HyperbolaFit
+    from bcrit.analysis.curve import HyperbolaFit
     from bcrit.analysis.recommendation import Recommendation
     from bcrit.analysis.run import Run
     from bcrit.tuner.training.noise_scale import NoiseScale

@@ -8,7 +8,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.ask import AS_JSON, RUN
 from bcrit.terminal import print_json, say, show, wide_console
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.ask import AS_JSON
 from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, tune
 from bcrit.search_spaces.load import read_yaml
@@ -21,7 +21,7 @@ from bcrit.search_spaces.problems import InputError, did_you_mean
 from bcrit.terminal import Screen, print_json, say, say_notes, show, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.report.answer import Answer
+    from bcrit.analysis.report import Answer
     from bcrit.tuner.stages.glance import Glance
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
@@ -216,8 +216,8 @@ def check(
 
 
 def _checked(found: list[Glance], where: str, unit: str) -> Answer:
-    from bcrit.analysis.numbers.wording import duration, pace
-    from bcrit.analysis.report.answer import Answer, Rows, table_of
+    from bcrit.analysis.numbers import duration, pace
+    from bcrit.analysis.report import Answer, Rows, table_of
 
     rows = [
         {

@@ -14,7 +14,7 @@ from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation.hardware import StepTimes
-    from bcrit.tuner.pulse import Bounds
+    from bcrit.tuner.tracking import Bounds
 
 MaxHours = Annotated[
     float | None, typer.Option(metavar="H", help="Stop gently after so many hours of this command; exit code 5.")
@@ -39,7 +39,7 @@ def bounds_of(
     Raises:
         InputError: a bound is no positive number, no time to come, or a cost has no price.
     """
-    from bcrit.tuner.pulse import Bounds
+    from bcrit.tuner.tracking import Bounds
 
     now, found = time.time(), list[tuple[float, str]]()
     for name, value in (("--max-hours", max_hours), ("--max-cost", max_cost), ("--price", price)):

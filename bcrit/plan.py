@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Search
 from bcrit.search_spaces.problems import InputError
@@ -71,7 +71,7 @@ def print_plan(
     workers: int | None,
 ) -> None:
     """Print what an experiment would run, and what that takes at most."""
-    from bcrit.analysis.numbers.wording import duration, readable
+    from bcrit.analysis.numbers import duration, readable
     from bcrit.tuner.code import is_own, pack
     from bcrit.tuner.plan import plan
 

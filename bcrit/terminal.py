@@ -24,7 +24,7 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import printable
 
 if TYPE_CHECKING:
-    from bcrit.analysis.report.answer import Answer, Rows
+    from bcrit.analysis.report import Answer, Rows
     from bcrit.analysis.studies.state import Progress
     from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
     from bcrit.tuner.scheduler import WorkerScheduler
@@ -58,7 +58,7 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 def show(answer: Answer, console: Console | None = None) -> None:
     """The terminal's face of an answer: its brief tables, then what it says, unless it has a face of its own."""
-    from bcrit.analysis.report.answer import Rows, Text
+    from bcrit.analysis.report import Rows, Text
 
     console = console or wide_console()
     notes = (f"  note: {note}" for note in answer.notes)
@@ -177,7 +177,7 @@ class Display(AbstractContextManager["Display"]):
 
     def _left(self, so_far: Progress, scheduler: WorkerScheduler) -> str:
         """How long the rest of the study will take, where that is known."""
-        from bcrit.analysis.numbers.wording import duration
+        from bcrit.analysis.numbers import duration
         from bcrit.analysis.studies.driver import seconds_left
 
         if self._listed or self._ready is None:

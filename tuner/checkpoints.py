@@ -22,8 +22,8 @@ from torch import Tensor
 from bcrit.analysis.records.run_folder import CHECKPOINTS, EXPERIMENT, RunFolder, checkpoint, fingerprint
 from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.protocol.proposal import Proposal
+from bcrit.tuner.training.reported import RunState
 from bcrit.tuner.training.settings import Run
-from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.supervised import SupervisedRun
 
 Weights = dict[str, Tensor]

@@ -34,9 +34,8 @@ from bcrit.tuner.code import is_own
 from bcrit.tuner.dispatch import limits_of, settings_of
 from bcrit.tuner.protocol.proposal import Proposal
 from bcrit.tuner.training.data import prepare_gpu
-from bcrit.tuner.training.reported import Died, Reported
+from bcrit.tuner.training.reported import Died, Reported, RunState
 from bcrit.tuner.training.settings import Run
-from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.trial import Keeping, Limits, Preempted, Trial, as_row
 from bcrit.tuner.workloads.command import not_there
 from bcrit.tuner.workloads.function import TrainingFunction

@@ -16,7 +16,7 @@ from bcrit.analysis.curve.other_curves import Model
 from bcrit.analysis.numbers.estimate import t_quantile
 
 if TYPE_CHECKING:
-    from bcrit.analysis.curve.fit import HyperbolaFit
+    from bcrit.analysis.curve import HyperbolaFit
 
 _POWERS: Final = {"c": 0, "s_min": 0, "a": 1, "e_min": 1, "e": 1, "q": 2}
 """The power of 1/B that each coefficient of a `Model` stands with."""

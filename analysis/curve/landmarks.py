@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Literal
 
 from bcrit.analysis.curve.likelihood import Hyperbola, Matrix
+from bcrit.analysis.numbers import readable
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import readable
 from bcrit.search_spaces import InputError
 
 

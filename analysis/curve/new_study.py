@@ -13,13 +13,13 @@ from scipy import special
 
 from bcrit.analysis.curve.interval import freedom
 from bcrit.analysis.curve.likelihood import Floats, Hyperbola
+from bcrit.analysis.numbers import readable
 from bcrit.analysis.numbers.estimate import t_quantile
-from bcrit.analysis.numbers.wording import readable
 from bcrit.analysis.records.number_table import LARGEST
 from bcrit.search_spaces import InputError
 
 if TYPE_CHECKING:
-    from bcrit.analysis.curve.fit import HyperbolaFit
+    from bcrit.analysis.curve import HyperbolaFit
 
 Ends = tuple[float | None, float | None]
 

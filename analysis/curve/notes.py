@@ -12,11 +12,11 @@ import numpy as np
 from bcrit.analysis.curve.landmarks import place
 from bcrit.analysis.curve.likelihood import EXACT, Profile, Valley, minimise
 from bcrit.analysis.curve.other_curves import U_FORMULA, clearly_better, fit_u_shape
+from bcrit.analysis.numbers import readable
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import readable
 
 if TYPE_CHECKING:
-    from bcrit.analysis.curve.fit import HyperbolaFit
+    from bcrit.analysis.curve import HyperbolaFit
 
 CLOSE = 1.01
 """A b_crit within this factor of an interval agrees with it, since the points may be exact. Chosen, not studied."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bcrit.analysis.numbers.wording import readable, value_text
+from bcrit.analysis.numbers import readable, value_text
 
 LEVEL = 0.95
 """Confidence of intervals where nothing else is asked for. Convention."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.numbers.estimate import Floats
-from bcrit.analysis.studies.steps_to_target import searched_spaces
+from bcrit.analysis.studies import searched_spaces
 from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import OPTIMIZERS, STEPS_OF, Scale, has_effective_lr, tried_scale

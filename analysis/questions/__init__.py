@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
-    from bcrit.analysis.report.answer import Answer
+    from bcrit.analysis.report import Answer
 
 Question: TypeAlias = "Callable[..., Answer | str]"
 """`ask(run, **options)`: a string says why this run cannot be asked: the report then has no section of it, and the

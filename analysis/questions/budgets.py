@@ -7,9 +7,21 @@ from typing import Annotated, Any
 
 import pandas as pd
 
-from bcrit.analysis.numbers.wording import duration, readable, value_text
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
-from bcrit.analysis.report.figure import Figure, Trace, batch_axis, figure, in_turn, label, points, value_axis
+from bcrit.analysis.numbers import duration, readable, value_text
+from bcrit.analysis.report import (
+    Answer,
+    Figure,
+    Plot,
+    Rows,
+    Table,
+    Trace,
+    batch_axis,
+    figure,
+    in_turn,
+    label,
+    points,
+    value_axis,
+)
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.budgets import Budgets, BudgetTables, Resource, Status, amount, budget_tables, read_budgets

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis import report as draw
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.interval import WIDEST
 from bcrit.analysis.curve.landmarks import Regime, bottom, definition_sentence, regimes_sentence
 from bcrit.analysis.curve.new_study import StepSeconds, prediction_sentence
 from bcrit.analysis.curve.notes import SCATTER
 from bcrit.analysis.curve.other_curves import clearly_better
 from bcrit.analysis.curve.table import read_table
+from bcrit.analysis.numbers import readable, value_text
 from bcrit.analysis.numbers.estimate import Estimate, interval_text
-from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.recommendation.hardware import read_step_times
 from bcrit.analysis.records.number_table import named_columns
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Part, Plot, Rows, Table, Text, table_of
+from bcrit.analysis.report import Answer, Part, Plot, Rows, Table, Text, table_of
 from bcrit.analysis.run import Run
 
 _EQUALLY = (

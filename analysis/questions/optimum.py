@@ -8,14 +8,29 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from bcrit.analysis.numbers.wording import readable, value_text
+from bcrit.analysis.numbers import readable, value_text
 from bcrit.analysis.optimum import OptimumLaws, Quantity, leading, parameters, set_sentence, words
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
-from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import GREY, Figure, Trace, batch_axis, figure, in_turn, label, line, log_axis, points
+from bcrit.analysis.records import plain
+from bcrit.analysis.report import (
+    GREY,
+    Answer,
+    Figure,
+    Plot,
+    Rows,
+    Table,
+    Trace,
+    batch_axis,
+    figure,
+    in_turn,
+    label,
+    line,
+    log_axis,
+    points,
+    table_of,
+)
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis import report as draw
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.analysis.curve.table import read_table
-from bcrit.analysis.numbers.wording import duration, readable, value_text
+from bcrit.analysis.numbers import duration, readable, value_text
 from bcrit.analysis.questions.fit import no_curve
 from bcrit.analysis.recommendation import Asked, Recommendation, recommend
 from bcrit.analysis.recommendation.choices import FrontierPoint, place_text
 from bcrit.analysis.recommendation.hardware import Hardware, read_hardware, read_prices
 from bcrit.analysis.records.run_folder import ASKED
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Part, Plot, Rows, Table, Text, Words, table_of
+from bcrit.analysis.report import Answer, Part, Plot, Rows, Table, Text, Words, table_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from bcrit.analysis.numbers.wording import value_text
+from bcrit.analysis import report as draw
+from bcrit.analysis.numbers import value_text
 from bcrit.analysis.optimum import words
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, values_of
 from bcrit.analysis.optimum.near_optimal import WITHIN, evenly
 from bcrit.analysis.optimum.sensitivity import Profile, Sensitivity
 from bcrit.analysis.questions.optimum import Within, near
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 
 _MOST_PROFILES = 4  # hyperparameters whose profiles are drawn; the JSON has all

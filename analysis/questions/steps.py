@@ -12,17 +12,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis import report as draw
+from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.landmarks import bottom
 from bcrit.analysis.curve.other_curves import U_FORMULA
+from bcrit.analysis.numbers import readable, value_text
 from bcrit.analysis.numbers.estimate import interval_text
-from bcrit.analysis.numbers.wording import readable, value_text
 from bcrit.analysis.questions.fit import fit_lines
 from bcrit.analysis.questions.recommend import choice_marks
 from bcrit.analysis.recommendation import Recommendation
 from bcrit.analysis.recommendation.choices import place_text
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, Text
+from bcrit.analysis.report import Answer, Plot, Rows, Table, Text
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.presets import STEPS_OF
 

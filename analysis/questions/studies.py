@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from bcrit.analysis import report as draw
+from bcrit.analysis.numbers import value_text
 from bcrit.analysis.numbers.estimate import interval_text
-from bcrit.analysis.numbers.wording import value_text
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Key, Panels, Part, Rows, Table, Text, Words, table_of
+from bcrit.analysis.report import Answer, Key, Panels, Part, Rows, Table, Text, Words, table_of
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.steps_to_target import outcome_counts, searched_spaces
+from bcrit.analysis.studies import outcome_counts, searched_spaces
 from bcrit.search_spaces.dimensions import Box, Log, ReverseLog
 from bcrit.search_spaces.load import dump_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis import report as draw
+from bcrit.analysis.curve import HyperbolaFit
+from bcrit.analysis.numbers import readable, value_text
 from bcrit.analysis.numbers.estimate import interval_text
-from bcrit.analysis.numbers.wording import readable, value_text
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.cells import Status

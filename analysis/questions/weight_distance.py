@@ -13,11 +13,22 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.other_curves import CLEARLY
+from bcrit.analysis.numbers import enumeration, readable, value_text
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, Line, straight_line, t_quantile
-from bcrit.analysis.numbers.wording import enumeration, readable, value_text
-from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
-from bcrit.analysis.report.figure import Figure, figure, in_turn, line, linear_axis, log_axis
+from bcrit.analysis.records import plain
+from bcrit.analysis.report import (
+    Answer,
+    Figure,
+    Plot,
+    Rows,
+    Table,
+    figure,
+    in_turn,
+    line,
+    linear_axis,
+    log_axis,
+    table_of,
+)
 from bcrit.analysis.run import Run
 
 Law = Literal["log", "sqrt"]

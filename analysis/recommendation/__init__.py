@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from bcrit.analysis.curve.fit import HyperbolaFit
-from bcrit.analysis.numbers.wording import readable
+from bcrit.analysis.curve import HyperbolaFit
+from bcrit.analysis.numbers import readable
 from bcrit.analysis.optimum import OptimumLaws
 from bcrit.analysis.recommendation.choices import (
     FrontierPoint,
@@ -27,7 +27,7 @@ from bcrit.analysis.recommendation.doubts import BreakEven, Certainty, break_eve
 from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, hardware_problems, value_problems
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.recommendation.words import Wording
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.search_spaces import InputError
 
 __all__ = ["Asked", "Recommendation", "recommend"]
@@ -159,7 +159,7 @@ def recommend(
 
     Example:
         >>> import pandas as pd
-        >>> from bcrit.analysis.curve.fit import fit_hyperbola
+        >>> from bcrit.analysis.curve import fit_hyperbola
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding

@@ -12,10 +12,10 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
+from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.numbers import duration, readable, rounded_up
 from bcrit.analysis.numbers.estimate import Estimate, Floats
-from bcrit.analysis.numbers.wording import duration, readable, rounded_up
 from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
 End = Literal["", "_low", "_high"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from bcrit.analysis.numbers.wording import duration, enumeration, readable, rounded_up
+from bcrit.analysis.numbers import duration, enumeration, readable, rounded_up
 from bcrit.analysis.recommendation import choices
 from bcrit.analysis.recommendation.doubts import Certainty, beyond, broken
 

@@ -12,15 +12,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from bcrit.analysis.numbers.wording import duration, readable
+from bcrit.analysis.numbers import duration, readable
 from bcrit.analysis.questions import QUESTIONS
 from bcrit.analysis.questions.fit import key_numbers, no_curve
 from bcrit.analysis.questions.steps import settings
 from bcrit.analysis.recommendation import Recommendation
 from bcrit.analysis.recommendation.choices import FrontierPoint
 from bcrit.analysis.records import run_folder
-from bcrit.analysis.report.answer import Answer, Panels, Plot
-from bcrit.analysis.report.figure import VERMILLION, VIRIDIS, Figure, area, points
+from bcrit.analysis.report import VERMILLION, VIRIDIS, Answer, Figure, Panels, Plot, area, points
 from bcrit.analysis.run import Run
 
 MOST_PANELS = 12

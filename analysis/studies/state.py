@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.curve.table import is_coarse
-from bcrit.analysis.numbers.wording import enumeration, readable
+from bcrit.analysis.numbers import enumeration, readable
 from bcrit.analysis.studies.boundary import StudyState, feasible, ran
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage

@@ -9,8 +9,8 @@ import pandas as pd
 
 from bcrit.analysis.records.one_pass import Reader, curves, read_measurements
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.studies import stopped_at_target, that_count
 from bcrit.analysis.studies.boundary import feasible
-from bcrit.analysis.studies.steps_to_target import stopped_at_target, that_count
 from bcrit.analysis.targets.budgets import BestWithin, Budgets, Resource, default_budgets
 from bcrit.analysis.targets.crossings import Crossings, default_targets
 from bcrit.search_spaces.problems import InputError

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.numbers.wording import Told, duration, readable
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.numbers import Told, duration, readable
+from bcrit.analysis.records import plain
 from bcrit.analysis.records.one_pass import Chunk, Floats, Integers
+from bcrit.analysis.studies import stopped_at_target, that_count
 from bcrit.analysis.studies.boundary import Flags
-from bcrit.analysis.studies.steps_to_target import stopped_at_target, that_count
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError

@@ -27,10 +27,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.table import censored_median
-from bcrit.analysis.numbers.wording import Told
+from bcrit.analysis.numbers import Told
 from bcrit.analysis.records.one_pass import Floats, Integers
+from bcrit.analysis.studies import median_interval, stopped_at_target
 from bcrit.analysis.studies.boundary import Flags, ran
-from bcrit.analysis.studies.steps_to_target import median_interval, stopped_at_target
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.target import Direction, Target
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers.estimate import Estimate
@@ -26,8 +26,8 @@ from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
 from bcrit.analysis.questions import adaptive, fit, landscape, recommend
 from bcrit.analysis.questions.compare.sides import Side
 from bcrit.analysis.questions.compare.steps import choice
-from bcrit.analysis.questions.landscape.warm import warm_sentences
-from bcrit.analysis.questions.pilot.answer import sentences
+from bcrit.analysis.questions.landscape.result import warm_sentences
+from bcrit.analysis.questions.pilot import sentences
 from bcrit.analysis.questions.pilot.study import Hint
 from bcrit.analysis.report.build import answer, caveats
 from bcrit.analysis.run import Run

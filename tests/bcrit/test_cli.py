@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 from rich.console import Console
 
-from bcrit.analysis.report.answer import Rows, table_of
+from bcrit.analysis.report import Rows, table_of
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.terminal import Screen, _mishaps, say, table
 from bcrit.tuner import code

@@ -13,8 +13,7 @@ from playwright.sync_api import Browser, expect
 
 from bcrit.analysis.questions.studies import MOST_MARKS
 from bcrit.analysis.records.run_folder import REPORT, RunFolder
-from bcrit.analysis.report import build
-from bcrit.analysis.report.answer import Answer, Rows, Table
+from bcrit.analysis.report import Answer, Rows, Table, build
 from bcrit.analysis.report.build import build_report, finish
 from bcrit.analysis.run import Run
 from tests.analysis.report import runs

@@ -15,8 +15,8 @@ from bcrit.search_spaces.options import Resources
 from bcrit.tuner.lease import LeaseLost
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.protocol import protocol_of
-from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
 from bcrit.tuner.scheduler import WorkerScheduler, _Worker
+from bcrit.tuner.tracking import UNBOUNDED, Bounds, Pulse
 from tests.simulate import scripted
 
 
@@ -35,7 +35,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     def let(seconds: float) -> None:
         passed[0] += seconds
 
-    monkeypatch.setattr("bcrit.tuner.pulse.time.monotonic", lambda: passed[0])
+    monkeypatch.setattr("bcrit.tuner.tracking.time.monotonic", lambda: passed[0])
     return let
 
 

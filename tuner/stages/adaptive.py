@@ -10,14 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.analysis.optimum.coordinates import as_whole, whole_names
-from bcrit.analysis.questions.adaptive.gain import first_noise, noise_factor, thinned
 from bcrit.analysis.questions.adaptive.measure import FEWEST, fixed_frontier, measure
-from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult, Trained
+from bcrit.analysis.questions.adaptive.result import (
+    Adaptive,
+    ScheduleResult,
+    Trained,
+    first_noise,
+    noise_factor,
+    thinned,
+)
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.studies.steps_to_target import steps_to_target
+from bcrit.analysis.studies import steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY, Stage
 from bcrit.search_spaces.presets import EXTRAPOLATED, has_effective_lr

@@ -18,7 +18,7 @@ import torch
 from bcrit.analysis.questions.landscape.result import Landscape, Network
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder, checkpoint
-from bcrit.analysis.studies.steps_to_target import steps_to_target
+from bcrit.analysis.studies import steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY, Outcome, Stage
 from bcrit.search_spaces.presets import AVERAGED, STEPS_OF

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import torch
 
-from bcrit.analysis.questions.pilot.answer import Pilot, Proposal
+from bcrit.analysis.questions.pilot import Pilot, Proposal
 from bcrit.analysis.questions.pilot.runs import measured, spent, timings
 from bcrit.analysis.questions.pilot.study import (
     Clock,

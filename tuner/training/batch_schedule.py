@@ -243,7 +243,7 @@ class RunningNoise:
     of where it began, and later an exponential average over the last quarter of the run.
     """
 
-    changes = ("_n", "_tr_sigma", "_g_sq")  # see `bcrit.tuner.training.state`
+    changes = ("_n", "_tr_sigma", "_g_sq")  # see `bcrit.tuner.training.reported`
 
     def __init__(self) -> None:
         self._n = 0

@@ -133,7 +133,7 @@ class Batches:
     shorter batch's gradient would be noisier than its size says. A batch may be all examples, and no more.
     """
 
-    changes = ("_epoch", "_used")  # see `bcrit.tuner.training.state`
+    changes = ("_epoch", "_used")  # see `bcrit.tuner.training.reported`
 
     def __init__(self, n_examples: int, seed: int, device: torch.device) -> None:
         self.n_examples, self._seed, self._device = n_examples, seed, device

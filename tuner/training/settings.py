@@ -63,7 +63,7 @@ class Resumable(Run, Protocol):
     """A run that can go on in another process; how its updates are divided into calls of `train` must not matter."""
 
     def state(self) -> Mapping[str, Any] | None:
-        """All that decides how it goes on (`bcrit.tuner.training.state.RunState`); None where that cannot be said."""
+        """All that decides how it goes on (`RunState`); None where that cannot be said."""
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from there: of a run that has just begun, with the same settings."""

@@ -29,8 +29,8 @@ from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_
 from bcrit.tuner.training.noise_scale.per_example import CHUNK
 from bcrit.tuner.training.optimizers import ELEMENTWISE
 from bcrit.tuner.training.parallel import ALONE, SharedGradient, divided, holding
+from bcrit.tuner.training.reported import RunState, load_state, state_of
 from bcrit.tuner.training.settings import Settings, learning_rate
-from bcrit.tuner.training.state import RunState, load_state, state_of
 from bcrit.tuner.training.updates import Accumulation, MicroBatches, Updates, division_problem
 
 _EVALUATION_BATCH = 4096  # examples; chosen, not studied: bounds the memory of a large validation set's activations

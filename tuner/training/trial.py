@@ -10,9 +10,8 @@ from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Crossing, Direction, Target
 from bcrit.tuner.training.batch_schedule import Progress
 from bcrit.tuner.training.data import is_out_of_memory
-from bcrit.tuner.training.reported import Died, Ended, Reported
+from bcrit.tuner.training.reported import Died, Ended, Reported, RunState
 from bcrit.tuner.training.settings import Resumable, Run, is_near, next_evaluation
-from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.supervised import SupervisedRun
 
 # A metric to be minimised that is this many times its value at the start counts as diverged. Chosen, not studied.

@@ -28,7 +28,7 @@ added to. In how many pieces it goes over the examples is its own affair.
 class Updates:
     """The updates of a run's weights: a gradient, or extrapolated ones, the optimizer's step, and the average."""
 
-    changes = ("_optimizer", "_average", "_extrapolated", "step")  # see `bcrit.tuner.training.state`
+    changes = ("_optimizer", "_average", "_extrapolated", "step")  # see `bcrit.tuner.training.reported`
 
     def __init__(self, model: nn.Module, settings: Settings) -> None:
         optimizer = build_optimizer(model, settings)

@@ -19,9 +19,8 @@ from torch._C._distributed_c10d import TCPStore
 from bcrit.search_spaces.experiment import COMMAND
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returned
+from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returned, RunState
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.trial import Limits
 from bcrit.tuner.workloads import child
 from bcrit.tuner.workloads.function import GRACE_SECONDS, RUNS_PROGRAMS, FunctionProcess, TrainingFunction

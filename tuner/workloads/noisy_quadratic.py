@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.batch_schedule import Progress, State
 from bcrit.tuner.training.noise_scale import ExactScale, of_quadratic
+from bcrit.tuner.training.reported import RunState, load_state, state_of
 from bcrit.tuner.training.settings import Settings, learning_rate
-from bcrit.tuner.training.state import RunState, load_state, state_of
 
 # How one update moves the second moments of a quadratic's coordinate and velocity, for each optimizer: in each
 # dimension the gradient is g = h x + xi with E xi = 0, E xi^2 = n, independent of (x, v). Every optimizer here is a
@@ -143,7 +143,7 @@ class NoisyQuadratic:
 class NoisyQuadraticRun:
     """Steps the second moments of all dimensions at once: 8 us in 1000 dimensions, 28 us where the rate changes."""
 
-    changes = ("_moments", "_lr", "_batch_size", "_step", "_examples")  # see `bcrit.tuner.training.state`
+    changes = ("_moments", "_lr", "_batch_size", "_step", "_examples")  # see `bcrit.tuner.training.reported`
 
     def __init__(self, workload: NoisyQuadratic, settings: Settings) -> None:
         if settings.optimizer not in MOMENTS:

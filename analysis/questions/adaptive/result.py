@@ -1,10 +1,31 @@
-"""What `bcrit adaptive` measured, as it is stored in the run folder."""
+"""What `bcrit adaptive` measured, as it is stored in the run folder, and what a growing batch size gains at most.
+
+Along training let s be progress: the updates that would be needed without noise. With the noise scale N(s), the batch
+size B(s) and the best learning rate of every moment, an update makes the progress ds = 1 / (1 + N/B), so that
+
+    S = int (1 + N/B) ds    and    E = int (N + B) ds,    s_min = int ds,    e_min = int N ds.
+
+The best schedule at the exchange rate r (examples that are paid for an update less) is B(s) = sqrt(r N(s)). Then
+
+    S = s_min + q / sqrt(r),    E = e_min + q sqrt(r),    q = int sqrt(N) ds,
+    (S / s_min - 1) (E / e_min - 1) = gamma = q^2 / (s_min e_min) <= 1,
+
+where fixed batch sizes have 1 in gamma's place. Equality holds where N does not change (McCandlish et al. 2018,
+appendix D).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize
+
+from bcrit.analysis.numbers.estimate import Floats
 
 Kind = Literal["fixed", "noise", "ramp"]
 
@@ -98,3 +119,179 @@ class Adaptive:
     def runs_of(self, schedule: str) -> list[Trained]:
         """The runs of a schedule, by seed."""
         return [run for run in self.runs if run.schedule == schedule]
+
+
+_STEEPEST = -0.75  # below s^-1 the integral of N from 0 would be infinite; chosen, not studied
+
+_WIDEST = math.log(1e4)
+"""The factor on the noise scale is sought between 1e-4 and 1e4; b_simple and b_crit differ by up to 10 (McCandlish et
+al. 2018, section 5), for language models by more (Merrill et al. 2025)."""
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The frontier of the best schedules, r running from 0 to infinity along it."""
+
+    s_min: float  # int ds, in updates
+    e_min: float  # int N ds, in examples
+    root: float  # int sqrt(N) ds
+
+    @property
+    def gamma(self) -> float:
+        """(int sqrt(N) ds)^2 / (s_min e_min): 1 where nothing can be gained."""
+        return self.root**2 / (self.s_min * self.e_min)
+
+    @property
+    def b_crit(self) -> float:
+        """e_min / s_min: the mean of N over progress."""
+        return self.e_min / self.s_min
+
+    def steps(self, exchange_rate: float) -> float:
+        """S of the best schedule at an exchange rate, in updates."""
+        return self.s_min + self.root / math.sqrt(exchange_rate)
+
+    def examples(self, exchange_rate: float) -> float:
+        """E of the best schedule at an exchange rate, in examples."""
+        return self.e_min + self.root * math.sqrt(exchange_rate)
+
+
+def gain(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> Gain:
+    """The frontier of the best schedules for a noise scale that is known at some points of progress.
+
+    Progress `s` rises over at least two points, and N there is positive (N(0) = 0 is allowed), in examples; (n,). What
+    is no such function is a ValueError. Between two points N is the power of s that passes through both, and its
+    integrals are exact; N ~ s^a is thus integrated without error however few the points: gamma is then
+    (1 + a) / (1 + a/2)^2 (eq. D.7). Progress is counted from the first point, or from 0, with the power of the first
+    two points continued (no steeper than s^-0.75). Where s begins at 0, N is exponential up to the next point, or
+    continues the power beyond it where N(0) = 0.
+
+    Example:
+        >>> s = np.geomspace(1.0, 1e4, 9)
+        >>> round(gain(s, 10.0 * np.sqrt(s)).gamma, 12)  # a = 1/2
+        0.96
+    """
+    x, n = _checked(s, noise_scale)
+    if x[0] == 0.0 and n[0] == 0.0:
+        x, n, from_zero = x[1:], n[1:], True
+    integrals = [_integral(x, n, power, from_zero) for power in (1.0, 0.5)]
+    s_min = float(x[-1] - (0.0 if from_zero else x[0]))
+    return Gain(s_min, *integrals)
+
+
+def ratio_of_gamma(gamma: float, over: float) -> float:
+    """Steps, and examples, over those of the fixed batch size that is the mean one, E / S = `over` b_crit.
+
+    A fixed batch size b b_crit has S = s_min (1 + 1/b) and E = e_min (1 + b). With rho times both, eq. D.4 reads
+    (rho (1 + 1/b) - 1) (rho (1 + b) - 1) = gamma, that is rho^2 - rho + (1 - gamma) b / (1 + b)^2 = 0. The gain is
+    largest at b = 1, where rho = (1 + sqrt(gamma)) / 2.
+
+    Example:
+        >>> ratio_of_gamma(0.64, 1.0)
+        0.9
+    """
+    return (1.0 + math.sqrt(max(1.0 - 4.0 * (1.0 - gamma) * over / (1.0 + over) ** 2, 0.0))) / 2.0
+
+
+def progress(steps: ArrayLike, noise_scale: ArrayLike, batch_size: ArrayLike) -> Floats:
+    """Progress s after each of some rising numbers of updates: the integral of ds = dt / (1 + N/B), by trapezoids.
+
+    N is taken there, B of the update that follows; updates before the first point are counted as made like it. (n,)
+    """
+    t, n, b = (np.asarray(values, dtype=float) for values in (steps, noise_scale, batch_size))
+    rate = 1.0 / (1.0 + n / b)
+    between = np.diff(t) * (rate[1:] + rate[:-1]) / 2.0
+    return np.asarray(np.concatenate([[0.0], np.cumsum(between)]) + t[0] * rate[0])
+
+
+def _checked(s: ArrayLike, noise_scale: ArrayLike) -> tuple[Floats, Floats]:
+    x, n = np.asarray(s, dtype=float), np.asarray(noise_scale, dtype=float)
+    if x.ndim != 1 or x.shape != n.shape or len(x) < 2:
+        raise ValueError(
+            f"progress and noise scale must be equally long rows of at least 2 numbers, but they have the shapes "
+            f"{x.shape} and {n.shape}"
+        )
+    if not (np.isfinite(x).all() and x[0] >= 0.0 and (np.diff(x) > 0.0).all()):
+        raise ValueError("progress must rise from point to point and begin at 0 or above; leave repeated points out")
+    zero = bool(x[0] == 0.0 and n[0] == 0.0)
+    if not np.isfinite(n).all() or not (n[int(zero) :] > 0.0).all():
+        raise ValueError("a noise scale must be positive (0 only at s = 0); leave out points where it is not resolved")
+    if zero and len(x) < 3:
+        raise ValueError("with N(0) = 0 a third point must say how N rises from there")
+    return x, n
+
+
+def _integral(s: Floats, n: Floats, power: float, from_zero: bool) -> float:
+    """The integral of N^power over the pieces, and from 0 where asked for."""
+    first = int(s[0] == 0.0)
+    total = 0.0
+    if first:
+        # Exponential from 0: no power of s is finite and positive there.
+        total += float(s[1] * n[0] ** power * _mean_of_exp(power * np.log(n[1] / n[0])))
+    x, y = s[first:], n[first:]
+    if len(x) > 1:
+        length, slope = np.diff(np.log(x)), np.diff(np.log(y))
+        # int N^k ds = N_0^k s_0 (e^(p L) - 1) / p with p = k a + 1, L = log(s_1 / s_0), and p L = k log(N_1/N_0) + L.
+        total += float((y[:-1] ** power * x[:-1] * length * _mean_of_exp(power * slope + length)).sum())
+    if from_zero and not first:
+        a = max(float(np.log(y[1] / y[0]) / np.log(x[1] / x[0])), _STEEPEST) if len(x) > 1 else 0.0
+        total += float(y[0] ** power * x[0] / (power * a + 1.0))
+    return total
+
+
+def _mean_of_exp(z: ArrayLike) -> Floats:
+    """(e^z - 1) / z, which is 1 at 0."""
+    exponents = np.asarray(z, dtype=float)
+    small = np.abs(exponents) < 1e-12
+    return np.asarray(np.where(small, 1.0, np.expm1(exponents) / np.where(small, 1.0, exponents)))
+
+
+def thinned(length: int, most: int) -> Sequence[int]:
+    """Places of at most so many points, the first and the last among them, evenly between."""
+    return sorted({round(place) for place in np.linspace(0, length - 1, min(length, most))})
+
+
+def gain_along(run: Trained, factor: float = 1.0) -> Gain | None:
+    """The frontier of the best schedules for the noise scale that one run had, times a factor.
+
+    None where the noise scale is known at fewer than three points.
+    """
+    known = _known(run)
+    if known is None:
+        return None
+    steps, noise, batch_sizes = known
+    return gain(progress(steps, factor * noise, batch_sizes), factor * noise)
+
+
+def noise_factor(runs: Sequence[Trained], b_crit: float) -> float | None:
+    """The factor on the noise scale that makes its mean over progress b_crit, as e_min / s_min is in the theory.
+
+    Which r belongs to which batch size depends on it. The gamma that is predicted does so less, through progress alone,
+    which counts N / B: for N ~ sqrt(t) from 0.94 to 0.91 where the factor goes from 1/4 to 4. Of the runs, all at one
+    fixed batch size, the geometric mean is taken; None where none knows its noise scale.
+    """
+    logs = []
+    for run in runs:
+
+        def miss(log_factor: float, run: Trained = run) -> float:
+            found = gain_along(run, math.exp(log_factor))
+            return 0.0 if found is None else math.log(found.b_crit / b_crit)
+
+        if _known(run) is not None and miss(-_WIDEST) < 0.0 < miss(_WIDEST):
+            logs.append(float(optimize.brentq(miss, -_WIDEST, _WIDEST, xtol=1e-6)))
+    return math.exp(float(np.mean(logs))) if logs else None
+
+
+def first_noise(runs: Sequence[Trained]) -> float | None:
+    """The noise scale that runs begin with: the geometric mean of the first that each knows."""
+    found = [known[1][0] for run in runs if (known := _known(run)) is not None]
+    return float(np.exp(np.mean(np.log(found)))) if found else None
+
+
+def _known(run: Trained) -> tuple[Floats, Floats, Floats] | None:
+    """Steps, noise scales and batch sizes where the noise scale is known."""
+    rows = zip(run.at_steps, run.noise_scales, run.batch_sizes, strict=True)
+    seen = [(float(t), n, float(b)) for t, n, b in rows if n is not None and b is not None and n > 0]
+    if len(seen) < 3:
+        return None
+    table = np.array(seen)
+    return table[:, 0], table[:, 1], table[:, 2]

@@ -11,14 +11,14 @@ from typing import Any, Final, Literal
 import numpy as np
 from scipy import optimize
 
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.interval import Squared, bend, grid_spread
 from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
 from bcrit.analysis.curve.table import lower_ends
+from bcrit.analysis.numbers import enumeration, readable
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, freedom, holm, tail, welch
-from bcrit.analysis.numbers.wording import enumeration, readable
 from bcrit.analysis.questions.compare.sides import NUMBERS, Side
-from bcrit.analysis.report.answer import Answer, Rows, table_of
+from bcrit.analysis.report import Answer, Rows, table_of
 
 Form = tuple[Callable[[Floats], Floats], float]
 Verdict = Literal["differs", "no difference seen", "not comparable"]

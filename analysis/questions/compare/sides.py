@@ -11,15 +11,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from bcrit.analysis.curve.fit import FittedStudy, HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import FittedStudy, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.notes import SPAN
 from bcrit.analysis.curve.table import read_table
+from bcrit.analysis.numbers import enumeration, readable
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.numbers.wording import enumeration, readable
 from bcrit.analysis.recommendation.hardware import StepTimes, known_step_times
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.steps_to_target import median_interval
+from bcrit.analysis.studies import median_interval
 from bcrit.search_spaces.problems import InputError
 
 NUMBERS: Final = ("s_min", "e_min", "b_crit")

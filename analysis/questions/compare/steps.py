@@ -11,14 +11,14 @@ from typing import Any, Final
 import numpy as np
 from scipy import optimize, special
 
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve import HyperbolaFit
+from bcrit.analysis.numbers import duration, readable, value_text
 from bcrit.analysis.numbers.estimate import Estimate, Floats, freedom, holm, welch
-from bcrit.analysis.numbers.wording import duration, readable, value_text
 from bcrit.analysis.questions.compare.ratios import ALPHA, obstacle, p_text, ratio_text, table_rows, unlogged
 from bcrit.analysis.questions.compare.sides import Side
 from bcrit.analysis.recommendation.choices import FrontierPoint, Terms, optimum
 from bcrit.analysis.recommendation.hardware import Hardware
-from bcrit.analysis.report.answer import Answer, Rows, table_of
+from bcrit.analysis.report import Answer, Rows, table_of
 
 _GRID: Final = 257  # batch sizes at which two curves are compared: steps of 2 % over two decades; chosen, not studied
 

@@ -6,13 +6,21 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final
 
-from bcrit.analysis.numbers.wording import readable, value_text
-from bcrit.analysis.questions.landscape.result import Landscape, LossPath, Network
-from bcrit.analysis.questions.landscape.warm import marks, middle, seen, warm_parts, warm_sentences
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis import report as draw
+from bcrit.analysis.numbers import readable, value_text
+from bcrit.analysis.questions.landscape.result import (
+    Landscape,
+    LossPath,
+    Network,
+    marks,
+    middle,
+    seen,
+    warm_parts,
+    warm_sentences,
+)
+from bcrit.analysis.records import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE
-from bcrit.analysis.report import figure as draw
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table, table_of
+from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 
 Quantity = Callable[[Network], float | None]

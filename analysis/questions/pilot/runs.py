@@ -19,7 +19,7 @@ import pandas as pd
 
 from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
 from bcrit.analysis.questions.noise_scale import noise_scales
-from bcrit.analysis.questions.pilot.answer import Measured, Race, Spent, Tried
+from bcrit.analysis.questions.pilot import Measured, Race, Spent, Tried
 from bcrit.analysis.questions.pilot.study import OVERHEAD_SECONDS, Timing
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.dimensions import Value

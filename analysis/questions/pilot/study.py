@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from bcrit.analysis.curve.fit import HyperbolaFit
+from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize
 
-from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.analysis.curve.landmarks import (
     Definition,
     Knee,

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.new_study import BEYOND, FURTHEST, candidates, next_sentence
 from bcrit.search_spaces import InputError

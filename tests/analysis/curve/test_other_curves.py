@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import optimize, special
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola, PowerSum, Profile
 from bcrit.analysis.curve.other_curves import CLEARLY, PNorm, UShape, clearly_better, fit_p_norm, fit_u_shape
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcrit.analysis.numbers.wording import duration, enumeration, readable
+from bcrit.analysis.numbers import duration, enumeration, readable
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pandas as pd
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal, NearOptimalSets, near_optimal_sets
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.steps_to_target import boundary_table, steps_to_target
+from bcrit.analysis.studies import boundary_table, steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS

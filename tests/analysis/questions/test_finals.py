@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bcrit.analysis.questions.finals import ask
-from bcrit.analysis.report.answer import Answer, Rows
+from bcrit.analysis.report import Answer, Rows
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.folders import Made, experiment, write_run

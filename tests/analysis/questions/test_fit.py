@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve.fit import fit_hyperbola
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.questions import recommend
 from bcrit.analysis.questions.fit import ask, key_numbers, residuals_plot
-from bcrit.analysis.report.answer import Answer, Plot, Rows
+from bcrit.analysis.report import Answer, Plot, Rows
 from bcrit.analysis.run import Run
 from tests.analysis.report import runs
 from tests.bcrit.command import Done, bcrit, refused

@@ -11,7 +11,7 @@ import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.noise_scale import NoiseScales, ask, noise_scales, noise_sentences, over, pool
-from bcrit.analysis.report.answer import Plot
+from bcrit.analysis.report import Plot
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.search_spaces.problems import InputError

@@ -16,7 +16,7 @@ import pytest
 
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, Line, Question, question
 from bcrit.analysis.records.run_folder import ADAPTIVE, LANDSCAPE, RunFolder
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Text
+from bcrit.analysis.report import Answer, Plot, Rows, Text
 from bcrit.analysis.report.build import finish, sections
 from bcrit.analysis.run import Run
 from bcrit.ask import listed

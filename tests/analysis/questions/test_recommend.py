@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bcrit.analysis.questions.recommend import answer, by_place, cost_plot, frontier_plot, hardware, time_unit
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
+from bcrit.analysis.report import Answer, Plot, Rows, Table
 from tests.analysis.report import runs
 
 

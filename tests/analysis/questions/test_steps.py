@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from bcrit.analysis.questions.steps import ask, curves_plot, drawn_runs, examples_plot, steps_plot, steps_text
-from bcrit.analysis.report.answer import Answer
-from bcrit.analysis.report.figure import Figure
+from bcrit.analysis.report import Answer, Figure
 from bcrit.search_spaces.outcome import Outcome
 from tests.analysis.report import runs
 

@@ -20,10 +20,9 @@ from bcrit.analysis.questions.studies import (
     search,
     shown_trials,
 )
-from bcrit.analysis.report.answer import Answer, Panels, Rows, Table
-from bcrit.analysis.report.figure import Figure, Trace
+from bcrit.analysis.report import Answer, Figure, Panels, Rows, Table, Trace
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.steps_to_target import searched_spaces
+from bcrit.analysis.studies import searched_spaces
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.space import SearchSpace
 from tests.analysis.report import runs

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bcrit.analysis.questions.unreached import ask, times_as_many
-from bcrit.analysis.report.answer import Answer
+from bcrit.analysis.report import Answer
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.target import Target
 from tests.analysis.folders import Made, experiment, write_run

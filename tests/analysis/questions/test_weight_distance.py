@@ -19,7 +19,7 @@ from bcrit.analysis.questions.weight_distance import (
     fit_slopes,
     weight_movement,
 )
-from bcrit.analysis.report.answer import Answer, Plot, Rows
+from bcrit.analysis.report import Answer, Plot, Rows
 from bcrit.analysis.run import Run
 from tests.analysis.probed_runs import SIZES, probed_run, steps_at
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve.fit import HyperbolaFit
-from bcrit.analysis.numbers.wording import duration, rounded_up
+from bcrit.analysis.curve import HyperbolaFit
+from bcrit.analysis.numbers import duration, rounded_up
 from bcrit.analysis.recommendation import Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
 from tests.analysis.recommendation.offers import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcrit.analysis.records.json_values import plain
+from bcrit.analysis.records import plain
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bcrit.analysis.recommendation import Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import Hardware, fit_step_times
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.analysis.report.answer import Answer
+from bcrit.analysis.report import Answer
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome

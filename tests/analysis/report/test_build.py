@@ -17,7 +17,7 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
-from bcrit.analysis.report.answer import Answer
+from bcrit.analysis.report import Answer
 from bcrit.analysis.report.build import (
     MOST_PANELS,
     Decision,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bcrit.analysis.numbers import value_text
 from bcrit.analysis.numbers.estimate import interval_text
-from bcrit.analysis.numbers.wording import value_text
-from bcrit.analysis.report.figure import (
+from bcrit.analysis.report import (
     hover,
     in_turn,
     label,

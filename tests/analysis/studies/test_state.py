@@ -13,8 +13,8 @@ import pytest
 from bcrit.analysis.questions.steps import steps_plot
 from bcrit.analysis.report.build import answer, caveats
 from bcrit.analysis.run import Run
+from bcrit.analysis.studies import study_states
 from bcrit.analysis.studies.state import choice_notes, failed_alike, progress, widened_notes
-from bcrit.analysis.studies.steps_to_target import study_states
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.folders import Made, experiment, write_run

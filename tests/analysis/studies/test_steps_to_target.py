@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.records.arrow_tables import to_arrow
-from bcrit.analysis.studies.steps_to_target import (
+from bcrit.analysis.studies import (
     boundary_table,
     median_interval,
     outcome_counts,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bcrit.analysis.questions.budgets import _cell, within
 from bcrit.analysis.records.one_pass import Chunk, read_measurements
 from bcrit.analysis.run import Run
-from bcrit.analysis.studies.steps_to_target import that_count
+from bcrit.analysis.studies import that_count
 from bcrit.analysis.targets import measured
 from bcrit.analysis.targets.budgets import (
     CLEAR,

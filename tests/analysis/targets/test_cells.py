@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.studies.steps_to_target import stopped_at_target
+from bcrit.analysis.studies import stopped_at_target
 from bcrit.analysis.targets.cells import Ended, Status, Trials, cut_before, judge, trials_of
 
 NOBODY = np.zeros(4, dtype=bool)

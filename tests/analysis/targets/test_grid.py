@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.questions.targets import _cell, ask, at
-from bcrit.analysis.report.answer import Plot
+from bcrit.analysis.report import Plot
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import PowerLaw, TargetGrid, fit_power_law
 from bcrit.search_spaces.experiment import Experiment

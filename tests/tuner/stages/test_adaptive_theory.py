@@ -11,8 +11,8 @@ import math
 import numpy as np
 import pytest
 
-from bcrit.analysis.questions.adaptive.gain import Gain, gain, progress
 from bcrit.analysis.questions.adaptive.measure import Frontier, frontier
+from bcrit.analysis.questions.adaptive.result import Gain, gain, progress
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, GreedyRates, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic

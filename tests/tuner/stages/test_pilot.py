@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from bcrit.analysis.questions.pilot.answer import Pilot
+from bcrit.analysis.questions.pilot import Pilot
 from bcrit.analysis.questions.pilot.study import hint
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.dimensions import Fixed

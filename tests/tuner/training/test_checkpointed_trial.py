@@ -10,9 +10,8 @@ import pytest
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.checkpoints import packed_state, unpacked_state
-from bcrit.tuner.training.reported import Report, Reported, Returned
+from bcrit.tuner.training.reported import Report, Reported, Returned, RunState
 from bcrit.tuner.training.settings import Run, Settings
-from bcrit.tuner.training.state import RunState
 from bcrit.tuner.training.trial import Ending, Keeping, Limits, Measurement, Preempted, Trial
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from tests.tuner.training.test_state import PROPOSAL

@@ -16,7 +16,7 @@ from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.parallel import Parallel, _layers
 from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.state import tensors
+from bcrit.tuner.training.reported import tensors
 from bcrit.tuner.training.supervised import why_not_shared
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.ranks import RankError, Ranks, Start, begin

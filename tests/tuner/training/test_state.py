@@ -15,8 +15,8 @@ from bcrit.tuner.checkpoints import _digest, packed_state, unpacked_state
 from bcrit.tuner.protocol.proposal import Proposal
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise
 from bcrit.tuner.training.optimizers import class_of, parameters_of
+from bcrit.tuner.training.reported import tensors
 from bcrit.tuner.training.settings import DECAYS, Resumable, Settings
-from bcrit.tuner.training.state import tensors
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic

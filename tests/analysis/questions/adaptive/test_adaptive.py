@@ -11,7 +11,7 @@ from bcrit.analysis.numbers.estimate import Estimate
 from bcrit.analysis.questions.adaptive import ask, verdict
 from bcrit.analysis.questions.adaptive.result import Adaptive
 from bcrit.analysis.records.run_folder import ADAPTIVE
-from bcrit.analysis.report.answer import Answer
+from bcrit.analysis.report import Answer
 from bcrit.analysis.run import Run
 from tests.analysis.questions.adaptive.made_up import adaptive
 from tests.analysis.report import runs

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.questions.adaptive.gain import (
+from bcrit.analysis.questions.adaptive.result import (
     first_noise,
     gain,
     gain_along,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.questions.compare import ask
 from bcrit.analysis.questions.compare.sides import Side, StepsTable, side_of
-from bcrit.analysis.report.answer import Answer
+from bcrit.analysis.report import Answer
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome

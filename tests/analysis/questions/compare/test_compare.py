@@ -9,8 +9,7 @@ import pytest
 
 from bcrit.analysis.questions.compare import _look, ask, collapse_plot, curves_plot, numbers_plot
 from bcrit.analysis.questions.compare.sides import StepsTable
-from bcrit.analysis.report.answer import Answer, Plot, Rows, Table
-from bcrit.analysis.report.figure import Figure, Trace
+from bcrit.analysis.report import Answer, Figure, Plot, Rows, Table, Trace
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 from tests.analysis.questions.compare.made_up import SCALING, compared, labelled, missing, run, table

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers.estimate import Estimate, tail, welch

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.numbers.estimate import Estimate
-from bcrit.analysis.questions.pilot.answer import Measured
+from bcrit.analysis.questions.pilot import Measured
 from bcrit.analysis.questions.pilot.runs import measured, run_mean, spent, timings
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError

@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.noise_scale import NoiseScale, of_quadratic, unbiased_pair
-from bcrit.tuner.training.noise_scale.monitor import Differences, Hooks, norms
+from bcrit.tuner.training.noise_scale import Differences, Hooks, NoiseScale, norms, of_quadratic, unbiased_pair
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 
