@@ -1,7 +1,5 @@
 """The commands on what was recorded, beside those of the questions: analyze, report, repair; and workloads."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

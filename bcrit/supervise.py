@@ -4,8 +4,6 @@ The command runs in a child. What Ray's C++ code prints goes into a log file and
 is gone without having said that it is done, the parent says why and what to do, in one line.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import signal

@@ -8,8 +8,6 @@ grid without noise and with all steps reached. "censored" trains at most 6 s_min
 (below b_crit / 5) are not reached.
 """
 
-from __future__ import annotations
-
 import math
 from concurrent.futures import ProcessPoolExecutor
 

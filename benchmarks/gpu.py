@@ -6,8 +6,6 @@ same is done at a small size without a GPU, where speeds are told and not judged
     python -m benchmarks.gpu [--cpu]
 """
 
-from __future__ import annotations
-
 import argparse
 import math
 import multiprocessing

@@ -12,8 +12,6 @@ cost, log(steps-to-target) against the same.
     python -m benchmarks.idle_workers
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

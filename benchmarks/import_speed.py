@@ -11,8 +11,6 @@ pandas only fills memory. CPU seconds are those of all threads, which another pr
 it does the clock. Steps to target of the loader and of the import are compared at the end.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ Three copies of the model take their steps in turn: two without, to see what the
     python -m benchmarks.noise_scale_overhead [--steps 20] [--device cuda]
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import time

@@ -7,8 +7,6 @@ study a batch size. Milliseconds of CPU a proposal, the mean over the proposals 
     python -m benchmarks.proposals
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections import defaultdict

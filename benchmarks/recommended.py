@@ -9,8 +9,6 @@ the others) that the interval holds: it is that of the curve, so that these are 
 identify b_crit are left out.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from concurrent.futures import ProcessPoolExecutor

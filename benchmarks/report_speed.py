@@ -6,8 +6,6 @@ Each page is opened five times and the median is printed, so other programs on t
 of the page's thread alone. Needs the browser of the tests (`python -m tests.browser.chromium` says which).
 """
 
-from __future__ import annotations
-
 import re
 import statistics
 import tempfile

@@ -13,8 +13,6 @@ found, improved without noise (Nelder-Mead); of a network, the best confirmed nu
 The problems are 1, 2, 4, 6, digits_adam and fashion_mnist, which reads its four files below data/fashion_mnist.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence

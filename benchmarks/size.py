@@ -5,8 +5,6 @@ measures in processes of their own steps-to-target of all studies for one target
 and removes it. `--share 0.01` makes a hundredth of it; `--keep FOLDER` leaves it there.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import resource

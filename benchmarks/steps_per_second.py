@@ -8,8 +8,6 @@ the parts of our step where they run. Exit code 1 if a ratio is below 0.9.
     python -m benchmarks.steps_per_second
 """
 
-from __future__ import annotations
-
 import gzip
 import statistics
 import struct

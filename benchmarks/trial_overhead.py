@@ -8,8 +8,6 @@ Each is run in a process of its own for every number of trials.
     python -m benchmarks.trial_overhead [TRIALS ...]
 """
 
-from __future__ import annotations
-
 import json
 import os
 import resource

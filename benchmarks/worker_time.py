@@ -8,8 +8,6 @@ counts. The rest is building model and optimizer, deciding and making rows; what
     python -m benchmarks.worker_time
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from dataclasses import dataclass

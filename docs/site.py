@@ -3,8 +3,6 @@
 Links are written as they lead through the repository, so that a page reads the same there and on the site.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The experiment: everything that is declared before anything runs. One YAML file, one frozen tree."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Reading and writing the experiment as YAML text: safe, strict, without surprises."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any

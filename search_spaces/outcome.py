@@ -1,7 +1,5 @@
 """How a trial ended and what it was for: values, not exceptions."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

@@ -1,7 +1,5 @@
 """What is known of the named hyperparameters: their natural domains, which optimizer has them, and default boxes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Every problem of an experiment file in one message: the rule, the name, the value, the remedy."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Mapping

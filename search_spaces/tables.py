@@ -1,7 +1,5 @@
 """The tables of a run folder: every column with its type, unit and meaning. The one owner of their names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """Whether two runs of one experiment came to the same: every row, but for what the clock and the machine say."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

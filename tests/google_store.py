@@ -4,8 +4,6 @@ Its answers are those of two emulators (fake-gcs-server and gcp-storage-emulator
 tried. It is a process of its own: where Arrow closes a file of this store it holds Python's lock and waits.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

@@ -4,8 +4,6 @@ A node is started in a mount namespace of its own with an empty file system over
 process namespace, so that killing its first process is a power cut. That needs root (as in CI's container).
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

@@ -1,7 +1,5 @@
 """An S3 on this machine: it counts its requests, and can be away for a while without forgetting anything."""
 
-from __future__ import annotations
-
 import logging
 import re
 import threading

@@ -1,7 +1,5 @@
 """The processes that a command has begun, as the operating system sees them: to count them, and to kill one of them."""
 
-from __future__ import annotations
-
 import os
 import re
 from dataclasses import dataclass

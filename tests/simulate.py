@@ -1,7 +1,5 @@
 """Run an experiment's protocol in this process, without Ray or files: for tests of everything that only decides."""
 
-from __future__ import annotations
-
 import random
 from collections import defaultdict
 from collections.abc import Sequence

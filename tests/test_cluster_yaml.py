@@ -1,7 +1,5 @@
 """The clusters on AWS and Google Cloud are valid for the installed Ray, as far as that can be told without a cloud."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

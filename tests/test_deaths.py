@@ -1,7 +1,5 @@
 """The table of deaths names tests that there are, one in every row."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

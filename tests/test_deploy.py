@@ -1,7 +1,5 @@
 """What starts a run on Slurm, Kubernetes or as a Ray job is valid, as far as can be told here, and goes on."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

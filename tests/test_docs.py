@@ -1,7 +1,5 @@
 """The site builds whole and needs no network to be read; its reference holds all that the code has; a notebook runs."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

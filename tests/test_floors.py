@@ -1,7 +1,5 @@
 """The floors hold: read from the imports, and by importing with what is forbidden blocked."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys

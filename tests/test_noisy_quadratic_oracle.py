@@ -1,7 +1,5 @@
 """The noisy quadratic as the oracle of the whole search: the true S(B) is known, and judges what is found."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

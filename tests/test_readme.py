@@ -1,7 +1,5 @@
 """README and docs tell the truth: their links, commands, outputs, code, keys and words are those of the code."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

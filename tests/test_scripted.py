@@ -1,7 +1,5 @@
 """The scripted workload keeps its promises, on which the end-to-end tests rely."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

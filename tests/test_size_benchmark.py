@@ -1,7 +1,5 @@
 """The benchmark of size on a folder small enough for a test: what it makes is read right."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bcrit.analysis.records.run_folder import RunFolder

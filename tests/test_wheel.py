@@ -1,7 +1,5 @@
 """What is installed is one package, which a user's own `analysis`, `tuner` and `search_spaces` live beside."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Ray itself: started on this machine or reached at an address, how many workers it holds, and how it is left."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -5,8 +5,6 @@ the run folder as one archive, without what is no code; a cluster's workers get 
 directory, and `bcrit resume` imports from it wherever it is started.
 """
 
-from __future__ import annotations
-
 import fnmatch
 import hashlib
 import io

@@ -7,8 +7,6 @@ the beginning. So what is recorded does not depend on how many workers there are
 driver dies, and those trials are run again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -22,8 +22,6 @@ A write that was on its way when the holder stopped being sure may still arrive;
 `bcrit repair` sets it aside.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import getpass

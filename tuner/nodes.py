@@ -5,8 +5,6 @@ tried again elsewhere, and only the second node makes it a fact. A node where tr
 the workload cannot be loaded, is set aside.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field

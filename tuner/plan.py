@@ -1,7 +1,5 @@
 """What an experiment would run, and what it costs at most: computed without running anything."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

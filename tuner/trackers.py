@@ -4,8 +4,6 @@ A trial is a run of the tracker, the batch size its group, and the hyperparamete
 `bcrit.tuner.tracking` feeds them.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

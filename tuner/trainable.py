@@ -4,8 +4,6 @@ To Tune a worker is a trial: Tune places it, restarts the search for a place whe
 results. The trials of the experiment are handed to it by `bcrit.tuner.scheduler`.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

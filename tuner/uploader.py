@@ -7,8 +7,6 @@ that is away is tried again and again; if it stays away too long, or cannot be w
 ledger raises what happened, and the rows wait in the log for `bcrit resume`.
 """
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The fit of the hyperbola to a table of steps to target: estimates, interval, rows, and what it says of itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

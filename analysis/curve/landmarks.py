@@ -1,7 +1,5 @@
 """What is read from a curve: landmarks as multiples of b_crit, what others call critical, the three regimes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ Members are the hyperbola, the p-norm and two straight lines (`PowerSum`), the U
 (`bcrit.analysis.optimum.laws`).
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Other curves through the same points: a knee of its own sharpness, the U, and candidates by information criterion."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

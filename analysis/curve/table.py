@@ -1,7 +1,5 @@
 """The input of a fit: a table of steps to target, and how its rows become one study a batch size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

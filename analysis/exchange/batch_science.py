@@ -4,8 +4,6 @@
 (README of the archive). Each `dataset/model/optimizer` becomes a run, each batch size a study of it.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """Which column of somebody's table is what: as the user says, or guessed from usual names, which is then said."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

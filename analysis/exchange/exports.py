@@ -5,8 +5,6 @@ which says of every column its type, unit and meaning. Floats are written with a
 neighbours, so that they come back bit for bit; an empty cell is no value, `nan` is one.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Reading the files of others: every fault is one message that names the file, and nothing in them is run."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

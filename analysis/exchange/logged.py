@@ -3,8 +3,6 @@
 This is what Optuna, Ray Tune and Weights & Biases have in common; their readers give `LoggedRun`s.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ A reference point is one tuned setting on many seeds, all of which converged, so
 searched. The number of a batch size is the smallest median of its points, as everywhere in the analysis.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -5,8 +5,6 @@ and a space; `trial_row` makes the rows and `foreign_run` the experiment around 
 off which `write` reads what the rows lack, checks and counts, with `experiment.yaml` last in a free folder.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

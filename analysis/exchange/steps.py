@@ -1,7 +1,5 @@
 """One row a step, in order of step: the one rule for repeated and falling steps, whatever the rows come from."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd

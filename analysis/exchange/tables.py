@@ -3,8 +3,6 @@
 Which column is what the user says, or it is guessed from common names and said so.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

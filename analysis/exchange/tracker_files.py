@@ -5,8 +5,6 @@ same as a table) and, when it failed, `error.txt`. Any of them may be missing; p
 Weights & Biases people bring a table of runs, perhaps with histories beside it, or the client's own run folders.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 from collections import Counter

@@ -6,8 +6,6 @@ behind seven bytes of the client's own; a record is a `Record` of wandb_internal
 config (the settings), history (one call of `log`), exit. Field numbers as in wandb 0.31.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Numbers as the sentences of notes and recommendations write them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from enum import StrEnum

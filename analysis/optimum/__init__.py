@@ -1,7 +1,5 @@
 """How the best hyperparameters move with the batch size: sets, laws, verdicts and predictions of one run, and words."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The numeric hyperparameters of a run as coordinates: their scale, their box in each study, their values at trials."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final

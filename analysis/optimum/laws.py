@@ -5,8 +5,6 @@ knee its place u = log B_n. At one exponent it is a curve of `bcrit.analysis.cur
 knees that it allows give the intervals of every parameter and of the law itself.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How sensitive every study is to its hyperparameters, which matter, and how that moves with the batch size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -17,8 +17,6 @@ interval holds both and the surface's 95 % interval (a jackknife), and covered t
 How much of the variation in steps each hyperparameter explains is functional ANOVA (Hutter et al. 2014), by Optuna.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Which batch size gives the best result within a fixed budget of steps, examples or time?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 

@@ -4,8 +4,6 @@ For settings that are given rather than searched, as in a paper's table: each ru
 what it has got by then, not the steps to a target.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """How steps fall with the batch size: the curve and its numbers, how well it fits, what else would, what comes next."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

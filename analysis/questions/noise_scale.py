@@ -1,7 +1,5 @@
 """How noisy are the gradients along training, and how does that compare with the fitted b_crit?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How do the best learning rate and momentum move with the batch size, and by which law, if any?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias

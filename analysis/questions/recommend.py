@@ -1,7 +1,5 @@
 """Which batch size to train at, on which hardware, and what it takes?"""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final

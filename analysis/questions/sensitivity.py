@@ -1,7 +1,5 @@
 """How much of each search space does nearly as well as the best, and which hyperparameters matter?"""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

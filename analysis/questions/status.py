@@ -1,7 +1,5 @@
 """How far is a run, is anything running, what was spent, and how long will the rest take?"""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from typing import Annotated

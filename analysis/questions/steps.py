@@ -1,7 +1,5 @@
 """How many steps does the best setting of every batch size need, how many examples is that, and how did it train?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

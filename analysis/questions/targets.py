@@ -1,7 +1,5 @@
 """How many steps would other targets have taken, and how does b_crit change with the target?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 

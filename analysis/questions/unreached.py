@@ -1,7 +1,5 @@
 """The target was not reached: how near did each batch size come, and should the target give or the budget?"""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

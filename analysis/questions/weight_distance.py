@@ -1,7 +1,5 @@
 """How do the weights move away from their start: with log t or with sqrt t (Hoffer, Hubara and Soudry 2017)?"""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

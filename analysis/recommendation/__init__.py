@@ -1,7 +1,5 @@
 """Which batch size to train at: the frontier, the choices on it, and what speaks against them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Hyperparameters at any batch size: measured, by a law of the optimum, or read between the studies on either side."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Results as JSON and back: plain values, and never NaN or infinity, which JSON does not have."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Rows as Arrow tables of the schemas on floor 0, and every way in which a table breaks its schema."""
 
-from __future__ import annotations
-
 import math
 import os
 import zlib

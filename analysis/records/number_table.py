@@ -1,7 +1,5 @@
 """Tables that people bring: how their text is laid out, and their numbers, with every problem in one message."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

@@ -15,8 +15,6 @@ folder. Of any other run it lies in the user's cache, in a place of the run's ow
 run later, so the moment at which its experiment was written is part of that place.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

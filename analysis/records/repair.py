@@ -9,8 +9,6 @@ What is wrong is set aside under `repaired/`, where no reader looks, and nothing
   where `bcrit` trained them itself, since an import cannot be run again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ has arrived, so one PUT straight to the final name is enough. Anything more (mar
 copy, a multipart upload) is several requests for each of many small files.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """What follows from a run, written into its folder: derived tables, fit, recommendation, and the report as one page."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Iterator, Mapping

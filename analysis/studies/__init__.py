@@ -1,7 +1,5 @@
 """From trials to one row a study: the steps-to-target of its best point, its interval, its n and where it came from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

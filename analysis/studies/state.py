@@ -1,7 +1,5 @@
 """How far is a run, which of its studies say something by now, and why is there no curve?"""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

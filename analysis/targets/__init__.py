@@ -1,7 +1,5 @@
 """One pass over a run's measurements: crossings of targets and best values within budgets, of all its trials."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """S(B; target) for several targets of one run, the curve at each of them, and how b_crit goes with the target."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Small run folders made of learning curves."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run folder whose confirming runs were probed, with noise scales and a movement that are known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

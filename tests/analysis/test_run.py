@@ -1,7 +1,5 @@
 """A run: one pass answers what `analyze` asks, nothing is computed twice, and what is not asked not at all."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 `python -m tests.analysis.test_words` writes the stored words again.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

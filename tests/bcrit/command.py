@@ -1,7 +1,5 @@
 """The command line, called by a test: in its own process where the process is the point, else in the test's."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout

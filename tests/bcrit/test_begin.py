@@ -1,7 +1,5 @@
 """The first commands of a newcomer, as they are typed: init, check, doctor; demo is the command of the README."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

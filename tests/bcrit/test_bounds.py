@@ -1,7 +1,5 @@
 """A run that ends at a bound: gently, with its own exit code, the answer so far, and resumable."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -1,7 +1,5 @@
 """The command line without Ray: help and plans. Bad input of every kind is among the goldens."""
 
-from __future__ import annotations
-
 import json
 from io import StringIO
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bcrit compare` as a user calls it, on two small runs and on tables."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

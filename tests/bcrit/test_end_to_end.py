@@ -1,7 +1,5 @@
 """The whole chain as a user runs it: real Ray, real files, real kills."""
 
-from __future__ import annotations
-
 import json
 import random
 import re

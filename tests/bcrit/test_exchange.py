@@ -1,7 +1,5 @@
 """`bcrit import` and `bcrit export` as a user runs them: on to a report, out and back, refusals leave no trace."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

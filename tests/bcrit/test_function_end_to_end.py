@@ -1,7 +1,5 @@
 """A training function of a user's through the whole chain: real Ray, real training, real kills."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`bcrit landscape` and `bcrit adaptive` as a user runs them: on Ray, killed and gone on with, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What `import bcrit` offers, and what it costs to import. `bcrit.tune` is run by the test of the wheel."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`bcrit pilot` as a user runs it, on digits: the proposal, the file that `bcrit tune` takes, its run, and refusals."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What failed is run again with mended code, from another folder, and nothing else is."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The process that watches a command: exit codes, what is said when the command is gone, what is left running."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys

@@ -5,8 +5,6 @@
 says which one it is; the exit code is 1 where there is none.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The browser that the tests of the report share."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Run folders as large as one likes, made up in a moment: exact hyperbolas with every kind of trial around them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

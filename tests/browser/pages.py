@@ -1,7 +1,5 @@
 """The pages that the tests open, what is recorded while one is open, and how long it took to open."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

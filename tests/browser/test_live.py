@@ -1,7 +1,5 @@
 """The page of a run in a real browser while it goes on, is killed, and is resumed."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

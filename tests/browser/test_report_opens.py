@@ -1,7 +1,5 @@
 """The report in a real browser: every figure is drawn, nothing is logged, nothing is asked for, nothing sticks out."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

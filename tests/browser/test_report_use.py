@@ -1,7 +1,5 @@
 """What a reader does with the report: points at it, chooses, jumps, prints it, opens it on a phone, has many trials."""
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Asking a command as the goldens do: on copies of what it names, in a terminal of 100 columns without colour."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

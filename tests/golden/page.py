@@ -1,7 +1,5 @@
 """What somebody reads on a page of ours: its text, one block a line, and the outline of its figures."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Every question whose answer is held: which command, on which stored run or input."""
 
-from __future__ import annotations
-
 import shlex
 
 from tests.golden.asked import HERE, Question

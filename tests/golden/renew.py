@@ -3,8 +3,6 @@
 python -m tests.golden.renew [WORD...]
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys

@@ -3,8 +3,6 @@
 `python -m tests.golden.renew` writes the answers again; the difference is then seen in the commit.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from difflib import unified_diff

@@ -1,7 +1,5 @@
 """An experiment as its file declares it, with changes, and what is said of one that cannot be."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Dimensions: scaled coordinates, clipping, widening."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

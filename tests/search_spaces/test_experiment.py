@@ -1,7 +1,5 @@
 """The experiment file: what is read, what is refused, that freezing loses nothing, and how imported ones are free."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The parts of an experiment: budgets in steps, examples and epochs, and numbers that are numbers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from bcrit.search_spaces.presets import (

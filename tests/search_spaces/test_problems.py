@@ -1,7 +1,5 @@
 """What is wrong with an experiment, in the words of its file and not of the library that reads it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

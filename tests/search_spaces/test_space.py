@@ -1,7 +1,5 @@
 """Spaces with conditional dimensions, and their rules as an experiment file meets them."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The one rule for "reached"."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The guessed scale is the one that people choose, and the same for every reader."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Bad experiments, and models that every trial would fail on: all that is wrong with one, in one message."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """What is kept of a trial: whole or not at all, of this trial or nothing, in the run folder or through the driver."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

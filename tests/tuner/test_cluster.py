@@ -3,8 +3,6 @@
 One cluster serves all tests of this file, in their order: starting one takes as long as a whole experiment.
 """
 
-from __future__ import annotations
-
 import getpass
 import importlib.util
 import json

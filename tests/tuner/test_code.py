@@ -1,7 +1,5 @@
 """The user's code: what goes along, and that it comes back as it was."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is recorded is what an undisturbed trial under the settled horizon makes, however many run at once."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """SIGKILL of any process of a run at any moment, each followed by a resume from somewhere else."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Who holds a run: on one machine, between machines, after a death, through an outage."""
 
-from __future__ import annotations
-
 import fcntl
 import getpass
 import os

@@ -1,7 +1,5 @@
 """The ledger: what is on disk is what is known, whatever was killed when."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

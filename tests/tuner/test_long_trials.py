@@ -1,7 +1,5 @@
 """Trials that outlive their workers, their driver and their cluster, on Ray: the rows of an undisturbed run."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """Whether a trial or a node is at fault when something goes wrong: judged by what happens where, without Ray."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Experiments as a user writes them, from YAML to the end of a trial, on the handwritten digits."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """How many trials of a study run at once, where that is left to the run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What a driver tells of itself, when it keeps silent, and when a bound is reached; the clock is the test's."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path

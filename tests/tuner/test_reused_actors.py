@@ -1,7 +1,5 @@
 """A reused actor gives the same curve as a fresh process, bit for bit: real Ray, real training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from bcrit.analysis.records.run_folder import RunFolder

@@ -1,7 +1,5 @@
 """Trackers, with the real packages and without a network: what they have is what the ledger has, also after a kill."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """What a worker makes of an experiment: settings, device, the trial's row. Ray Tune's class, without a cluster."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From the log to the folder: kills at any moment, a store that is away, a run that was lost to somebody else."""
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """A glance at an experiment: the beginning of one trial at a batch size, by a worker's own code but without Ray."""
 
-from __future__ import annotations
-
 import os
 import time
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ experiment the storage and the writing for a command that few of them see; what 
 recorded learning curve, and a difference is said.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

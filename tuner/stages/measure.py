@@ -1,7 +1,5 @@
 """The landscape around one network, and between two: losses, sharpness, curvature, paths."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ gradient noise probed. The *timing* makes some updates at each batch size that i
 known only when the search has ended, so it is a run of its own, inside the folder of the first.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Mapping, Sequence

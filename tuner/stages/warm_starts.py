@@ -1,7 +1,5 @@
 """Large-batch training from the iterates of a small-batch run (Keskar et al. 2016, section 4, Figure 5)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

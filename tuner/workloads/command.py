@@ -6,8 +6,6 @@ It reports on its standard output, `bcrit: step=10 val_loss=0.5`, or in what it 
 verdict: where the trial is over, it gets SIGTERM, with all that it started, and later SIGKILL.
 """
 
-from __future__ import annotations
-
 import os
 import queue
 import re

@@ -1,7 +1,5 @@
 """Which data a workload trains on: the option `data`, the files or the name on the hub it means, and their rows."""
 
-from __future__ import annotations
-
 import mimetypes
 import os
 import re

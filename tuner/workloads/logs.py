@@ -1,7 +1,5 @@
 """What a program of the user's tells: lines of its output, or the log files that it writes as it goes."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

@@ -1,7 +1,5 @@
 """What Linux does with a process, and with those below it, when a parent ends; elsewhere nothing is done."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from signal import Signals

@@ -1,7 +1,5 @@
 """The other processes of a trial that trains data-parallel, here and on other machines: they do what rank 0 does."""
 
-from __future__ import annotations
-
 import atexit
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Ranks of a trial on other machines: begun there, each with a line to the first machine, which ends with either."""
 
-from __future__ import annotations
-
 import secrets
 import socket
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What batch sizes that change along training gained: the verdict, every schedule, and what it rests on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, Final

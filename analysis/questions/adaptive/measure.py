@@ -1,7 +1,5 @@
 """From runs to answers: steps, examples and gamma of every schedule, held against the curve of fixed batch sizes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

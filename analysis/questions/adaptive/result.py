@@ -14,8 +14,6 @@ where fixed batch sizes have 1 in gamma's place. Equality holds where N does not
 appendix D).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

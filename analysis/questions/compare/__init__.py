@@ -1,7 +1,5 @@
 """Which differences between runs are real? Optimizers, models, targets side by side, in ratios with intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final

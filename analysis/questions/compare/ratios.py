@@ -1,7 +1,5 @@
 """The ratios of s_min, e_min and b_crit of every two runs, which of them are more than chance, and what they mean."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

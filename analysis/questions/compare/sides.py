@@ -1,7 +1,5 @@
 """The sides of a comparison: the facts of each run or table, a name that no two share, and what qualifies them all."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

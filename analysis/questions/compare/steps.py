@@ -1,7 +1,5 @@
 """Which run needs fewer steps, and which fewer hours, where: by the curves, and as measured; and which to choose."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """How sharp is the loss around the winners, how far they were trained, and what not to read into it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Final

@@ -1,7 +1,5 @@
 """What `bcrit landscape` measured, as it is stored in the run folder; and what its warm starts say."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The fit as a whole: known curves come back, the interval covers, and what cannot be known is not claimed."""
 
-from __future__ import annotations
-
 import json
 import math
 from typing import Any

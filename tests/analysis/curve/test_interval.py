@@ -1,7 +1,5 @@
 """The interval: its ends by their rule, its coverage by simulation."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

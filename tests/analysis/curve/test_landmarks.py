@@ -1,7 +1,5 @@
 """Every closed form against root finding on the curve, and every interval against what it is carried from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

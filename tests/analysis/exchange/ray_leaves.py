@@ -3,8 +3,6 @@
 Three work, one raises, one reports a NaN. A process of its own: Ray reads its settings and its token once a process.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """Trees in the batch_science layout are read right to the last row, the nasty ones too."""
 
-from __future__ import annotations
-
 import gzip
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Export followed by import is the identity: CSV, Parquet and the batch_science layout."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

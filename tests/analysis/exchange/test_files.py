@@ -1,7 +1,5 @@
 """Files of others are read in pieces or whole, and every fault is one message."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

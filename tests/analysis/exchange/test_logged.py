@@ -1,7 +1,5 @@
 """Logged runs: names, counter, curves, endings, repeats, spaces."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """MLPerf's reference convergence points: units, rounding, groups, targets; numbers from the published files."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

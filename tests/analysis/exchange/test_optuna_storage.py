@@ -1,7 +1,5 @@
 """Optuna studies written by Optuna itself: a planted curve comes back, states are told, nothing is written."""
 
-from __future__ import annotations
-
 import math
 import sqlite3
 from collections.abc import Callable

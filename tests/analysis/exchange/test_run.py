@@ -1,7 +1,5 @@
 """What a source yields fits beside ours: names, types, spaces, notes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What every source keeps to: its small input becomes a valid run folder, whatever is broken is one message."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Mapping

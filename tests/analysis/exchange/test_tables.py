@@ -1,7 +1,5 @@
 """Somebody's own tables: what is guessed is said, what is missing is named."""
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What trackers leave: a results folder by Ray itself and by hand, exports of Weights & Biases in every form."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -1,7 +1,5 @@
 """An import is a run folder when it is right, and leaves nothing when it is not."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A number with its interval; two compared, as SciPy does; Holm's correction by its definition; the line."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

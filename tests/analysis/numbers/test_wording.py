@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 
 from bcrit.analysis.numbers import duration, enumeration, readable

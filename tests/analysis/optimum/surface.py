@@ -5,8 +5,6 @@ best so far, and two thirds of the slower ones end at 0.45 times them. The best 
 The loss falls exponentially from 10 to the target 1, so that what a trial came to tells how slow it is.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Where runs end: means, intervals and differences against SciPy, and what is refused."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The answer on the fit says what the fit says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

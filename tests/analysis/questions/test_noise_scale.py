@@ -1,7 +1,5 @@
 """Gradient noise: pooling is a ratio of averages, and what a run says on measurements with known scales."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What holds of every question: one contract over the list."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -1,7 +1,5 @@
 """What to choose: tables, figures and the last words of the page."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

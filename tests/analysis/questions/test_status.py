@@ -1,7 +1,5 @@
 """How a run stands, from its tables and from what its driver told last: read by people, programs and the page."""
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess

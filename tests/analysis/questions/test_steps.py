@@ -1,7 +1,5 @@
 """The figures of the answer show every study once and of the fit what is known; curves are those behind the numbers."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every study, outcome, edge and search trial is shown, in the plane of its space; of very many trials, fewer."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A target that was not reached: how near it was, which one was common, and whether the budget would do."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

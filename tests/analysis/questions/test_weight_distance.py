@@ -1,7 +1,5 @@
 """The movement of the weights: its law at a batch size, its speed by batch size, and what a run says of them."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

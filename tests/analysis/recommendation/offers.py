@@ -1,7 +1,5 @@
 """Curves, step times and hardware for the tests of the recommendation."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The frontier and the choices on it: the closed forms of an exact hyperbola, the slow search, and limits that give."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

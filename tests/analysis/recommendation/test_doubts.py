@@ -1,7 +1,5 @@
 """What speaks against a choice: the interval of the fit carried over to it, rivals, room, and prices that change it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

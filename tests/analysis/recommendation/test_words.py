@@ -1,7 +1,5 @@
 """A reader of the paragraph alone decides right, in every kind of situation."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from typing import Any

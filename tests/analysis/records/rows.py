@@ -1,7 +1,5 @@
 """Rows of the two tables, as a run would write them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One pass over the measurements: every row once, in order of step, whatever the order on disk."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

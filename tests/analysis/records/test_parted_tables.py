@@ -1,7 +1,5 @@
 """Which parts of a table count, which are joined, how they are streamed, and what the log adds to them."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

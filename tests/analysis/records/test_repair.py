@@ -1,7 +1,5 @@
 """Repair: what is wrong is set aside and named, what is right stays, and a second repair finds nothing."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

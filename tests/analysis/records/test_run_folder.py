@@ -1,7 +1,5 @@
 """The run folder: parts, compaction after any kill, schema violations, paths, S3."""
 
-from __future__ import annotations
-
 import os
 import re
 import time

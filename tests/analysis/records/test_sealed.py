@@ -1,7 +1,5 @@
 """What was damaged, lost or comes from elsewhere is named, and no flipped bit becomes another number."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from random import Random

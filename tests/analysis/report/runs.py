@@ -1,7 +1,5 @@
 """Small made-up runs for the tests of the report."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

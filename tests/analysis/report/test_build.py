@@ -1,7 +1,5 @@
 """Pages of runs and of comparisons: complete, in need of nothing else, no text taken for markup; the first screen."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re

@@ -1,7 +1,5 @@
 """Ticks stand at few and readable places; values become text that is never markup; marks have what they are given."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The boundary rule: a box that binds, its four look-alikes, and the trials that it reads."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

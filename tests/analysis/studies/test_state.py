@@ -1,7 +1,5 @@
 """How far a run is, what its studies say by then, and what is named as the cause where there is no curve."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

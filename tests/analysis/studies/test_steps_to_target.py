@@ -1,7 +1,5 @@
 """One row a study: medians with unreached seeds, their intervals, and what an unreached study is known to exceed."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

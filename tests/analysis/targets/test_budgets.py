@@ -1,7 +1,5 @@
 """Budgets: those that users may give and the default grid, the best within them, who wins, and when nobody does."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The rule of what a cell says is true: checked on made-up studies whose whole curves are known and then cut."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Targets that users may write, the default grid, crossings by the one rule, and how early noise makes them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

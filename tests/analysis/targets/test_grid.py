@@ -1,7 +1,5 @@
 """The grid of targets, and another one in place of the run's own, on made-up runs whose whole curves are known."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

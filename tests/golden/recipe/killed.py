@@ -1,7 +1,5 @@
 """Starts an experiment and kills it, with all processes below it, when it has confirmed a part of its studies."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -4,8 +4,6 @@ It was the protocol itself until that took 100 ms a proposal at 3,000 trials. On
 boundary rule, the coordinates and the local step of one proposal.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 import numpy as np

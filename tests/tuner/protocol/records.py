@@ -1,7 +1,5 @@
 """Finished search trials of one study, as the protocol meets them."""
 
-from __future__ import annotations
-
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point
 from bcrit.search_spaces.target import Direction, Target

@@ -1,7 +1,5 @@
 """Trials that go on beyond the target: of the search under the rule `full`, re-runs where `confirm` says so."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The joint search: a pure function of the finished trials, trials tied to horizons, numbers that fresh seeds reach."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median

@@ -1,7 +1,5 @@
 """The index of the records decides nothing: every proposal is what its slow twin works out from all records."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Collection
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A search that the user names: it is asked and told as if there were one worker, whatever was killed."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The protocol as a pure function: the same whatever the workers, the order of endings, or a kill."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where the next trial lies: every sampler stays in every space, and is a function of its question alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

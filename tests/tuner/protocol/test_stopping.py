@@ -1,7 +1,5 @@
 """Rungs and the cap, decided from what is known."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

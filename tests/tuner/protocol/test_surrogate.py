@@ -1,7 +1,5 @@
 """The Gaussian process of the joint search, against the formulas written out."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

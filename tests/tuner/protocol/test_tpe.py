@@ -1,7 +1,5 @@
 """The effective learning rate, where there is one: checked on the optimizers themselves."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

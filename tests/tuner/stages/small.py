@@ -1,7 +1,5 @@
 """A tiny classifier, and run folders filled by training it for real, without Ray."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`adaptive` on small runs: what it trains, on which seeds, and what it refuses."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

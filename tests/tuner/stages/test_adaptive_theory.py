@@ -4,8 +4,6 @@ With the greedy rate of every moment, lr = e lr_max / (1 + N/B), and e -> 0 the 
 alone, so that the theory is exact. At e = 1 a run takes a few large steps, and it is not.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

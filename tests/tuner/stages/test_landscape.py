@@ -1,7 +1,5 @@
 """The landscape of whole runs: complete, unfinished, without winners, and such as cannot be measured."""
 
-from __future__ import annotations
-
 import io
 import math
 import shutil

@@ -1,7 +1,5 @@
 """The numbers of one network are those of the libraries, on the stated rows."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

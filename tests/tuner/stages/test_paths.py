@@ -1,7 +1,5 @@
 """Paths: between the right networks, with the losses of the networks at their ends."""
 
-from __future__ import annotations
-
 import pytest
 from torch import nn
 

@@ -1,7 +1,5 @@
 """A pilot of a tiny classifier, trained for real: from the experiment to the study that it proposes."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

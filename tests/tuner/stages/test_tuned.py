@@ -1,7 +1,5 @@
 """What a run is asked for: learning rates by batch size, and why some runs are refused."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

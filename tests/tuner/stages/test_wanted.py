@@ -1,7 +1,5 @@
 """Which networks are named: winners by study, un-tuned ones beside them, and what is left out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

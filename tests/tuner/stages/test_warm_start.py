@@ -1,7 +1,5 @@
 """Warm starts: the runs are those that a plain loop makes, kept once, and measured as everything else."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

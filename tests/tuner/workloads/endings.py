@@ -1,7 +1,5 @@
 """Training functions whose processes are to be ended."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Tiny data sets in the formats of the large ones."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Training functions that misbehave, with how each one's trial must end: the batch size selects which."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os

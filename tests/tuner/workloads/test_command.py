@@ -1,7 +1,5 @@
 """A program as a workload: what it is given, what it tells in which way, and that nothing of it is left running."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

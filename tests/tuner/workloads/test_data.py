@@ -1,7 +1,5 @@
 """Where data are found, and local files read in the formats of the hub, which itself is never asked."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

@@ -1,7 +1,5 @@
 """The example files in a setting for a test, with tiny data where they expect the real ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a function is given, what it reports, and that its process ends however it must."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """The classifiers by parameter counts worked out by hand from the papers' tables, and what is the workload's own."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from typing import Any

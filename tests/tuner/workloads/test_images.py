@@ -1,7 +1,5 @@
 """Images in all their forms, and how they become arrays."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import os

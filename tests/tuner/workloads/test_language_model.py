@@ -1,7 +1,5 @@
 """How a text is cut, and the models by parameter counts worked out by hand; that none sees the future."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A trial in several ranks, each started as `torchrun` would: the curve of one process, one voice, one end."""
 
-from __future__ import annotations
-
 import multiprocessing
 import re
 import sys

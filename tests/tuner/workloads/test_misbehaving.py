@@ -1,7 +1,5 @@
 """Everything that a user's function can do wrong ends as one clear outcome and stops nothing else: real Ray."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

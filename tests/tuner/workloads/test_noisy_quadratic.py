@@ -1,7 +1,5 @@
 """The recursions and the risk against their naive twins: the published ones, dense covariances, and sampled runs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The workload of a run that is to be trained again: loaded, or one message why not."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

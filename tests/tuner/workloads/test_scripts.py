@@ -1,7 +1,5 @@
 """Scripts with the trainers that people use: ten lines at most let each be measured, without them it runs as before."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What every workload promises, checked on each of ours: the same tests for all, a table of what is its own."""
 
-from __future__ import annotations
-
 import inspect
 import math
 import re

@@ -1,7 +1,5 @@
 """A module that starts a thread when it is imported, which a fork would not have."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

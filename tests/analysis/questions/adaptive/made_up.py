@@ -1,7 +1,5 @@
 """Runs that obey the theory exactly, made up: N grows like the square root of progress."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

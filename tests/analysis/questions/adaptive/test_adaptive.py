@@ -1,7 +1,5 @@
 """The verdict says no more than the data show; what is stored comes back, and is told when it is old."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """gamma against its closed form, the identities of the frontier, and what the noise scale along a run predicts."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The frontier and runs that obey the theory give its numbers back, and intervals hold what they should."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

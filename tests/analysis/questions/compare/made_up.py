@@ -1,7 +1,5 @@
 """Runs and tables with a known truth, for the tests of comparisons."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace

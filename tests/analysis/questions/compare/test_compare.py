@@ -1,7 +1,5 @@
 """The comparison as a whole: runs and tables mixed, JSON without infinities, tables, figures, refusals."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -3,8 +3,6 @@
 That of b_crit is Welch's where fits are linear, and one-sided where only one end is known.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

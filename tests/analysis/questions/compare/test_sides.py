@@ -1,7 +1,5 @@
 """The sides of a comparison: their numbers, effort and step times, the same of a run and of its table, and labels."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Who needs fewer steps or hours where: crossings as in closed form, nothing beyond what both measured."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

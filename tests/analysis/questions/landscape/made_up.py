@@ -1,7 +1,5 @@
 """A landscape of three batch sizes, made up."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A landscape and its warm starts: figures, tables, what is stored, and when it is old."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

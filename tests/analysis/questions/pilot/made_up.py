@@ -1,7 +1,5 @@
 """A pilot whose numbers are made up."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

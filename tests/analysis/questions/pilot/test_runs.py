@@ -1,7 +1,5 @@
 """What is read from a pilot's runs; the mean of a noise scale along them is the critical batch size of the theory."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The proposed study: its batch sizes, the box of lr, what it costs, and the experiment that is written."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from typing import Any
