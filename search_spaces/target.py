@@ -23,9 +23,19 @@ class Direction(StrEnum):
         return value < reference if self is Direction.MINIMIZE else value > reference
 
     @property
+    def sign(self) -> float:
+        """What makes less the better: 1, or -1 where more is."""
+        return 1.0 if self is Direction.MINIMIZE else -1.0
+
+    @property
+    def symbol(self) -> str:
+        """As a sentence has it."""
+        return "<" if self is Direction.MINIMIZE else ">"
+
+    @property
     def worst(self) -> float:
         """The value that nothing is worse than."""
-        return math.inf if self is Direction.MINIMIZE else -math.inf
+        return self.sign * math.inf
 
 
 _NUMBER = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)"
@@ -76,13 +86,13 @@ class Target(BaseModel):
         return {"metric": metric, "threshold": _number(threshold), "direction": direction}
 
     def __str__(self) -> str:
-        sign = "<" if self.direction is Direction.MINIMIZE else ">"
-        plain = f"{self.metric} {sign} {self.threshold:g}"
+        bound = f"{self.direction.symbol} {self.threshold:g}"
+        plain = f"{self.metric} {bound}"
         match = _SENTENCE.match(plain)
         if match is not None and match[3] == self.metric:
             return plain
         mark = next((mark for mark in "\"'`" if mark not in self.metric), '"')
-        return f"{mark}{self.metric}{mark} {sign} {self.threshold:g}"
+        return f"{mark}{self.metric}{mark} {bound}"
 
     def reached(self, value: float) -> bool:
         """Whether one evaluation is strictly better than the threshold (Shallue et al. 2018, data notebook)."""

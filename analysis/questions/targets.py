@@ -16,7 +16,6 @@ from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.cells import Status
 from bcrit.analysis.targets.crossings import read_targets
 from bcrit.analysis.targets.grid import TargetCurve, TargetGrid, target_grid
-from bcrit.search_spaces.target import Direction
 
 _SYMBOLS = {"valid": "circle", "upper": "triangle-down-open", "lower": "triangle-up-open"}  # by `Status`
 
@@ -48,8 +47,9 @@ def ask(
         parts.append(Plot("targets-b-crit", drawn, caption))
     parts.append(Rows("b_crit at every target", _curves_table(grid)))
     first = grid.targets[0]
-    better = "<" if first.direction is Direction.MINIMIZE else ">"
-    parts.append(Rows(f"Steps to {first.metric} {better} ...", _cells_table(grid), folded=True, brief=True))
+    parts.append(
+        Rows(f"Steps to {first.metric} {first.direction.symbol} ...", _cells_table(grid), folded=True, brief=True)
+    )
     more = len(grid.curves) > 1
     return Answer("targets", "Other targets", grid.sentences, tuple(parts), grid.to_json(), grid.notes, on_page=more)
 

@@ -104,12 +104,12 @@ def strictest(trials: pd.DataFrame, target: Target) -> tuple[int, Target] | None
     With how many they are; None where as many reached the target itself, or none has a value. `trials` are those that
     count, with `batch_size` and `best_value`.
     """
-    sign = 1.0 if target.direction is Direction.MINIMIZE else -1.0
+    sign = target.direction.sign
     best = np.sort((sign * trials["best_value"].astype(float)).groupby(trials["batch_size"]).min().dropna())
     if not len(best):
         return None
     n = min(_ENOUGH, len(best))
-    threshold = looser(float(sign * best[n - 1]), target.direction, sign)
+    threshold = looser(float(sign * best[n - 1]), target.direction)
     found = target.model_copy(update={"threshold": threshold})
     return None if target.reached(float(sign * best[n - 1])) else (n, found)
 
@@ -139,7 +139,7 @@ def times_as_many(steps: Floats, values: Floats, target: Target) -> float | None
     improve with the logarithm of the step. Both paces fall in the end, so that it is at least as many. None where the
     run has no two evaluations in its last half, or reached; infinite where it did not improve there.
     """
-    sign = 1.0 if target.direction is Direction.MINIMIZE else -1.0
+    sign = target.direction.sign
     best = np.fmin.accumulate(np.where(np.isfinite(values), sign * values, np.inf))
     before = int(np.searchsorted(steps, steps[-1] / 2, side="right")) - 1 if len(steps) else -1
     if before < 0 or before > len(steps) - 3 or not np.isfinite(best[before]) or target.reached(sign * float(best[-1])):

@@ -25,7 +25,7 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
-from bcrit.search_spaces.target import Direction
+from bcrit.search_spaces.target import Direction as Direction
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
 _MEDIAN_LEVEL = 0.90
@@ -54,7 +54,7 @@ def steps_to_target(
     The columns are those of `STEPS_TO_TARGET` and the hyperparameters of the best point; `steps` is NaN for a study
     that did not reach the target in `max_steps`.
     """
-    sign = 1.0 if experiment.target.direction is Direction.MINIMIZE else -1.0
+    sign = experiment.target.direction.sign
     crossed = trials["trial_id"].map(at_crossing or {}).astype(float).fillna(trials["best_value"].astype(float))
     value: Floats = np.asarray(crossed, dtype=np.float64)
     studies = ((batch_size, trials["batch_size"] == batch_size) for batch_size in experiment.batch_sizes)

@@ -43,9 +43,8 @@ def measured(
 
 def _targets(folder: RunFolder, trials: pd.DataFrame, target: Target) -> tuple[Target, ...]:
     """The default grid, from the curve of the best trial of each study."""
-    ascending = target.direction.better(0.0, 1.0)
     ordered = trials[feasible(trials)].sort_values(
-        ["stage", "steps_to_target", "best_value"], ascending=[False, True, ascending]
+        ["stage", "steps_to_target", "best_value"], ascending=[False, True, target.direction.sign > 0]
     )
     best = ordered.groupby("batch_size")["trial_id"].first()
     of_trial = {trial_id: int(batch_size) for batch_size, trial_id in best.items()}  # type: ignore[call-overload]

@@ -129,7 +129,7 @@ class BestWithin:
     @property
     def sign(self) -> float:
         """By which values are multiplied so that the smaller is the better."""
-        return 1.0 if self.direction is Direction.MINIMIZE else -1.0
+        return self.direction.sign
 
     def take(self, chunk: Chunk) -> None:
         """Read on."""

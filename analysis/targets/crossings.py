@@ -166,7 +166,7 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
     loosest comes first; the own one is among them if any study reached it, and alone where there is nothing to choose
     from.
     """
-    sign = 1.0 if own.direction is Direction.MINIMIZE else -1.0
+    sign = own.direction.sign
     # The best value so far, such that smaller is better; runs without a usable value cannot say anything.
     falls = {b: np.minimum.accumulate(np.where(np.isfinite(v), sign * v, np.inf)) for b, (_, v) in curves.items()}
     falls = {b: best for b, best in falls.items() if len(best) and np.isfinite(best[-1])}
@@ -186,9 +186,9 @@ def default_targets(own: Target, curves: Mapping[int, Curve], stops: bool) -> tu
     }
     fastest = min(counts, key=lambda b: (counts[b], -b))
     values = _between(falls[fastest], counts[fastest], strictest, sign)
-    thresholds = {looser(float(value), own.direction, sign) for value in values if value > strictest}
+    thresholds = {looser(float(value), own.direction) for value in values if value > strictest}
     if strictest not in (goal, 0):
-        thresholds.add(looser(strictest, own.direction, sign))
+        thresholds.add(looser(strictest, own.direction))
     if reached_own:
         thresholds.add(own.threshold)
     kept = _told_apart(sorted(thresholds, key=lambda value: (value != own.threshold, sign * value)), sign, usable)
@@ -215,15 +215,15 @@ def _told_apart(thresholds: Sequence[float], sign: float, falls: Mapping[int, Fl
     return list(kept)
 
 
-def looser(value: float, direction: Direction, sign: float) -> float:
+def looser(value: float, direction: Direction) -> float:
     """The value rounded to three digits to the looser side, so that it lies strictly within what was reached."""
-    raw = sign * value
+    raw = direction.sign * value
     if raw == 0:
         return 0.0  # within the grid; its strictest end is not 0
     unit = 10.0 ** (np.floor(np.log10(abs(raw))) - _DIGITS + 1)
     rounded = float(f"{np.round(raw / unit) * unit:.{_DIGITS}g}")
     if not direction.better(raw, rounded):
-        rounded = float(f"{rounded + sign * unit:.{_DIGITS + 1}g}")
+        rounded = float(f"{rounded + direction.sign * unit:.{_DIGITS + 1}g}")
     return rounded
 
 
@@ -248,7 +248,7 @@ def noise(steps: Integers, values: Floats, target: Target) -> Noise | None:
     second differences, sqrt(mean(d^2) / 6), which the trend does not enter. None with fewer than `_FEWEST` evaluations,
     or where the metric does not improve.
     """
-    sign = 1.0 if target.direction is Direction.MINIMIZE else -1.0
+    sign = target.direction.sign
     crossed = np.flatnonzero(sign * values < sign * target.threshold)
     end = int(crossed[0]) if len(crossed) else len(steps)
     own = np.flatnonzero((steps[:end] > 0) & (steps[:end] >= steps[min(end, len(steps) - 1)] / _WINDOW))

@@ -194,8 +194,8 @@ def _state(bench: Bench, wanted: State, row: Mapping[str, Any], metrics: Sequenc
 
 
 def _best(workload: OpenWorkload, name: str, values: Sequence[float]) -> float:
-    known, direction = [value for value in values if not math.isnan(value)], Direction(workload.metrics[name])
-    return (max if direction is Direction.MAXIMIZE else min)(known, default=math.nan)
+    known, sign = (value for value in values if not math.isnan(value)), Direction(workload.metrics[name]).sign
+    return min(known, key=lambda value: sign * value, default=math.nan)
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:

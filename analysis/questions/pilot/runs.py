@@ -145,8 +145,7 @@ def _best(run: Run, tried: list[Tried], batch_size: int, where: str) -> Tried:
         raise InputError(where, [f"'space.lr': {rule}: {why}; move the box"])
     if reached := [one for one in sound if one.steps_to_target is not None]:
         return min(reached, key=lambda one: one.steps_to_target or 0)
-    sign = 1.0 if run.experiment.target.direction.better(0.0, 1.0) else -1.0
-    return min(sound, key=lambda one: sign * (one.best_value or 0.0))
+    return min(sound, key=lambda one: run.experiment.target.direction.sign * (one.best_value or 0.0))
 
 
 def _number(value: float | None) -> float | None:
