@@ -22,7 +22,7 @@ from bcrit.terminal import Screen, print_json, say, say_notes, show, wide_consol
 
 if TYPE_CHECKING:
     from bcrit.analysis.report import Answer
-    from bcrit.tuner.stages.glance import Glance
+    from bcrit.tuner.stages.pilot import Glance
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 """The experiments that come along, in a checkout and in a wheel."""
@@ -197,7 +197,7 @@ def check(
     checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), where), where)
     from contextlib import redirect_stdout
 
-    from bcrit.tuner.stages.glance import glance
+    from bcrit.tuner.stages.pilot import glance
 
     errors = Screen(stderr=True)
     say_notes(errors, notes)

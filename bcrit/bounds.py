@@ -34,11 +34,7 @@ Price = Annotated[
 def bounds_of(
     max_hours: float | None, max_cost: float | None, until: str | None, price: float | None, known: float | None = None
 ) -> Bounds:
-    """Where the session ends, from the options; `known` is the price that an earlier session was told.
-
-    Raises:
-        InputError: a bound is no positive number, no time to come, or a cost has no price.
-    """
+    """Where the session ends, from the options; `known` is the price that an earlier session was told."""
     from bcrit.tuner.tracking import Bounds
 
     now, found = time.time(), list[tuple[float, str]]()
@@ -72,11 +68,7 @@ def _time_of(text: str, now: float) -> float:
 
 
 def step_times(place: str) -> StepTimes:
-    """How long a step takes at each batch size, by a table, by the trials of a run, or by what a pilot timed.
-
-    Raises:
-        InputError: there is nothing of the kind.
-    """
+    """How long a step takes at each batch size, by a table, by the trials of a run, or by what a pilot timed."""
     from bcrit.analysis.recommendation.hardware import read_step_times, trial_step_times
     from bcrit.analysis.records.run_folder import EXPERIMENT, TIMING, RunFolder
     from bcrit.analysis.run import Run

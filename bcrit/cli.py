@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcrit import answers, begin, exchange, live, measure, runs
+from bcrit import ask, begin, exchange, live, measure, runs
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
@@ -39,11 +39,11 @@ def application(asked: Collection[str]) -> typer.Typer:
     loaded = {word.replace("-", "_") for word in asked}
     commands: tuple[Callable[..., None], ...] = (
         *(begin.demo, begin.init, begin.check, begin.doctor),
-        *(runs.tune, runs.resume, live.status, live.watch, answers.repair, measure.pilot, answers.analyze),
+        *(runs.tune, runs.resume, live.status, live.watch, ask.repair, measure.pilot, ask.analyze),
         *(command_of(name) if name in loaded else listed(name) for name in OF_SEVERAL),
         *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line.says),
         *(measure.landscape, measure.adaptive),
-        *(answers.report, answers.workloads),
+        *(ask.report, ask.workloads),
     )
     for function in commands:
         app.command()(function)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from bcrit.analysis.exchange import SOURCES, Ask, Reading, Runs
 from bcrit.ask import AS_JSON
+from bcrit.runs import free_folder
 from bcrit.search_spaces.load import read_target
 from bcrit.search_spaces.target import Target
 from bcrit.terminal import say, wide_console
@@ -97,11 +98,7 @@ def _place(name: str, out: str | None, single: bool) -> RunFolder:
 
     if out is not None:
         return RunFolder.at(out) if single else RunFolder.at(RunFolder.at(out).address(name))
-    folder, number = RunFolder.at(f"runs/{name}"), 1
-    while folder.occupied():
-        number += 1
-        folder = RunFolder.at(f"runs/{name}-{number}")
-    return folder
+    return free_folder(name)
 
 
 def _print_census(census: Census) -> None:

@@ -18,7 +18,7 @@ import typer
 from bcrit.ask import AS_JSON, RUN
 from bcrit.search_spaces.problems import InputError
 from bcrit.terminal import Screen, print_json, say, show, wide_console
-from bcrit.tuner.workloads.prctl import die_with_parent
+from bcrit.tuner.workloads.processes import die_with_parent
 
 if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler

@@ -122,11 +122,7 @@ def pilot(
 
 
 def _is_new(folder: RunFolder, experiment: Experiment) -> bool:
-    """Whether the folder is free, and not that of the same experiment.
-
-    Raises:
-        InputError: it is neither.
-    """
+    """Whether the folder is free, and not that of the same experiment; that it is neither is an InputError."""
     from bcrit.analysis.records.run_folder import EXPERIMENT
 
     if not folder.occupied():
@@ -138,11 +134,7 @@ def _is_new(folder: RunFolder, experiment: Experiment) -> bool:
 
 
 def _check_free(path: Path) -> None:
-    """Refuse a place that cannot be written to before any time is spent.
-
-    Raises:
-        InputError: there is something, or no folder.
-    """
+    """Refuse a place that cannot be written to before any time is spent."""
     if path.exists():
         raise InputError("--write", [f"'{path}' exists and is not overwritten; choose another name"])
     if not path.parent.is_dir():
@@ -273,11 +265,7 @@ def adaptive(
 
 
 def _stages(text: str) -> Ramp:
-    """A ramp as it is written on the command line.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A ramp as it is written on the command line; what is none is a ValueError."""
     from bcrit.tuner.training.batch_schedule import Ramp
 
     try:

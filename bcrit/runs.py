@@ -284,9 +284,7 @@ def watched(
 ) -> tuple[SessionResult, Run]:
     """The same before the user's eyes; `again` is the command that goes on with it, or with the `whole`.
 
-    Raises:
-        KeyboardInterrupt: it was stopped.
-        typer.Exit: the cluster failed, which was said.
+    That it was stopped is a KeyboardInterrupt.
     """
     with (
         Display(experiment, Screen(stderr=True)) as display,

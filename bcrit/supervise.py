@@ -20,7 +20,7 @@ from typing import Final
 import typer
 
 from bcrit.terminal import Screen, say
-from bcrit.tuner.workloads.prctl import adopt_orphans, die_with_parent
+from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent
 
 CLUSTER_FAILED: Final = 3
 """Exit code: the cluster, or Ray on this machine, failed. Nothing was wrong with the experiment."""

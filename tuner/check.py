@@ -53,18 +53,11 @@ _BLOCKS = 2 * MIN_BLOCKS  # examples: as few as the estimator of noise scales ta
 
 
 def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) -> Experiment:
-    """Validate plain data as an experiment whose workload exists and fits.
+    """Validate plain data as an experiment whose workload exists and fits; `where` is the file's name, for messages.
 
-    Args:
-        data: what `read_yaml` returned.
-        where: the file's name, for messages.
-        note: is told what can be run, but hardly is what was meant.
-
-    Returns:
-        The experiment, with what only the workload knows filled in: the unit of a batch, epochs, how long re-runs are.
-
-    Raises:
-        InputError: names every problem at once, those of the schema and those that only the workload shows.
+    What only the workload knows is filled in: the unit of a batch, epochs, how long re-runs are. `note` is told what
+    can be run, but hardly is what was meant. An InputError names every problem at once, those of the schema and those
+    that only the workload shows.
     """
     if isinstance(data, dict) and data.get("imported"):
         raise InputError(where, ["an imported run describes trials of elsewhere and cannot be run; remove 'imported'"])

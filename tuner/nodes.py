@@ -141,8 +141,7 @@ class Nodes:
     def none_start(self, reason: str, workers: Whereabouts) -> None:
         """Workers do not start. On which node, Ray does not say; it is none of those where one is ready.
 
-        Raises:
-            ClusterError: there is no such node.
+        That there is no such node is a ClusterError.
         """
         ready = {*workers} - {""}
         if not ready:

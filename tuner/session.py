@@ -35,8 +35,8 @@ from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, eva
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.tracking import UNBOUNDED, Bounds, Pulse, Tracking
 from bcrit.tuner.workloads.places import reach
+from bcrit.tuner.workloads.processes import Scratch
 from bcrit.tuner.workloads.registry import is_function
-from bcrit.tuner.workloads.scratch import Scratch
 
 if TYPE_CHECKING:
     from bcrit.tuner.scheduler import WorkerScheduler

@@ -40,10 +40,9 @@ from bcrit.tuner.workloads.function import TrainingFunction
 from bcrit.tuner.workloads.launch import start, why_no_start
 from bcrit.tuner.workloads.places import EVERYTHING, reach, trust
 from bcrit.tuner.workloads.protocol import Workload, our_loop
-from bcrit.tuner.workloads.ranks import Ranks, Start
+from bcrit.tuner.workloads.ranks import Ranks, Spread, Start
 from bcrit.tuner.workloads.ranks import begin as begin_together
 from bcrit.tuner.workloads.registry import load_workload
-from bcrit.tuner.workloads.spread import Spread
 
 _PARTING_SECONDS = 10.0  # for which another machine may end its ranks by itself; chosen
 _CHECKPOINT_SECONDS = 300.0

@@ -183,8 +183,7 @@ def _hardware(
 ) -> tuple[Hardware, ...]:
     """What a training may run on, checked together with the limits; empty where step times are not known.
 
-    Raises:
-        InputError: names everything that is wrong.
+    An InputError names everything that is wrong.
     """
     problems = [
         f"'{name}' must be a positive number, but it is {limit:g}; leave it out for no limit"
@@ -213,11 +212,7 @@ def _hardware(
 
 
 def _offers(fit: HyperbolaFit, hardware: Sequence[Hardware]) -> tuple[Terms, ...]:
-    """The hardware that was timed where steps were measured.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The hardware that was timed where steps were measured; that there is none is an InputError."""
     if not hardware:
         return (Terms(fit, None),)
     offers = tuple(terms for item in hardware if len((terms := Terms(fit, item)).sizes(2)))

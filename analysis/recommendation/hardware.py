@@ -184,16 +184,9 @@ def fit_step_times(table: pd.DataFrame, where: str = "table of step times", fewe
     Relative, because times at large batch sizes would otherwise decide alone. Repeats enter as their median; rows
     without a time are passed over (an experiment records none where nothing was trained).
 
-    Args:
-        table: columns `batch_size` and `step_seconds`.
-        where: its name for messages.
-        fewest: batch sizes that must have a time; with 1, a single one is taken as it is.
-
-    Returns:
-        The measured times and the model.
-
-    Raises:
-        InputError: a value is not a positive number, or too few batch sizes have a time.
+    The table, whose name for messages is `where`, has the columns `batch_size` and `step_seconds`. With `fewest` = 1 a
+    single batch size is taken as it is. A value that is not a positive number, and fewer batch sizes with a time, are
+    an InputError.
     """
     numbers = as_numbers(table, where, _COLUMNS).dropna(subset=["step_seconds"])
     problems = [problem for name in _COLUMNS for problem in _not_positive(numbers[name])]

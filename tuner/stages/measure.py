@@ -15,8 +15,16 @@ from bcrit.tuner.checkpoints import kept
 from bcrit.tuner.dispatch import settings_of
 from bcrit.tuner.protocol.proposal import Proposal
 from bcrit.tuner.training.data import Examples
-from bcrit.tuner.training.landscape import LossSurface, eigenvalues, interpolate, random_directions, sharpness, trace
-from bcrit.tuner.training.landscape.keskar import EPS, ITERATIONS, STARTS, Kind
+from bcrit.tuner.training.landscape import LossSurface, eigenvalues, trace
+from bcrit.tuner.training.landscape.keskar import (
+    EPS,
+    ITERATIONS,
+    STARTS,
+    Kind,
+    interpolate,
+    random_directions,
+    sharpness,
+)
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.workloads.protocol import OpenWorkload
 

@@ -15,7 +15,7 @@ from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.data import ImageChoice
 from bcrit.tuner.workloads.images import ImageSet, load_images
 from bcrit.tuner.workloads.layers import InParts
-from bcrit.tuner.workloads.options import Width, Widths, read_choice, read_model, with_train_loss
+from bcrit.tuner.workloads.protocol import Width, Widths, read_choice, read_model, with_train_loss
 from bcrit.tuner.workloads.supervised import SelfSupervisedWorkload
 
 

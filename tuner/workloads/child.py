@@ -32,7 +32,7 @@ from bcrit.tuner.training.reported import Ended
 from bcrit.tuner.training.settings import Settings, learning_rate, next_evaluation
 from bcrit.tuner.training.trial import blame
 from bcrit.tuner.workloads.places import reach
-from bcrit.tuner.workloads.prctl import adopt_orphans, die_with_parent
+from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent
 
 VARIABLE: Final = "BCRIT_FUNCTION"
 """The environment variable that names the function to the server of forks: a JSON list of name and folder."""

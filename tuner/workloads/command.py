@@ -37,9 +37,9 @@ from bcrit.tuner.training.reported import Ended
 from bcrit.tuner.workloads.child import USERS_PATH, VARIABLE, Config, Reporter, end_below
 from bcrit.tuner.workloads.function import GRACE_SECONDS, OF_THE_TRIAL, TrainingFunction
 from bcrit.tuner.workloads.logs import FOLDER, POLL_SECONDS, Log, Row, Timed, clocked, fitting, logged, matched, said
-from bcrit.tuner.workloads.options import read_choice
 from bcrit.tuner.workloads.places import lies
-from bcrit.tuner.workloads.prctl import die_with_parent
+from bcrit.tuner.workloads.processes import die_with_parent
+from bcrit.tuner.workloads.protocol import read_choice
 
 _LINES: Final = 50  # last lines of its errors that are kept for messages; chosen
 _LAUNCHERS: Final = ("torchrun", "accelerate", "deepspeed", "mpirun", "mpiexec", "srun", "torch.distributed.run")

@@ -30,7 +30,7 @@ from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import most_memory
 from bcrit.tuner.training.reported import Died, Ended, Report, Returned
 from bcrit.tuner.workloads import child
-from bcrit.tuner.workloads.scratch import Scratch
+from bcrit.tuner.workloads.processes import Scratch
 
 OF_THE_TRIAL: Final = ("batch_size", "seed", "budget_steps", "max_steps", "checkpoint")
 """What a `Config` has of every trial, whatever the space and the options are."""

@@ -17,7 +17,7 @@ from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.data import ImageChoice
 from bcrit.tuner.workloads.images import ImageSet, load_images
 from bcrit.tuner.workloads.layers import HalvingMaxPool, InParts, Normalisation, Standardise, batch_normalisation
-from bcrit.tuner.workloads.options import Width, Widths, read_choice, read_model, whole, with_train_loss
+from bcrit.tuner.workloads.protocol import Width, Widths, read_choice, read_model, whole, with_train_loss
 from bcrit.tuner.workloads.supervised import DEFINITIONS, SupervisedWorkload, cross_entropy
 
 # Images evaluated at a time. On one core, an image takes the small CNN of examples/fashion_mnist.yaml 0.032, 0.022 and

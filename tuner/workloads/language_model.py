@@ -12,7 +12,7 @@ from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.data import TextChoice
 from bcrit.tuner.workloads.layers import InParts
-from bcrit.tuner.workloads.options import Dropout, Width, read_choice, read_model, whole, with_train_loss
+from bcrit.tuner.workloads.protocol import Dropout, Width, read_choice, read_model, whole, with_train_loss
 from bcrit.tuner.workloads.supervised import SelfSupervisedWorkload, cross_entropy
 from bcrit.tuner.workloads.tokens import TokenSet, load_tokens
 

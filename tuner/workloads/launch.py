@@ -24,7 +24,7 @@ from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits
 from bcrit.tuner.workloads import child
 from bcrit.tuner.workloads.function import GRACE_SECONDS, RUNS_PROGRAMS, FunctionProcess, TrainingFunction
-from bcrit.tuner.workloads.spread import HOST, LAST_WORDS, Address, Door, Spread, knock
+from bcrit.tuner.workloads.ranks import HOST, LAST_WORDS, Address, Door, Spread, knock
 
 _LOOK_SECONDS: Final = 0.2  # between two looks at the ranks that do not report
 # Seconds for which they may clean up once the first has: they may be waiting for it, and NCCL waits for good. Chosen.

@@ -17,8 +17,8 @@ from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import device_for
 from bcrit.tuner.training.policy_gradient import METRIC, Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.options import Width, Widths, number, read_model, switch, whole
 from bcrit.tuner.workloads.places import check_place, reach
+from bcrit.tuner.workloads.protocol import Width, Widths, number, read_model, switch, whole
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv

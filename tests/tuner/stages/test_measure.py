@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from bcrit.tuner.stages.measure import Options, Rows, finite, mean_loss, measure, sharpness_alone
-from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
-from bcrit.tuner.training.landscape.keskar import STARTS
+from bcrit.tuner.training.landscape import LossSurface, eigenvalues, trace
+from bcrit.tuner.training.landscape.keskar import STARTS, random_directions, sharpness
 from bcrit.tuner.training.settings import Settings
 from tests.tuner.stages.small import Blobs, Unsteady
 
@@ -81,7 +81,7 @@ def test_a_box_in_which_the_loss_overflows_is_missing_with_the_reason() -> None:
 def test_the_mean_loss_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, part = network(), rows().train
     whole = mean_loss(model, Blobs(), part)
-    monkeypatch.setattr("bcrit.tuner.stages.measure.CHUNK", 7)
+    monkeypatch.setattr("bcrit.tuner.stages.CHUNK", 7)
     assert mean_loss(model, Blobs(), part) == pytest.approx(whole, rel=1e-6)
 
 

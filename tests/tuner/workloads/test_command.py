@@ -22,8 +22,8 @@ from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
 from bcrit.tuner.workloads.command import not_there
 from bcrit.tuner.workloads.launch import start
 from bcrit.tuner.workloads.logs import Timed, clocked
+from bcrit.tuner.workloads.processes import clear
 from bcrit.tuner.workloads.registry import load_training
-from bcrit.tuner.workloads.scratch import clear
 from tests.tuner.workloads.test_function import ROOT, gone, running
 
 PYTHON = sys.executable
@@ -298,7 +298,7 @@ def test_torchrun_gives_the_ranks_of_a_program_their_places(tmp_path: Path) -> N
 
 
 def test_folders_of_workers_that_were_killed_are_removed_and_those_of_the_living_are_not() -> None:
-    code = "from bcrit.tuner.workloads.scratch import *; print(Scratch().path, flush=True); time.sleep(1000)"
+    code = "from bcrit.tuner.workloads.processes import *; print(Scratch().path, flush=True); time.sleep(1000)"
     folders, owners = list[Path](), list[subprocess.Popen[str]]()
     for _ in range(2):
         owner = subprocess.Popen([PYTHON, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)

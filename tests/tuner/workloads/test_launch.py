@@ -20,8 +20,8 @@ from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial
 from bcrit.tuner.workloads.child import Call
 from bcrit.tuner.workloads.function import TrainingFunction
 from bcrit.tuner.workloads.launch import FunctionRanks, _hearsay, start
+from bcrit.tuner.workloads.ranks import Door, Spread, knock
 from bcrit.tuner.workloads.registry import load_training
-from bcrit.tuner.workloads.spread import Door, Spread, knock
 from tests.tuner.workloads.test_function import HERE, ROOT, gone
 
 PROGRAM = f"{sys.executable} tests/tuner/workloads/ranked.py {{batch_size}} {{lr}} {{max_steps}} {{failing}} {{how}}"

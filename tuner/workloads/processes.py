@@ -1,17 +1,20 @@
-"""Folders of runs and trials among the temporary files, which do not outlive the process that made them for long.
+"""What does not outlive a process: folders among the temporary files, and on Linux the processes below it.
 
-Who makes one holds a lock on it, of which the system lets go when that process ends, however it ends. The next process
-that makes one removes those that nobody holds.
+Who makes such a folder holds a lock on it, of which the system lets go when that process ends, however it ends. The
+next process that makes one removes those that nobody holds.
 """
 
+import ctypes
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from signal import Signals
 from typing import Final
 
 _PREFIX: Final = "bcrit-trial-"
@@ -47,3 +50,18 @@ def clear() -> None:
                 shutil.rmtree(path, ignore_errors=True)
             finally:
                 os.close(folder)
+
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+
+
+def die_with_parent(number: Signals) -> None:
+    """Have this process sent a signal when the one that started it ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def adopt_orphans() -> None:
+    """Have what is left behind by those that this process starts become its own."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
