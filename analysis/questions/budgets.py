@@ -5,21 +5,9 @@ from typing import Annotated, Any
 
 import pandas as pd
 
+from bcrit.analysis import report as draw
 from bcrit.analysis.numbers import duration, readable, value_text
-from bcrit.analysis.report import (
-    Answer,
-    Figure,
-    Plot,
-    Rows,
-    Table,
-    Trace,
-    batch_axis,
-    figure,
-    in_turn,
-    label,
-    points,
-    value_axis,
-)
+from bcrit.analysis.report import Answer, Plot, Rows, Table
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured
 from bcrit.analysis.targets.budgets import Budgets, BudgetTables, Resource, Status, amount, budget_tables, read_budgets
@@ -72,9 +60,9 @@ def within(run: Run, asked: Budgets) -> BudgetTables:
     return budget_tables(run.recorded, run.declared, best, run.declared.target)
 
 
-def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: str) -> Figure:
-    data: list[Trace] = []
-    for budget, color in in_turn(sorted(set(cells["budget"]))).items():
+def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: str) -> draw.Figure:
+    data: list[draw.Trace] = []
+    for budget, color in draw.in_turn(sorted(set(cells["budget"]))).items():
         rows = cells[cells["budget"] == budget]
         within_it = amount(resource, budget, unit)
         hovers = [
@@ -88,12 +76,12 @@ def _plot(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: 
             for row in rows.to_dict("records")
         ]
         symbols = [_SYMBOLS[status] for status in rows["status"]]
-        marks = points(rows["batch_size"], rows["value"], hovers, color=color, symbol=symbols)
+        marks = draw.points(rows["batch_size"], rows["value"], hovers, color=color, symbol=symbols)
         line = {"mode": "lines+markers", "line": {"color": color, "width": 1.2}}
-        data.append({**marks, **line, "name": label(within_it)})
+        data.append({**marks, **line, "name": draw.label(within_it)})
     sizes = sorted(set(cells["batch_size"]))
-    x = batch_axis(unit, sizes)
-    return figure(data, x, value_axis(label(f"best {budgets.metric}"), cells["value"]), height=380)
+    x = draw.batch_axis(unit, sizes)
+    return draw.figure(data, x, draw.value_axis(draw.label(f"best {budgets.metric}"), cells["value"]), height=380)
 
 
 def _table(budgets: BudgetTables, resource: Resource, cells: pd.DataFrame, unit: str) -> Table:

@@ -6,29 +6,14 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
+from bcrit.analysis import report as draw
 from bcrit.analysis.numbers import readable, value_text
 from bcrit.analysis.optimum import OptimumLaws, Quantity, leading, parameters, set_sentence, words
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.records import plain
-from bcrit.analysis.report import (
-    GREY,
-    Answer,
-    Figure,
-    Plot,
-    Rows,
-    Table,
-    Trace,
-    batch_axis,
-    figure,
-    in_turn,
-    label,
-    line,
-    log_axis,
-    points,
-    table_of,
-)
+from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError
 
@@ -106,7 +91,7 @@ def _caption(quantity: Quantity, laws: OptimumLaws) -> str:
     )
 
 
-def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
+def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> draw.Figure:
     """Supported laws in colour; the others dotted and, but for the plain ones, only in the legend until asked for."""
     studies = [(s, s.ranges[quantity.coordinate]) for s in laws.sets.reached if quantity.coordinate in s.ranges]
     sizes = [float(s.batch_size) for s, _ in studies]
@@ -117,20 +102,22 @@ def _plot(quantity: Quantity, laws: OptimumLaws, unit: str) -> Figure:
         {"batch size": s.batch_size, "best": y, "near-optimal": span, "near-optimal points": seen.n}
         for (s, seen), y, span in zip(studies, best, spans, strict=True)
     ]
-    x = batch_axis(unit, sizes)
-    grid, data = np.logspace(x["range"][0], x["range"][1], _GRID), list[Trace]()
-    verdict, colors = laws.verdicts[quantity.name], in_turn(laws.verdicts[quantity.name].supported)
+    x = draw.batch_axis(unit, sizes)
+    grid, data = np.logspace(x["range"][0], x["range"][1], _GRID), list[draw.Trace]()
+    verdict, colors = laws.verdicts[quantity.name], draw.in_turn(laws.verdicts[quantity.name].supported)
     for fit in (fit for fit in verdict.laws if fit.freedom):
-        look: dict[str, Any] = {"color": GREY, "width": 1.2, "dash": "dot"}
+        look: dict[str, Any] = {"color": draw.GREY, "width": 1.2, "dash": "dot"}
         if (name := fit.law.name) in verdict.supported:
             look = {"color": colors[name], "width": 2.5 if name == verdict.supported[0] else 1.8}
         elif name not in ("none", "sqrt", "linear"):
             look["visible"] = "legendonly"
         named = f"{name} (rejected)" if fit.rejected else name
-        data.append(line(grid.tolist(), np.exp(fit.log_value(grid)).tolist(), **look, name=named))
-    data.append(points(sizes, best, hovers, low=low, high=high, name="best point and near-optimal set"))
-    title = label("lr / (1 − momentum)" if quantity.name == EFFECTIVE else words(quantity.name).replace(" - ", " − "))
-    return figure(data, x, log_axis(title, [*best, *low, *high], pad=2.0))
+        data.append(draw.line(grid.tolist(), np.exp(fit.log_value(grid)).tolist(), **look, name=named))
+    data.append(draw.points(sizes, best, hovers, low=low, high=high, name="best point and near-optimal set"))
+    title = draw.label(
+        "lr / (1 − momentum)" if quantity.name == EFFECTIVE else words(quantity.name).replace(" - ", " − ")
+    )
+    return draw.figure(data, x, draw.log_axis(title, [*best, *low, *high], pad=2.0))
 
 
 def _law_table(laws: OptimumLaws) -> Table:

@@ -10,23 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from bcrit.analysis import report as draw
 from bcrit.analysis.curve.other_curves import CLEARLY
 from bcrit.analysis.numbers import enumeration, readable, value_text
 from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, Line, straight_line, t_quantile
 from bcrit.analysis.records import plain
-from bcrit.analysis.report import (
-    Answer,
-    Figure,
-    Plot,
-    Rows,
-    Table,
-    figure,
-    in_turn,
-    line,
-    linear_axis,
-    log_axis,
-    table_of,
-)
+from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 
 Law = Literal["log", "sqrt"]
@@ -290,9 +279,9 @@ def _straight(x: Floats, y: Floats) -> Line:
     return straight_line(x, y, rounding=1e-7 * max(float(np.ptp(y)), float(np.abs(y).max())))
 
 
-def _plot(measured: pd.DataFrame) -> Figure:
+def _plot(measured: pd.DataFrame) -> draw.Figure:
     studies, data = list(measured.groupby("batch_size")), []
-    colors = in_turn(size for size, _ in studies)
+    colors = draw.in_turn(size for size, _ in studies)
     for batch_size, study in studies:
         by_step = study.groupby("step")["weight_distance"].agg(["mean", "size"])
         shared = by_step[by_step["size"] == study["trial_id"].nunique()]
@@ -301,9 +290,13 @@ def _plot(measured: pd.DataFrame) -> Figure:
             continue
         wanted = np.geomspace(steps[0], steps[-1], _POINTS)
         kept = shared.iloc[np.unique(np.minimum(np.searchsorted(steps, wanted), len(steps) - 1))]
-        drawn = line(list(kept.index), list(kept["mean"]), color=colors[batch_size], width=1.6, hoverinfo="x+y+name")
+        drawn = draw.line(
+            list(kept.index), list(kept["mean"]), color=colors[batch_size], width=1.6, hoverinfo="x+y+name"
+        )
         data.append({**drawn, "name": f"batch size {value_text(batch_size)}"})
-    return figure(data, log_axis("step", measured["step"], pad=1.05), linear_axis("|w_t - w_0|", rangemode="tozero"))
+    return draw.figure(
+        data, draw.log_axis("step", measured["step"], pad=1.05), draw.linear_axis("|w_t - w_0|", rangemode="tozero")
+    )
 
 
 def _table(movements: Sequence[Movement]) -> Table:

@@ -15,16 +15,7 @@ from bcrit.tuner.checkpoints import kept
 from bcrit.tuner.dispatch import settings_of
 from bcrit.tuner.protocol.proposal import Proposal
 from bcrit.tuner.training.data import Examples
-from bcrit.tuner.training.landscape import LossSurface, eigenvalues, trace
-from bcrit.tuner.training.landscape.keskar import (
-    EPS,
-    ITERATIONS,
-    STARTS,
-    Kind,
-    interpolate,
-    random_directions,
-    sharpness,
-)
+from bcrit.tuner.training.landscape import LossSurface, eigenvalues, keskar, trace
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.workloads.protocol import OpenWorkload
 
@@ -37,11 +28,11 @@ class Options:
     """How the landscape is measured; a value that is impossible is a ValueError."""
 
     seeds: int = 3  # confirmation runs of each study; chosen: the smallest number that has a median and a range
-    eps: tuple[float, ...] = (EPS, EPS / 2)  # sizes of the box of sharpness; Keskar et al.'s two
+    eps: tuple[float, ...] = (keskar.EPS, keskar.EPS / 2)  # sizes of the box of sharpness; Keskar et al.'s two
     subspace: int = 100  # directions of the random subspace, the paper's number; 0 = the full space only
     # rows of the training set that the loss is the mean of; the paper takes all of them. Chosen, not studied
     examples: int = 4096
-    iterations: int = ITERATIONS  # of L-BFGS-B in each search, the paper's 10
+    iterations: int = keskar.ITERATIONS  # of L-BFGS-B in each search, the paper's 10
     warm_starts: int = 0  # iterates of the small batch from which the large one goes on; 0 = no warm starts
 
     def __post_init__(self) -> None:
@@ -166,12 +157,14 @@ def _rises(surface: LossSurface, options: Options, seed: int) -> tuple[tuple[Ris
     """Sharpness in every box, and why some are missing."""
     spaces = [None]
     if options.subspace:
-        spaces.append(random_directions(surface.weights.size, options.subspace, seed))  # type: ignore[arg-type]
+        spaces.append(keskar.random_directions(surface.weights.size, options.subspace, seed))  # type: ignore[arg-type]
     rises, problem = [], None
     for directions in spaces:
         for eps in sorted(set(options.eps), reverse=True):
             try:
-                found = sharpness(surface, directions=directions, eps=eps, max_iterations=options.iterations, seed=seed)
+                found = keskar.sharpness(
+                    surface, directions=directions, eps=eps, max_iterations=options.iterations, seed=seed
+                )
             except ValueError as error:  # a loss that is not finite in the box, or f <= -1
                 problem = str(error)
                 continue
@@ -182,14 +175,14 @@ def _rises(surface: LossSurface, options: Options, seed: int) -> tuple[tuple[Ris
                     value=found.value,
                     f_max=found.f_max,
                     iterations=options.iterations,
-                    searches=STARTS,
+                    searches=keskar.STARTS,
                     converged=found.converged,
                 )
             )
     return tuple(rises), problem
 
 
-_KINDS: tuple[Kind, ...] = ("line", "curve")
+_KINDS: tuple[keskar.Kind, ...] = ("line", "curve")
 
 End = tuple[Network, nn.Module]
 
@@ -220,7 +213,7 @@ def between(ends: Sequence[End], workload: OpenWorkload, rows: Rows) -> tuple[tu
     for second, model in others:
         for kind in _KINDS:
             try:
-                path = interpolate(start, model, losses, kind=kind, train_inputs=rows.train[0])
+                path = keskar.interpolate(start, model, losses, kind=kind, train_inputs=rows.train[0])
             except ValueError as error:  # a model whose size is searched
                 problems.append(f"there is no {kind} to batch size {second.batch_size:,}: {error}")
                 continue

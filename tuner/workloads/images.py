@@ -14,18 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bcrit.tuner.workloads import data as sources
 from bcrit.tuner.workloads.cache import Writer, converted
-from bcrit.tuner.workloads.data import (
-    USUAL,
-    HubName,
-    ImageChoice,
-    LocalFiles,
-    Rows,
-    chosen,
-    find_column,
-    find_source,
-    open_splits,
-)
+from bcrit.tuner.workloads.data import HubName, ImageChoice, LocalFiles, Rows
 
 # The idx format of the original MNIST (LeCun et al.), plain or gzipped: images and labels of unsigned bytes.
 _NAME = re.compile(r"^(?:.*[-_])?(?P<split>train|t10k|test|validation)-(?P<part>images|labels)[-.]idx\d-ubyte(\.gz)?$")
@@ -66,7 +57,7 @@ def load_images(choice: ImageChoice, labelled: bool = True) -> ImageSet:
     Labels are of two classes at least; where they are not wanted, none are looked for and all are 0. Where images are
     missing, broken or not what the choice says, a ValueError says what to do.
     """
-    source = find_source(choice)
+    source = sources.find_source(choice)
     key = {"kind": "images", "source": source.key, **choice.model_dump(exclude={"source", "cache", "streaming"})}
     if not labelled:
         key["labelled"] = False
@@ -79,8 +70,8 @@ def load_images(choice: ImageChoice, labelled: bool = True) -> ImageSet:
 
 def _convert(source: LocalFiles | HubName, choice: ImageChoice, writer: Writer, labelled: bool) -> dict[str, Any]:
     files = idx_splits(source.path, labelled) if isinstance(source, LocalFiles) and source.path.is_dir() else {}
-    splits: Mapping[str, IdxPair | Rows] = files or open_splits(source, choice)
-    wanted = chosen(splits, choice)
+    splits: Mapping[str, IdxPair | Rows] = files or sources.open_splits(source, choice)
+    wanted = sources.chosen(splits, choice)
     where = {"train": "train", "validation": "validation"} if "validation" in wanted else {"train": "whole"}
     n_classes = 0
     for part, name in where.items():
@@ -98,7 +89,7 @@ def _convert(source: LocalFiles | HubName, choice: ImageChoice, writer: Writer, 
             f"'{choice.source}' has images of the shapes {sorted(shapes)}; set 'image_size' and 'channels'"
         )
     if labelled and isinstance(train := wanted["train"], Rows):  # the data may declare classes that no image here has
-        names = [choice.columns["label"]] if "label" in choice.columns else USUAL["label"]
+        names = [choice.columns["label"]] if "label" in choice.columns else sources.USUAL["label"]
         n_classes = max(n_classes, next((train.classes[name] for name in names if name in train.classes), 0))
     mean, deviation = _moments(writer.written("train_images"))
     return {"n_classes": n_classes, "mean": mean, "deviation": deviation, "source": choice.source}
@@ -250,8 +241,8 @@ def _decoded(split: Rows, choice: ImageChoice, labelled: bool) -> Iterator[tuple
     """Images and labels one by one, checked; labels that are not wanted are all 0."""
     shape, name = None, split.name
     for number, row in enumerate(split):
-        image = row[find_column("image", row, choice.columns, name)]
-        label = row[find_column("label", row, choice.columns, name)] if labelled else 0
+        image = row[sources.find_column("image", row, choice.columns, name)]
+        label = row[sources.find_column("label", row, choice.columns, name)] if labelled else 0
         try:
             pixels = to_pixels(image, shape[0] if shape else choice.channels, choice)
         except ValueError as error:
