@@ -12,7 +12,7 @@ import torch
 from scipy import optimize
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape import Floats, LossSurface
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 Matrix = npt.NDArray[np.floating[Any]]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.data import Examples
-from bcrit.tuner.training.landscape import Floats, LossSurface
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 
 
 class Quadratic(nn.Module):

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape import Floats, LossSurface
 from bcrit.tuner.training.landscape.keskar import (
     ALPHAS,
     EPS,
@@ -21,6 +20,7 @@ from bcrit.tuner.training.landscape.keskar import (
     recompute_batch_statistics,
     sharpness,
 )
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from tests.tuner.training.landscape.quadratic import Quadratic, assert_untouched, examples, network, quadratic
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.landscape import Floats, LossSurface, eigenvalues, trace
+from bcrit.tuner.training.landscape.surface import Floats, LossSurface, eigenvalues, trace
 from tests.tuner.training.landscape.quadratic import assert_untouched, examples, network, quadratic
 
 CROSS_ENTROPY = nn.functional.cross_entropy
