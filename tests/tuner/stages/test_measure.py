@@ -8,7 +8,7 @@ from torch import nn
 
 from bcrit.tuner.stages.measure import Options, Rows, finite, mean_loss, measure, sharpness_alone
 from bcrit.tuner.training.landscape import LossSurface, eigenvalues, random_directions, sharpness, trace
-from bcrit.tuner.training.landscape.keskar import STARTS, random_directions, sharpness
+from bcrit.tuner.training.landscape.keskar import STARTS
 from bcrit.tuner.training.settings import Settings
 from tests.tuner.stages.small import Blobs, Unsteady
 
