@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize
+from scipy import optimize, special
 
 from bcrit.analysis.numbers.estimate import Floats
 
@@ -144,36 +144,30 @@ class Gain:
         """e_min / s_min: the mean of N over progress."""
         return self.e_min / self.s_min
 
-    def steps(self, exchange_rate: float) -> float:
-        """S of the best schedule at an exchange rate, in updates."""
-        return self.s_min + self.root / math.sqrt(exchange_rate)
 
-    def examples(self, exchange_rate: float) -> float:
-        """E of the best schedule at an exchange rate, in examples."""
-        return self.e_min + self.root * math.sqrt(exchange_rate)
-
-
-def gain(s: ArrayLike, noise_scale: ArrayLike, from_zero: bool = True) -> Gain:
+def gain(s: ArrayLike, noise_scale: ArrayLike) -> Gain:
     """The frontier of the best schedules for a noise scale that is known at some points of progress.
 
-    Progress `s` rises over at least two points, and N there is positive (N(0) = 0 is allowed), in examples; (n,). What
-    is no such function is a ValueError. Between two points N is the power of s that passes through both, and its
-    integrals are exact; N ~ s^a is thus integrated without error however few the points: gamma is then
-    (1 + a) / (1 + a/2)^2 (eq. D.7). Progress is counted from the first point, or from 0, with the power of the first
-    two points continued (no steeper than s^-0.75). Where s begins at 0, N is exponential up to the next point, or
-    continues the power beyond it where N(0) = 0.
+    Progress `s` is positive and rises over at least two points, and N there is positive, in examples; (n,). Between two
+    points N is the power of s that passes through both, and its integrals are exact; N ~ s^a is thus integrated without
+    error however few the points: gamma is then (1 + a) / (1 + a/2)^2 (eq. D.7). Before the first point the power of the
+    first two goes on (no steeper than s^-0.75).
 
     Example:
         >>> s = np.geomspace(1.0, 1e4, 9)
         >>> round(gain(s, 10.0 * np.sqrt(s)).gamma, 12)  # a = 1/2
         0.96
     """
-    x, n = _checked(s, noise_scale)
-    if x[0] == 0.0 and n[0] == 0.0:
-        x, n, from_zero = x[1:], n[1:], True
-    integrals = [_integral(x, n, power, from_zero) for power in (1.0, 0.5)]
-    s_min = float(x[-1] - (0.0 if from_zero else x[0]))
-    return Gain(s_min, *integrals)
+    x, n = np.asarray(s, dtype=float), np.asarray(noise_scale, dtype=float)
+    length, rise = np.diff(np.log(x)), np.diff(np.log(n))
+    first = max(float(rise[0] / length[0]), _STEEPEST)
+
+    def integral(k: float) -> float:
+        # int N^k ds = N_0^k s_0 (e^z - 1) / z log(s_1/s_0), with z = k log(N_1/N_0) + log(s_1/s_0).
+        between = n[:-1] ** k * x[:-1] * length * special.exprel(k * rise + length)
+        return float(between.sum() + n[0] ** k * x[0] / (k * first + 1.0))
+
+    return Gain(float(x[-1]), integral(1.0), integral(0.5))
 
 
 def ratio_of_gamma(gamma: float, over: float) -> float:
@@ -199,48 +193,6 @@ def progress(steps: ArrayLike, noise_scale: ArrayLike, batch_size: ArrayLike) ->
     rate = 1.0 / (1.0 + n / b)
     between = np.diff(t) * (rate[1:] + rate[:-1]) / 2.0
     return np.asarray(np.concatenate([[0.0], np.cumsum(between)]) + t[0] * rate[0])
-
-
-def _checked(s: ArrayLike, noise_scale: ArrayLike) -> tuple[Floats, Floats]:
-    x, n = np.asarray(s, dtype=float), np.asarray(noise_scale, dtype=float)
-    if x.ndim != 1 or x.shape != n.shape or len(x) < 2:
-        raise ValueError(
-            f"progress and noise scale must be equally long rows of at least 2 numbers, but they have the shapes "
-            f"{x.shape} and {n.shape}"
-        )
-    if not (np.isfinite(x).all() and x[0] >= 0.0 and (np.diff(x) > 0.0).all()):
-        raise ValueError("progress must rise from point to point and begin at 0 or above; leave repeated points out")
-    zero = bool(x[0] == 0.0 and n[0] == 0.0)
-    if not np.isfinite(n).all() or not (n[int(zero) :] > 0.0).all():
-        raise ValueError("a noise scale must be positive (0 only at s = 0); leave out points where it is not resolved")
-    if zero and len(x) < 3:
-        raise ValueError("with N(0) = 0 a third point must say how N rises from there")
-    return x, n
-
-
-def _integral(s: Floats, n: Floats, power: float, from_zero: bool) -> float:
-    """The integral of N^power over the pieces, and from 0 where asked for."""
-    first = int(s[0] == 0.0)
-    total = 0.0
-    if first:
-        # Exponential from 0: no power of s is finite and positive there.
-        total += float(s[1] * n[0] ** power * _mean_of_exp(power * np.log(n[1] / n[0])))
-    x, y = s[first:], n[first:]
-    if len(x) > 1:
-        length, slope = np.diff(np.log(x)), np.diff(np.log(y))
-        # int N^k ds = N_0^k s_0 (e^(p L) - 1) / p with p = k a + 1, L = log(s_1 / s_0), and p L = k log(N_1/N_0) + L.
-        total += float((y[:-1] ** power * x[:-1] * length * _mean_of_exp(power * slope + length)).sum())
-    if from_zero and not first:
-        a = max(float(np.log(y[1] / y[0]) / np.log(x[1] / x[0])), _STEEPEST) if len(x) > 1 else 0.0
-        total += float(y[0] ** power * x[0] / (power * a + 1.0))
-    return total
-
-
-def _mean_of_exp(z: ArrayLike) -> Floats:
-    """(e^z - 1) / z, which is 1 at 0."""
-    exponents = np.asarray(z, dtype=float)
-    small = np.abs(exponents) < 1e-12
-    return np.asarray(np.where(small, 1.0, np.expm1(exponents) / np.where(small, 1.0, exponents)))
 
 
 def thinned(length: int, most: int) -> Sequence[int]:

@@ -32,8 +32,8 @@ def run(model: NoisyQuadratic, schedule: Schedule, share: float, target: float) 
         sizes.append(made.progress.examples - used)
         used = made.progress.examples
     steps = len(noise)
-    rows = np.arange(steps + 1), [*noise, made.scale.b_noise], [*sizes, sizes[-1]]
-    return steps, used, gain(progress(*rows), rows[1], from_zero=False)
+    rows = np.arange(1, steps + 1), [*noise[1:], made.scale.b_noise], [*sizes[1:], sizes[-1]]
+    return steps, used, gain(progress(*rows), rows[1])
 
 
 def by_noise(model: NoisyQuadratic, share: float, target: float) -> tuple[Frontier, list[tuple[float, float]]]:

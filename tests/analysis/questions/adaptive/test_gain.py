@@ -1,6 +1,5 @@
 """gamma against its closed form, the identities of the frontier, and what the noise scale along a run predicts."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -42,44 +41,19 @@ def test_the_ratio_of_a_gamma_stands_on_its_frontier(over: float) -> None:
     assert (rho * (1 + 1 / over) - 1) * (rho * (1 + over) - 1) == pytest.approx(0.7)
 
 
-@pytest.mark.parametrize("a", [0.5, 1.0, 2.0])
-def test_a_start_at_zero_continues_the_power(a: float) -> None:
-    s = np.concatenate([[0.0], np.geomspace(1e-2, 10.0, 20)])
-    assert gain(s, s**a).gamma == pytest.approx(gamma_of_power(a), rel=1e-12)
-
-
-def test_a_noise_scale_that_is_positive_at_zero_is_exponential_to_the_next_point() -> None:
-    # N = e^s from 0 to 1: e_min = e - 1 and the root is 2 (sqrt(e) - 1).
-    found = gain([0.0, 1.0], [1.0, math.e])
-    assert (found.s_min, found.e_min, found.root) == pytest.approx((1.0, math.e - 1, 2 * (math.sqrt(math.e) - 1)))
-
-
 def test_many_points_agree_with_a_naive_sum_for_a_noise_scale_that_is_no_power() -> None:
     s = np.linspace(0.0, 4.0, 2001)
-    noise = 3.0 + np.sin(s) + s**2
     middle = (s[1:] + s[:-1]) / 2
     of_middle = 3.0 + np.sin(middle) + middle**2
     e_min, root = (float((of_middle**k).sum()) * 4.0 / 2000 for k in (1.0, 0.5))
-    assert gain(s, noise).gamma == pytest.approx(root**2 / (4.0 * e_min), rel=1e-5)
+    known = s[1:]
+    noise = 3.0 + np.sin(known) + known**2
+    assert gain(known, noise).gamma == pytest.approx(root**2 / (4.0 * e_min), rel=1e-5)
 
 
-def test_from_its_first_point_only_the_window_counts() -> None:
-    found = gain([2.0, 4.0], [8.0, 8.0], from_zero=False)
-    assert (found.s_min, found.e_min, found.gamma) == pytest.approx((2.0, 16.0, 1.0))
-
-
-@given(
-    noise=st.lists(st.floats(0.01, 1e4), min_size=3, max_size=12),
-    r=st.floats(0.01, 1e4),
-    from_zero=st.booleans(),
-)
-def test_every_point_of_the_frontier_has_the_same_gamma_of_at_most_one(
-    noise: list[float], r: float, from_zero: bool
-) -> None:
-    found = gain(np.arange(1, len(noise) + 1), noise, from_zero)
-    assert 0 < found.gamma <= 1 + 1e-12
-    product = (found.steps(r) / found.s_min - 1) * (found.examples(r) / found.e_min - 1)
-    assert product == pytest.approx(found.gamma, rel=1e-6)
+@given(noise=st.lists(st.floats(0.01, 1e4), min_size=3, max_size=12))
+def test_gamma_is_at_most_one(noise: list[float]) -> None:
+    assert 0 < gain(np.arange(1, len(noise) + 1), noise).gamma <= 1 + 1e-12
 
 
 @given(factor=st.floats(0.01, 100))
@@ -91,24 +65,6 @@ def test_gamma_does_not_know_the_unit_of_the_noise_scale(factor: float) -> None:
 def test_updates_with_noise_make_less_progress() -> None:
     assert progress([0, 10, 20], [1e-12] * 3, [8] * 3) == pytest.approx([0, 10, 20])
     assert progress([4, 8], [8.0, 8.0], [8, 8]) == pytest.approx([2, 4])  # half a step each, from the first on
-
-
-@pytest.mark.parametrize(
-    ("s", "noise", "message"),
-    [
-        ([1.0], [1.0], "at least 2 numbers"),
-        ([1.0, 2.0], [1.0], "equally long rows"),
-        ([2.0, 1.0], [1.0, 1.0], "must rise"),
-        ([-1.0, 1.0], [1.0, 1.0], "begin at 0 or above"),
-        ([1.0, 2.0], [1.0, 0.0], "must be positive"),
-        ([1.0, 2.0], [1.0, math.nan], "must be positive"),
-        ([0.0, 2.0], [0.0, 1.0], "a third point"),
-    ],
-    ids=str,
-)
-def test_points_that_are_no_noise_scale_are_refused(s: list[float], noise: list[float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        gain(s, noise)
 
 
 def test_thinning_keeps_both_ends() -> None:
