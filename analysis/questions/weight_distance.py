@@ -163,19 +163,12 @@ def _speeds(slopes: SlopeLaw | str, mean_speed: SlopeLaw | str, rates: Mapping[i
     )
 
 
-def fit_movement(
-    batch_size: int,
-    runs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]],
-    *,
-    last_step: float = math.inf,
-    level: float = LEVEL,
-) -> Movement | str:
+def fit_movement(batch_size: int, runs: Sequence[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Movement | str:
     """Fit both laws to (updates, |w_t - w_0|) of the runs at one batch size and compare them, or say why not.
 
-    Hoffer et al. speak of the first phase, before the learning rate falls: give its end as `last_step`. Neighbouring
-    measurements of a run are not independent; with rho the residuals' correlation from one to the next under the better
-    law, n points count as n' = n (1 - rho) / (1 + rho). A law is named where it fits (`FITS`), its AIC is better by
-    more than 6 (`other_curves.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
+    Neighbouring measurements of a run are not independent; with rho the residuals' correlation from one to the next
+    under the better law, n points count as n' = n (1 - rho) / (1 + rho). A law is named where it fits (`FITS`), its AIC
+    is better by more than 6 (`other_curves.CLEARLY`), and Vuong's test finds that beyond chance at the level. Where the
     truth lay halfway between the laws, runs of 11 points over one decade named one in up to 16 % of 300 simulations,
     and runs of 38 points over four decades in none. With two runs or more the slope's interval comes from the scatter
     between runs (Student's t), with one from its residuals and n'.
@@ -183,7 +176,7 @@ def fit_movement(
     kept = []
     for steps, distances in runs:
         t, y = np.asarray(steps, dtype=np.float64), np.asarray(distances, dtype=np.float64)
-        within = (t >= 1) & (t <= last_step) & np.isfinite(y)
+        within = (t >= 1) & np.isfinite(y)
         kept.append((t[within], y[within]))
     problem = next((sentence for t, y in kept if (sentence := _too_little(t, y))), None if kept else "there is no run.")
     if problem is not None:
@@ -196,12 +189,12 @@ def fit_movement(
     difference, variance, independent = (sum(column) for column in zip(*contrasts, strict=True))
     vuong = difference / math.sqrt(variance)
     lines: dict[Law, LawLine] = {
-        law: _line(law, found, [float(np.ptp(y)) for _, y in kept], level) for law, found in fits.items()
+        law: _line(law, found, [float(np.ptp(y)) for _, y in kept]) for law, found in fits.items()
     }
-    chance = t_quantile(max(independent - 2 * len(kept), 1.0), level)
+    chance = t_quantile(max(independent - 2 * len(kept), 1.0))
     law, reason = _verdict(batch_size, lines, difference, abs(vuong) > chance)
     n_points = sum(len(t) for t, _ in kept)
-    return Movement(batch_size, law, reason, lines["log"], lines["sqrt"], difference, vuong, len(kept), n_points, level)
+    return Movement(batch_size, law, reason, lines["log"], lines["sqrt"], difference, vuong, len(kept), n_points, LEVEL)
 
 
 def _too_little(t: Floats, y: Floats) -> str | None:
@@ -221,7 +214,7 @@ def _contrast(log: Line, sqrt: Line) -> tuple[float, float, float]:
     return independent * math.log(sqrt.squares / log.squares), independent * max(scatter, 1e-12), independent
 
 
-def _line(law: Law, fits: Sequence[Line], reaches: Sequence[float], level: float) -> LawLine:
+def _line(law: Law, fits: Sequence[Line], reaches: Sequence[float]) -> LawLine:
     slopes = np.array([fit.slope for fit in fits])
     if len(fits) > 1:
         error, freedom = float(slopes.std(ddof=1)) / math.sqrt(len(fits)), len(fits) - 1.0
@@ -229,7 +222,7 @@ def _line(law: Law, fits: Sequence[Line], reaches: Sequence[float], level: float
         (fit,) = fits
         independent = fit.independent
         error, freedom = fit.slope_error() * math.sqrt(len(fit.residuals) / independent), max(independent - 2, 1.0)
-    slope = Estimate.t(float(slopes.mean()), error, freedom, level=level)
+    slope = Estimate.t(float(slopes.mean()), error, freedom)
     intercept = float(np.mean([fit.intercept for fit in fits]))
     misfits = [math.sqrt(fit.squares / len(fit.residuals)) / reach for fit, reach in zip(fits, reaches, strict=True)]
     return LawLine(law, intercept, slope, max(misfits))
@@ -257,9 +250,7 @@ def _verdict(
     )
 
 
-def fit_slopes(
-    movements: Sequence[Movement], law: Law = "log", level: float = LEVEL, *, all_the_same: bool = False
-) -> SlopeLaw | str:
+def fit_slopes(movements: Sequence[Movement], law: Law = "log", *, all_the_same: bool = False) -> SlopeLaw | str:
     """How the speed of the movement goes with the batch size, from those that follow the law with a positive slope.
 
     There are to be three of them, or a sentence says that there are not. With `all_the_same` every batch size is used,
@@ -271,7 +262,7 @@ def fit_slopes(
         are = f"is {len(used)}" if len(used) == 1 else f"are {len(used)}"
         return f"The slopes need three batch sizes whose weights move with {law} t; there {are}."
     x, y = np.log(np.array(used, dtype=np.float64)).T
-    return SlopeLaw(law, _straight(x, y).slope_within(level), len(used))
+    return SlopeLaw(law, _straight(x, y).slope_within(), len(used))
 
 
 def _straight(x: Floats, y: Floats) -> Line:

@@ -34,8 +34,8 @@ def run(law: Law, slope: float = 2.0, noise: float = 0.0, seed: int = 0, rho: fl
     return STEPS, exact + noise * np.ptp(exact) * drawn
 
 
-def fitted(batch_size: int, *runs: tuple[npt.ArrayLike, npt.ArrayLike], last_step: float = math.inf) -> Movement:
-    movement = fit_movement(batch_size, runs, last_step=last_step)
+def fitted(batch_size: int, *runs: tuple[npt.ArrayLike, npt.ArrayLike]) -> Movement:
+    movement = fit_movement(batch_size, runs)
     assert isinstance(movement, Movement)
     return movement
 
@@ -76,14 +76,6 @@ def test_noise_that_hides_the_difference_is_not_identified() -> None:
     found = [fitted(8, (short, exact + noise)) for noise in noises]
     assert sum(movement.law is None for movement in found) > 0.75 * len(found)
     assert any("which chance may explain" in movement.reason for movement in found)
-
-
-def test_only_the_first_phase_counts_where_its_end_is_given() -> None:
-    steps, distances = run("log")
-    distances = np.where(steps > 1000, 50.0, distances)  # the learning rate fell, and so on
-    assert fitted(8, (steps, distances)).law is None
-    found = fitted(8, (steps, distances), last_step=1000)
-    assert found.law == "log" and found.n_points == (steps <= 1000).sum()
 
 
 def test_step_0_and_numbers_that_are_none_are_left_out() -> None:
