@@ -15,9 +15,20 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
-from bcrit.tuner.workloads import data as sources
 from bcrit.tuner.workloads.cache import Writer, converted
-from bcrit.tuner.workloads.data import HubName, LocalFiles, Rows, TextChoice
+from bcrit.tuner.workloads.data import (
+    TABLES,
+    HubName,
+    LocalFiles,
+    Rows,
+    TextChoice,
+    chosen,
+    find_column,
+    find_source,
+    open_splits,
+    stamp,
+    table_kind,
+)
 
 _OURS = ("bytes", "characters")  # tokenizers
 _PIECE = 1 << 22  # tokens renumbered at a time; chosen, not studied
@@ -46,13 +57,13 @@ def load_tokens(choice: TextChoice) -> TokenSet:
 
     Where text or tokenizer are missing, broken or not what the choice says, a ValueError says so.
     """
-    source = sources.find_source(choice)
+    source = find_source(choice)
     file = None
     if choice.tokenizer not in _OURS:
         path = Path(choice.tokenizer).expanduser().absolute()
         if not path.is_file():
             raise ValueError(f"'tokenizer' must be characters, bytes or a file, but there is no file '{path}'")
-        file = sources.stamp(path)
+        file = stamp(path)
     beside = _tokenizer_beside(source) if file is None else None
     split = choice.validation if isinstance(choice.validation, str) else None
     key = {
@@ -63,10 +74,10 @@ def load_tokens(choice: TextChoice) -> TokenSet:
         **choice.model_dump(include={"examples", "columns"}),
     }
     if choice.vocabulary is not None or beside is not None:
-        key["vocabulary"] = [choice.vocabulary, beside and sources.stamp(beside)]
+        key["vocabulary"] = [choice.vocabulary, beside and stamp(beside)]
 
     def convert(writer: Writer) -> dict[str, Any]:
-        parts = sources.chosen(_splits(source, choice), choice)
+        parts = chosen(_splits(source, choice), choice)
         facts = _convert(parts, choice, beside, writer)
         for part in parts:
             if len(writer.written(part)) == 0:
@@ -112,13 +123,13 @@ def _splits(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str, Te
 
 
 def _of_rows(source: LocalFiles | HubName, choice: TextChoice) -> Mapping[str, Texts]:
-    return {name: partial(_gathered, rows, choice) for name, rows in sources.open_splits(source, choice).items()}
+    return {name: partial(_gathered, rows, choice) for name, rows in open_splits(source, choice).items()}
 
 
 def _is_text(file: Path) -> bool:
     """Whether a file is no table; a.jsonl.gz is one too, if a compressed one."""
-    endings = sources.TABLES.keys() - {".txt"}
-    return sources.table_kind(file) in (None, "text") and endings.isdisjoint(ending.lower() for ending in file.suffixes)
+    endings = TABLES.keys() - {".txt"}
+    return table_kind(file) in (None, "text") and endings.isdisjoint(ending.lower() for ending in file.suffixes)
 
 
 def _read(paths: list[Path]) -> Iterator[str]:
@@ -196,7 +207,7 @@ def _vocabulary(choice: TextChoice, beside: Path | None) -> int:
 def _gathered(rows: Rows, choice: TextChoice) -> Iterator[str | NDArray[Any]]:
     lines, length = [], 0
     for number, row in enumerate(replace(rows, limit=choice.examples)):
-        text = row[sources.find_column("text", row, choice.columns, rows.name)]
+        text = row[find_column("text", row, choice.columns, rows.name)]
         if isinstance(text, list) and all(type(token) is int for token in text):
             yield np.array(text, np.int64)
             continue
