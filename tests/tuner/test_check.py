@@ -10,17 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.check import check_experiment
-from bcrit.tuner.plan import plan
+from bcrit.tuner.plan import plan, resolved
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.digits import DigitsMLP
 from bcrit.tuner.workloads.places import reach
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.scripted import ExactHyperbola
+from tests.simulate import scripted
 from tests.tuner.workloads.files import write_idx, write_text
 
 # Workloads and functions of a user's.
@@ -567,3 +569,24 @@ def test_a_class_of_the_user_s_own_can_offer_what_a_supervised_workload_does() -
         check_experiment({**data, "workload": own("Silent")}, "x")
     for problem in ("no metric 'val_loss_ema'", "'space.ema_decay': neither", "'execution.micro_batch': workload"):
         assert problem in str(caught.value)
+
+
+def experiment(studies: int, **search: Any) -> Experiment:
+    return scripted(batch_sizes=[2**i for i in range(studies)], search=search)
+
+
+@pytest.mark.parametrize(
+    ("workers", "studies", "trials", "at_once"),
+    [(1, 8, 40, 2), (2, 8, 40, 2), (2, 1, 40, 4), (16, 8, 40, 4), (64, 8, 40, 16), (64, 8, 20, 10), (64, 1, 3, 2)],
+    ids=str,
+)
+def test_it_follows_from_workers_batch_sizes_and_trials(workers: int, studies: int, trials: int, at_once: int) -> None:
+    search = resolved(experiment(studies, trials=trials), workers).search
+    assert search.parallel_per_study == search.at_once == at_once
+
+
+def test_a_number_that_was_given_stays() -> None:
+    given = experiment(8, parallel_per_study=3)
+    assert resolved(given, 64) is given
+    frozen = resolved(experiment(8), 64)
+    assert resolved(parse_experiment(frozen.to_dict(), "again"), 2) == frozen  # a run that is resumed elsewhere
