@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from bcrit.tuner.training.state import tensors
+from bcrit.tuner.training.reported import tensors
 from bcrit.tuner.training.updates import MicroBatches
 
 

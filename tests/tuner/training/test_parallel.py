@@ -14,9 +14,8 @@ from bcrit.search_spaces.options import Execution, Probes
 from bcrit.tuner.checkpoints import packed_state, unpacked_state
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.parallel import Parallel, _layers
-from bcrit.tuner.training.reported import Died
+from bcrit.tuner.training.reported import Died, tensors
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.reported import tensors
 from bcrit.tuner.training.supervised import why_not_shared
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.ranks import RankError, Ranks, Start, begin
