@@ -81,7 +81,7 @@ def test_a_box_in_which_the_loss_overflows_is_missing_with_the_reason() -> None:
 def test_the_mean_loss_does_not_depend_on_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     model, part = network(), rows().train
     whole = mean_loss(model, Blobs(), part)
-    monkeypatch.setattr("bcrit.tuner.stages.CHUNK", 7)
+    monkeypatch.setattr("bcrit.tuner.stages.measure.CHUNK", 7)
     assert mean_loss(model, Blobs(), part) == pytest.approx(whole, rel=1e-6)
 
 
