@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import optimize
 
 from bcrit.analysis.numbers.estimate import Floats
 
@@ -160,14 +160,20 @@ def gain(s: ArrayLike, noise_scale: ArrayLike) -> Gain:
     """
     x, n = np.asarray(s, dtype=float), np.asarray(noise_scale, dtype=float)
     length, rise = np.diff(np.log(x)), np.diff(np.log(n))
-    first = max(float(rise[0] / length[0]), _STEEPEST)
+    first = max(float(np.log(n[1] / n[0]) / np.log(x[1] / x[0])), _STEEPEST)
 
     def integral(k: float) -> float:
         # int N^k ds = N_0^k s_0 (e^z - 1) / z log(s_1/s_0), with z = k log(N_1/N_0) + log(s_1/s_0).
-        between = n[:-1] ** k * x[:-1] * length * special.exprel(k * rise + length)
+        between = n[:-1] ** k * x[:-1] * length * _mean_of_exp(k * rise + length)
         return float(between.sum() + n[0] ** k * x[0] / (k * first + 1.0))
 
     return Gain(float(x[-1]), integral(1.0), integral(0.5))
+
+
+def _mean_of_exp(z: Floats) -> Floats:
+    """(e^z - 1) / z, which is 1 at 0: to the bit what named the trials of runs that are stored."""
+    small = np.abs(z) < 1e-12
+    return np.asarray(np.where(small, 1.0, np.expm1(z) / np.where(small, 1.0, z)))
 
 
 def ratio_of_gamma(gamma: float, over: float) -> float:
