@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
-from bcrit.analysis.curve.fit import HyperbolaFit, fit_hyperbola
 
 BATCH = 200 * 2.0 ** np.arange(-5, 5)
 
