@@ -157,10 +157,11 @@ def until(folder: Path, finished: int, driver: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
-def killed(folder: Path, short: Path, finished: int, seconds: float) -> bool:
+def killed(folder: Path, short: Path, finished: int, seconds: float, workers: int = 2) -> bool:
     """SIGKILL of everything so many seconds after so many trials; False where the run was complete before."""
     begun = (folder / "experiment.yaml").exists()
-    driver = start("resume", folder) if begun else start("tune", short, "--out", folder)
+    words = ("resume", folder) if begun else ("tune", short, "--out", folder)
+    driver = start(*words, "--workers", workers)
     until(folder, finished, driver)
     try:
         driver.wait(timeout=seconds)
@@ -188,9 +189,9 @@ def test_a_run_that_is_killed_thirty_times_ends_where_an_undisturbed_one_does(
 def test_a_run_that_is_disturbed_in_every_way_ends_where_an_undisturbed_one_does(
     undisturbed: Tables, short: Path, tmp_path: Path
 ) -> None:
-    """One run bears it all, because to start Ray costs more than its trials."""
+    """One run bears it all, because to start Ray and its workers costs more than its trials."""
     folder = tmp_path / "disturbed"
-    driver = start("tune", short, "--out", folder, errors=subprocess.PIPE)
+    driver = start("tune", short, "--out", folder, "--workers", 1, errors=subprocess.PIPE)
     try:  # it cannot be recorded, and says how to go on
         deadline = time.monotonic() + 150
         while not (folder / "experiment.yaml").exists() and time.monotonic() < deadline:
@@ -212,7 +213,7 @@ def test_a_run_that_is_disturbed_in_every_way_ends_where_an_undisturbed_one_does
     assert driver.returncode == 130 and f"bcrit resume {folder}" in errors, errors
     assert "Traceback" not in errors and len(tables(folder)[0]) >= 16
 
-    assert killed(folder, short, 28, 0.1)
-    done = process("resume", folder)
+    assert killed(folder, short, 28, 0.1, workers=1)
+    done = bcrit("resume", folder, "--workers", 1)
     assert done.returncode == 0, done.stderr
     assert_alike(undisturbed, folder)

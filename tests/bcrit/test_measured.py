@@ -96,7 +96,7 @@ def test_a_landscape_is_trained_on_ray_and_a_kill_costs_no_trial_that_had_finish
 
 
 def test_batch_sizes_that_change_are_trained_on_ray(quadratic: Path) -> None:
-    done = process("adaptive", quadratic, "--exchange-rate", 30, "--ramp", "0:8,20:32", "--json")
+    done = bcrit("adaptive", quadratic, "--exchange-rate", 30, "--ramp", "0:8,20:32", "--workers", 1, "--json")
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert [one["schedule"] for one in answer["answers"]][-2:] == ["r = 30", "ramp 0:8, 20:32"]
