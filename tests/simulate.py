@@ -118,8 +118,8 @@ def simulate(
             break
         if disorder is None:
             name = min(at_work, key=lambda each: (made[each][0], each))
-            now, *what = made.pop(name)
-            dispatcher.ended(name, *what)
+            now, rows, ending = made.pop(name)
+            dispatcher.ended(name, rows, ending)
             continue
         name = order.choice(sorted(at_work))
         if order.random() < lost:
