@@ -48,17 +48,28 @@ class Machines:
     hidden: tuple[Path, ...]
     environment: dict[str, str]
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    scripts: dict[str, str] = field(default_factory=dict)  # that start the nodes
 
     def add(self, name: str, cpus: int = 2, hidden: Sequence[Path] = ()) -> None:
         """Start a node under a name (also a label of Ray's); it does not see what lies in `hidden` either."""
         covers = " && ".join(f"mount -t tmpfs none {shlex.quote(str(p))}" for p in (*self.hidden, *hidden))
         start = [str(_BIN / "ray"), "start", "--address", self.address, f"--num-cpus={cpus}", "--block"]
         start += [f"--labels=machine={name}", "--disable-usage-stats"]
-        script = f"{covers} && cd / && exec {shlex.join(start)}"
-        with open(self.temporary.parent / f"{name}.log", "wb") as log:
-            self.nodes[name] = subprocess.Popen(
-                [*_UNSHARE, "sh", "-c", script], env=self.environment, stdout=log, stderr=log, start_new_session=True
+        self.scripts[name] = f"{covers} && cd / && exec {shlex.join(start)}"
+        self.nodes[name] = self._started(name, "wb")
+
+    def _started(self, name: str, mode: str) -> subprocess.Popen[bytes]:
+        with open(self._log(name), mode) as log:
+            return subprocess.Popen(
+                [*_UNSHARE, "sh", "-c", self.scripts[name]],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+
+    def _log(self, name: str) -> Path:
+        return self.temporary.parent / f"{name}.log"
 
     def wait_for_cpus(self, cpus: int) -> None:
         """Wait until the cluster has so many: its head is asked as a node asks it, without a driver of its own."""
@@ -71,8 +82,12 @@ class Machines:
         asked._initialize_global_state(options)
         until = time.monotonic() + _START_SECONDS
         while asked.cluster_resources().get("CPU", 0) != cpus:
+            for name, node in self.nodes.items():
+                if node.poll() is not None and time.monotonic() < until:  # as when another took its port meanwhile
+                    self.nodes[name] = self._started(name, "ab")
             if time.monotonic() > until:
-                raise TimeoutError(f"the cluster does not come to {cpus} CPUs: {asked.cluster_resources()}")
+                logs = "".join(f"\n{name}: {self._log(name).read_text()[-2000:]}" for name in self.nodes)
+                raise TimeoutError(f"the cluster does not come to {cpus} CPUs: {asked.cluster_resources()}{logs}")
             time.sleep(0.1)
         asked.disconnect()
 

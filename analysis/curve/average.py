@@ -110,7 +110,7 @@ def averaged_steps(fit: HyperbolaFit) -> AveragedSteps:
     """
     named, m = {model.name: model for model in fit.models}, len(fit.reached)
     fitted = named["hyperbola" if fit.trough is None else "u_shape"]
-    shapes = [named["p_norm"]] * ("p_norm" in named) + [fitted] * (fit.trough is not None)
+    shapes = [model for model in fit.models if model.name == "p_norm"] + [fitted] * (fit.trough is not None)
     free = [model for model in shapes if model.n_parameters <= m + 1 - BEND_FREEDOM]
     if fitted.rms_log_residual < EXACT or not free:
         free = [fitted]
