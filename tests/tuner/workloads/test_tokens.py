@@ -107,7 +107,9 @@ def test_what_is_tokens_already_stays_and_needs_its_vocabulary(
     (tmp_path / name).write_bytes(data)
     tokens = load(tmp_path / name, tmp_path / "cache", vocabulary=n_kinds)
     assert tokens.n_kinds == n_kinds and (tokens.train.astype(int) % 1000 == IDS).all()
-    with pytest.raises(ValueError, match="holds tokens, not text, and their vocabulary is not known; give its size, `data:"):
+    with pytest.raises(
+        ValueError, match="holds tokens, not text, and their vocabulary is not known; give its size, `data:"
+    ):
         load(tmp_path / name, tmp_path / "cache")
     with pytest.raises(ValueError, match="tokens must lie from 0 to 29, but '.*' has "):
         load(tmp_path / name, tmp_path / "cache", vocabulary=30)
