@@ -119,14 +119,13 @@ def simulate(
         if disorder is None:
             name = min(at_work, key=lambda each: (made[each][0], each))
             now, rows, ending = made.pop(name)
-            dispatcher.ended(name, rows, ending)
-            continue
-        name = order.choice(sorted(at_work))
-        if order.random() < lost:
-            dispatcher.lost(name)
-            continue
-        proposal = taken[name] if order.random() < deaf else at_work[name]
-        dispatcher.ended(name, *train(experiment, workload, proposal))
+        else:
+            name = order.choice(sorted(at_work))
+            if order.random() < lost:
+                dispatcher.lost(name)
+                continue
+            rows, ending = train(experiment, workload, taken[name] if order.random() < deaf else at_work[name])
+        dispatcher.ended(name, rows, ending)
         dispatcher.falls()
         done += 1
     return found

@@ -13,8 +13,9 @@ order, and wait only for a trial that should have ended before.
 Where more trials may run at once than there are batch sizes, time goes by the longest chain of trials that wait for one
 another, so there the chain is shorter: the start is not held back, smaller batch sizes wait for the middle one alone,
 and the re-runs of what is confirmed serve as repeats. Of 16 workers, on that clock, 67 % of the time is used in place
-of 55 %, a study ends 19 % sooner, and |log S / S_true| is .077 in place of .113 (`benchmarks.search_cost`, 8 studies);
-on digits 58 % in place of 49 %, 17 % sooner. With 8 workers its points on digits were worse, for 9 % more updates.
+of 55 %, a study ends 18 % sooner, and |log S / S_true| is .081 in place of .113 (the noisy quadratic model in four
+dimensions, 8 and 4 studies); on digits 58 % in place of 49 %, 17 % sooner (4 studies each). With 8 workers its points
+on digits were worse, for 9 % more updates.
 """
 
 from __future__ import annotations

@@ -87,9 +87,8 @@ class SupervisedRun:
         if size > 1 and (problem := why_not_shared(self.model, settings, divisible)):
             raise ValueError(problem)
         self._parts = divided(self.model, device, size) if execution.sharded and size > 1 else None
-        self.weights = (
-            self.model.to(device) if self._parts is None else self._parts
-        )  # what this rank updates: all, or its parts
+        # What this rank updates: all, or its parts.
+        self.weights = self.model.to(device) if self._parts is None else self._parts
         self.model.train()
         probes = settings.probes.measure
         self._probes = RunProbes(settings, self.model, loss, train, items_per_row) if probes else None
