@@ -25,7 +25,6 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.search_spaces.tables import BOUNDARY, STEPS_TO_TARGET, TRIALS
-from bcrit.search_spaces.target import Direction as Direction
 
 # Nominal level of the interval of a study's median over seeds; 5 seeds give 94 % (their range), 3 only 75 %.
 _MEDIAN_LEVEL = 0.90

@@ -10,7 +10,6 @@ from bcrit.analysis.exchange.optuna_storage import searched
 from bcrit.analysis.exchange.run import Notes, tried_space
 from bcrit.analysis.optimum.coordinates import study_axes
 from bcrit.search_spaces.dimensions import Box
-from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import (
     AVERAGING,
     DOMAINS,
@@ -24,6 +23,7 @@ from bcrit.search_spaces.presets import (
     tried_scale,
 )
 from bcrit.search_spaces.space import SearchSpace
+from tests.analysis.optimum.surface import BARE
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -84,16 +84,6 @@ CASES = [
     ("width", 16.0, 96.5, "linear"),
     ("lr", -1.0, 1.0, "linear"),
 ]
-BARE = Experiment.model_validate(
-    {
-        "imported": {"format": "csv", "source": "x.csv"},
-        "workload": "toy",
-        "batch_sizes": [4],
-        "target": "loss < 1",
-        "space": {},
-        "budget": {"steps": 10},
-    }
-)
 
 
 @pytest.mark.parametrize(("name", "low", "high", "scale"), CASES)

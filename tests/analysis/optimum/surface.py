@@ -56,6 +56,10 @@ def spec(space: Mapping[str, Any], batch_sizes: Sequence[int] = BATCH_SIZES, **m
     )
 
 
+BARE = spec({}, imported={"format": "csv", "source": "x.csv"})
+"""Of runs that were imported without a declared space."""
+
+
 def searched(
     experiment: Experiment, steps: Steps, rng: np.random.Generator, *, trials: int = 40, noise: float = 0.0,
     seeds: int = 5, adaptive: bool = True, early: bool = True,

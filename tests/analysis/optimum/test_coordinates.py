@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcrit.analysis.optimum.coordinates import EFFECTIVE, Coordinate, as_whole, study_axes, values_of, whole_names
-from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.presets import Scale
-from tests.analysis.optimum.surface import PLANE, spec
+from tests.analysis.optimum.surface import BARE, PLANE, spec
 from tests.analysis.report import runs
 
 NO_EDGES = pd.DataFrame({"batch_size": [], "round": [], "dimension": [], "side": [], "widened_to": []})
@@ -80,20 +79,10 @@ def test_a_hyperparameter_under_several_options_stands_once_with_the_span_of_its
 
 
 def test_without_a_declared_space_the_range_of_the_trials_is_the_box() -> None:
-    experiment = Experiment.model_validate(
-        {
-            "imported": {"format": "csv", "source": "x.csv"},
-            "workload": "toy",
-            "batch_sizes": [4],
-            "target": "loss < 1",
-            "space": {},
-            "budget": {"steps": 10},
-        }
-    )
     search = pd.DataFrame(
         {"lr": [0.1, 0.4], "momentum": [0.0, 0.9], "width": [3, 4], "same": [1.0, 1.0], "kind": ["a", "b"]}
     )
-    axes = study_axes(experiment, NO_EDGES, 4, search)
+    axes = study_axes(BARE, NO_EDGES, 4, search)
     assert [(c.name, c.scale, c.low, c.high) for c in axes.numeric] == [
         ("lr", "log", 0.1, 0.4),
         ("momentum", "reverse_log", 0.0, 0.9),
