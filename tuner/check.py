@@ -325,10 +325,11 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
 
 def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterator[str]:
     """The first batch size that the processes of a trial cannot share."""
-    if experiment.execution.sharded and (alone := [kind for kind in experiment.kinds if kind.ranks == 1]):
+    alone = [size for size in experiment.batch_sizes if experiment.resources.at(size).ranks == 1]
+    if experiment.execution.sharded and alone:
         yield (
-            "'execution.sharded' divides a model among the processes of a trial, but with 'resources' of "
-            f"gpus={alone[0].gpus:g} a trial has one; write 'gpus' (or 'processes') of at least 2 for every batch size"
+            "'execution.sharded' divides a model among the processes of a trial, but at batch size "
+            f"{alone[0]} a trial has one; give every batch size at least 2 'gpus' (or 'processes') in 'resources'"
         )
         return
     for batch_size in experiment.batch_sizes:

@@ -410,11 +410,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {**GOOD, "execution": {"sharded": True}},
-        "'execution.sharded' divides a model among the processes of a trial, but with .* a trial has one; write 'gpus'",
+        "'execution.sharded' divides a model among the processes of a trial, but at batch size 16 a trial has one",
     ),
     (
         {**GOOD, "execution": {"sharded": True}, "resources": {"gpus": 2, "devices_by_batch_size": {1: 1, 64: 2}}},
-        "but with 'resources' of gpus=1 a trial has one; write 'gpus' .* of at least 2 for every batch size",
+        "but at batch size 16 a trial has one; give every batch size at least 2 'gpus'",
     ),
     (
         {**PROBED, "execution": {"sharded": True}, "resources": {"processes": 2}},
