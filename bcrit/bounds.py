@@ -14,7 +14,7 @@ from bcrit.search_spaces.problems import InputError
 
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation.hardware import StepTimes
-    from bcrit.tuner.tracking import Bounds
+    from bcrit.tuner.pulse import Bounds
 
 MaxHours = Annotated[
     float | None, typer.Option(metavar="H", help="Stop gently after so many hours of this command; exit code 5.")
@@ -35,7 +35,7 @@ def bounds_of(
     max_hours: float | None, max_cost: float | None, until: str | None, price: float | None, known: float | None = None
 ) -> Bounds:
     """Where the session ends, from the options; `known` is the price that an earlier session was told."""
-    from bcrit.tuner.tracking import Bounds
+    from bcrit.tuner.pulse import Bounds
 
     now, found = time.time(), list[tuple[float, str]]()
     for name, value in (("--max-hours", max_hours), ("--max-cost", max_cost), ("--price", price)):

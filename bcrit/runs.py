@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
     from bcrit.tuner.cluster import OneRay
+    from bcrit.tuner.pulse import Bounds
     from bcrit.tuner.session import SessionResult, Watch
-    from bcrit.tuner.tracking import Bounds
 
 Address = Annotated[
     str | None,
@@ -251,8 +251,8 @@ def carry_out(
     from bcrit.analysis.records.storage import patiently
     from bcrit.analysis.report.build import finish
     from bcrit.analysis.run import Run
+    from bcrit.tuner.pulse import UNBOUNDED
     from bcrit.tuner.session import run
-    from bcrit.tuner.tracking import UNBOUNDED
     from bcrit.tuner.uploader import DELIVERY_PATIENCE
 
     limits = UNBOUNDED if bounds is None else bounds

@@ -33,7 +33,8 @@ from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.plan import resolved
 from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, evaluated_rarely
 from bcrit.tuner.protocol.protocol import protocol_of
-from bcrit.tuner.tracking import UNBOUNDED, Bounds, Pulse, Tracking
+from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
+from bcrit.tuner.tracking import Tracking
 from bcrit.tuner.workloads.places import reach
 from bcrit.tuner.workloads.processes import Scratch
 from bcrit.tuner.workloads.registry import is_function
