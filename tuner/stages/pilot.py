@@ -280,7 +280,7 @@ class Glance:
 
     batch_size: int
     budget_steps: int  # optimizer updates of a search trial
-    evaluate_every: int | None  # updates between its last two evaluations
+    evaluate_every: int | None  # updates between the last two of these evaluations
     step_seconds: float | None  # of an update; with evaluation where a function or program does not tell it apart
     start_seconds: float | None  # to the first evaluation
     memory: int | None  # bytes that it held at most
@@ -311,6 +311,8 @@ def glance(experiment: Experiment, batch_size: int) -> Glance:
         said = worker.step()
         problem, ending = said.get("died"), said.get("ending")
         for row in said.get("rows", ()):
+            if sum(step > 0 for step, _ in seen) >= _EVALUATIONS:
+                break  # the trial went on until it was told
             waited = time.perf_counter() - began if waited is None else waited
             seen.append((row["step"], row["train_seconds"]))
             metrics = {name: row[name] for name in MEASUREMENTS.beside(row)}
