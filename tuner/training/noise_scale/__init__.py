@@ -21,7 +21,6 @@ from bcrit.tuner.training.noise_scale.per_example import (
     CurvedScale,
     example_loss,
     measure_b_noise,
-    measure_b_simple,
     mixing_layer,
     parameters_of,
 )
@@ -400,7 +399,6 @@ __all__ = [
     "example_loss",
     "mixing_layer",
     "parameters_of",
-    "measure_b_simple",
     "measure_b_noise",
     # what they return
     "Ratio",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS, Ratio, SimpleScale, fieller, unbiased_pair
+from bcrit.tuner.training.noise_scale.ratio import MAX_BLOCKS, MIN_BLOCKS, Ratio, fieller, unbiased_pair
 
 Parameters = dict[str, Tensor]
 """Tensors by the names of `named_parameters`."""
@@ -60,37 +60,6 @@ def mixing_layer(model: nn.Module) -> str | None:
 def parameters_of(model: nn.Module) -> Parameters:
     """The parameters that are trained, by name, as tensors without history."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def measure_b_simple(
-    loss: ExampleLoss,
-    parameters: Parameters,
-    examples: Sequence[Tensor],
-    *,
-    n_examples: int | None = None,
-    chunk: int = CHUNK,
-    level: float = 0.95,
-    seed: int = 0,
-) -> SimpleScale:
-    """b_simple at these parameters; the model is not touched. Costs one gradient an example.
-
-    n examples are n batches of one in `unbiased_pair`. Errors are the jackknife's over up to 20 blocks of examples: all
-    pairs of examples are in the estimate, and not only those within a block.
-
-    Args:
-        loss: of one example, as from `example_loss`.
-        parameters: where, as from `parameters_of`.
-        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
-        n_examples: size of the data set that the sample is from, without replacement, for the scale of the data set
-            itself; its errors shrink to 0 as the sample becomes all of it. None: the population (see `unbiased_pair`).
-        chunk: examples whose gradients are in memory at once, beside up to 20 sums over blocks.
-        level: of confidence.
-        seed: of dropout and the like; PyTorch's own stream is left as it was.
-    """
-    sample = _Sample(loss, parameters, examples, chunk, seed)
-    with sample.measuring():
-        sums = sample.sums()
-    return SimpleScale(sample.simple(sums, n_examples, level), sample.n, sample.n)
 
 
 @dataclass(frozen=True)
@@ -144,9 +113,11 @@ def measure_b_noise(
     level: float = 0.95,
     seed: int = 0,
 ) -> CurvedScale:
-    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters, with the arguments of `measure_b_simple`.
+    """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters; the model is not touched.
 
-    With gradients g_i and Hessians H_i of n independent examples, in J blocks:
+    For b_simple n examples are n batches of one in `unbiased_pair`. Its errors are the jackknife's over up to 20 blocks
+    of examples: all pairs of examples are in the estimate, and not only those within a block. For b_noise, with
+    gradients g_i and Hessians H_i of n independent examples, in J blocks:
 
         q = mean of g_i' H_k g_i over examples i, each with another one k,          E q = tr(H Sigma) + G'HG
         p = mean over blocks b of a_b' H_b a_b,                                     E p = c tr(H Sigma) + G'HG
@@ -165,6 +136,16 @@ def measure_b_noise(
     The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
     every operation has that has a double backward; forward mode has fewer), costs 2 to 3 gradients and takes about
     three times a gradient's memory: 6 to 8 gradients in all.
+
+    Args:
+        loss: of one example, as from `example_loss`.
+        parameters: where, as from `parameters_of`.
+        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
+        n_examples: size of the data set that the sample is from, without replacement, for the scale of the data set
+            itself; b_simple's errors shrink to 0 as the sample becomes all of it. None: the population.
+        chunk: examples whose gradients are in memory at once, beside up to 20 sums over blocks.
+        level: of confidence.
+        seed: of dropout and the like; PyTorch's own stream is left as it was.
     """
     sample = _Sample(loss, parameters, examples, chunk, seed)
     with sample.measuring():

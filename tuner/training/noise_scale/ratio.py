@@ -47,8 +47,8 @@ class SimpleScale:
     """b_simple of all parameters together."""
 
     total: Ratio
-    n_steps: int  # optimizer updates, or examples at one checkpoint, that were averaged
-    rows: int  # rows an update at the end of them; at one checkpoint the number of examples
+    n_steps: int  # optimizer updates that were averaged
+    rows: int  # rows an update at the end of them
 
     @property
     def b_simple(self) -> float | None:
@@ -102,7 +102,7 @@ def unbiased_pair(
     if n_batches < 2:
         raise ValueError(
             f"a step must have at least 2 micro-batches or ranks, but it has {n_batches}; "
-            "split its batch, or measure from single examples with measure_b_simple"
+            "split its batch, or measure from single examples with measure_b_noise"
         )
     tr_sigma = (weighted - rows * whole) / (n_batches - 1)
     return tr_sigma, whole - tr_sigma * inverse_batch(rows, n_examples)
