@@ -22,7 +22,7 @@ from bcrit.analysis.optimum.sensitivity import Sensitivity, sensitivity_of
 from bcrit.analysis.questions import QUESTIONS, question
 from bcrit.analysis.recommendation import Asked, Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import trial_hardware, trial_step_times
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import curves
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
 from bcrit.analysis.studies import (

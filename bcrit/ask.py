@@ -15,7 +15,7 @@ from rich import box
 from rich.table import Table
 
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.problems import InputError
 from bcrit.terminal import print_json, say, show, wide_console
 

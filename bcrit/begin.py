@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.ask import AS_JSON
 from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, tune
 from bcrit.search_spaces.load import read_yaml

@@ -11,7 +11,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Search
 from bcrit.search_spaces.problems import InputError

@@ -16,9 +16,8 @@ from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, Pr
 from bcrit.analysis.curve.notes import Boxes, better_tuned, boxes_that_bind, notes
 from bcrit.analysis.curve.other_curves import Model, PNorm, fit_p_norm, fit_u_shape, models
 from bcrit.analysis.curve.table import RowSetAside, Study, lower_ends, name_of, studies
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Estimate, t_quantile
-from bcrit.analysis.records import plain
+from bcrit.analysis.numbers import Estimate, readable, t_quantile
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces import InputError
 
 WIDEST = 1e4

@@ -12,7 +12,7 @@ from scipy import special
 
 from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, PowerSum, Profile
 from bcrit.analysis.curve.table import Study
-from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.numbers import t_quantile
 
 FALSE_ALARM_RATE = 0.05
 """Share of true hyperbolas that are flagged; measured 3 to 7 % for 5 to 11 studies and 3 or 10 % noise."""

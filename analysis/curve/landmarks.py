@@ -7,8 +7,7 @@ from enum import StrEnum
 from typing import Literal
 
 from bcrit.analysis.curve.likelihood import Hyperbola, Matrix
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, readable
 from bcrit.search_spaces import InputError
 
 

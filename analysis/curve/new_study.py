@@ -13,8 +13,7 @@ from scipy import special
 
 from bcrit.analysis.curve.interval import freedom
 from bcrit.analysis.curve.likelihood import Floats, Hyperbola
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import t_quantile
+from bcrit.analysis.numbers import readable, t_quantile
 from bcrit.analysis.records.number_table import LARGEST
 from bcrit.search_spaces import InputError
 

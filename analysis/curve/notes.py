@@ -12,8 +12,7 @@ import numpy as np
 from bcrit.analysis.curve.landmarks import place
 from bcrit.analysis.curve.likelihood import EXACT, Profile, Valley, minimise
 from bcrit.analysis.curve.other_curves import U_FORMULA, clearly_better, fit_u_shape
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, readable
 
 if TYPE_CHECKING:
     from bcrit.analysis.curve import HyperbolaFit

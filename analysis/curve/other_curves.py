@@ -11,7 +11,7 @@ from scipy import optimize
 from bcrit.analysis.curve.interval import FALSE_ALARM_RATE, NEGLIGIBLE
 from bcrit.analysis.curve.landmarks import Knee, Trough, examples_are, steps_are
 from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, PowerSum, Profile, Valley, hazard
-from bcrit.analysis.numbers.estimate import Estimate, t_quantile
+from bcrit.analysis.numbers import Estimate, t_quantile
 
 P_BOUNDS = (0.3, 10.0)
 """Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); at 10 the knee is a corner to within 7 %."""

@@ -31,8 +31,8 @@ from bcrit.analysis.exchange.exports import (
     option_of,
 )
 from bcrit.analysis.exchange.files import STEP, stream_curves
-from bcrit.analysis.records import loaded
 from bcrit.analysis.records.arrow_tables import arrow_schema
+from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome

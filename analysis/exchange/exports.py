@@ -22,8 +22,8 @@ from pyarrow import csv as arrow_csv
 
 from bcrit.analysis.exchange.files import is_parquet, open_batches, read_text
 from bcrit.analysis.exchange.run import Axis, ImportedRun, Notes, Row, choice_of, interval
-from bcrit.analysis.records import loaded
 from bcrit.analysis.records.arrow_tables import decoded
+from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder
 from bcrit.search_spaces.dimensions import Choice, Fixed, Integer, Log, ReverseLog
 from bcrit.search_spaces.load import parse_experiment, read_yaml

@@ -19,8 +19,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from bcrit.analysis.records import loaded
 from bcrit.analysis.records.arrow_tables import parquet
+from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.number_table import is_gzip, layout_of
 from bcrit.search_spaces.problems import InputError
 

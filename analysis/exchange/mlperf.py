@@ -18,7 +18,7 @@ from typing import Any, Final
 from bcrit.analysis.exchange import Counted
 from bcrit.analysis.exchange import run as foreign
 from bcrit.analysis.exchange.files import read_json, read_text
-from bcrit.analysis.records import loaded
+from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target

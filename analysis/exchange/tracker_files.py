@@ -27,7 +27,7 @@ from bcrit.analysis.exchange.files import (
 from bcrit.analysis.exchange.logged import SECONDS, Counters, LoggedRun, flat, import_logged
 from bcrit.analysis.exchange.run import ImportedRun, Notes, listed
 from bcrit.analysis.exchange.wandb_folders import WHOLE, read_folders
-from bcrit.analysis.records import loaded
+from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bcrit.analysis.exchange.files import folders, read_json, read_json_lines, read_text, readable
 from bcrit.analysis.exchange.run import Notes
-from bcrit.analysis.records import loaded
+from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
 

@@ -18,8 +18,8 @@ from pyarrow import fs
 
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.steps import Ints, in_order
-from bcrit.analysis.records import plain
 from bcrit.analysis.records.arrow_tables import column_violations, decoded, violations
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Chunk
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
 from bcrit.analysis.targets.crossings import Crossings

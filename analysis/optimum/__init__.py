@@ -7,12 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, readable
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.laws import FEWEST, LAWS, PLAIN_LAWS, Law, LawFit, LawVerdict, judge
 from bcrit.analysis.optimum.near_optimal import NearOptimal, NearOptimalSets, Range
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.presets import DOMAINS
 
 _WORDS: Final = {EFFECTIVE: "effective learning rate lr / (1 - momentum)", "lr": "learning rate"}

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats
 from bcrit.analysis.studies import searched_spaces
 from bcrit.search_spaces.dimensions import Box, Choice, Integer, Log, ReverseLog
 from bcrit.search_spaces.experiment import Experiment

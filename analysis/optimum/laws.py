@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from bcrit.analysis.curve.likelihood import Profile, Shape, minimise
-from bcrit.analysis.numbers.estimate import Estimate, Floats, straight_line, t_quantile
+from bcrit.analysis.numbers import Estimate, Floats, straight_line, t_quantile
 
 Kind = Literal["one", "several", "none", "too few"]
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve.table import censored_median
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats
 from bcrit.analysis.optimum import coordinates
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.studies.boundary import ran
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from bcrit.analysis.numbers import enumeration, readable
-from bcrit.analysis.numbers.estimate import Estimate, Floats, straight_line
+from bcrit.analysis.numbers import Estimate, Floats, enumeration, readable, straight_line
 from bcrit.analysis.optimum import words
 from bcrit.analysis.optimum.coordinates import Coordinate
 from bcrit.analysis.optimum.near_optimal import Mask, NearOptimal, NearOptimalSets, evenly
 from bcrit.analysis.optimum.space import Importances, importances, near_optimal_share
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.target import Target
 
 Kind = Literal["sensitive", "insensitive", "not known"]

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import qmc
 
-from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
+from bcrit.analysis.numbers import Estimate, Floats, Scale
 from bcrit.analysis.optimum.coordinates import StudyAxes, between
 from bcrit.analysis.optimum.near_optimal import Mask, NearOptimal, evenly
 from bcrit.search_spaces.target import Target

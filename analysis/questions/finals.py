@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from bcrit.analysis.numbers import value_text
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, holm, welch
-from bcrit.analysis.records import plain
+from bcrit.analysis.numbers import LEVEL, Estimate, holm, value_text, welch
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Rows, Table
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.outcome import Stage

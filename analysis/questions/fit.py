@@ -14,8 +14,7 @@ from bcrit.analysis.curve.new_study import StepSeconds, prediction_sentence
 from bcrit.analysis.curve.notes import SCATTER
 from bcrit.analysis.curve.other_curves import clearly_better
 from bcrit.analysis.curve.table import read_table
-from bcrit.analysis.numbers import readable, value_text
-from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers import Estimate, interval_text, readable, value_text
 from bcrit.analysis.recommendation.hardware import read_step_times
 from bcrit.analysis.records.number_table import named_columns
 from bcrit.analysis.report import Answer, Part, Plot, Rows, Table, Text, table_of

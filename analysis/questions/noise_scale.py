@@ -11,9 +11,8 @@ import pandas as pd
 
 from bcrit.analysis import report as draw
 from bcrit.analysis.curve import HyperbolaFit
-from bcrit.analysis.numbers import readable, value_text
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, t_quantile
-from bcrit.analysis.records import plain
+from bcrit.analysis.numbers import LEVEL, Estimate, readable, t_quantile, value_text
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.experiment import Experiment

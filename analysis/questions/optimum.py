@@ -12,7 +12,7 @@ from bcrit.analysis.optimum import OptimumLaws, Quantity, leading, parameters, s
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.analysis.optimum.near_optimal import WITHIN, NearOptimal
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError

@@ -9,7 +9,7 @@ import pandas as pd
 from bcrit.analysis.numbers import duration, enumeration, readable
 from bcrit.analysis.questions.steps import steps_text
 from bcrit.analysis.recommendation.hardware import devices_of
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Rows, Table
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.driver import Driver

@@ -14,8 +14,7 @@ from bcrit.analysis import report as draw
 from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.landmarks import bottom
 from bcrit.analysis.curve.other_curves import U_FORMULA
-from bcrit.analysis.numbers import readable, value_text
-from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers import interval_text, readable, value_text
 from bcrit.analysis.questions.fit import fit_lines
 from bcrit.analysis.questions.recommend import choice_marks
 from bcrit.analysis.recommendation import Recommendation

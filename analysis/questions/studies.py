@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis import report as draw
-from bcrit.analysis.numbers import value_text
-from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers import interval_text, value_text
 from bcrit.analysis.report import Answer, Key, Panels, Part, Rows, Table, Text, Words, table_of
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies import outcome_counts, searched_spaces

@@ -8,8 +8,7 @@ import pandas as pd
 
 from bcrit.analysis import report as draw
 from bcrit.analysis.curve import HyperbolaFit
-from bcrit.analysis.numbers import readable, value_text
-from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers import interval_text, readable, value_text
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets import measured, refuse_unmeasured

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis.numbers import enumeration, readable, value_text
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats
 from bcrit.analysis.report import Answer, Rows, table_of
 from bcrit.analysis.run import Run

@@ -12,9 +12,18 @@ import pandas as pd
 
 from bcrit.analysis import report as draw
 from bcrit.analysis.curve.other_curves import CLEARLY
-from bcrit.analysis.numbers import enumeration, readable, value_text
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, Line, straight_line, t_quantile
-from bcrit.analysis.records import plain
+from bcrit.analysis.numbers import (
+    LEVEL,
+    Estimate,
+    Floats,
+    Line,
+    enumeration,
+    readable,
+    straight_line,
+    t_quantile,
+    value_text,
+)
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run
 

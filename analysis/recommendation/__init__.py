@@ -25,7 +25,7 @@ from bcrit.analysis.recommendation.doubts import BreakEven, Certainty, break_eve
 from bcrit.analysis.recommendation.hardware import Hardware, StepTimes, hardware_problems, value_problems
 from bcrit.analysis.recommendation.hyperparameters import HyperparametersAt, hyperparameters_at
 from bcrit.analysis.recommendation.words import Wording
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces import InputError
 
 __all__ = ["Asked", "Recommendation", "recommend"]

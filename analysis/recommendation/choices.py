@@ -14,8 +14,7 @@ import pandas as pd
 
 from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
-from bcrit.analysis.numbers import duration, readable, rounded_up
-from bcrit.analysis.numbers.estimate import Estimate, Floats
+from bcrit.analysis.numbers import Estimate, Floats, duration, readable, rounded_up
 from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
 End = Literal["", "_low", "_high"]

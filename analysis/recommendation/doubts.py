@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats, readable
 from bcrit.analysis.recommendation import choices
 from bcrit.analysis.recommendation.hardware import Hardware
 from bcrit.search_spaces.presets import EXTRAPOLATIONS

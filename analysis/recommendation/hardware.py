@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from bcrit.analysis.numbers.estimate import Floats, t_quantile
+from bcrit.analysis.numbers import Floats, t_quantile
 from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
 from bcrit.search_spaces.options import Resources

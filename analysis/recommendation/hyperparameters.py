@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from bcrit.analysis.curve.interval import WIDEST
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, readable
 from bcrit.analysis.optimum import OptimumLaws
 from bcrit.analysis.optimum.coordinates import EFFECTIVE
 from bcrit.search_spaces.presets import DOMAINS, STEPS_OF

@@ -32,8 +32,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.records import loaded
 from bcrit.analysis.records.arrow_tables import arrow_schema, joined, unsealed, vouched_for
+from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table

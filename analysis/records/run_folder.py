@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from bcrit.analysis.records import loaded, parted_tables, plain, restored
+from bcrit.analysis.records import parted_tables
 from bcrit.analysis.records.arrow_tables import (
     arrow_schema,
     column_violations,
@@ -31,6 +31,7 @@ from bcrit.analysis.records.arrow_tables import (
     to_arrow,
     violations,
 )
+from bcrit.analysis.records.json_values import loaded, plain, restored
 from bcrit.analysis.records.storage import HALF_WRITTEN, opened, patiently, put
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml

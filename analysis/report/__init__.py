@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from bcrit.analysis.numbers import value_text
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]

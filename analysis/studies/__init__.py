@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from bcrit.analysis.curve.table import censored_median, is_coarse
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats
 from bcrit.analysis.studies.boundary import (
     Flags,
     SearchedTrials,

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats
 from bcrit.search_spaces.dimensions import Box, Side
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import BoundaryRule

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.numbers import Told, duration, readable
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Chunk, Floats, Integers
 from bcrit.analysis.studies import stopped_at_target, that_count
 from bcrit.analysis.studies.boundary import Flags

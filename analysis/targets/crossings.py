@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import special
 
-from bcrit.analysis.numbers.estimate import straight_line
+from bcrit.analysis.numbers import straight_line
 from bcrit.analysis.records.one_pass import Chunk, Floats, Integers
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction, Target

@@ -10,9 +10,8 @@ import pandas as pd
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.interval import freedom
-from bcrit.analysis.numbers import readable
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, straight_line, t_quantile
-from bcrit.analysis.records import plain
+from bcrit.analysis.numbers import LEVEL, Estimate, readable, straight_line, t_quantile
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import Floats, curves
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.targets.cells import Status, ahead_of, cell, seeds_stand_for, trials_of, winners

@@ -18,7 +18,7 @@ import pytest
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.optimum import Quantity, law_sentence
 from bcrit.analysis.optimum.laws import LAWS, PLAIN_LAWS, judge
 from bcrit.analysis.questions import adaptive, fit, landscape, recommend

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from bcrit.analysis import report as draw
-from bcrit.analysis.numbers import readable, value_text
-from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers import Estimate, interval_text, readable, value_text
 from bcrit.analysis.questions.adaptive.result import Adaptive, ScheduleResult
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import ADAPTIVE
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
 from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
-from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
+from bcrit.analysis.numbers import Estimate, Floats, Scale
 from bcrit.analysis.questions.adaptive.result import ScheduleResult, Trained, gain_along, ratio_of_gamma
 
 FEWEST = 3

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from bcrit.analysis.numbers.estimate import Floats
+from bcrit.analysis.numbers import Floats
 
 Kind = Literal["fixed", "noise", "ramp"]
 

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bcrit.analysis import report as draw
-from bcrit.analysis.numbers import duration, readable, value_text
-from bcrit.analysis.numbers.estimate import Estimate, interval_text
+from bcrit.analysis.numbers import Estimate, duration, interval_text, readable, value_text
 from bcrit.analysis.questions.compare.ratios import Ratio, ratio_sentence, ratios, ratios_section, table_rows
 from bcrit.analysis.questions.compare.sides import ASSUMED, NUMBERS, Side, StepsTable, cautions, named, side_of
 from bcrit.analysis.questions.compare.steps import (
@@ -22,7 +21,7 @@ from bcrit.analysis.questions.compare.steps import (
     steps_section,
     where_sentence,
 )
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Plot, Rows, table_of
 from bcrit.analysis.run import Run
 from bcrit.search_spaces.problems import InputError

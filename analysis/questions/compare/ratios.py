@@ -13,8 +13,7 @@ from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.interval import Squared, bend, grid_spread
 from bcrit.analysis.curve.likelihood import EXACT, REACH, likelihood
 from bcrit.analysis.curve.table import lower_ends
-from bcrit.analysis.numbers import enumeration, readable
-from bcrit.analysis.numbers.estimate import LEVEL, Estimate, Floats, freedom, holm, tail, welch
+from bcrit.analysis.numbers import LEVEL, Estimate, Floats, enumeration, freedom, holm, readable, tail, welch
 from bcrit.analysis.questions.compare.sides import NUMBERS, Side
 from bcrit.analysis.report import Answer, Rows, table_of
 

@@ -12,10 +12,9 @@ import pandas as pd
 from bcrit.analysis.curve import FittedStudy, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.notes import SPAN
 from bcrit.analysis.curve.table import read_table
-from bcrit.analysis.numbers import enumeration, readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, enumeration, readable
 from bcrit.analysis.recommendation.hardware import StepTimes, known_step_times
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies import median_interval
 from bcrit.search_spaces.problems import InputError

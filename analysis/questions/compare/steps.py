@@ -10,8 +10,7 @@ import numpy as np
 from scipy import optimize, special
 
 from bcrit.analysis.curve import HyperbolaFit
-from bcrit.analysis.numbers import duration, readable, value_text
-from bcrit.analysis.numbers.estimate import Estimate, Floats, freedom, holm, welch
+from bcrit.analysis.numbers import Estimate, Floats, duration, freedom, holm, readable, value_text, welch
 from bcrit.analysis.questions.compare.ratios import ALPHA, obstacle, p_text, ratio_text, table_rows, unlogged
 from bcrit.analysis.questions.compare.sides import Side
 from bcrit.analysis.recommendation.choices import FrontierPoint, Terms, optimum

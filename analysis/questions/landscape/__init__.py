@@ -16,7 +16,7 @@ from bcrit.analysis.questions.landscape.result import (
     warm_parts,
     warm_sentences,
 )
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE
 from bcrit.analysis.report import Answer, Plot, Rows, Table, table_of
 from bcrit.analysis.run import Run

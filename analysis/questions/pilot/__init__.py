@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bcrit.analysis.numbers import duration, enumeration, pace, readable
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate, duration, enumeration, pace, readable
 from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
 from bcrit.analysis.questions.pilot.study import (
     ABOVE,
@@ -21,7 +20,7 @@ from bcrit.analysis.questions.pilot.study import (
     Timing,
     taken,
 )
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Rows, Table
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.experiment import Experiment

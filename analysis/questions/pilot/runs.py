@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from bcrit.analysis.numbers.estimate import Estimate, Floats, Scale
+from bcrit.analysis.numbers import Estimate, Floats, Scale
 from bcrit.analysis.questions.noise_scale import noise_scales
 from bcrit.analysis.questions.pilot import Measured, Race, Spent, Tried
 from bcrit.analysis.questions.pilot.study import OVERHEAD_SECONDS, Timing

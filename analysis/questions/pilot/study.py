@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from bcrit.analysis.curve import HyperbolaFit
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Budget, Centre, Confirm, Search

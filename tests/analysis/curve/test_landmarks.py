@@ -30,7 +30,7 @@ from bcrit.analysis.curve.landmarks import (
 )
 from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.search_spaces import InputError
 
 Condition = Callable[[PNorm, float], float]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bcrit.analysis.numbers.estimate import straight_line
+from bcrit.analysis.numbers import straight_line
 from bcrit.analysis.optimum.laws import LAWS, LawVerdict, fit_law, judge
 
 LAW = {law.name: law for law in LAWS}

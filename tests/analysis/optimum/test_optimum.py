@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.optimum import OptimumLaws, optimum_laws, parameter_text
 from bcrit.search_spaces.experiment import Experiment
 from tests.analysis.optimum.surface import LR, PLANE, bowl, large_study, searched, sets, spec

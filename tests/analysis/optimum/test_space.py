@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.optimum import space as module
 from bcrit.analysis.optimum.near_optimal import NearOptimal
 from bcrit.analysis.optimum.space import FEWEST_POINTS, Importances, embed, importances, near_optimal_share

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.questions.noise_scale import NoiseScales, ask, noise_scales, noise_sentences, over, pool
 from bcrit.analysis.report import Plot
 from bcrit.analysis.run import Run

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.optimum import OptimumLaws, optimum_laws
 from bcrit.analysis.recommendation.hyperparameters import hyperparameters_at
 from tests.analysis.optimum.surface import PLANE, bowl, searched, sets, spec

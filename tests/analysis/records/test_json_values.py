@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcrit.analysis.numbers import value_text
-from bcrit.analysis.numbers.estimate import interval_text
+from bcrit.analysis.numbers import interval_text, value_text
 from bcrit.analysis.report import (
     hover,
     in_turn,

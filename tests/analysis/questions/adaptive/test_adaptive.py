@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.questions.adaptive import ask, verdict
 from bcrit.analysis.questions.adaptive.result import Adaptive
 from bcrit.analysis.records.run_folder import ADAPTIVE

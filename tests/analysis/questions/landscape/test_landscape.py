@@ -8,7 +8,7 @@ import pytest
 
 from bcrit.analysis.questions.landscape import ask, network_table, summary_table
 from bcrit.analysis.questions.landscape.result import Landscape, WarmStarts, warm_parts
-from bcrit.analysis.records import plain
+from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
 from bcrit.analysis.report import Answer, Plot, Rows
 from bcrit.analysis.run import Run

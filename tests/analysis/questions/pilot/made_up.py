@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.questions.pilot import Measured, Pilot, Proposal, Spent, Tried
 from bcrit.analysis.questions.pilot.study import Clock, Curve, Hint, Slack, Timing, cost, grid, lr_box, proposed_data
 from bcrit.search_spaces.experiment import Experiment

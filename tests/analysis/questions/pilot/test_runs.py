@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.questions.pilot import Measured
 from bcrit.analysis.questions.pilot.runs import measured, run_mean, spent, timings
 from bcrit.analysis.run import Run

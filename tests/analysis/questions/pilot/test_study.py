@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bcrit.analysis.numbers.estimate import Estimate
+from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.questions.pilot.study import (
     CAP_ALONE,
     OVERHEAD_SECONDS,

@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bcrit.analysis.numbers import duration, enumeration, readable
-from bcrit.analysis.numbers.estimate import (
+from bcrit.analysis.numbers import (
     Estimate,
     Floats,
     Scale,
+    duration,
+    enumeration,
     freedom,
     holm,
+    readable,
     straight_line,
     t_quantile,
     tail,
