@@ -24,7 +24,7 @@ from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits
 from bcrit.tuner.workloads import child
 from bcrit.tuner.workloads.function import GRACE_SECONDS, RUNS_PROGRAMS, FunctionProcess, TrainingFunction
-from bcrit.tuner.workloads.ranks import HOST, LAST_WORDS, Address, Door, Spread, knock
+from bcrit.tuner.workloads.ranks import HOST, LAST_WORDS, Address, Spread, knock
 
 _LOOK_SECONDS: Final = 0.2  # between two looks at the ranks that do not report
 # Seconds for which they may clean up once the first has: they may be waiting for it, and NCCL waits for good. Chosen.
@@ -118,8 +118,7 @@ class FunctionRanks:
         host, nodes = (HOST, 1) if spread is None else (spread.host, spread.nodes)
         self._store = TCPStore(host, 0, here * nodes, is_master=True, wait_for_workers=False)
         self._others: dict[int, FunctionProcess | _Afar] = {}
-        self._spread, self._handles = spread, list[Any]()
-        address = host, self._store.port
+        self._spread, address = spread, (host, self._store.port)
         calls = [replace(call, rank=n, places=places(n, here, nodes, address)) for n in range(here * nodes)]
         self._silence_seconds, self._begun = silence_seconds, time.monotonic()
         self._first = FunctionProcess(calls[0], silence_seconds)
@@ -127,20 +126,13 @@ class FunctionRanks:
             for rank in range(1, here):
                 self._others[rank] = FunctionProcess(replace(calls[rank], checkpoint=self._first.folder), math.inf)
             if spread is not None:
-                self._reach_out(spread, calls, here)
+                given = [(calls[n : n + here],) for n in range(here, len(calls), here)]
+                lines = spread.reach_out(there, given, range(here, len(calls)))
+                for rank, line in enumerate(lines, here):
+                    self._others[rank] = _Afar(line, partial(spread.lost, rank // here))
         except BaseException:
             self.close()
             raise
-
-    def _reach_out(self, spread: Spread, calls: Sequence[child.Call], here: int) -> None:
-        """Start the ranks of the other machines."""
-        door = Door(spread.host)
-        for node in range(1, spread.nodes):
-            own = calls[node * here : (node + 1) * here]
-            self._handles.append(spread.begin(node, there, door.address, door.key, own, spread.brought))
-        lines = door.let_in(range(here, len(calls)), lambda: any(map(spread.gone, self._handles)))
-        for rank, line in sorted(lines.items()):
-            self._others[rank] = _Afar(line, partial(spread.gone, self._handles[rank // here - 1]))
 
     def next(self, seconds: float) -> Report | None:
         """As of one process."""
@@ -229,8 +221,8 @@ class FunctionRanks:
         for other in self._others.values():
             other.close(_FOLLOW_SECONDS)
         self._first.close(0)
-        while self._spread is not None and self._handles:
-            self._spread.end(self._handles.pop())
+        if self._spread is not None:
+            self._spread.close()
 
 
 class _Afar:
@@ -279,7 +271,7 @@ class _Afar:
         self._line.close()
 
 
-def there(address: Address, key: bytes, calls: Sequence[child.Call], brought: bool) -> None:
+def there(address: Address, key: bytes, brought: bool, calls: Sequence[child.Call]) -> None:
     """Be another machine of a trial: start its ranks, tell of them, and end them when the first machine lets go."""
     processes, relays = list[FunctionProcess](), list[threading.Thread]()
     try:

@@ -9,7 +9,7 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
@@ -35,18 +35,6 @@ LAST_WORDS: Final = 5.0
 
 Address = tuple[str, int]
 _LOOK_SECONDS: Final = 1.0  # between two looks at whether a machine is still there while its ranks come up
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The machines of a trial, by whoever has them; this one is the first."""
-
-    nodes: int
-    host: str  # where the others reach this one
-    brought: bool  # whether the user's code lies in the working folder of each, and not at one place
-    begin: Callable[..., Any]  # `begin(node, function, *arguments)` calls a module's function there; gives a handle
-    gone: Callable[[Any], bool]  # whether that call has ended
-    end: Callable[[Any], None]  # ends it
 
 
 class Door:
@@ -87,6 +75,39 @@ def knock(address: Address, key: bytes, rank: int) -> Connection:
     return line
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The machines of a trial, by whoever has them; this one is the first."""
+
+    nodes: int
+    host: str  # where the others reach this one
+    brought: bool  # whether the user's code lies in the working folder of each, and not at one place
+    begin: Callable[..., Any]  # `begin(node, function, *arguments)` calls a module's function there; gives a handle
+    gone: Callable[[Any], bool]  # whether that call has ended
+    end: Callable[[Any], None]  # ends it
+    _handles: list[Any] = field(default_factory=list)
+
+    def reach_out(self, work: Callable[..., None], given: Sequence[Sequence[Any]], ranks: range) -> list[Connection]:
+        """Have each other machine start its ranks by `work`, with what is given for it; the lines of all these ranks.
+
+        Before that, `work` gets where they come in, the key, and whether code was brought.
+        """
+        door = Door(self.host)
+        for node, own in enumerate(given, 1):
+            self._handles.append(self.begin(node, work, door.address, door.key, self.brought, *own))
+        lines = door.let_in(ranks, self.lost)
+        return [lines[rank] for rank in ranks]
+
+    def lost(self, *nodes: int) -> bool:
+        """Whether one of these other machines is gone; without a number, any."""
+        return any(map(self.gone, [self._handles[node - 1] for node in nodes] or self._handles))
+
+    def close(self) -> None:
+        """End what was begun there."""
+        while self._handles:
+            self.end(self._handles.pop())
+
+
 _SECONDS: Final = 600.0  # for which ranks wait for each other, PyTorch's own for NCCL
 
 
@@ -119,7 +140,7 @@ class Ranks:
         store = TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
         address = host, store.port
         self._connections, self._processes = list[Connection](), list[BaseProcess]()
-        self._spread, self._handles = spread, list[Any]()
+        self._spread = spread
         for rank in range(1, here):
             ours, theirs = multiprocessing.get_context("spawn").Pipe()
             self._processes.append(_started(start, main, theirs, start, rank, size, address))
@@ -129,24 +150,12 @@ class Ranks:
         atexit.register(self.close)
         try:
             if spread is not None:
-                self._reach_out(spread, start, size, address)
+                given = [(start, range(n, n + here), size, address) for n in range(here, size, here)]
+                self._connections += spread.reach_out(there, given, range(here, size))
             _join(store, start, 0, size)
         except Exception:
             self.close()
             raise
-
-    def _reach_out(self, spread: Spread, start: Start, size: int, store: Address) -> None:
-        """Start the ranks of the other machines."""
-        door, here = Door(spread.host), size // spread.nodes
-        for node in range(1, spread.nodes):
-            given = door.address, door.key, start, range(node * here, (node + 1) * here), size, store, spread.brought
-            self._handles.append(spread.begin(node, there, *given))
-        lines = door.let_in(range(here, size), self._lost)
-        self._connections += [lines[rank] for rank in sorted(lines)]
-
-    def _lost(self) -> bool:
-        """Whether another machine is gone."""
-        return self._spread is not None and any(map(self._spread.gone, self._handles))
 
     @contextmanager
     def together(self, name: str, given: Any) -> Iterator[list[Any]]:
@@ -199,14 +208,15 @@ class Ranks:
             process.join()
         for connection in self._connections:
             connection.close()
-        while self._spread is not None and self._handles:
-            self._spread.end(self._handles.pop())
+        if self._spread is not None:
+            self._spread.close()
         self._connections, self._processes = [], []
 
     @property
     def alive(self) -> bool:
         """Whether all are there."""
-        return bool(self._connections) and all(process.is_alive() for process in self._processes) and not self._lost()
+        lost = self._spread is not None and self._spread.lost()
+        return bool(self._connections) and all(process.is_alive() for process in self._processes) and not lost
 
 
 def _started(start: Start, work: Callable[..., None], *given: Any) -> BaseProcess:
@@ -219,7 +229,7 @@ def _started(start: Start, work: Callable[..., None], *given: Any) -> BaseProces
 
 
 def there(
-    address: Address, key: bytes, start: Start, ranks: Sequence[int], size: int, store: Address, brought: bool
+    address: Address, key: bytes, brought: bool, start: Start, ranks: Sequence[int], size: int, store: Address
 ) -> None:
     """Be another machine of a trial: start its ranks, until they end."""
     start = replace(start, folder=os.getcwd()) if brought and start.folder else start
