@@ -143,7 +143,7 @@ def tune(
     from bcrit.runs import carry_out, checked_experiment, read_experiment_file
     from bcrit.search_spaces.load import read_yaml
     from bcrit.terminal import Screen, say_notes
-    from bcrit.tuner.session import use_code
+    from bcrit.tuner.code import use_code
     from bcrit.tuner.workloads import places
 
     places.trust(trust)

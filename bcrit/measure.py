@@ -292,7 +292,8 @@ def _measured(
     from bcrit.analysis.records.run_folder import REPORT, RunFolder
     from bcrit.analysis.report.build import finish
     from bcrit.supervise import cluster_failures
-    from bcrit.tuner.session import Stopped, training_beside, use_code
+    from bcrit.tuner.code import use_code
+    from bcrit.tuner.session import Stopped, training_beside
 
     errors, folder, again = Screen(stderr=True), RunFolder.at(run), f"bcrit {name} {run}"
     try:

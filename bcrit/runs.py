@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcrit.ask import AS_JSON
-from bcrit.bounds import MaxCost, MaxHours, Price, Until, bounds_of, step_times
 from bcrit.live import served
-from bcrit.plan import print_plan
+from bcrit.plan import MaxCost, MaxHours, Price, Until, bounds_of, print_plan, step_times
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
@@ -108,7 +107,7 @@ def tune(
         begun = None
     bounds = bounds_of(max_hours, max_cost, until, price, None if begun is None else _told_price(begun))
     if begun is not None:
-        from bcrit.tuner.session import use_code
+        from bcrit.tuner.code import use_code
 
         use_code(begun, None)
     checked, notes = checked_experiment(read_yaml(read_experiment_file(experiment), str(experiment)), str(experiment))
@@ -166,7 +165,8 @@ def resume(
     It may be resumed from any folder of any machine that reaches the run folder: code of yours was copied into it when
     the run began. What is run again is set aside in RUN/repaired first.
     """
-    from bcrit.tuner.session import replace_code, use_code
+    from bcrit.tuner.code import use_code
+    from bcrit.tuner.session import replace_code
 
     folder = _answering(run)
     bounds = bounds_of(max_hours, max_cost, until, price, _told_price(folder))

@@ -1,26 +1,22 @@
 """Whether an experiment can be run at all: what the schema, the workload and its model say before anything runs."""
 
-import inspect
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from bcrit.search_spaces.dimensions import Choice, Fixed, Integer
+from bcrit.search_spaces.dimensions import Fixed
 from bcrit.search_spaces.experiment import COMMAND, Experiment, WorkloadChoice
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.options import Budget, Execution, Probes
+from bcrit.search_spaces.options import Budget, Execution
 from bcrit.search_spaces.presets import (
     AVERAGED,
     AVERAGING,
     OPTIMIZERS,
     OWN,
     SCHEDULES,
-    STEPS_OF,
     WARMUP,
     Domain,
     Parameters,
@@ -29,27 +25,17 @@ from bcrit.search_spaces.problems import InputError, did_you_mean
 from bcrit.search_spaces.space import domain_problems, hyperparameter, missing_names, with_natural_limits
 from bcrit.search_spaces.tables import MEASUREMENTS
 from bcrit.search_spaces.target import Target
+from bcrit.tuner.check_model import Note, built, model_problems, not_shared, settings_at, why_no_scale
 from bcrit.tuner.protocol.own import own_search_problem
 from bcrit.tuner.trackers import missing
-from bcrit.tuner.training.noise_scale import mixing_layer
-from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
 from bcrit.tuner.training.optimizers import parameters_of
-from bcrit.tuner.training.parallel import Parallel
-from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.supervised import not_even, why_not_shared
 from bcrit.tuner.training.updates import Updates, division_problem
 from bcrit.tuner.workloads.command import problems as command_problems
 from bcrit.tuner.workloads.function import OF_THE_TRIAL, TrainingFunction
 from bcrit.tuner.workloads.protocol import OpenWorkload, Workload, gives_model, our_loop, says, unfit
 from bcrit.tuner.workloads.registry import load_training
 
-Note = Callable[[str], None]
-"""Takes a sentence on what can be run, but hardly is what was meant."""
-
 Trained = Workload | TrainingFunction
-
-_FEW = 2  # examples: one alone hides an axis that is dropped by mistake
-_BLOCKS = 2 * MIN_BLOCKS  # examples: as few as the estimator of noise scales takes
 
 
 def check_experiment(data: Any, where: str, note: Note = lambda sentence: None) -> Experiment:
@@ -266,24 +252,9 @@ def _refused_values(experiment: Experiment) -> Iterator[str]:
         places = dict.fromkeys(experiment.space.axes, corner)
         try:
             model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-            Updates(model, _settings(experiment, experiment.batch_sizes[0], places))
+            Updates(model, settings_at(experiment, experiment.batch_sizes[0], places))
         except (ValueError, TypeError) as error:
             yield f"'space': optimizer '{experiment.optimizer}' refuses a value: {error}"
-
-
-def _settings(
-    experiment: Experiment, batch_size: int, places: Mapping[str, float] | None = None, **others: Any
-) -> Settings:
-    """Settings of a trial at a place in the space's unit cube, the low corner unless given."""
-    space = experiment.space
-    point = dict.fromkeys(STEPS_OF.values(), 1) | space.from_unit(places or dict.fromkeys(space.axes, 0.0))
-    return Settings(batch_size, 0, experiment.optimizer, point, **others)
-
-
-def _built(workload: OpenWorkload, settings: Settings) -> nn.Module:
-    """The workload's model, at which nothing else draws."""
-    with torch.random.fork_rng(devices=[]):
-        return workload.model(settings)
 
 
 def _execution_problems(workload: object, experiment: Experiment) -> Iterator[str]:
@@ -305,7 +276,7 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
         yield from _sharing_problems(workload, experiment)
     elif isinstance(workload, TrainingFunction):
         shared = (
-            _not_shared(workload, experiment, n, experiment.resources.at(n).launched) for n in experiment.batch_sizes
+            not_shared(workload, experiment, n, experiment.resources.at(n).launched) for n in experiment.batch_sizes
         )
         yield from [f"'batch_sizes': {problem}" for problem in shared if problem][:1]
     elif shared_by := next((of for of in experiment.kinds if of.launched > 1), None):
@@ -318,7 +289,7 @@ def _execution_problems(workload: object, experiment: Experiment) -> Iterator[st
     elif rows is not None:
         most = max(workload.rows(batch_size) for batch_size in experiment.batch_sizes)
         if rows < most:
-            model = _built(workload, _settings(experiment, experiment.batch_sizes[-1]))
+            model = built(workload, settings_at(experiment, experiment.batch_sizes[-1]))
             if problem := division_problem(model, most, rows, workload.divisible):
                 yield f"'execution.micro_batch': {problem}"
 
@@ -333,88 +304,17 @@ def _sharing_problems(workload: OpenWorkload, experiment: Experiment) -> Iterato
         )
         return
     for batch_size in experiment.batch_sizes:
-        if problem := _not_shared(workload, experiment, batch_size, experiment.resources.at(batch_size).ranks):
+        if problem := not_shared(workload, experiment, batch_size, experiment.resources.at(batch_size).ranks):
             yield f"'batch_sizes': {problem}"
             return
-
-
-def _not_shared(workload: Trained, experiment: Experiment, batch_size: int, ranks: int) -> str | None:
-    """Why so many processes of a trial cannot share its batches; None where they can."""
-    if not our_loop(workload):
-        return not_even(batch_size, ranks) if batch_size % ranks else None
-    if ranks == 1 or unfit(workload, batch_size):  # which is said by itself
-        return None
-    given = {"execution": experiment.execution, "probes": experiment.probes, "parallel": Parallel(0, ranks)}
-    settings = _settings(experiment, workload.rows(batch_size), None, **given)
-    return why_not_shared(_built(workload, settings), settings, workload.divisible)
 
 
 def _with_devices(workload: Trained, experiment: Experiment) -> Experiment:
     """The experiment with numbers where `devices_by_batch_size` says `auto`."""
     resources = experiment.resources.settled(
-        experiment.batch_sizes, lambda size, devices: _not_shared(workload, experiment, size, devices) is None
+        experiment.batch_sizes, lambda size, devices: not_shared(workload, experiment, size, devices) is None
     )
     return experiment.model_copy(update={"resources": resources})
-
-
-def model_problems(workload: object, experiment: Experiment, note: Note) -> list[str]:
-    """What is wrong with the model, which otherwise every trial would fail on.
-
-    It is built at one point of the space, and at every option of the workload's own choices and both ends of its own
-    integers, because those decide its layers. It is then given two examples. Nothing is trained. The note is told where
-    batch normalisation makes the model another one at every batch size.
-    """
-    if not our_loop(workload):
-        return []
-    name, start = experiment.workload.name, dict.fromkeys(experiment.space.axes, 0.0)
-    places = [start]
-    for address, axis in experiment.space.axes.items():
-        if hyperparameter(address) in workload.hyperparameters:
-            if isinstance(axis, Choice):
-                places += [{**start, address: axis.to_unit(option)} for option in list(axis.options)[1:]]
-            elif isinstance(axis, Integer):
-                places.append({**start, address: 1.0})
-    rows, gpus, model = workload.rows(experiment.batch_sizes[0]), experiment.resources.gpus, None
-    for place in places:
-        settings, doing = _settings(experiment, rows, place, gpus=gpus), "building its model"
-        try:
-            with torch.random.fork_rng(devices=[]):
-                model = workload.model(settings)
-                # A model may need the GPU that its trials are given; where this is checked there may be none. Where
-                # examples are mixed, two may be too few.
-                if not gpus and workload.divisible:
-                    doing = f"giving its model {_FEW} examples of the training set"
-                    inputs, targets = workload.sample("train", _FEW, 0)
-                    # With gradients as in training, but as in evaluation each example by itself.
-                    loss = workload.training_loss(settings)(model.eval()(inputs), targets)
-                    if loss.numel() != 1:
-                        rule = "the loss must be one number, the mean over the examples"
-                        raise ValueError(f"{rule}, but has the shape {[*loss.shape]}")
-        except Exception as error:  # a user's code may raise anything
-            said = " ".join(str(error).split())[:500]
-            if isinstance(error, ValueError):
-                return [f"'workload': {doing} failed for '{name}': {said}"]
-            kind = type(error).__name__
-            return [f"'workload': {doing} failed for '{name}' with {kind}: {said}; mend the class or its options"]
-    if model is not None and len(experiment.batch_sizes) > 1:
-        for layer, module in model.train().named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-                note(_batch_norm_note(f"'{layer}' ({type(module).__name__})", workload, experiment))
-                break
-    return []
-
-
-def _batch_norm_note(layer: str, workload: OpenWorkload, experiment: Experiment) -> str:
-    common = math.gcd(*(workload.rows(batch_size) for batch_size in experiment.batch_sizes))
-    if "ghost_batch_size" in inspect.signature(type(workload)).parameters:
-        size = f", {common} for example," if common > 1 else " and batch sizes that are multiples of it"
-        remedy = f"set the workload's 'ghost_batch_size'{size} to keep it the same"
-    else:
-        remedy = "bcrit.tuner.workloads.layers.GhostBatchNorm keeps it the same"
-    return (
-        f"layer {layer} normalises with the statistics of the whole batch, so that what is minimised changes with the "
-        f"batch size, and steps with it (Hoffer et al. 2017); {remedy}"
-    )
 
 
 def probe_problems(workload: object, experiment: Experiment) -> list[str]:
@@ -437,25 +337,3 @@ def probe_problems(workload: object, experiment: Experiment) -> list[str]:
         return [f"'probes': only confirming runs are probed, but 'confirm.seeds' is 0; {remedy}"]
     why = why_no_scale(workload, experiment, "remove noise_scale") if "noise_scale" in measured else None
     return [] if why is None else [f"'probes': noise_scale cannot be measured on workload '{name}': {why}"]
-
-
-def why_no_scale(workload: OpenWorkload, experiment: Experiment, remedy: str) -> str | None:
-    """Why gradient noise cannot be measured on a workload, with what to do without it; None where it can.
-
-    The first batch size of the experiment and the low corner of its space are tried.
-    """
-    if not workload.divisible:
-        return f"it says that its loss or model mixes examples, so one example has no gradient of its own; {remedy}"
-    batch_size = experiment.batch_sizes[0]
-    layer = mixing_layer(_built(workload, _settings(experiment, batch_size)).train())
-    if layer is not None:
-        return (
-            f"{layer} normalises with the statistics of the batch, so one example has no gradient of its own; choose a "
-            f"model without batch normalisation, or {remedy}"
-        )
-    probes = Probes(measure=("noise_scale",), examples=_BLOCKS)
-    try:
-        workload.begin(_settings(experiment, batch_size, probes=probes)).probe(last=True)
-    except Exception as error:  # PyTorch has many for what it cannot differentiate twice or for single examples
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}; {remedy}"
-    return None

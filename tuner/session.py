@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from threadpoolctl import threadpool_limits
 
 from bcrit.analysis.records.repair import set_aside
-from bcrit.analysis.records.run_folder import CODE, ENVIRONMENT, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
+from bcrit.analysis.records.run_folder import CODE, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
 from bcrit.analysis.studies.state import failed_alike
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Resources
@@ -35,16 +32,11 @@ from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, eva
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
 from bcrit.tuner.tracking import Tracking
-from bcrit.tuner.workloads.places import reach
 from bcrit.tuner.workloads.processes import Scratch
 from bcrit.tuner.workloads.registry import is_function
 
 if TYPE_CHECKING:
     from bcrit.tuner.scheduler import WorkerScheduler
-
-# What a run's numbers may depend on.
-_PACKAGES = ("bcrit", "ray", "torch", "optuna", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn")
-
 
 _LOOK = 2  # trials of every study that are looked at for how often they were evaluated
 
@@ -104,7 +96,7 @@ def run(
             _deliver(folder, experiment)
             with Tracking(experiment, folder, print):  # the session before may have been killed as it fed the last
                 return SessionResult(complete=True)
-    own, uncopied = _code(folder, new, local=address is None) if code.is_own(experiment) else (None, [])
+    own, uncopied = code.to_go_along(folder, new, local=address is None) if code.is_own(experiment) else (None, [])
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
     made = [place for place in (Path(folder.root), *Path(folder.root).parents) if not place.exists()]
     with (
@@ -124,7 +116,7 @@ def run(
             if own is not None:
                 folder.write_bytes(CODE, own.archive)
         folder.clear_half_written()
-        _note_environment(folder, experiment, own)
+        code.note_environment(folder, experiment, own)
         ledger = Ledger.open(folder, experiment, lease)
         before, notes = ledger.trial_ids, list(uncopied)
         most = experiment.search.at_once * len(experiment.batch_sizes)
@@ -230,7 +222,7 @@ def training_beside(
                 lease = stack.enter_context(held(folder))
                 ray = ray_running(address, workers, experiment.kinds, brought, partial(watch, None))
                 running.append((lease, stack.enter_context(ray)))
-                _note_environment(folder, experiment, own)
+                code.note_environment(folder, experiment, own)
             else:
                 watch(None)
             lease, hiring = running[0]
@@ -327,80 +319,11 @@ def _run(
     return pulse.reached
 
 
-def use_code(folder: RunFolder, new: Path | None) -> code.Code | None:
-    """Let the user's module be found as the run has it, before the folder where the command was started.
-
-    The code of the folder `new` takes the place of the run's copy. None for a run without any.
-    """
-    own = code.stored(folder) if new is None else code.pack(new)
-    if own is not None:
-        reach(own.unpacked())
-    return own
-
-
 def replace_code(folder: RunFolder, own: code.Code) -> None:
     """Put other code into the place of a run's copy."""
     with held(folder):
         folder.write_bytes(CODE, own.archive)
         checkpoints.remove(folder, checkpoints.left(folder))  # of trials that the old code has half trained
-
-
-def _code(folder: RunFolder, new: bool, local: bool) -> tuple[code.Code | None, list[str]]:
-    """The user's code, of the folder where the command was started or as the run has it since it began; and notes.
-
-    A folder with more in it than code is only in the way where the code must travel: to the machines of a cluster.
-    """
-    if not new:
-        return code.stored(folder), []
-    try:
-        return code.pack(Path.cwd()), []
-    except InputError as error:
-        if not local:
-            raise
-        return None, [f"no copy of your code is kept, so resume this run from the same folder: {error.problems[0]}"]
-
-
-def _note_environment(folder: RunFolder, experiment: Experiment, own: code.Code | None) -> None:
-    """Add what this session runs in to `environment.json`, which has one entry for every session of the run."""
-    sessions = folder.read_environment()
-    frozen = fingerprint(folder.read_text(EXPERIMENT))
-    session = {**described(experiment.seed), "experiment_sha256": frozen}
-    session["code_sha256"] = None if own is None else own.sha256
-    folder.write_json(ENVIRONMENT, {"sessions": [*sessions, session]})
-
-
-def described(seed: int) -> dict[str, Any]:
-    """The facts for `environment.json` as plain data; entries that do not apply are null."""
-    import torch
-
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seed": seed,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "host": platform.node(),
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "devices": devices,
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the working directory, if it is in a git repository."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from bcrit.analysis.recommendation import Asked
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
-from bcrit.bounds import bounds_of
+from bcrit.plan import bounds_of
 from bcrit.search_spaces.problems import InputError
 from tests.alike import tables
 from tests.bcrit.command import ROOT, bcrit, refused

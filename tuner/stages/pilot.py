@@ -36,7 +36,7 @@ from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.search_spaces.tables import MEASUREMENTS
-from bcrit.tuner.check import why_no_scale
+from bcrit.tuner.check_model import why_no_scale
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.trainable import Worker
 from bcrit.tuner.training.settings import evaluation_steps

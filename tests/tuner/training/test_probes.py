@@ -11,11 +11,12 @@ from torch import nn
 from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.training import supervised
+from bcrit.tuner.training import probes
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.probes import RunProbes, WeightDistance, effective_lr, is_due
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.supervised import RunProbes, SupervisedRun, WeightDistance, effective_lr, is_due
+from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.training.trial import Ending, Limits, Measurement, Trial, as_row
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.tuner.training.landscape.quadratic import assert_untouched, network
@@ -154,7 +155,7 @@ def test_want_of_memory_makes_the_pieces_smaller_and_ends_no_run_as_other_errors
             raise torch.OutOfMemoryError("no room")
         return measure_b_noise(*arguments, chunk=chunk, **more)
 
-    monkeypatch.setattr(supervised, "measure_b_noise", narrow)
+    monkeypatch.setattr(probes, "measure_b_noise", narrow)
     room: int | None = 8
     assert Noisy().begin(with_probes()).probe(last=True)["g_sq"] is not None
     assert chunks == [32, 16, 8]
