@@ -25,15 +25,7 @@ from bcrit.analysis.recommendation.hardware import trial_hardware, trial_step_ti
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.records.one_pass import curves
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
-from bcrit.analysis.studies import (
-    boundary_table,
-    box_edges,
-    outcome_counts,
-    state,
-    steps_to_target,
-    study_states,
-    tied,
-)
+from bcrit.analysis.studies import boundary_table, box_edges, outcome_counts, state, steps_to_target, study_states, tied
 from bcrit.analysis.studies.boundary import StudyState
 from bcrit.analysis.studies.driver import Driver
 from bcrit.analysis.targets import measured, refuse_unmeasured, unmeasured
@@ -64,10 +56,7 @@ class Run:
     known: Mapping[str, Any]
 
     def __init__(
-        self,
-        folder: RunFolder | str | Path,
-        target: Target | None = None,
-        known: Mapping[str, Any] | None = None,
+        self, folder: RunFolder | str | Path, target: Target | None = None, known: Mapping[str, Any] | None = None
     ) -> None:
         """Nothing is read yet.
 

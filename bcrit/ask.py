@@ -183,10 +183,7 @@ def report(run: RUN) -> None:
     say(wide_console(), folder.address(REPORT))
 
 
-def repair(
-    run: RUN,
-    as_json: AS_JSON = False,
-) -> None:
+def repair(run: RUN, as_json: AS_JSON = False) -> None:
     """Mend the tables of a run: doubled rows, damaged files, trials that lack evaluations.
 
     Needed where two processes ran one experiment with an older version, or a file was damaged. What is wrong is moved

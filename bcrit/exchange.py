@@ -122,8 +122,7 @@ Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write
 
 
 SafeCells = Annotated[
-    bool,
-    typer.Option("--safe-cells", help="For spreadsheets: an apostrophe before texts that begin as a formula."),
+    bool, typer.Option("--safe-cells", help="For spreadsheets: an apostrophe before texts that begin as a formula.")
 ]
 
 

@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcrit.ask import AS_JSON, RUN
-from bcrit.runs import (
-    Address,
-    Trust,
-    Workers,
-    checked_experiment,
-    free_folder,
-    read_experiment_file,
-    watched,
-)
+from bcrit.runs import Address, Trust, Workers, checked_experiment, free_folder, read_experiment_file, watched
 from bcrit.search_spaces.load import dump_data, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.terminal import Display, Screen, print_json, say, say_notes, show, wide_console
@@ -182,8 +174,7 @@ def landscape(
     ] = 4096,
     iterations: Annotated[int, typer.Option(min=1, help="Of L-BFGS-B in each search for the highest loss.")] = 10,
     warm_starts: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Also train the largest batch size from N iterates of the smallest."),
+        int, typer.Option(metavar="N", min=0, help="Also train the largest batch size from N iterates of the smallest.")
     ] = 0,
     trust: Trust = None,
     address: Address = None,

@@ -35,10 +35,7 @@ STOPPED: Final = 130
 # often kills after 10 s (Docker's default).
 _GRACE_SECONDS: Final = 8
 # What Ray writes when it gives up, and what it means.
-_CAUSES = {
-    "GCS": "Ray's head does not answer any more",
-    "aylet": "Ray's process on this machine (the raylet) died",
-}
+_CAUSES = {"GCS": "Ray's head does not answer any more", "aylet": "Ray's process on this machine (the raylet) died"}
 _parent: int | None = None  # where the child tells what it does; None in a process that is not watched
 _told: dict[str, str] = {}
 

@@ -52,11 +52,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "4": {**QUADRATIC, "space": SCHEDULED, "budget": SHORT},
     "6": {
         **QUADRATIC,
-        "space": {
-            **SCHEDULED,
-            "warmup_fraction": "log from 0.005 to 0.5",
-            "weight_decay": "log from 0.000001 to 0.1",
-        },
+        "space": {**SCHEDULED, "warmup_fraction": "log from 0.005 to 0.5", "weight_decay": "log from 0.000001 to 0.1"},
         "budget": SHORT,
     },
     "digits_adam": {

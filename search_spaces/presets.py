@@ -161,10 +161,7 @@ def domains_of(optimizer: str) -> dict[str, Domain]:
 
 # The end factor reaches down to 0 (a fixed 0.01 costs 4 to 110 % more steps) and the decay length is searched freely as
 # a share of the study's step budget: measured on the noisy quadratic model.
-_DECAY: Final[dict[str, str | float]] = {
-    "end_factor": "linear from 0 to 1",
-    "decay_fraction": "log from 0.05 to 1",
-}
+_DECAY: Final[dict[str, str | float]] = {"end_factor": "linear from 0 to 1", "decay_fraction": "log from 0.05 to 1"}
 SCHEDULES: Final[dict[str, dict[str, str | float]]] = {
     "constant": {},
     "linear": _DECAY,

@@ -25,7 +25,7 @@ ALLOWED = {
     },
     "analysis/optimum": {"bcrit.search_spaces", "bcrit.analysis", "numpy", "pandas", "scipy", "optuna"},
     "analysis/exchange": {
-        *("bcrit.search_spaces", "bcrit.analysis", "numpy", "pandas", "pyarrow", "optuna", "sqlalchemy"),
+        *("bcrit.search_spaces", "bcrit.analysis", "numpy", "pandas", "pyarrow", "optuna", "sqlalchemy")
     },
     "tuner": {
         *("numpy", "scipy", "pyarrow", "optuna", "ray", "torch", "pydantic", "threadpoolctl"),

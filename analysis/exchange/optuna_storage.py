@@ -28,11 +28,7 @@ _MESSAGES = {"RUNNING": _RUNNING, "FAIL": "Optuna's FAIL: an error, or an object
 
 
 def import_optuna(
-    location: str,
-    how: Reading,
-    names: Sequence[str] = (),
-    steps_attr: str | None = None,
-    objective: int | None = None,
+    location: str, how: Reading, names: Sequence[str] = (), steps_attr: str | None = None, objective: int | None = None
 ) -> foreign.ImportedRun:
     """Read studies of a storage: `sqlite:///study.db`, another URL for SQLAlchemy, or an SQLite or journal file.
 

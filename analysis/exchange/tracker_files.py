@@ -16,14 +16,7 @@ from typing import Any
 import pandas as pd
 
 from bcrit.analysis.exchange import Reading
-from bcrit.analysis.exchange.files import (
-    folders,
-    metrics,
-    read_cells,
-    read_json,
-    read_json_lines,
-    table_of_rows,
-)
+from bcrit.analysis.exchange.files import folders, metrics, read_cells, read_json, read_json_lines, table_of_rows
 from bcrit.analysis.exchange.logged import SECONDS, Counters, LoggedRun, flat, import_logged
 from bcrit.analysis.exchange.run import ImportedRun, Notes, listed
 from bcrit.analysis.exchange.wandb_folders import WHOLE, read_folders

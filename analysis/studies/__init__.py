@@ -11,15 +11,7 @@ from scipy import special
 
 from bcrit.analysis.curve.table import censored_median, is_coarse
 from bcrit.analysis.numbers import Floats
-from bcrit.analysis.studies.boundary import (
-    Flags,
-    SearchedTrials,
-    StudyState,
-    Verdict,
-    ran,
-    study_state,
-    touches,
-)
+from bcrit.analysis.studies.boundary import Flags, SearchedTrials, StudyState, Verdict, ran, study_state, touches
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived

@@ -64,9 +64,7 @@ def undisturbed(short: Path) -> Tables:
     return tables(filled(folder, parse_experiment(read_yaml(SHORT, short.name), short.name)))
 
 
-def test_an_exact_hyperbola_comes_back_through_the_whole_chain(
-    run: tuple[RunFolder, Done],
-) -> None:
+def test_an_exact_hyperbola_comes_back_through_the_whole_chain(run: tuple[RunFolder, Done]) -> None:
     folder, done = run
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

@@ -115,10 +115,7 @@ def test_batch_sizes_that_change_are_trained_on_ray(quadratic: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (("landscape",), "SupervisedWorkload"),
-        (("adaptive", "--address", "127.0.0.1:9"), "no Ray cluster answers"),
-    ],
+    [(("landscape",), "SupervisedWorkload"), (("adaptive", "--address", "127.0.0.1:9"), "no Ray cluster answers")],
     ids=str,
 )
 def test_what_cannot_be_is_one_message_and_nothing_is_written(

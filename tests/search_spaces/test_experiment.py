@@ -12,11 +12,7 @@ from bcrit.search_spaces.load import parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
 from tests.search_spaces.declared import parsed, problems, thawed
 
-SPACE = {
-    "lr": "log from 0.01 to 1",
-    "momentum": "reverse_log from 0 to 0.99",
-    "schedule": "choice of constant, linear",
-}
+SPACE = {"lr": "log from 0.01 to 1", "momentum": "reverse_log from 0 to 0.99", "schedule": "choice of constant, linear"}
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parents[2].glob("examples/**/*.yaml")), ids=lambda p: p.name)

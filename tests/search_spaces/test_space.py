@@ -118,11 +118,7 @@ def test_a_flag_stays_a_flag() -> None:
 @pytest.mark.parametrize(
     ("space", "optimizer", "message"),
     [
-        (
-            {"schedule": {"wsd": {"drops": 2}}},
-            "sgd",
-            "schedule 'wsd' has warmup_fraction, .* the space names drops",
-        ),
+        ({"schedule": {"wsd": {"drops": 2}}}, "sgd", "schedule 'wsd' has warmup_fraction, .* the space names drops"),
         ({"warmup_fraction": 0.1, "schedule": {"linear": {"warmup_steps": 3}}}, "sgd", "exclude each other"),
         ({"warmup_fraction": 1.5}, "sgd", r"'warmup_fraction' lies in \[0, 1\]"),
         ({"schedule": {"wsd": {"stable_share": 1.0}}}, "sgd", r"'stable_share' lies in \[0, 1\)"),
@@ -141,21 +137,13 @@ def test_a_flag_stays_a_flag() -> None:
             "extrap_sgd",
             "'extrapolation' is one of past, fresh, gaussian, velocity, but it is future",
         ),
-        (
-            {"extrapolation_lr": 0.1, "extrapolation": "linear from 0 to 1"},
-            "extrap_sgd",
-            "but it is a number",
-        ),
+        ({"extrapolation_lr": 0.1, "extrapolation": "linear from 0 to 1"}, "extrap_sgd", "but it is a number"),
         (
             {"extrapolation_lr": 0.1, "extrapolation": "choice of past, velocity"},
             "extrap_sgd",
             "use optimizer extrap_momentum",
         ),
-        (
-            {"extrapolation_lr": 0.1, "local_batch_size": 24},
-            "extrap_sgd",
-            "24 does not divide 64; change either",
-        ),
+        ({"extrapolation_lr": 0.1, "local_batch_size": 24}, "extrap_sgd", "24 does not divide 64; change either"),
         (
             {"extrapolation_lr": 0.1, "local_batch_size": "integer from 1 to 8"},
             "extrap_sgd",

@@ -404,10 +404,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "^.*1 problem\n.*training set of 1437 examples, but 5000 is larger",
     ),
     ({**GOOD, "resources": {"gpus": 3}}, "'batch_sizes': a batch of 16 rows cannot be shared evenly by 3"),
-    (
-        images(changes={"resources": {"processes": 2}}),
-        "with 2 processes a batch of 8 rows cannot .* batch normalis",
-    ),
+    (images(changes={"resources": {"processes": 2}}), "with 2 processes a batch of 8 rows cannot .* batch normalis"),
     (
         {**GOOD, "execution": {"sharded": True}},
         "'execution.sharded' divides a model among the processes of a trial, but at batch size 16 a trial has one",
@@ -424,10 +421,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {**of("lamb"), "execution": {"sharded": True}, "resources": {"gpus": 2}},
         "'sharded' divides every weight, which lamb needs whole; choose one of adadelta, ",
     ),
-    (
-        {**FUNCTION, "execution": {"sharded": True}, "resources": {"processes": 2}},
-        f"'execution.sharded': .* {ITSELF}",
-    ),
+    ({**FUNCTION, "execution": {"sharded": True}, "resources": {"processes": 2}}, f"'execution.sharded': .* {ITSELF}"),
     (FRAMES, "trains on one GPU or a share of one, but gpus is 2; write 1, and more trials run at once"),
     (images(changes={"execution": {"micro_batch": 16}}), "32 rows cannot be computed 16 at a time: its batch normalis"),
     (images(ghost_batch_size=8, changes={"execution": {"micro_batch": 12}}), "ghost batches of 8 must stay whole"),

@@ -9,17 +9,7 @@ from typing import Any, Final, Literal
 
 from bcrit.analysis.numbers import Estimate, duration, enumeration, pace, readable
 from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
-from bcrit.analysis.questions.pilot.study import (
-    ABOVE,
-    OVERHEAD_SECONDS,
-    Amount,
-    Cost,
-    Grid,
-    Hint,
-    LrBox,
-    Timing,
-    taken,
-)
+from bcrit.analysis.questions.pilot.study import ABOVE, OVERHEAD_SECONDS, Amount, Cost, Grid, Hint, LrBox, Timing, taken
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.report import Answer, Rows, Table
 from bcrit.search_spaces.dimensions import Value

@@ -103,7 +103,7 @@ def coverage(
         pytest.param(1.0, 0.03, 5, math.inf, 1.38, id="hyperbola-5-sizes"),
         pytest.param(1.0, 0.1, 8, 6.0, 2.9, id="hyperbola-some-unreached", marks=pytest.mark.long),
         pytest.param(1.4, 0.03, 8, math.inf, 1.19, id="sharp-knee"),
-        pytest.param(1.4, 0.03, 8, 6.0, 1.52, id="sharp-knee-some-unreached"),
+        pytest.param(1.4, 0.03, 8, 6.0, 1.52, id="sharp-knee-some-unreached", marks=pytest.mark.long),
     ],
 )
 def test_the_interval_covers_at_its_level_also_where_the_knee_is_sharp(

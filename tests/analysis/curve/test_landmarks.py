@@ -51,9 +51,7 @@ def ends(found: Estimate) -> tuple[float | None, ...]:
 
 @pytest.mark.parametrize("p", [0.4, 1.0, 1.4, 6.0])
 @pytest.mark.parametrize(
-    ("landmark", "condition"),
-    CASES,
-    ids=["S=2", "S=1.1", "E=2", "E=1.2", "saves-10", "saves-25", "crossing"],
+    ("landmark", "condition"), CASES, ids=["S=2", "S=1.1", "E=2", "E=1.2", "saves-10", "saves-25", "crossing"]
 )
 def test_the_closed_form_is_where_root_finding_puts_it(landmark: Landmark, condition: Condition, p: float) -> None:
     curve = PNorm(s_min=70, b_crit=123, p=p, rms_log_residual=0)

@@ -65,24 +65,6 @@ def test_two_straight_lines_are_the_limit_of_ever_sharper_knees() -> None:
 
 
 positive = st.floats(1e-6, 1e6)
-GOLDEN = Hyperbola(s_min=1000, e_min=100_000)  # b_crit = 100
-
-
-def test_at_b_crit_steps_and_examples_are_twice_their_minimum() -> None:
-    assert GOLDEN.b_crit == 100
-    assert GOLDEN.steps(100) == 2000
-    assert GOLDEN.examples(100) == 200_000
-
-
-def test_the_closed_forms_give_the_numbers_worked_by_hand() -> None:
-    assert GOLDEN.batch_size_for_steps(1250) == 400  # 100 / (1.25 - 1)
-    assert GOLDEN.batch_size_for_examples(125_000) == 25  # 100 (1.25 - 1)
-    assert GOLDEN.efficiency(25) == pytest.approx(0.8)
-
-
-def test_budgets_at_or_below_the_minimum_are_infeasible() -> None:
-    assert GOLDEN.batch_size_for_steps(1000) is None
-    assert GOLDEN.batch_size_for_examples(100_000) is None
 
 
 def test_the_limits_of_the_curve_are_ordinary_curves() -> None:

@@ -94,11 +94,7 @@ def test_following_it_shrinks_the_interval_more_per_cost_than_the_middle_or_a_ra
         have = batch[[0, 1, 3, 5, 6]]
         first = fit_hyperbola(pd.DataFrame({"batch_size": have, "steps": [steps[b] for b in have]}))
         suggested = next(s.batch_size for s in first.next_batch_size() if s.per == "steps")
-        choices = {
-            "suggested": suggested,
-            "middle": 32.0,
-            "random": rng.choice(candidates(first.reached, ())),
-        }
+        choices = {"suggested": suggested, "middle": 32.0, "random": rng.choice(candidates(first.reached, ()))}
         for name, size in choices.items():
             more = np.append(have, size)
             then = fit_hyperbola(pd.DataFrame({"batch_size": more, "steps": [steps[b] for b in more]}))
@@ -148,7 +144,7 @@ def test_real_studies_that_were_left_out_lie_within_about_as_often_as_they_shoul
     assert 0.85 <= np.mean(inside) <= 0.97
 
 
-@pytest.mark.parametrize("noise", [0.03, 0.1])
+@pytest.mark.parametrize("noise", [pytest.param(0.03, marks=pytest.mark.long), 0.1])
 def test_new_studies_on_a_true_hyperbola_lie_within_at_the_level(noise: float) -> None:
     rng, inside = np.random.default_rng(9), []
     for _ in range(100):

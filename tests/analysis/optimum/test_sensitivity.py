@@ -1,4 +1,3 @@
-import json
 from collections import Counter
 from functools import cache
 
@@ -42,13 +41,6 @@ def test_a_region_that_shrinks_is_said_to_shrink() -> None:
     assert any("shrinks with the batch size" in sentence for sentence in found().sentences)
 
 
-def test_the_object_is_json_and_has_every_study() -> None:
-    content = json.loads(json.dumps(found().to_json(), allow_nan=False))
-    assert [study["batch_size"] for study in content["studies"]] == [4, 16, 64, 256, 1024]
-    assert content["studies"][0]["profiles"][0]["name"] == "lr"
-    assert content["studies"][0]["importances"]["why_not"] is not None
-
-
 def test_a_wider_tolerance_gives_a_larger_share() -> None:
     experiment = spec(LR, (64,))
     trials = searched(experiment, bowl(lambda b: 0.1), np.random.default_rng(0), adaptive=False, early=False)
@@ -82,14 +74,6 @@ def test_a_profile_is_the_least_of_each_bin_and_counts_every_point() -> None:
         assert np.nanmin(mine.ratio) == pytest.approx(np.nanmin(found.points.steps) / found.steps)
         assert (np.isnan(mine.ratio) == (mine.n_reached == 0)).all()
         assert mine.high[:-1] == pytest.approx(mine.low[1:]) and (mine.high > mine.low).all()
-
-
-def test_a_profile_over_a_declared_dimension_spans_its_box() -> None:
-    experiment = spec(PLANE, (8,))
-    trials = searched(experiment, bowl(lambda b: 0.05), np.random.default_rng(0))
-    found = one(trials, experiment)
-    mine = profile(found, next(c for c in found.axes.numeric if c.name == "lr"))
-    assert (mine.low[0], mine.high[-1]) == (pytest.approx(0.001), pytest.approx(10))
 
 
 SIZES = [8, 16, 32, 64, 128, 256]

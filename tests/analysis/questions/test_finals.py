@@ -90,8 +90,3 @@ def test_what_cannot_be_compared_is_refused_for_all_runs_at_once(tmp_path: Path)
     with pytest.raises(InputError, match=re.escape("set 'confirm: {beyond_target: true}'")) as caught:
         finals(stopped, without)
     assert len(caught.value.problems) == 2 and "set 'confirm.seeds'" in caught.value.problems[1]
-
-
-def test_a_metric_that_was_not_measured_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="must be one that was measured, but it is 'speed'; choose one of loss"):
-        finals(made(tmp_path / "a", {8: [0.2]}), metric="speed")

@@ -111,12 +111,10 @@ def test_a_table_of_other_columns_gives_the_same(tmp_path: Path) -> None:
     [
         (["--columns", "steps"], "it reads NAME=COLUMN,NAME=COLUMN, but 'steps' has no '='"),
         (["--columns", "steps=loss"], "there is no column 'loss'; the columns are batch_size, steps"),
-        (["--predict", -3], "must be a positive number"),
-        (["--efficiency", 80], "between 0 and 1"),
         (["--linear-from", -1], "at least 0"),
         (["--step-time", "missing.csv"], "cannot be read"),
     ],
-    ids=["no name", "no column", "predict", "efficiency", "linear-from", "step-time"],
+    ids=["no name", "no column", "linear-from", "step-time"],
 )
 def test_a_bad_option_is_one_message(tmp_path: Path, arguments: list[object], message: str) -> None:
     done = fit(tmp_path, *arguments)

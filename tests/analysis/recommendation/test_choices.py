@@ -16,12 +16,10 @@ from bcrit.search_spaces import InputError
 from tests.analysis.recommendation.offers import (
     A100,
     ALL,
-    B_CRIT,
     EXACT,
     H100,
     LEFT_SIDE,
     NOISY,
-    S_MIN,
     STEPS,
     B,
     fitted,
@@ -73,12 +71,6 @@ def test_a_point_is_efficient_where_none_is_better_in_time_or_money_without_bein
     for point in points:
         assert point.efficient == (not any(beats(other, point) for other in points))
     assert 1 < sum(point.efficient for point in points) <= 4
-
-
-def test_on_one_hardware_only_the_fastest_is_efficient_and_without_step_times_every_point() -> None:
-    found = recommend(EXACT, [H100])
-    assert [point for point in found.frontier if point.efficient] == [found.choices["fastest"]]
-    assert all(point.efficient for point in recommend(EXACT).frontier)
 
 
 def test_cost_counts_devices_and_price() -> None:
@@ -145,15 +137,6 @@ def test_a_linear_step_time_is_fastest_at_the_square_root(c0: float, c1: float) 
     found = recommend(EXACT, step_times(c0, c1))
     assert found.choices["fastest"].batch_size == pytest.approx(math.sqrt(c0 / c1 * 200), abs=0.51)
     assert found.choices["cheapest"] == found.choices["fastest"]
-
-
-def test_time_and_money_at_the_best_batch_size_are_the_closed_form() -> None:
-    """E + r S, r = c0 / c1, is least, (sqrt(e_min) + sqrt(r s_min))^2, at B = sqrt(r b_crit); cost = p c1 times it."""
-    c0, c1, price = 5.0, 0.012, 3.0
-    size, least = np.sqrt(c0 / c1 * B_CRIT), (np.sqrt(S_MIN * B_CRIT) + np.sqrt(c0 / c1 * S_MIN)) ** 2
-    point = recommend(EXACT, [H100]).choices["cheapest"]
-    assert point.batch_size == pytest.approx(size, abs=0.51)
-    assert point.cost == pytest.approx(price * c1 * least / 3600, rel=1e-5)
 
 
 def test_a_flat_step_time_makes_the_largest_batch_the_fastest_and_one_that_grows_as_the_batch_the_smallest() -> None:

@@ -311,12 +311,7 @@ def test_a_segment_torn_at_any_byte_gives_its_whole_records(folder: RunFolder) -
 def test_rows_that_are_in_the_folder_too_are_read_once(folder: RunFolder) -> None:
     folder.append(MEASUREMENTS, curve("a", range(4)), 0)
     folder.append(TRIALS, [trial("done")], 0)
-    log(
-        folder,
-        1,
-        (MEASUREMENTS, curve("a", range(2, 6))),
-        (TRIALS, [trial("done"), trial("a")]),
-    )
+    log(folder, 1, (MEASUREMENTS, curve("a", range(2, 6))), (TRIALS, [trial("done"), trial("a")]))
     log(folder, 2, (MEASUREMENTS, curve("a", range(5, 7))), (TRIALS, [trial("a")]))
     assert steps(folder) == [("a", step) for step in range(7)]
     assert trials(folder) == ["a", "done"]

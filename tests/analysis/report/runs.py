@@ -89,11 +89,7 @@ def analysis_of(spec: Experiment, rows: list[dict[str, Any]], environment: Mappi
     nothing = dict.fromkeys(("targets", "budgets"))
     nothing |= {"unmeasured": "made up", "recommendation": None, "progress": None}
     made = {"location": "runs/made-up", "declared": spec, "environment": [environment] if environment else []}
-    return Run(
-        RunFolder.at("runs/made-up"),
-        None,
-        {**made, **nothing, "finished": trials},
-    )
+    return Run(RunFolder.at("runs/made-up"), None, {**made, **nothing, "finished": trials})
 
 
 def written(place: Path, reached: bool, *, space: Mapping[str, Any] = PLANE, missed: int | None = None) -> Path:

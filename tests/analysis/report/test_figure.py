@@ -9,17 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcrit.analysis.numbers import interval_text, value_text
-from bcrit.analysis.report import (
-    hover,
-    in_turn,
-    label,
-    log_axis,
-    points,
-    round_numbers,
-    thinned,
-    tick_text,
-    value_axis,
-)
+from bcrit.analysis.report import hover, in_turn, label, log_axis, points, round_numbers, thinned, tick_text, value_axis
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,7 @@ def test_a_column_of_the_table_s_own_makes_no_other_point(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("bad", "good", "named"),
-    [(3, 1, True), (1, 3, False), (2, 2, False)],
-    ids=["most", "few", "half"],
+    ("bad", "good", "named"), [(3, 1, True), (1, 3, False), (2, 2, False)], ids=["most", "few", "half"]
 )
 @pytest.mark.parametrize("outcome", ["diverged", "failed"])
 def test_a_cause_is_named_only_where_it_is_one(tmp_path: Path, bad: int, good: int, named: bool, outcome: str) -> None:

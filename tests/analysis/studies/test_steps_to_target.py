@@ -8,13 +8,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.records.arrow_tables import to_arrow
-from bcrit.analysis.studies import (
-    boundary_table,
-    median_interval,
-    outcome_counts,
-    steps_to_target,
-    tied,
-)
+from bcrit.analysis.studies import boundary_table, median_interval, outcome_counts, steps_to_target, tied
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS

@@ -20,7 +20,6 @@ from bcrit.analysis.targets.crossings import (
     Noise,
     default_targets,
     how_early,
-    in_order,
     noise,
     noise_notes,
     read_targets,
@@ -198,18 +197,8 @@ def test_the_one_rule_is_the_naive_twin(
         assert found.best[trial] == pytest.approx(math.nan if best is None else best, nan_ok=True)
 
 
-def test_targets_stand_in_order_of_strictness_without_repeats() -> None:
-    down = in_order(targets(Direction.MINIMIZE, 1.0, 3.0, 2.0, 3.0))
-    assert [target.threshold for target in down] == [3.0, 2.0, 1.0]
-    up = in_order(targets(Direction.MAXIMIZE, 1.0, 3.0, 2.0))
-    assert [target.threshold for target in up] == [1.0, 2.0, 3.0]
-
-
 def test_a_trial_may_straddle_parts_and_jump_over_several_targets(tmp_path: Path) -> None:
-    runs = {
-        "a": Made(8, [(0, 5.0), (2, 4.0), (4, 0.5)]),
-        "b": Made(8, [(0, 0.1), (1, 9.0), (5, 2.5), (6, 1.5)]),
-    }
+    runs = {"a": Made(8, [(0, 5.0), (2, 4.0), (4, 0.5)]), "b": Made(8, [(0, 0.1), (1, 9.0), (5, 2.5), (6, 1.5)])}
     folder = write_run(tmp_path / "run", experiment([8]), runs, parts=3)
     found = crossings(folder, ["a", "b"], targets(Direction.MINIMIZE, 3.0, 2.0, 1.0))
     assert found.steps.tolist() == [[4, 4, 4], [5, 6, pytest.approx(math.nan, nan_ok=True)]]

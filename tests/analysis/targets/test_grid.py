@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.questions.targets import _cell, ask, at
+from bcrit.analysis.questions.targets import ask, at
 from bcrit.analysis.report import Plot
 from bcrit.analysis.run import Run
 from bcrit.analysis.targets.grid import PowerLaw, TargetGrid, fit_power_law
@@ -256,12 +256,6 @@ def test_another_metric_is_another_target(tmp_path: Path) -> None:
         _ = Run(folder, Target.model_validate("accuracy > 0.15")).trials  # measured, but in no finished trial
 
 
-def test_whatever_becomes_of_an_imported_trial_that_diverged_is_infeasible(tmp_path: Path) -> None:
-    spec = experiment([8, 16], imported={"format": "x", "source": "y"})
-    found = Run(write_run(tmp_path / "run", spec, RUNS), Target.model_validate("loss < 2"))
-    assert found.trials.set_index("trial_id").loc["diverged", "outcome"] == "diverged"
-
-
 BATCH = 2.0 ** np.arange(3, 13)
 
 
@@ -375,17 +369,3 @@ def test_a_law_is_drawn_only_where_there_is_one(run: Run) -> None:
 def test_one_target_is_no_section_of_the_report(tmp_path: Path) -> None:
     one = write_run(tmp_path / "run", experiment([8], "loss < 1"), {"a": Made(8, [(1, 0.5)])})
     assert not answered(ask, Run(one)).on_page
-
-
-@pytest.mark.parametrize(
-    ("row", "text"),
-    [
-        ({"status": "valid", "steps": 55.0, "fits": True}, "55"),
-        ({"status": "upper", "steps": 55.0, "fits": True}, "55*"),
-        ({"status": "upper", "steps": 55.0, "fits": False}, "≤ 55"),
-        ({"status": "lower", "steps": 3000.0, "fits": True}, "> 3,000"),
-        ({"status": "missing", "steps": float("nan"), "fits": False}, "–"),
-    ],
-)
-def test_a_cell_says_what_it_is(row: dict[str, object], text: str) -> None:
-    assert _cell(row) == text

@@ -347,8 +347,7 @@ def test_the_gradient_is_that_of_the_whole_batch(n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "largest", "pieces"),
-    [(7, None, 1), (8, None, 2), (64, None, 16), (1000, None, 16), (1000, 10, 125)],
+    ("n", "largest", "pieces"), [(7, None, 1), (8, None, 2), (64, None, 16), (1000, None, 16), (1000, 10, 125)]
 )
 def test_a_batch_has_one_piece_or_up_to_sixteen_or_more_where_the_experiment_limits_them(
     n: int, largest: int | None, pieces: int

@@ -59,12 +59,7 @@ def run(
 @pytest.mark.parametrize("local", [2, 3, 6, 7])
 @pytest.mark.parametrize("kind", ["past", "fresh"])
 def test_workers_follow_the_loop_written_out(kind: str, local: int) -> None:
-    more: dict[str, Any] = {
-        "extrapolation": kind,
-        "extrapolation_lr": 0.7,
-        "local_batch_size": local,
-        "momentum": 0.6,
-    }
+    more: dict[str, Any] = {"extrapolation": kind, "extrapolation_lr": 0.7, "local_batch_size": local, "momentum": 0.6}
     path, _ = run("extrap_momentum", 6, **more)
     local = min(local, 6)  # below it there is one worker
     x, v, order = START.clone(), torch.zeros(2, dtype=torch.float64), batches(6)

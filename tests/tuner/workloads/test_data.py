@@ -109,10 +109,7 @@ def test_usual_names_are_found_after_the_users(
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
-        (
-            {},
-            r"'it' has no column for the label; its columns are a, b; name .* with 'columns: \{label: ...\}'",
-        ),
+        ({}, r"'it' has no column for the label; its columns are a, b; name .* with 'columns: \{label: ...\}'"),
         ({"label": "c"}, "'it' has no column 'c'; its columns are a, b"),
         ({"lable": "a"}, "'columns' names lable, but what can be named is image, label, text"),
     ],

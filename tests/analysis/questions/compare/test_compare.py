@@ -41,10 +41,7 @@ def test_nothing_comparable_is_known_as_such() -> None:
 
 @pytest.mark.parametrize(
     ("sources", "message"),
-    [
-        ([], "two or more runs are needed, but there is 0"),
-        ([RUN, TABLE, RUN], "'runs/a-sgd-0' is given twice"),
-    ],
+    [([], "two or more runs are needed, but there is 0"), ([RUN, TABLE, RUN], "'runs/a-sgd-0' is given twice")],
     ids=["none", "twice"],
 )
 def test_bad_input_is_refused(sources: list[Run | StepsTable], message: str) -> None:

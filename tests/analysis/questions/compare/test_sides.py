@@ -90,10 +90,7 @@ def test_a_label_says_what_differs(names: list[str], expected: list[str]) -> Non
 
 def test_a_table_is_called_by_its_file() -> None:
     assert labels(RUNS["sgd"], TABLE) == ["a", "steps"]
-    assert labels(TABLE, made_up.table("other/steps", 50, 64)) == [
-        "steps, some/steps.csv",
-        "steps, other/steps.csv",
-    ]
+    assert labels(TABLE, made_up.table("other/steps", 50, 64)) == ["steps, some/steps.csv", "steps, other/steps.csv"]
 
 
 @settings(max_examples=20)

@@ -3,15 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from bcrit.analysis.questions.landscape.result import (
-    Kind,
-    Landscape,
-    LossPath,
-    Network,
-    Rise,
-    WarmStarts,
-    WarmState,
-)
+from bcrit.analysis.questions.landscape.result import Kind, Landscape, LossPath, Network, Rise, WarmStarts, WarmState
 
 SIZES = (8, 64, 256)
 

@@ -60,14 +60,7 @@ def pilot(around: Hint = AROUND, seconds: float | None = 0.01, n: int | None = 4
     timings = tuple(Timing(b, seconds, "" if seconds else "it failed") for b in sizes.batch_sizes)
     clock = Clock({timing.batch_size: timing for timing in timings}, 0.001, lambda steps: 10, workers=2)
     whole = cost(experiment, curve, clock)
-    return Pilot(
-        "runs/toy-pilot",
-        facts,
-        around,
-        sizes,
-        Proposal(data, experiment, box, timings, whole),
-        spent,
-    )
+    return Pilot("runs/toy-pilot", facts, around, sizes, Proposal(data, experiment, box, timings, whole), spent)
 
 
 SPEC = {**DATA, "budget": {"steps": 100}}

@@ -160,11 +160,7 @@ def test_ends_are_at_most_a_factor_ten_away() -> None:
 
 @pytest.mark.parametrize(
     ("simple", "noise", "value", "ends"),
-    [
-        (scale(80), scale(80), 80, (8, 800)),
-        (NONE, scale(30, 20, 50), 30, (10, 100)),
-        (NONE, NONE, None, (6.4, 640)),
-    ],
+    [(scale(80), scale(80), 80, (8, 800)), (NONE, scale(30, 20, 50), 30, (10, 100)), (NONE, NONE, None, (6.4, 640))],
     ids=["no interval", "B_noise alone", "neither"],
 )
 def test_what_is_not_known_makes_it_wider(

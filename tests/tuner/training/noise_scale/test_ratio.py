@@ -8,13 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.signal import lfilter
 
-from bcrit.tuner.training.noise_scale.ratio import (
-    Ratio,
-    b_simple,
-    fieller,
-    of_quadratic,
-    unbiased_pair,
-)
+from bcrit.tuner.training.noise_scale.ratio import Ratio, b_simple, fieller, of_quadratic, unbiased_pair
 from bcrit.tuner.workloads.noisy_quadratic import MOMENTS, NoisyQuadratic
 
 
