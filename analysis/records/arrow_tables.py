@@ -18,8 +18,10 @@ _ARROW = {"string": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool
 _ARROW |= {f"{kind}?": arrow for kind, arrow in _ARROW.items()}
 
 
-# Rows of a file that says it unpacks to more than both are not read. Chosen: what was measured never repeats so much.
+# Rows of a file that says it unpacks to more than both are not read: bytes, and rows, of which one that tells anything
+# takes a bit at least. Chosen: what was measured never repeats so much.
 _MOST_TIMES, _MOST_BYTES = 1000, 2**30
+_MOST_ROWS_A_BYTE, _MOST_ROWS = 8, 1_000_000
 
 
 def parquet(source: str | Path | pa.NativeFile, **options: Any) -> pq.ParquetFile:
@@ -32,7 +34,8 @@ def parquet(source: str | Path | pa.NativeFile, **options: Any) -> pq.ParquetFil
     groups = (facts.row_group(place) for place in range(facts.num_row_groups))
     # Eight bytes a cell, and the pages as they are before they are compressed, whichever is more.
     unpacked = sum(max(group.total_byte_size, 8 * group.num_rows * facts.num_columns) for group in groups)
-    if unpacked > max(_MOST_BYTES, _MOST_TIMES * size):
+    many = facts.num_rows > max(_MOST_ROWS, _MOST_ROWS_A_BYTE * size)
+    if many or unpacked > max(_MOST_BYTES, _MOST_TIMES * size):
         rows = f"{facts.num_rows:,} rows, {unpacked / 2**30:,.0f} GiB, in {size:,} bytes"
         raise pa.ArrowInvalid(f"the file says that it holds {rows}, which nothing measured does; it is not read")
     return opened

@@ -106,10 +106,12 @@ def test_a_damaged_part_is_named(folder: RunFolder, tmp_path: Path) -> None:
         folder.read(MEASUREMENTS)
 
 
+@pytest.mark.parametrize("limit", ["_MOST_BYTES", "_MOST_ROWS"])
 def test_a_file_that_stands_for_absurdly_many_rows_is_refused_before_they_are_read(
-    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: RunFolder, tmp_path: Path, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrow_tables, "_MOST_BYTES", 2**20)
+    for name in ("_MOST_BYTES", "_MOST_ROWS"):
+        monkeypatch.setattr(arrow_tables, name, 2**20 if name == limit else 2**40)
     bomb = tmp_path / "run/measurements/000001-000001.parquet"
     folder.append(MEASUREMENTS, curve("a", range(2)), 0)
     pq.write_table(pa.table({"trial_id": pa.nulls(3_000_000, pa.string()), "steps": pa.nulls(3_000_000)}), bomb)
