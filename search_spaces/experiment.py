@@ -125,6 +125,8 @@ def _said(value: Any) -> str:
 
 _MOST_EVALUATIONS = 1_000_000  # of a trial, whose grid is written out; chosen
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+MOST_BATCH_SIZES = 10_000
+"""Of an experiment or a curve; more are no design but a mistake. Chosen."""
 BatchSize = Annotated[StrictInt, Field(ge=1, le=MOST)]
 
 
@@ -162,7 +164,7 @@ class Experiment(Frozen):
     """`sgd`, `momentum` (heavy ball), `nesterov`, `adam`, `adamw`, `rmsprop`, `muon`, `lars`, `lamb`, `extrap_sgd`
     and its relatives (Lin et al. 2020), or any other class of `torch.optim`; case does not matter. `own`: a training
     function of yours makes the updates, which is the default for one."""
-    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1, max_length=10_000)
+    batch_sizes: tuple[BatchSize, ...] = Field(min_length=1, max_length=MOST_BATCH_SIZES)
     """One study for each. Six or more, from 1/16 to 2.5 times the `b_crit` you expect, give a useful fit."""
     target: Target
     """What "reached" means: `val_loss < 0.15`, or the keys below. The first evaluation strictly better than the

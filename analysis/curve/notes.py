@@ -12,6 +12,7 @@ import numpy as np
 from bcrit.analysis.curve.landmarks import place
 from bcrit.analysis.curve.likelihood import EXACT, Profile, Valley, minimise
 from bcrit.analysis.curve.other_curves import U_FORMULA, clearly_better, fit_u_shape
+from bcrit.analysis.curve.table import fewest_below
 from bcrit.analysis.numbers import Estimate, readable
 
 if TYPE_CHECKING:
@@ -203,9 +204,7 @@ def _rows(fit: HyperbolaFit) -> Iterator[str]:
     if censored:
         use = "entered as bounds, steps > max_steps" if fit.degrees_of_freedom > 0 else "did not enter"
         yield f"Batch sizes that did not reach the target {use}: {', '.join(censored)}."
-    for study in fit.studies:
-        fewer = [other for other in fit.studies if other.steps and other.batch_size < study.batch_size]
-        best = min(fewer, key=lambda other: other.steps or 0.0, default=None)
+    for study, best in zip(fit.studies, fewest_below(fit.studies), strict=True):
         if study.max_steps is not None and best is not None and (best.steps or 0.0) < study.max_steps:
             yield (
                 f"Batch size {readable(study.batch_size)} did not reach the target in {readable(study.max_steps)} "

@@ -4,12 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.records.number_table import LARGEST, NO_COLUMNS, as_numbers, read_numbers
+from bcrit.search_spaces.experiment import MOST_BATCH_SIZES
+from bcrit.search_spaces.problems import InputError
 
 COARSE = 0.2
 """Where a crossing is known to no better than this share of its steps, studies are fitted as the intervals between two
@@ -33,6 +36,9 @@ _FIRST = 1e-6  # of a step, in place of 0: far below any curve
 
 _REQUIRED = ("batch_size", "steps")
 _OPTIONAL = ("max_steps", "step_seconds")
+
+
+Known = TypeVar("Known", bound="Study")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,17 @@ def lower_ends(studies: Sequence[Study]) -> npt.NDArray[np.float64] | None:
     steps = np.array([study.steps or study.max_steps or math.nan for study in studies])
     widths = np.array([(study.resolution or 0.0) if study.steps is not None else 0.0 for study in studies])
     return np.asarray(np.log(np.maximum(steps - np.where(widths > 1, widths, 0.0), _FIRST)))
+
+
+def fewest_below(studies: Sequence[Known]) -> list[Known | None]:
+    """For each study, by rising batch size, the one below it that reached the target in the fewest steps."""
+    found: list[Known | None] = []
+    best: Known | None = None
+    for study in studies:
+        found.append(best)
+        if study.steps is not None and (best is None or study.steps < (best.steps or 0.0)):
+            best = study
+    return found
 
 
 def read_table(path: str | PathLike[str], columns: Mapping[str, str] = NO_COLUMNS) -> pd.DataFrame:
@@ -121,9 +138,12 @@ def studies(
     does one that smaller batch sizes contradict.
 
     Raises:
-        InputError: a column is missing or not numeric.
-    """  # noqa: DOC502  (raised by as_numbers)
+        InputError: a column is missing or not numeric, or there are absurdly many batch sizes.
+    """
     numbers = as_numbers(table, name_of(table), _REQUIRED, ["max_steps", "steps_resolution"])
+    if (count := numbers["batch_size"].nunique()) > MOST_BATCH_SIZES:
+        rule = f"a curve has at most {MOST_BATCH_SIZES:,} batch sizes, but there are {count:,}"
+        raise InputError(name_of(table), [f"{rule}; look whether 'batch_size' is the column that you mean"])
     labels = list(numbers.index)  # of the caller, who may have used one twice
     numbers = numbers.reset_index(drop=True)
     for name in {"max_steps", "steps_resolution"} - set(numbers):
@@ -134,44 +154,48 @@ def studies(
             aside[row] = f"batch_size must be a positive number below {LARGEST:g}, but it is {batch_size:g}"
         elif steps < 1 / LARGEST or LARGEST < steps < math.inf:
             aside[row] = f"steps must be a positive number below {LARGEST:g} (inf = not reached), but it is {steps:g}"
+    numbers["steps"] = numbers["steps"].fillna(math.inf)
+    # An unreached repeat of unknown length bounds its own steps by 0 only.
+    told = numbers["max_steps"].between(0, math.inf, inclusive="neither")
+    numbers["max_steps"] = numbers["max_steps"].where(told, 0.0)
+    used = numbers.drop(index=list(aside))
+    rows: dict[float, pd.Index[int]] = used.groupby("batch_size").groups  # type: ignore[assignment]
+    columns = [numbers[name].to_numpy() for name in ("steps", "max_steps", "steps_resolution")]
     found, edges = [], at_edge or {}
-    for batch_size, rows in numbers.drop(index=list(aside)).groupby("batch_size"):
-        steps = rows["steps"].fillna(math.inf).to_numpy()
-        # An unreached repeat of unknown length bounds its own steps by 0 only.
-        trained = rows["max_steps"].where(rows["max_steps"].between(0, math.inf, inclusive="neither"), 0.0).to_numpy()
+    for size in sorted(rows):
+        steps, trained, resolutions = (column[rows[size]] for column in columns)
         reached = np.isfinite(steps)
         median, bound = censored_median(steps, trained)
         if median == math.inf and bound == 0:
             reason = "not reached, and max_steps does not say how far it was trained; add it"
-            aside.update(dict.fromkeys(rows.index, reason))
+            aside.update(dict.fromkeys(rows[size], reason))
             continue
-        size = float(batch_size)  # type: ignore[arg-type]  # a group's key is typed as any label
         censored, edge = median == math.inf, edges.get(size)
         if censored and edge:
             reason = f"not reached at batch size {size:g}, but at the edge of its box ({edge}): that is no bound"
-            aside.update(dict.fromkeys(rows.index, reason))
+            aside.update(dict.fromkeys(rows[size], reason))
             continue
-        resolution = rows["steps_resolution"].median()
+        known = resolutions[~np.isnan(resolutions)]
+        resolution = float(np.median(known)) if len(known) else 0.0
         found.append(
             Study(
                 batch_size=size,
                 steps=None if censored else median,
                 max_steps=bound if censored else None,
-                n_repeats=len(rows),
+                n_repeats=len(steps),
                 n_reached=int(reached.sum()),
-                resolution=float(resolution) if resolution > 0 else None,
+                resolution=resolution if resolution > 0 else None,
             )
         )
-    for study in [study for study in found if study.steps is None]:
-        smaller = [other for other in found if other.steps and other.batch_size < study.batch_size]
-        best = min(smaller, key=lambda other: other.steps or 0.0, default=None)
-        if best is not None and (study.max_steps or 0.0) > CONTRADICTED * (best.steps or 0.0):
-            reason = (
-                f"not reached in {study.max_steps:g} steps at batch size {study.batch_size:g}, though "
-                f"{best.batch_size:g} did in {best.steps:g}: a larger batch that is tuned as well needs no more; look "
-                "at its search"
-            )
-            aside.update(dict.fromkeys(numbers.index[numbers["batch_size"] == study.batch_size], reason))
-            found.remove(study)
+    kept = []
+    for study, best in zip(found, fewest_below(found), strict=True):
+        if best is None or (study.max_steps or 0.0) <= CONTRADICTED * (best.steps or 0.0):
+            kept.append(study)
+            continue
+        reason = (
+            f"not reached in {study.max_steps:g} steps at batch size {study.batch_size:g}, though {best.batch_size:g} "
+            f"did in {best.steps:g}: a larger batch that is tuned as well needs no more; look at its search"
+        )
+        aside.update(dict.fromkeys(rows[study.batch_size], reason))
     order = [row for row in numbers.index if row in aside]
-    return tuple(found), tuple(RowSetAside(labels[row], aside[row]) for row in order)
+    return tuple(kept), tuple(RowSetAside(labels[row], aside[row]) for row in order)

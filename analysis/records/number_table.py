@@ -199,7 +199,8 @@ def found_column(name: str, columns: Sequence[str]) -> str | None:
     """The column of this name, or the only one that is `usual` for it; None where there is none."""
     if name in columns:
         return name
-    alike = [column for column in columns if usual(column) == usual(name)]
+    wanted = usual(name)
+    alike = [column for column in columns if usual(column) == wanted]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -221,17 +222,13 @@ def as_numbers(
     for name in (*required, *optional):
         if name in frame.columns:
             cells = [_number(cell, decimal) for cell in frame[name]]
-            wrong = [
-                f"row {row} has {cell!r}"
-                for row, cell, number in zip(frame.index, frame[name], cells, strict=True)
-                if number is None
-            ]
-            if wrong:
-                more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+            if count := cells.count(None):
+                rows = zip(frame.index, frame[name], cells, strict=True)
+                first = islice(((row, cell) for row, cell, number in rows if number is None), _SHOWN)
+                wrong = [f"row {row} has {cell!r}" for row, cell in first]
+                more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
                 marks = " (no marks of thousands, and one decimal mark in a file)" if "," in "".join(wrong) else ""
-                problems.append(
-                    f"'{name}' must be a number, but {', '.join(wrong[:_SHOWN])}{more}; mend these cells{marks}"
-                )
+                problems.append(f"'{name}' must be a number, but {', '.join(wrong)}{more}; mend these cells{marks}")
             columns[name] = [math.nan if number is None else number for number in cells]
     if problems:
         raise InputError(where, problems)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bcrit.analysis.curve.table import RowSetAside, Study, read_table, studies
+from bcrit.search_spaces.problems import InputError
 
 INF = math.inf
 
@@ -75,3 +76,9 @@ def test_a_bound_far_above_what_a_smaller_batch_size_took_is_set_aside(bound: fl
     assert [study.batch_size for study in found] == ([8, 16, 32, 64] if kept else [8, 16, 64])
     reason = "not reached in 125 steps at batch size 32, though 16 did in 100: a larger batch that is tuned as well"
     assert [(row.row, row.reason.startswith(reason)) for row in aside] == ([] if kept else [(2, True)])
+
+
+def test_a_column_of_another_meaning_is_no_column_of_batch_sizes() -> None:
+    every = pd.DataFrame({"batch_size": range(1, 10_002), "steps": 5})
+    with pytest.raises(InputError, match="at most 10,000 batch sizes, but there are 10,001; look whether 'batch_size'"):
+        studies(every)
