@@ -13,7 +13,7 @@ from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
-from bcrit.supervise import STOPPED, remedy, say_stopped, supervised
+from bcrit.supervise import CLUSTER_FAILED, STOPPED, remedy, say_stopped, supervised
 from bcrit.terminal import Screen, say
 
 # Commands that run Ray, in a process of their own.
@@ -66,12 +66,14 @@ def main() -> None:
 
 
 def command() -> int:
-    """Run the command that `sys.argv` names: 0 done, 1 ran and the answer is "no", 2 bad input, 130 interrupted.
+    """Run the command that `sys.argv` names.
+
+    It gives 0 done, 1 ran and the answer is "no", 2 bad input, 3 a disk or a store failed, 130 interrupted.
 
     "No" is no batch size within the limits, nothing to compare, a run without a curve where one is asked for, whichever
     command asks. What cannot be read or is not as it must be is bad input, a table that is too short for a curve too.
     """
-    errors = Screen(stderr=True)
+    errors, runs = Screen(stderr=True), bool(set(sys.argv[1:2]) & _USE_RAY)
     try:
         # Where a shell asks for completions, the words so far stand in its own variable.
         application(sys.argv[1:2] or os.environ.get("COMP_WORDS", "").split()[1:2])()
@@ -84,11 +86,21 @@ def command() -> int:
         return 2
     except BrokenPipeError:
         return 141  # as a shell says of a program that was cut off by SIGPIPE
+    except OSError as error:
+        from bcrit.analysis.records.storage import may_pass
+
+        if os.environ.get("BCRIT_TRACEBACK"):
+            raise
+        if not runs and not may_pass(error):
+            say(errors, f"what was named cannot be read or written: {error}; look at its place and whose it is")
+            return 2
+        say(errors, f"a disk or a store fails: {error}; {remedy() if runs else 'try again when it works'}")
+        return CLUSTER_FAILED
     except Exception as error:  # nothing that a user did shows a traceback; a fault of ours can be asked for
         if os.environ.get("BCRIT_TRACEBACK"):
             raise
         say(errors, f"bcrit failed: {type(error).__name__}: {error}; BCRIT_TRACEBACK=1 shows where")
-        if set(sys.argv[1:2]) & _USE_RAY:
+        if runs:
             say(errors, remedy())
         return 1
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from bcrit.terminal import Screen, say
 from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent
 
 CLUSTER_FAILED: Final = 3
-"""Exit code: the cluster, or Ray on this machine, failed. Nothing was wrong with the experiment."""
+"""Exit code: the cluster, Ray on this machine, a disk or a store failed. Nothing was wrong with what was asked."""
 NOT_STARTED: Final = 4
 """Exit code: Ray could not be started on this machine."""
 AT_BOUND: Final = 5

@@ -105,12 +105,13 @@ def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], o
         try:
             return action()
         except OSError as error:
-            if not _may_pass(error) or time.monotonic() + pause > until:
+            if not may_pass(error) or time.monotonic() + pause > until:
                 raise
         wait(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, _LONGEST_WAIT)
 
 
-def _may_pass(error: OSError) -> bool:
+def may_pass(error: OSError) -> bool:
+    """Whether it is the disk's or the store's fault, and waiting may mend it; else what was named is wrong."""
     named = FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
     return not isinstance(error, named) and not _FINAL.search(str(error))

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 from rich.console import Console
 
+from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.report import Rows, table_of
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.terminal import Screen, _mishaps, say, table
@@ -101,6 +102,20 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     words = ("tune", ROOT / "examples/digits.yaml", "--address", "127.0.0.1:1")
     assert "no Ray cluster answers at '127.0.0.1:1'" in refused(process(*words, cwd=tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (OSError("AWS Error NETWORK_CONNECTION: Could not connect"), 3, "a disk or a store fails: AWS Error NETWORK"),
+        (PermissionError(13, "Permission denied", "run"), 2, "cannot be read or written: [Errno 13] Permission denied"),
+    ],
+    ids=["away", "not-ours"],
+)
+def test_a_store_that_does_not_answer_is_one_message(error: OSError, code: int, says: str) -> None:
+    with patch.object(RunFolder, "_info", side_effect=error):
+        done = bcrit("analyze", "run")
+    assert done.returncode == code and done.stdout == "" and says in " ".join(done.stderr.split())
 
 
 def test_workloads_are_listed_with_metrics_and_targets() -> None:

@@ -198,8 +198,8 @@ def test_a_run_that_is_disturbed_in_every_way_ends_where_an_undisturbed_one_does
         _, errors = driver.communicate(timeout=120)
     finally:
         kill_tree(driver)
-    assert driver.returncode == 1
-    assert "bcrit failed: " in errors and f"go on with:  bcrit resume {folder}" in errors
+    assert driver.returncode == 3
+    assert "a disk or a store fails: " in errors and f"go on with:  bcrit resume {folder}" in errors
     (folder / "trials").unlink()
 
     driver = start("resume", folder, errors=subprocess.PIPE)
