@@ -43,6 +43,9 @@ def import_optuna(
     for study in studies:
         _check(study, how.target, objective, location)
     trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
+    steps = (step for _, trial in trials for step in trial.intermediate_values)
+    if wrong := next((step for step in steps if not isinstance(step, int)), None):
+        raise InputError(location, [f"a report stands at a step, a whole number, but one is at {wrong!r}; mend it"])
     runs = []
     for study, trial in trials:
         name = f"{study.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)

@@ -131,7 +131,7 @@ def our_loop(workload: object) -> TypeGuard[OpenWorkload]:
 
 
 Width = Annotated[StrictInt, Field(ge=1)]  # how many of something a model has
-Widths = Annotated[tuple[Width, ...], Field(min_length=1)]  # how many in each of its layers
+Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=1000)]  # how many in each of its layers
 Dropout = Annotated[float, Field(ge=0, lt=1)]  # share of entries left out in training
 
 Choice = TypeVar("Choice", bound=Frozen)

@@ -1,6 +1,7 @@
 """Optuna studies written by Optuna itself: a planted curve comes back, states are told, nothing is written."""
 
 import math
+import re
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,9 +191,15 @@ def broken_journal(path: Path) -> None:
     path.write_text('{"op_code": 0, "worker_id": "x"}\n{"op_code"\n{}\n')
 
 
+def step_of_words(path: Path) -> None:
+    study_of(journal(path), GRID[:2])
+    path.write_text(re.sub(r'"step":\d+', '"step":"x"', path.read_text()))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (step_of_words, "a report stands at a step, a whole number, but one is at 'x'"),
         (sqlite, "the storage has no study"),
         (other_database, "it cannot be read as an Optuna storage"),
         (broken_journal, "it cannot be read as an Optuna storage"),
