@@ -29,7 +29,7 @@ from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
 REPAIRED = "repaired"
 # How these end is an evaluation, at the step that the trial's row names.
-ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value}
+ENDS_MEASURED = {Outcome.EXHAUSTED.value, Outcome.PRUNED.value, Outcome.CAPPED.value, Outcome.DIVERGED.value}
 
 Flags = npt.NDArray[np.bool_]
 

@@ -116,10 +116,11 @@ def test_measurements_after_the_end_of_their_trial_are_set_aside(folder: RunFold
         (trial("x", 4, outcome="reached", steps_to_target=4, steps_to_target_low=3), [0, 4], True),
         (trial("x", 4, outcome="reached", steps_to_target=4, steps_to_target_low=0), [4], False),
         (trial("x", 0, outcome="failed"), [], False),
-        (trial("x", 4, outcome="diverged"), [0, 1], False),
+        (trial("x", 4, outcome="diverged"), [0, 1], True),
+        (trial("x", 4, outcome="diverged"), [0, 4], False),
         (trial("x", 4, outcome="out_of_memory"), [], False),
     ],
-    ids=["none", "no end", "no evaluation before", "no evaluation at 0", "failed", "diverged", "out of memory"],
+    ids=["none", "no end", "no evaluation before", "no evaluation at 0", "failed", "end", "diverged", "out of memory"],
 )
 def test_trials_that_lack_evaluations_which_their_row_names_are_run_again(
     tmp_path: Path, row: dict[str, Any], steps: list[int], torn: bool
