@@ -42,16 +42,14 @@ def import_optuna(
     location = without_passwords(location)  # from here on it is only told
     for study in studies:
         _check(study, how.target, objective, location)
-    trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
-    steps = (step for _, trial in trials for step in trial.intermediate_values)
-    if wrong := next((step for step in steps if not isinstance(step, int)), None):
-        raise InputError(location, [f"a report stands at a step, a whole number, but one is at {wrong!r}; mend it"])
     runs = []
-    for study, trial in trials:
-        name = f"{study.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)
-        at = trial.user_attrs.get(steps_attr) if steps_attr is not None else None
-        final = {} if trial.values is None or not isinstance(at, int | float) else {at: trial.values[objective or 0]}
-        runs.append(_logged(name, study, trial, how.target.metric, final))
+    with _quiet(location):
+        trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
+        for study, trial in trials:
+            name = f"{study.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)
+            at = None if steps_attr is None or trial.values is None else trial.user_attrs.get(steps_attr)
+            final = {at: trial.values[objective or 0]} if isinstance(at, int | float) else {}
+            runs.append(_logged(name, study, trial, how.target.metric, final))
     if runs and all(run.log.empty for run in runs):
         attributes = foreign.listed(sorted({name for _, trial in trials for name in trial.user_attrs}))
         remedy = f"name the user attribute with the step of its final value by --steps-attr; there are {attributes}"
@@ -61,7 +59,7 @@ def import_optuna(
         notes.add("If the steps of the reports count epochs, import again with --examples-per-iteration")
     running = [run.name for run in runs if run.message == _RUNNING]
     notes.among("Trials were still running when they were read", running)
-    space = searched([trial.distributions for _, trial in trials], notes)
+    space = searched([{str(name): of for name, of in trial.distributions.items()} for _, trial in trials], notes)
     name = studies[0].study_name if len(studies) == 1 else location
     return import_logged(runs, how, Counters(STEP), "optuna", location, notes, space, name)
 
@@ -76,7 +74,7 @@ def _logged(name: str, study: Study, trial: FrozenTrial, metric: str, final: Map
     state, begin, end = trial.state.name, trial.datetime_start, trial.datetime_complete
     return LoggedRun(
         name,
-        {parameter: _parameter_value(value) for parameter, value in trial.params.items()},
+        {str(parameter): _parameter_value(value) for parameter, value in trial.params.items()},
         *metrics(table_of_rows(rows)),
         outcome=_OUTCOMES.get(state),
         message=_MESSAGES.get(state) if rows or state == "FAIL" else None,
@@ -110,7 +108,7 @@ def _quiet(location: str) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     # What is raised for a damaged or foreign storage. An InputError is a ValueError too, but ours.
-    faults = (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, OSError)
+    faults = (optuna.exceptions.OptunaError, SQLAlchemyError, ImportError, OSError, AttributeError, AssertionError)
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
