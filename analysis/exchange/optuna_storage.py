@@ -115,7 +115,7 @@ def _quiet(location: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (*faults, RuntimeError, ValueError, KeyError, TypeError) as error:
+    except (*faults, RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = without_passwords(str(error.__cause__ or error)).strip().partition("\n")[0] or type(error).__name__
         raise InputError(location, [f"it cannot be read as an Optuna storage: {reason}"]) from error
     finally:

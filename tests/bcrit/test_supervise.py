@@ -99,6 +99,16 @@ def test_a_signal_ends_a_command_soon_with_its_own_code_and_the_remedy(
     assert err.splitlines()[-1:] == (["stopped; nothing was run; give the same command again"] if code else [])
 
 
+def test_ctrl_c_while_the_command_line_is_imported_is_told_too(tmp_path: Path) -> None:
+    """Pydantic makes an error of its own of the exception where it is at work just then."""
+    stop = "    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt as error:\n    raise ValueError from error"
+    (tmp_path / "typer.py").write_text(f"import signal\ntry:\n{stop}\n")
+    text = f"import signal, sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom bcrit.__main__ import start\n"
+    text += "signal.signal(signal.SIGINT, signal.default_int_handler)\nstart()"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped; nothing was run\n")
+
+
 def test_a_command_that_does_not_heed_it_ends_soon_after_what_watched_it_was_killed() -> None:
     words = program("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); time.sleep(60)")
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
