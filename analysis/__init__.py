@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bcrit.analysis.curve import FittedStudy, HyperbolaFit, fit_hyperbola
-    from bcrit.analysis.curve.likelihood import Hyperbola
+    from bcrit.analysis.curve.hyperbola import Hyperbola
     from bcrit.analysis.curve.other_curves import PNorm
     from bcrit.analysis.curve.table import read_table
     from bcrit.analysis.recommendation import Recommendation, recommend
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "bcrit.analysis.curve.table": ("read_table",),
     "bcrit.analysis.curve": ("fit_hyperbola", "HyperbolaFit", "FittedStudy"),
-    "bcrit.analysis.curve.likelihood": ("Hyperbola",),
+    "bcrit.analysis.curve.hyperbola": ("Hyperbola",),
     "bcrit.analysis.curve.other_curves": ("PNorm",),
     "bcrit.analysis.recommendation.hardware": (
         *("read_step_times", "fit_step_times", "StepTimes", "read_hardware", "Hardware"),

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from bcrit.analysis.curve import new_study
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.interval import bend, grid_spread, identify, interval, lack_of_fit, rounding
 from bcrit.analysis.curve.landmarks import Definition, Knee, Regimes, Trough, bottom, definitions, place, regimes
-from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, Profile, likelihood, minimise, weight
+from bcrit.analysis.curve.likelihood import EXACT, Matrix, Profile, likelihood, minimise, weight
 from bcrit.analysis.curve.notes import Boxes, better_tuned, boxes_that_bind, notes
 from bcrit.analysis.curve.other_curves import Model, PNorm, fit_p_norm, fit_u_shape, models
 from bcrit.analysis.curve.table import RowSetAside, Study, lower_ends, name_of, studies
-from bcrit.analysis.numbers import Estimate, readable, t_quantile
+from bcrit.analysis.numbers import Estimate, Floats, readable, t_quantile
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces import InputError
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy import special
 
 from bcrit.analysis.curve.interval import BEND_FREEDOM, rounding
-from bcrit.analysis.curve.likelihood import EXACT, Floats
+from bcrit.analysis.curve.likelihood import EXACT
 from bcrit.analysis.curve.other_curves import Model
-from bcrit.analysis.numbers import t_quantile
+from bcrit.analysis.numbers import Floats, t_quantile
 
 if TYPE_CHECKING:
     from bcrit.analysis.curve import HyperbolaFit

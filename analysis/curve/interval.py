@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, PowerSum, Profile
+from bcrit.analysis.curve.hyperbola import Hyperbola
+from bcrit.analysis.curve.likelihood import EXACT, Matrix, PowerSum, Profile
 from bcrit.analysis.curve.table import Study
-from bcrit.analysis.numbers import t_quantile
+from bcrit.analysis.numbers import Floats, t_quantile
 
 FALSE_ALARM_RATE = 0.05
 """Share of true hyperbolas that are flagged; measured 3 to 7 % for 5 to 11 studies and 3 or 10 % noise."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
-from bcrit.analysis.curve.likelihood import Hyperbola, Matrix
+from bcrit.analysis.curve.hyperbola import Hyperbola
+from bcrit.analysis.curve.likelihood import Matrix
 from bcrit.analysis.numbers import Estimate, readable
 from bcrit.search_spaces import InputError
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.interval import freedom
-from bcrit.analysis.curve.likelihood import Floats, Hyperbola
-from bcrit.analysis.numbers import readable, t_quantile
+from bcrit.analysis.numbers import Floats, readable, t_quantile
 from bcrit.analysis.records.number_table import LARGEST
 from bcrit.search_spaces import InputError
 

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.interval import FALSE_ALARM_RATE, NEGLIGIBLE
 from bcrit.analysis.curve.landmarks import Knee, Trough, examples_are, steps_are
-from bcrit.analysis.curve.likelihood import EXACT, Floats, Hyperbola, Matrix, PowerSum, Profile, Valley, hazard
-from bcrit.analysis.numbers import Estimate, t_quantile
+from bcrit.analysis.curve.likelihood import EXACT, Matrix, PowerSum, Profile, Valley, hazard
+from bcrit.analysis.numbers import Estimate, Floats, t_quantile
 
 P_BOUNDS = (0.3, 10.0)
 """Range of p. Shallue's curves have p = 0.6 to 3.2 (reference section 7); at 10 the knee is a corner to within 7 %."""

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.curve.likelihood import Hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers import Estimate
 from bcrit.analysis.optimum import Quantity, law_sentence

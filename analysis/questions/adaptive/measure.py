@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bcrit.analysis.curve.likelihood import Hyperbola, likelihood, minimise
+from bcrit.analysis.curve.hyperbola import Hyperbola
+from bcrit.analysis.curve.likelihood import likelihood, minimise
 from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
 from bcrit.analysis.numbers import Estimate, Floats, Scale
 from bcrit.analysis.questions.adaptive.result import ScheduleResult, Trained, gain_along, ratio_of_gamma

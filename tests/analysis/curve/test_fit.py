@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bcrit.analysis.curve import WIDEST, HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.landmarks import Regime
-from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers import readable
 from bcrit.analysis.questions.compare.sides import StepsTable, side_of

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.interval import FALSE_ALARM_RATE, bend, carried, directions, identify, interval, lack_of_fit
-from bcrit.analysis.curve.likelihood import Hyperbola, Profile, minimise
+from bcrit.analysis.curve.likelihood import Profile, minimise
 from bcrit.analysis.curve.other_curves import PNorm
 
 X = np.log(2.0 ** np.arange(3, 11))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from bcrit.analysis.curve import fit_hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.landmarks import (
     Definition,
     Knee,
@@ -28,7 +29,6 @@ from bcrit.analysis.curve.landmarks import (
     regimes_sentence,
     steps_are,
 )
-from bcrit.analysis.curve.likelihood import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm, fit_p_norm
 from bcrit.analysis.numbers import Estimate
 from bcrit.search_spaces import InputError

@@ -7,16 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from bcrit.analysis.curve.likelihood import (
-    LEAST,
-    Hyperbola,
-    PowerSum,
-    Profile,
-    censored_normal,
-    hazard,
-    minimise,
-    weight,
-)
+from bcrit.analysis.curve.hyperbola import Hyperbola
+from bcrit.analysis.curve.likelihood import LEAST, PowerSum, Profile, censored_normal, hazard, minimise, weight
 
 X = np.log(2.0 ** np.arange(3, 11))
 

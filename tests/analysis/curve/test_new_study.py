@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.curve.likelihood import Hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.new_study import BEYOND, FURTHEST, candidates, next_sentence
 from bcrit.search_spaces import InputError
 

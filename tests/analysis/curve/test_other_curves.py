@@ -6,7 +6,8 @@ import pytest
 from scipy import optimize, special
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.curve.likelihood import Hyperbola, PowerSum, Profile
+from bcrit.analysis.curve.hyperbola import Hyperbola
+from bcrit.analysis.curve.likelihood import PowerSum, Profile
 from bcrit.analysis.curve.other_curves import CLEARLY, PNorm, UShape, clearly_better, fit_p_norm, fit_u_shape
 
 B = 2.0 ** np.arange(2, 12)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve import fit_hyperbola
-from bcrit.analysis.curve.likelihood import Hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.questions import recommend
 from bcrit.analysis.questions.fit import ask, key_numbers, residuals_plot
 from bcrit.analysis.report import Answer, Plot, Rows

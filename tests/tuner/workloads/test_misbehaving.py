@@ -99,14 +99,14 @@ def test_a_study_that_always_fails_gives_up_and_trials_see_nothing_of_each_other
     falls, raises, changes = (NAMES.index(name) + 1 for name in ("falls", "raises", "changes_the_process"))
     made = experiment(
         batch_sizes=[falls, raises, changes],
-        search={"trials": 12, "start": 4, "stopping": "none", "parallel_per_study": 1},
+        search={"trials": 4, "start": 2, "stopping": "none", "parallel_per_study": 1},
         confirm={"points": 1, "seeds": 2},
     )
     folder = started(RunFolder.at(tmp_path / "run"), made)
     rows = folder.read(TRIALS).to_pylist()
     outcomes = {b: [row["outcome"] for row in rows if row["batch_size"] == b] for b in made.batch_sizes}
-    assert outcomes == {falls: ["reached"] * 14, raises: ["failed"] * 10, changes: ["reached"] * 14}
+    assert outcomes == {falls: ["reached"] * 6, raises: ["failed"] * 10, changes: ["reached"] * 6}
     own = {row["trial_id"] for row in rows if row["batch_size"] == changes}
     curves = [row for row in folder.read(MEASUREMENTS).to_pylist() if row["trial_id"] in own]
     assert {row["threads"] for row in curves} == {1}
-    assert len({(row["trial_id"], row["drawn"]) for row in curves}) == len({row["drawn"] for row in curves}) == 14
+    assert len({(row["trial_id"], row["drawn"]) for row in curves}) == len({row["drawn"] for row in curves}) == 6

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
-from bcrit.analysis.curve.likelihood import Hyperbola
+from bcrit.analysis.curve.hyperbola import Hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers import Estimate, tail, welch
 from bcrit.analysis.questions.compare.ratios import Ratio, Verdict, b_crit_ratio, obstacle, p_value, ratios, squared
