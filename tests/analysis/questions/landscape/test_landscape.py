@@ -8,8 +8,7 @@ import pytest
 
 from bcrit.analysis.questions.landscape import ask, network_table, summary_table
 from bcrit.analysis.questions.landscape.result import Landscape, WarmStarts, warm_parts
-from bcrit.analysis.records.json_values import plain
-from bcrit.analysis.records.run_folder import LANDSCAPE, RunFolder
+from bcrit.analysis.records.run_folder import LANDSCAPE
 from bcrit.analysis.report import Answer, Plot, Rows
 from bcrit.analysis.run import Run
 from tests.analysis.questions.landscape.made_up import landscape, network, warm_starts
@@ -84,16 +83,6 @@ def test_what_is_stored_comes_back(tmp_path: Path) -> None:
     networks = tuple(replace(n, metrics={"val_accuracy": 0.9, "val_loss": None}) for n in landscape().networks)
     found = landscape(networks=networks, metric="val_accuracy", warm_starts=warm_starts())
     assert runs.stored(found, LANDSCAPE, tmp_path).folder.read_result(LANDSCAPE, Landscape) == found
-
-
-def test_a_result_of_before_there_were_warm_starts_is_read(tmp_path: Path) -> None:
-    kept, folder = {"format": 1, **plain(landscape())}, RunFolder.at(tmp_path)
-    for name in ("metric", "warm_starts"):
-        del kept[name]
-    for each in kept["networks"]:
-        del each["metrics"]
-    folder.write_json(LANDSCAPE, kept)
-    assert folder.read_result(LANDSCAPE, Landscape) == landscape()
 
 
 def test_boxes_are_the_full_space_first_and_larger_ones_first() -> None:
