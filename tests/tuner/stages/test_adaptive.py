@@ -1,7 +1,8 @@
-"""`adaptive` on small runs: what it trains, on which seeds, and what it refuses."""
+"""`adaptive` on small runs: what it trains, on which seeds, with which rates of the run, and what it refuses."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch import nn
@@ -10,14 +11,16 @@ from bcrit.analysis.questions.adaptive.result import Adaptive
 from bcrit.analysis.records.repair import set_aside
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.run import Run
+from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.session import Stopped
-from bcrit.tuner.stages.adaptive import Options, prepare
+from bcrit.tuner.stages.adaptive import Options, Tuned, prepare, tuned
 from bcrit.tuner.stages.adaptive import adaptive as measured
 from bcrit.tuner.training.batch_schedule import ByNoise, Fixed, Ramp
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.digits import DigitsMLP
+from tests.analysis.report import runs
 from tests.tuner.stages import small
 from tests.tuner.stages.small import Blobs, InProcess, experiment, filled
 
@@ -180,3 +183,68 @@ def test_every_seed_is_drawn_before_more_of_them_are_asked_for(tmp_path: Path) -
     folder = filled(tmp_path / "run", experiment(batch_sizes=[4, 8, 16], target="val_loss < 0.6"))
     few, many = (prepare(folder, (), seeds).seeds for seeds in (2, 5))
     assert list(few) == list(many)[:2] and len(set(many)) == 5
+
+
+# --- the rates of the run ---
+
+SIZES = (8, 32, 128, 512)
+
+
+def rows(n_sizes: int = 4, stage: str = "confirm", **more: Any) -> list[dict[str, Any]]:
+    """A search trial and two re-runs at each batch size, S = 20 (1 + 64 / B)."""
+    spec, found = runs.experiment(batch_sizes=SIZES), []
+    for place, b in enumerate(SIZES[:n_sizes]):
+        point = {name: value[place] if isinstance(value, tuple) else value for name, value in more.items()}
+        steps = round(20 * (1 + 64 / b))
+        found.append(runs.trial(spec, b, 0, Outcome.REACHED, steps, **point))
+        if stage == "confirm":
+            for n in (1, 2):
+                repeats = f"b{b}-search-0"
+                found.append(
+                    runs.trial(spec, b, n, Outcome.REACHED, steps, stage=Stage.CONFIRM, repeats=repeats, **point)
+                )
+    return found
+
+
+def of(**more: Any) -> Tuned:
+    return tuned(rows(**more), runs.experiment(batch_sizes=SIZES), "run")
+
+
+def test_the_rates_are_those_of_the_confirmed_winners() -> None:
+    found = of(lr=(0.1, 0.2, 0.4, 0.5), momentum=0.9)
+    assert (found.batch_sizes, found.rates) == (SIZES, (0.1, 0.2, 0.4, 0.5))
+    assert list(found.steps) == [180, 60, 30, 22]
+    assert found.kept["momentum"] == 0.9 and not found.notes and found.kept_from in (32, 128)
+
+
+def test_where_momentum_differs_the_effective_rate_is_kept() -> None:
+    found = of(lr=0.1, momentum=(0.0, 0.9, 0.9, 0.9))
+    assert found.rates == pytest.approx((0.01, 0.1, 0.1, 0.1))
+    [note] = found.notes
+    assert "also differ in momentum" in note and "keep lr / (1 - momentum)" in note
+
+
+def test_where_the_velocity_is_a_mean_momentum_leaves_the_rate_as_it_is() -> None:
+    spec = runs.experiment(batch_sizes=SIZES, optimizer="muon")
+    found = tuned(rows(lr=0.1, momentum=(0.0, 0.9, 0.9, 0.9)), spec, "run")
+    assert found.rates == (0.1,) * 4
+    assert "also differ in momentum" in found.notes[0] and "keep lr" not in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"n_sizes": 2}, "a frontier needs 3 batch sizes.*but there are 2"),
+        ({"stage": "search"}, "but there are 0"),
+        (
+            {"schedule": ("constant", "linear", "constant", "cosine")},
+            "batch size 32, 512 have a learning rate schedule",
+        ),
+        ({"warmup_steps": 5}, "have a warm-up"),
+        ({"ema_decay": 0.9}, "averaged weights"),
+    ],
+    ids=["two sizes", "not confirmed", "schedules", "warm-up", "averages"],
+)
+def test_what_has_no_meaning_where_the_batch_size_changes_is_refused(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        of(**more)
