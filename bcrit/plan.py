@@ -145,7 +145,7 @@ def print_plan(
     """Print what an experiment would run, and what that takes at most."""
     from bcrit.analysis.numbers import duration, readable
     from bcrit.tuner.code import is_own, pack
-    from bcrit.tuner.plan import plan
+    from bcrit.tuner.protocol.protocol import plan
 
     plans, code = plan(experiment), None
     if is_own(experiment):

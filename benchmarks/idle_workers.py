@@ -23,9 +23,8 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.tuner.dispatch import Dispatcher, Row
-from bcrit.tuner.plan import resolved
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
-from bcrit.tuner.protocol.protocol import PerStudyProtocol
+from bcrit.tuner.protocol.protocol import PerStudyProtocol, resolved
 from bcrit.tuner.training.trial import Ending
 from tests.scripted import ExactHyperbola
 from tests.simulate import record, searched, train

@@ -28,8 +28,8 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point, hyperparameter
-from bcrit.tuner.plan import resolved
 from bcrit.tuner.protocol.proposal import TrialRecord, in_updates
+from bcrit.tuner.protocol.protocol import resolved
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 from bcrit.tuner.workloads.protocol import Workload

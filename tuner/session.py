@@ -27,9 +27,8 @@ from bcrit.tuner import checkpoints, code
 from bcrit.tuner.cluster import Hiring, OneRay, ray_running, rooms
 from bcrit.tuner.lease import Lease, held
 from bcrit.tuner.ledger import Ledger
-from bcrit.tuner.plan import resolved
 from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, evaluated_rarely
-from bcrit.tuner.protocol.protocol import protocol_of
+from bcrit.tuner.protocol.protocol import protocol_of, resolved
 from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
 from bcrit.tuner.tracking import Tracking
 from bcrit.tuner.workloads.processes import Scratch

@@ -8,7 +8,7 @@ from bcrit.runs import checked_experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.code import MOST_BYTES
-from bcrit.tuner.plan import resolved
+from bcrit.tuner.protocol.protocol import resolved
 from tests.bcrit.command import ROOT, bcrit, process, refused
 from tests.tuner.stages.small import filled
 

@@ -15,7 +15,7 @@ from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yam
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.check import check_experiment
-from bcrit.tuner.plan import plan, resolved
+from bcrit.tuner.protocol.protocol import plan, resolved
 from bcrit.tuner.training.data import Examples
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.digits import DigitsMLP
