@@ -225,7 +225,7 @@ def _wrong_rows(values: pd.Series[float], good: pd.Series[bool], rule: str, reme
 
 
 def _not_positive(values: pd.Series[float]) -> list[str]:
-    good = (values > 0) & (values < LARGEST)
+    good = (values > 1 / LARGEST) & (values < LARGEST)
     return _wrong_rows(values, good, f"a positive number below {LARGEST:g}", "mend or remove the row")
 
 

@@ -139,6 +139,7 @@ PRICED = "device,batch_size,step_seconds,price_per_device_hour\nx,1,1,2\nx,2,1,2
         ("batch_size,step_seconds,throughput\n1,1,1\n2,1,2\n", {}, "exactly one of the columns step_seconds,"),
         ("batch_size\n1\n", {}, "but there are 0"),
         ("batch_size,throughput\n1,0\n2,-3\n", {}, "'throughput' must be a positive number below 1e\\+100, but row 2"),
+        ("batch_size,step_seconds\n1,1e-320\n2,1\n", {}, "'step_seconds' must be a positive number"),
         ("devices,batch_size,step_seconds\n1.5,1,1\n", {}, "'devices' must be a whole number of 1 or more, but row 2"),
         ("device,batch_size,step_seconds\n,1,1\nx,2,1\n", {}, "'device' is empty in row 2"),
         (PRICED[:-2] + "3\n", {}, r"'x' has several prices an hour \(2, 3\); keep one"),
