@@ -38,16 +38,22 @@ def loaded(text: str | bytes) -> Any:
 
 
 def restored(kind: type[T], facts: Mapping[str, Any]) -> T:
-    """A dataclass from what `plain` made of it; a part that is missing or too much is a TypeError."""
+    """A dataclass from what `plain` made of it; a part that is missing, too much or of another kind is a TypeError."""
     kinds = get_type_hints(kind)
     return kind(**{name: _value(kinds.get(name), value) for name, value in facts.items()})
 
 
+_NUMBERS = {number | none for number in (int, float, bool) for none in (number, None)}
+_TEXTS = {str, str | None}
+
+
 def _value(kind: Any, value: Any) -> Any:
-    """A list as the field's tuple, an object as its dataclass."""
+    """A list as the field's tuple, an object as its dataclass; text for a number, or the other way, is a TypeError."""
     kinds = (kind, *get_args(kind))  # of a union its members
     if isinstance(value, list):
         inside = next((get_args(one)[0] for one in kinds if get_origin(one) is tuple), None)
         return tuple(_value(inside, each) for each in value)
+    if (isinstance(value, str) and kind in _NUMBERS) or (isinstance(value, int | float) and kind in _TEXTS):
+        raise TypeError(f"{value!r:.60} is no {'number' if kind in _NUMBERS else 'text'}")
     inner = next((one for one in kinds if isinstance(one, type) and is_dataclass(one)), None)
     return restored(inner, value) if inner is not None and isinstance(value, dict) else value

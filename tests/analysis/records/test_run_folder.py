@@ -191,6 +191,8 @@ def test_what_is_written_is_read_again_and_nothing_where_nothing_was(folder: Run
         ('{"format": 1}', "'size'"),
         ('{"format": 1, "size": 7, "sort": 2}', "'sort'"),
         ('{"format": 1, "size": 7, "one": {}}', "'ends'"),
+        ('{"format": 1, "size": "7"}', "'7' is no number"),
+        ('{"format": 1, "size": 7, "one": {"ends": [1, "x"]}}', "'x' is no number"),
         ('{"format": 2, "size": 7}', "its format is 2, not 1"),
     ],
 )
