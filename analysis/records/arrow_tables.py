@@ -25,11 +25,18 @@ _MOST_ROWS_A_BYTE, _MOST_ROWS = 8, 1_000_000
 
 
 def parquet(source: str | Path | pa.NativeFile, **options: Any) -> pq.ParquetFile:
-    """A Parquet file, opened; one of few bytes that stands for absurdly many rows is a `pa.ArrowInvalid`."""
+    """A Parquet file, opened; one of few bytes that stands for absurdly many rows is a `pa.ArrowInvalid`.
+
+    So is one in which a column stands twice.
+    """
     try:
         opened = pq.ParquetFile(source, **options)
     except UnicodeDecodeError as error:  # where the name of a column was damaged
         raise pa.ArrowInvalid(f"a name in it is not text ({error})") from error
+    names = opened.schema_arrow.names
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise pa.ArrowInvalid(f"its column '{twice}' stands twice")
     facts, size = opened.metadata, source.size() if isinstance(source, pa.NativeFile) else os.path.getsize(source)
     groups = (facts.row_group(place) for place in range(facts.num_row_groups))
     # Eight bytes a cell, and the pages as they are before they are compressed, whichever is more.

@@ -113,10 +113,6 @@ class Part:
         told = (content.schema_arrow.metadata or {}).get(EXPERIMENT_OF)
         if None not in (told, self.experiment) and told != self.experiment.encode():  # type: ignore[union-attr]
             raise ForeignPart("belongs to a run of another experiment")
-        names = content.schema_arrow.names
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise pa.ArrowInvalid(f"its column '{twice}' stands twice")
         return content
 
 

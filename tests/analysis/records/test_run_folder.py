@@ -124,6 +124,18 @@ def test_a_file_that_stands_for_absurdly_many_rows_is_refused_before_they_are_re
         import_table(str(bomb), None, read_target("loss < 1", "target"), Mapped())
 
 
+def test_a_file_in_which_a_column_stands_twice_is_refused(folder: RunFolder, tmp_path: Path) -> None:
+    part = tmp_path / "run/measurements/000001-000001.parquet"
+    folder.append(MEASUREMENTS, curve("a", range(2)), 0)
+    pq.write_table(pa.table([["b"], ["b"]], names=["trial_id", "trial_id"]), part)
+    for read in (
+        lambda: folder.read(MEASUREMENTS),
+        lambda: import_table(str(part), None, read_target("loss < 1", "target"), Mapped()),
+    ):
+        with pytest.raises(InputError, match="column 'trial_id' stands twice"):
+            read()
+
+
 def test_a_folder_without_an_experiment_is_no_run_folder(folder: RunFolder) -> None:
     with pytest.raises(InputError, match="not a run folder"):
         folder.read_experiment()
