@@ -354,9 +354,20 @@ class Experiment(Frozen):
         return self.batch_sizes[(len(self.batch_sizes) - 1) // 2]
 
     def trials_at(self, batch_size: int) -> int:
-        """Search trials wanted in the first round of a study: feasible ones; of a joint search, any."""
-        start = self.search.start if self.search.protocol == "joint" and batch_size == self.middle else 0
-        return self.search.trials + start
+        """Search trials wanted in the first round of a study: feasible ones; of a joint search, any.
+
+        A joint search has half as many again where they are cheap, as the largest batch sizes' are: near the cliff of
+        the learning rate half of them miss the target. On the noisy quadratic model |log S / S_true| is .10 at the two
+        largest sizes without them and .06 with them, for 1 % more updates and 10 % more examples.
+        """
+        trials = self.search.trials
+        cheap = self.budget.max_steps(batch_size) <= self.start_steps
+        more = round(trials / 2) if self.search.protocol == "joint" and cheap else 0
+        return trials + more + self.start_at(batch_size)
+
+    def start_at(self, batch_size: int) -> int:
+        """How many of these are the start of a joint search."""
+        return self.search.start if self.search.protocol == "joint" and batch_size == self.middle else 0
 
     @property
     def start_steps(self) -> int:

@@ -121,7 +121,7 @@ class Search(Frozen):
     trials: StrictInt = Field(default=40, ge=1, le=100_000)
     """Trials of each study, not counting those that diverge or fail, which are drawn again (Shallue et al. 2018).
     With `joint` all count, and it is `14`, or `20` where the space has a choice (14 left one study in three 10 to 40
-    % off)."""
+    % off); batch sizes whose step budget is at most half of the middle one's have half as many again."""
     start: StrictInt = Field(default=12, ge=1, le=100_000)
     """How many of them are the scrambled Sobol start, the same points at every batch size. With `joint`, `24` more
     trials at the middle batch size alone."""

@@ -13,9 +13,8 @@ order, and wait only for a trial that should have ended before.
 Where more trials may run at once than there are batch sizes, time goes by the longest chain of trials that wait for one
 another, so there the chain is shorter: the start is not held back, smaller batch sizes wait for the middle one alone,
 and the re-runs of what is confirmed serve as repeats. Of 16 workers, on that clock, 67 % of the time is used in place
-of 55 %, a study ends 18 % sooner, and |log S / S_true| is .081 in place of .113 (the noisy quadratic model in four
-dimensions, 8 and 4 studies); on digits 58 % in place of 49 %, 17 % sooner (4 studies each). With 8 workers its points
-on digits were worse, for 9 % more updates.
+of 55 %, and a study ends 18 % sooner; with 8 workers its points on digits were worse, for 9 % more updates. What more
+workers cost in accuracy is in `docs/benchmarks.md`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point
 from bcrit.tuner.protocol.known import Study
 from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, blank, trial_name
-from bcrit.tuner.protocol.proposer import Proposer, tied
+from bcrit.tuner.protocol.proposer import Proposer, by_horizon, tied
 from bcrit.tuner.protocol.samplers import sobol_point
 from bcrit.tuner.protocol.stopping import Stops
 from bcrit.tuner.protocol.surrogate import Floats
@@ -150,18 +149,18 @@ class JointProtocol:
         sizes, number = self.experiment.batch_sizes, clock.begun[size]
         if not self._wanted(studies[size], number, clock):
             return False
-        if number < self._start(size):
+        if number < self.experiment.start_at(size):
             return True
         if number - clock.n_ended[size] >= self._at_once[size]:
             return False
         place, middle = sizes.index(size), sizes.index(self.experiment.middle)
-        if number - self._start(size) < self._first_pass(size):
+        if number - self.experiment.start_at(size) < self._first_pass(size):
             if place == middle:
-                return clock.n_ended[size] >= self._start(size)
+                return clock.n_ended[size] >= self.experiment.start_at(size)
             inner = sizes[place - 1 if place > middle else middle if self._many else place + 1]
             ahead = _AHEAD["middle" if inner == sizes[middle] else "elsewhere"]
             done = self._passed(inner, clock.n_ended[inner], studies[inner])  # it may have fewer trials, or be given up
-            return done or clock.n_ended[inner] - self._start(inner) >= ahead
+            return done or clock.n_ended[inner] - self.experiment.start_at(inner) >= ahead
         near = sizes[max(0, place - 1) : place + 2]
         return all(self._passed(b, clock.n_ended[b], studies[b]) for b in near)
 
@@ -182,16 +181,14 @@ class JointProtocol:
     def _passed(self, size: int, n_ended: int, study: Study) -> bool:
         """Whether a study is through the first pass, or has been given up."""
         state = study.rounds.state
-        return n_ended - self._start(size) >= self._first_pass(size) or (not state.searching and n_ended >= state.first)
+        return n_ended - self.experiment.start_at(size) >= self._first_pass(size) or (
+            not state.searching and n_ended >= state.first
+        )
 
     def _first_pass(self, size: int) -> int:
         """Trials of the first pass at a batch size; few at the middle one, where the model is still poor."""
-        half = math.ceil(self.experiment.search.trials / 2)
+        half = math.ceil((self.experiment.trials_at(size) - self.experiment.start_at(size)) / 2)
         return min(half, _AHEAD["middle"] + 1) if size == self.experiment.middle else half
-
-    def _start(self, size: int) -> int:
-        """Trials of the start at a batch size."""
-        return self.experiment.search.start if size == self.experiment.middle else 0
 
     def _wanted(self, study: Study, number: int, clock: _Clock) -> bool:
         """Whether trial `number` of a study is wanted, by those of its trials that have ended."""
@@ -201,7 +198,7 @@ class JointProtocol:
             return False
         if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known by then
             return True
-        if self._many and number < self._start(study.batch_size):
+        if self._many and number < self.experiment.start_at(study.batch_size):
             return True
         own = (record for record in clock.ended if record.batch_size == study.batch_size)
         return any(not record.outcome.broken for record in own if record.number >= first)
@@ -218,26 +215,26 @@ class JointProtocol:
         experiment, state = self.experiment, studies[size].rounds.state
         budget = experiment.budget.max_steps(size)
         proposal = replace(blank(experiment, size, Stage.SEARCH, number, state.round), stop_at_target=False)
+        space = by_horizon(state.space)
         own = [record for record in clock.ended if record.batch_size == size]
-        if number < self._start(size):
+        if number < self.experiment.start_at(size):
             stops = Stops(experiment.start_steps, experiment.search.stopping, experiment.target, experiment.resolution)
             for record in own:
                 stops.add(record)
             plan = stops.plan()
-            drawn = sobol_point(state.space, experiment.seed, number)
-            point = tied(drawn, state.space, plan.max_steps, budget)
+            point = tied(sobol_point(space, experiment.seed, number), space, plan.max_steps, budget)
             proposal = replace(proposal, max_steps=plan.max_steps, capped=plan.capped, rungs=plan.rungs)
             return replace(proposal, point=point, stop_at_target=plan.stop_at_target)
         rng = np.random.default_rng([experiment.seed, size, number])
-        first = state.first if state.round else self._start(size)
-        wanted = experiment.later_trials if state.round else experiment.search.trials
-        proposer = Proposer(experiment, size, state.space, clock.ended, self._thetas, self._rows)
+        first = state.first if state.round else experiment.start_at(size)
+        wanted = experiment.later_trials if state.round else experiment.trials_at(size) - first
+        proposer = Proposer(experiment, size, space, clock.ended, self._thetas, self._rows)
         repeats = 0 if self._many else min(_REPEATS, wanted // 3)
         chosen = proposer.recommended() if number - first >= wanted - repeats else None
         ahead = [self._in_flight(flight, studies) for flight in clock.flights]
         point, steps = chosen[1:] if chosen is not None else proposer.next(ahead, rng)
         steps = int(min(max(2, round(steps)), budget))
-        return replace(proposal, point=tied(point, state.space, steps, budget), max_steps=steps)
+        return replace(proposal, point=tied(point, space, steps, budget), max_steps=steps)
 
     def _in_flight(self, flight: _Flight, studies: Mapping[int, Study]) -> TrialRecord | Proposal:
         """A trial that has not ended by the clock; it may have in truth."""
@@ -273,9 +270,8 @@ class JointProtocol:
     def _recommended(self, study: Study, again: int, known: Sequence[TrialRecord]) -> tuple[str, Point, float] | None:
         place = study.batch_size, again
         if place not in self._chosen:
-            proposer = Proposer(
-                self.experiment, study.batch_size, study.rounds.state.space, known, self._thetas, self._rows
-            )
+            space = by_horizon(study.rounds.state.space)
+            proposer = Proposer(self.experiment, study.batch_size, space, known, self._thetas, self._rows)
             self._chosen[place] = proposer.recommended({r.repeats for r in known if r.repeats is not None})
         return self._chosen[place]
 
@@ -287,7 +283,7 @@ class JointProtocol:
         return replace(
             blank(experiment, study.batch_size, Stage.CONFIRM, number, state.round),
             repeats=repeats,
-            point=tied(point, state.space, steps, budget),
+            point=tied(point, by_horizon(state.space), steps, budget),
             max_steps=max(budget, horizon) if wanted.beyond_target else horizon,
             stop_at_target=not wanted.beyond_target,
         )

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from bcrit.search_spaces.dimensions import Box, Choice, Fixed
+from bcrit.search_spaces.dimensions import Box, Choice, Fixed, Log
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import has_effective_lr
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord, in_updates
-from bcrit.tuner.protocol.surrogate import FLAT_END, ONCE, Floats, Inputs, Surrogate, distance
+from bcrit.tuner.protocol.surrogate import ONCE, Floats, Inputs, Surrogate, distance
 
 # Chosen on the noisy quadratic model (`benchmarks.search_cost`), where most of them are flat.
 _NEAR = 0.3  # a trial of a distance below this may be the best of its study at a longer horizon
-# Of the horizon at which a decay ends: a tail at the last rate drains the momentum. The best share is .8 at some small
-# batch sizes and 1.1 at the largest, but a search that chose from .75 to 1 always came to 1, and to |log S / S_true| of
-# .140, .091 and .085 on three spectra, where .93 has .095, .077 and .058; on digits both do as well.
-_SHARE = 0.93
+# Where a decay that is searched ends, as a share of the trial's horizon: each trial has its own. On the noisy quadratic
+# model the best decays end at .75 of it to 1.2, early at most batch sizes and late at the largest. |log S / S_true| is
+# .036 in place of .081 with .93 for all (16 and 8 studies); on digits four studies are as good with either.
+_ENDS = Log(low=0.75, high=1.2)
+# Near 0 end factors are as good as one another; steps from them begin here.
+_FLAT_END = 0.002
 # Where a trial tells a second time, as a share of its updates: there it is one whose schedule has not ended. Without it
 # and `_LONGER` a small network on Fashion-MNIST needed 43 to 80 steps at its largest batch size, with them 39 to 52
 # (three studies).
@@ -50,14 +52,14 @@ class Proposer:
 
     experiment: Experiment
     size: int
-    space: SearchSpace  # the study's, as it is now
+    space: SearchSpace  # the study's, as it is now, by the horizon
     known: Sequence[TrialRecord]
     thetas: dict[tuple[str, ...], Floats]
     rows: dict[str, Floats]  # inputs of finished trials, computed once
 
     def __post_init__(self) -> None:
         """Fit, or take what was fitted to the same trials before."""
-        self.inputs = Inputs(self.experiment.space, self.experiment.optimizer)
+        self.inputs = Inputs(by_horizon(self.experiment.space), self.experiment.optimizer)
         self.seen = [record for record in self.known if _told(record)]
         self.distances = [self._distance(record, record.curve[-1][1]) for record in self.seen]
         rows = [
@@ -110,10 +112,25 @@ class Proposer:
     def _own(self, size: int) -> list[tuple[TrialRecord, float]]:
         """A study's trials that came near the target, with their distance; but for points that have diverged, too."""
         mine = [record for record in self.known if record.batch_size == size]
-        lost = {_untied(record.point) for record in mine if record.outcome is Outcome.DIVERGED}
+        lost = {self._key(record) for record in mine if record.outcome is Outcome.DIVERGED}
         pairs = zip(self.seen, self.distances, strict=True)
         near = ((r, far) for r, far in pairs if r.batch_size == size and far < _NEAR and r.stage is Stage.SEARCH)
-        return [(record, far) for record, far in near if _untied(record.point) not in lost]
+        return [(record, far) for record, far in near if self._key(record) not in lost]
+
+    def _untied(self, record: TrialRecord) -> Point:
+        """A trial's point by its horizon, as `tied` takes it."""
+        budget, point = self.experiment.budget.max_steps(record.batch_size), dict(record.point)
+        if isinstance(_active(self.space, point).get("decay_fraction"), Box):
+            ends = (float(point["decay_fraction"]) + _warmup(point, budget)) * budget / record.max_steps
+            point["decay_fraction"] = _ENDS.clip(ends)
+        return point
+
+    def _key(self, record: TrialRecord) -> tuple[tuple[str, object], ...]:
+        """The same for all trials of one point by the horizon, which is known but for rounding."""
+        point = self._untied(record)
+        if "decay_fraction" in point:
+            point["decay_fraction"] = round(float(point["decay_fraction"]), 6)
+        return tuple(sorted(point.items()))
 
     def _roots(self, size: int, sds: float = 0.0, below: float = 0.0) -> list[tuple[float, str, Point]]:
         """Good trials of a study with the horizon at which the model reaches the target, the shortest first."""
@@ -121,7 +138,7 @@ class Proposer:
             return []
         latest: dict[tuple[object, ...], TrialRecord] = {}
         for record, _ in self._own(size):
-            latest[_untied(record.point)] = record
+            latest[self._key(record)] = record
         found = []
         for record in latest.values():
             rows = self._inputs(size, record.point, record.curve[-1][0], _AROUND)
@@ -132,7 +149,7 @@ class Proposer:
                 left = self.model.mean(rows) - below
             if len(under := np.flatnonzero(left <= 0)):
                 steps = record.curve[-1][0] * _crossing(_AROUND, left, int(under[0]))
-                found.append((steps, record.trial_id, record.point))
+                found.append((steps, record.trial_id, self._untied(record)))
         return sorted(found, key=lambda root: root[:2])
 
     def recommended(self, without: Collection[str] = ()) -> tuple[str, Point, float] | None:
@@ -147,7 +164,7 @@ class Proposer:
         if not near:
             return None
         record = min(near, key=lambda each: each[:2])[2]
-        return record.trial_id, record.point, 1.1 * record.curve[-1][0]
+        return record.trial_id, self._untied(record), 1.1 * record.curve[-1][0]
 
     def _soonest(self, point: Point, steps: float) -> tuple[float, float]:
         """After how many updates the target is reached, of a horizon or a longer one, and that horizon."""
@@ -218,7 +235,7 @@ class Proposer:
                         good.append(self._shifted(point, "momentum", -share * ratio))
         if not good:
             order = sorted(zip(self.distances, self.seen, strict=True), key=lambda each: (each[0], each[1].trial_id))
-            good = [record.point for _, record in order[:5]]
+            good = [self._untied(record) for _, record in order[:5]]
         return good
 
     def _shifted(self, point: Point, name: str, by: float) -> Point:
@@ -239,11 +256,11 @@ class Proposer:
         moved, coupled = dict(point), rng.random() < 0.5
         for address, box in self.space.active(point).items():
             name = hyperparameter(address)
-            if not isinstance(box, Box) or name == "decay_fraction":
+            if not isinstance(box, Box):
                 continue
             step = rng.normal() * width
             if name == "end_factor":  # small factors differ by their logs, whatever the scale of their box
-                moved[name] = (float(point[name]) + FLAT_END) * math.exp(3 * step) - FLAT_END
+                moved[name] = (float(point[name]) + _FLAT_END) * math.exp(3 * step) - _FLAT_END
             else:
                 moved[name] = box.unscaled(box.scaled(float(point[name])) + step * self.inputs.unit(name))
         moved = self.space.clip(moved)
@@ -306,11 +323,6 @@ def _active(space: SearchSpace, point: Point) -> dict[str, Box | Choice | Fixed]
     return {hyperparameter(address): dimension for address, dimension in space.active(point).items()}
 
 
-def _untied(point: Point) -> tuple[tuple[str, object], ...]:
-    """What of a point stays the same whatever its horizon is."""
-    return tuple(sorted((name, value) for name, value in point.items() if name != "decay_fraction"))
-
-
 def _inertia(point: Point) -> float:
     return math.log1p(-float(point.get("momentum", 0.0)))
 
@@ -327,12 +339,25 @@ def _tells(record: TrialRecord) -> list[tuple[int, float]]:
     return [record.curve[-1], *sorted(before, key=lambda at: abs(math.log(at[0] / end / _BEFORE)))[:1]]
 
 
+def by_horizon(space: SearchSpace) -> SearchSpace:
+    """The space with the end of a searched decay as a share of a trial's horizon, whatever its box is."""
+    for address, dimension in space.axes.items():
+        if hyperparameter(address) == "decay_fraction" and isinstance(dimension, Box):
+            space = space.replace(address, _ENDS)
+    return space
+
+
 def tied(point: Point, space: SearchSpace, steps: float, budget_steps: int) -> Point:
-    """The point with its decay, where one is searched, tied to so many updates, inside its box or not."""
+    """A point of a space by the horizon with its decay, where one is searched, tied to so many updates."""
     if not isinstance(_active(space, point).get("decay_fraction"), Box):
         return point
-    warmup = float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
-    return {**point, "decay_fraction": max(_SHARE * steps / budget_steps - warmup, 1 / budget_steps)}
+    decay = float(point["decay_fraction"]) * steps / budget_steps - _warmup(point, budget_steps)
+    return {**point, "decay_fraction": max(decay, 1 / budget_steps)}
+
+
+def _warmup(point: Point, budget_steps: int) -> float:
+    """A point's warm-up as a share of the budget."""
+    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
 
 
 def _crossing(grid: Floats, value: Floats, place: int) -> float:

@@ -358,11 +358,11 @@ def cost(proposed: Experiment, curve: Curve, clock: Clock) -> Cost:
 def _study(proposed: Experiment, batch_size: int, needed: Amount, clock: Clock) -> StudyCost:
     search, budget = proposed.search, proposed.budget.max_steps(batch_size)
     step_seconds, reruns = clock.timings[batch_size].step_seconds, _reruns(proposed.confirm)
-    of, started = taken(proposed), proposed.trials_at(batch_size) - search.trials
+    of, started = taken(proposed), proposed.start_at(batch_size)
     steps, seconds = [], []
     for s, draws, of_search, of_start, of_rerun in zip(needed, of.draws, of.search, of.start, of.confirm, strict=True):
         runs = (
-            (search.trials * draws, _trial_steps(s, of_search, budget, search)),
+            ((proposed.trials_at(batch_size) - started) * draws, _trial_steps(s, of_search, budget, search)),
             (started, min(s * of_start, proposed.start_steps)),
             (reruns, _rerun_steps(s, of_rerun, budget, proposed.confirm)),
         )

@@ -15,7 +15,7 @@ from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point
 from bcrit.tuner.protocol.joint import JointProtocol
 from bcrit.tuner.protocol.proposal import Records, TrialRecord, in_updates
-from bcrit.tuner.protocol.proposer import Proposer, tied
+from bcrit.tuner.protocol.proposer import Proposer, by_horizon, tied
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.protocol.surrogate import Surrogate
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
@@ -87,12 +87,12 @@ def test_trials_are_tied_to_their_horizon_but_for_the_start_and_each_study_has_i
     assert spec.middle == 16
     for size, records in alone.items():
         search, budget = searched(dict(alone), size), spec.budget.max_steps(size)  # type: ignore[arg-type]
-        assert len(search) == 8 + (10 if size == 16 else 0)
+        assert len(search) == {16: 8 + 10, 64: 8 + 4}.get(size, 8)  # a start, and more where trials are cheap
         for record in search[10 if size == 16 else 0 :]:
             assert record.outcome is Outcome.DIVERGED or record.steps == record.max_steps <= budget
-            if "decay_fraction" in record.point and record.outcome is not Outcome.DIVERGED:
+            if "decay_fraction" in record.point:
                 decay = in_updates(record.point, budget)["decay_steps"]
-                assert float(decay) <= record.steps + 1 or record.point["decay_fraction"] == 0.05  # the end of its box
+                assert 0.75 * record.max_steps - 1 <= float(decay) <= 1.2 * record.max_steps + 1
         again = [record for record in records if record.stage is Stage.CONFIRM]
         assert Counter(record.repeats for record in again).most_common(1)[0][1] == 3
         assert len({record.seed for record in again}) == len(again)
@@ -101,7 +101,7 @@ def test_trials_are_tied_to_their_horizon_but_for_the_start_and_each_study_has_i
 
 def proposer_of(records: Records, size: int) -> Proposer:
     spec, known = quadratic(), [record for of_size in records.values() for record in of_size]
-    return Proposer(spec, size, spec.space_at(size), known, {}, {})
+    return Proposer(spec, size, by_horizon(spec.space_at(size)), known, {}, {})
 
 
 def test_a_trial_tells_at_its_end_and_once_before_as_one_whose_schedule_has_not_ended(alone: Records) -> None:
@@ -118,12 +118,12 @@ def test_a_trial_tells_at_its_end_and_once_before_as_one_whose_schedule_has_not_
     assert found.model.y[place[0]] == Surrogate.seen([found._distance(record, value)])[0]
 
 
-@pytest.mark.parametrize(("column", "sign", "longer"), [(-1, -1, True), (-3, 1, False)], ids=["progress", "the end"])
+@pytest.mark.parametrize(("column", "sign", "longer"), [(-1, -1, True), (-2, 1, False)], ids=["progress", "the end"])
 def test_a_longer_schedule_is_confirmed_where_it_reaches_the_target_sooner(
     alone: Records, column: int, sign: int, longer: bool
 ) -> None:
     found = proposer_of(alone, 16)
-    point: Point = {"lr": 0.1, "momentum": 0.5, "schedule": "linear", "end_factor": 0.01, "decay_fraction": 0.2}
+    point: Point = {"lr": 0.1, "momentum": 0.5, "schedule": "linear", "end_factor": 0.01, "decay_fraction": 0.93}
     reached = found._inputs(16, tied(point, found.space, 100, found.experiment.budget.max_steps(16)), 80)[0, column]
 
     class OneInput:  # the target is reached where one input is as after 80 of 100 updates
@@ -228,7 +228,7 @@ def test_a_tied_decay_ends_with_its_trial_wherever_its_box_ends_and_widens_none(
     trials = [(b, r) for b in records for r in searched(records, b)][spec.search.start :]
     decays = [float(in_updates(r.point, spec.budget.max_steps(b))["decay_steps"]) for b, r in trials]
     shares = [decay / r.max_steps for decay, (_, r) in zip(decays, trials, strict=True)]
-    assert min(shares) > 0.6 and max(shares) < 1.1
+    assert min(shares) > 0.65 and max(shares) < 1.3 and max(shares) - min(shares) > 0.3  # whole updates
     assert min(float(r.point["decay_fraction"]) for found in records.values() for r in found) < 0.25
     edges = [edge.touch.dimension for b in records for edge in study_state(spec, b, searched(records, b)).edges]
     assert not any("decay_fraction" in dimension for dimension in edges)

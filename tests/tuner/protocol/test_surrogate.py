@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy.optimize import approx_fprime
 
+from bcrit.search_spaces.dimensions import Log
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.space import Point
+from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.protocol import surrogate
 from bcrit.tuner.protocol.surrogate import Inputs, Surrogate, distance
+from bcrit.tuner.training.settings import learning_rate
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(14, 3))
@@ -90,11 +92,23 @@ def test_progress_is_the_sum_of_the_effective_rates_and_temperature_is_per_examp
     assert row[-1] == pytest.approx(math.log(0.1 * 50) / 2) and twice[-1] - row[-1] == pytest.approx(math.log(2) / 2)
     heavy: Point = {"lr": 0.01, "momentum": 0.9, "schedule": "constant"}  # of the same effective rate
     begun = inputs.of(8, heavy, heavy, 50)[0]
-    assert begun[-3:-1] == pytest.approx(row[-3:-1])
+    assert begun[-3] == pytest.approx(row[-3])
     velocities = [0.01 * (1 - 0.9 ** (step + 1)) / (1 - 0.9) for step in range(50)]  # under a gradient of 1
     assert begun[-1] == pytest.approx(math.log(sum(velocities)) / 2, abs=0.03) and begun[-1] < row[-1] - 0.05
     assert inputs.of(8, heavy, heavy, 50, np.array([1.0, 2.0]))[1] == pytest.approx(inputs.of(8, heavy, heavy, 100)[0])
     falling: Point = {"lr": 0.1, "momentum": 0.0, "schedule": "linear", "end_factor": 0.0, "decay_fraction": 1.0}
     halved = inputs.of(8, falling, {**falling, "decay_steps": 50}, 50)[0]
     assert halved[-1] == pytest.approx(row[-1] + math.log(0.5) / 2, abs=0.05)
-    assert inputs.of(16, point, point, 50)[0][-2] == pytest.approx(row[-2] - math.log(2) / 3)
+    assert inputs.of(16, point, point, 50)[0][-3] == pytest.approx(row[-3] - math.log(2) / 3)
+
+
+@pytest.mark.parametrize(("end", "decay"), [(1.0, 1.0), (0.05, 1.0), (0.05, 0.8), (0.0, 1.0), (0.3, 0.75), (0.1, 1.2)])
+def test_the_end_of_a_schedule_is_the_noise_that_it_leaves_in_a_stiff_direction(end: float, decay: float) -> None:
+    space = SearchSpace.model_construct(root={"lr": Log(low=0.01, high=1)})
+    point: Point = {"lr": 0.1, "schedule": "linear", "end_factor": end, "decay_steps": round(3000 * decay)}
+    rates = np.array([learning_rate(point, step) for step in range(3000)]) / 0.1
+    noise, curvature = 0.0, surrogate._STIFF / 2 / rates.sum()
+    for rate in rates:
+        noise = (1 - curvature * rate) ** 2 * noise + 2 * curvature * rate**2  # 1 at a constant rate of 1
+    found = 3 * Inputs(space, "sgd").of(8, point, point, 3000)[0][-2]
+    assert found == pytest.approx(math.log(noise), abs=0.15)
