@@ -361,7 +361,7 @@ class Experiment(Frozen):
         largest sizes without them and .06 with them, for 1 % more updates and 10 % more examples.
         """
         trials = self.search.trials
-        cheap = self.budget.max_steps(batch_size) <= self.start_steps
+        cheap = 2 * self.budget.max_steps(batch_size) <= self.budget.max_steps(self.middle)
         more = round(trials / 2) if self.search.protocol == "joint" and cheap else 0
         return trials + more + self.start_at(batch_size)
 

@@ -23,7 +23,7 @@ _NEAR = 0.3  # a trial of a distance below this may be the best of its study at 
 # model the best decays end at .75 of it to 1.2, early at most batch sizes and late at the largest. |log S / S_true| is
 # .036 in place of .081 with .93 for all (16 and 8 studies); on digits four studies are as good with either.
 _ENDS = Log(low=0.75, high=1.2)
-# Near 0 end factors are as good as one another; steps from them begin here.
+# Near 0 end factors are as good as one another; steps from them begin here. Chosen, not studied.
 _FLAT_END = 0.002
 # Where a trial tells a second time, as a share of its updates: there it is one whose schedule has not ended. Without it
 # and `_LONGER` a small network on Fashion-MNIST needed 43 to 80 steps at its largest batch size, with them 39 to 52
