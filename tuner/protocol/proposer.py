@@ -40,6 +40,10 @@ _REACH = math.log(9.0)  # how far in log batch size good points are carried
 # What is confirmed: the horizon at which the mean lies this many standard deviations of the mean, and of a trial's own
 # noise, below the target, so that most fresh seeds reach it. A schedule that has ended is no help to the others.
 _MARGIN, _NOISES = 0.2, 0.5
+# Where no trial promises that much of the log of the best horizon, the best known point is run again there: the model
+# may be wrong of it, and what else it would try is corners of the box of which it knows nothing. On the noisy quadratic
+# model the error of b_crit falls from .13 to .04 with 16 workers, from .05 to .04 with 8 (10 and 12 studies).
+_WORTH = 0.001
 _REFIT = 8  # trials after which the process is fitted anew, three times as many beyond 48
 _SAME = 1e-9  # between two logs of learning rates
 _LR_APART = 0.3  # by which log rate a trial tells less of the stability of others. Chosen, not studied.
@@ -180,7 +184,7 @@ class Proposer:
         return best
 
     def next(self, ahead: Sequence[TrialRecord | Proposal], rng: np.random.Generator) -> tuple[Point, float]:
-        """The point and horizon that promise most: P(reached at T) x log(T_ref / T)."""
+        """The point and horizon that promise most, P(reached at T) x log(T_ref / T), or the best known once more."""
         budget = self.experiment.budget.max_steps(self.size)
         best = {b: roots for b in self.experiment.batch_sizes if (roots := self._roots(b))}
         bounds = [_LOOSE * roots[0][0] * max(1.0, b / self.size) for b, roots in best.items() if b != self.size]
@@ -209,6 +213,8 @@ class Proposer:
         steps = (0.03, 0.08, 0.15)
         closer = [self._moved(top[i % len(top)], steps[rng.integers(3)], rng) for i in range(_REFINED)]
         kept, worth, chosen = rated([*top, *closer])
+        if self.size in best and worth.max() < _WORTH:
+            return best[self.size][0][2], reference
         return kept[int(worth.argmax())], float(chosen[int(worth.argmax())])
 
     def _with(self, ahead: Sequence[TrialRecord | Proposal]) -> Surrogate:

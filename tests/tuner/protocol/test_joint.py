@@ -118,6 +118,16 @@ def test_a_trial_tells_at_its_end_and_once_before_as_one_whose_schedule_has_not_
     assert found.model.y[place[0]] == Surrogate.seen([found._distance(record, value)])[0]
 
 
+@pytest.mark.parametrize(("promised", "again"), [(0.0, False), (np.inf, True)])
+def test_where_no_trial_promises_anything_the_best_known_point_is_run_again(
+    alone: Records, promised: float, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bcrit.tuner.protocol.proposer._WORTH", promised)
+    found = proposer_of(alone, 16)
+    horizon, _, point = found._roots(16)[0]
+    assert (found.next([], np.random.default_rng(0)) == (point, horizon)) is again
+
+
 @pytest.mark.parametrize(("column", "sign", "longer"), [(-1, -1, True), (-2, 1, False)], ids=["progress", "the end"])
 def test_a_longer_schedule_is_confirmed_where_it_reaches_the_target_sooner(
     alone: Records, column: int, sign: int, longer: bool
