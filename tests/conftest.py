@@ -57,6 +57,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """One Ray for all that a file runs in the tests' own process: each start of one takes as long as many trials."""
+    from bcrit.tuner import session
+    from bcrit.tuner.cluster import OneRay
+
+    with OneRay() as one, pytest.MonkeyPatch.context() as changed:
+        changed.setattr(session, "ray_running", one)
+        yield
+
+
+@pytest.fixture(scope="module")
 def store() -> Iterator[ObjectStore]:
     from tests.object_store import object_store  # its libraries are no part of the smallest installation
 

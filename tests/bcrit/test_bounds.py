@@ -88,16 +88,16 @@ def test_a_plan_says_hours_and_money_where_step_times_are_known(tmp_path: Path) 
     assert "devices" in bcrit("tune", many, "--plan").stdout
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("one_ray")
 def test_a_run_ends_at_its_bound_and_goes_on_where_it_was(tmp_path: Path) -> None:
     folder, path = tmp_path / "run", tmp_path / "many.yaml"
     path.write_text(MANY)
-    words = ("--out", folder, "--workers", 1, "--price", 3600, "--max-cost", 4)  # 4 s of a worker
+    words = ("--out", folder, "--workers", 1, "--price", 3600, "--max-cost", 2)  # 2 s of a worker
     first = bcrit("tune", path, *words, "--json")
     assert first.returncode == 5, first.stderr
     status = json.loads(first.stdout)["status"]
-    assert status["state"] == "stopped" and status["driver"]["ended"].startswith("at its bound, --max-cost 4 (")
-    assert 0 < status["finished"] < status["expected"] == 804 and status["cost"] >= 4
+    assert status["state"] == "stopped" and status["driver"]["ended"].startswith("at its bound, --max-cost 2 (")
+    assert 0 < status["finished"] < status["expected"] == 804 and status["cost"] >= 2
     before = tables(folder)[0]
     assert len(before) == status["finished"] and (folder / "report.html").exists()
     assert "Stopped" in first.stderr and "`bcrit resume" in first.stderr and "trials are left" in first.stderr
@@ -105,8 +105,8 @@ def test_a_run_ends_at_its_bound_and_goes_on_where_it_was(tmp_path: Path) -> Non
     kept = RunFolder.at(folder).read_result(ASKED, Asked)
     assert kept == Asked({"price_per_device_hour": 3600})  # what is recommended counts money too
     told = bcrit("status", folder)
-    assert told.returncode == 1 and "at its bound, --max-cost 4" in told.stdout
-    again = bcrit("resume", folder, "--workers", 1, "--max-cost", status["cost"] + 4)  # the price is known
+    assert told.returncode == 1 and "at its bound, --max-cost 2" in told.stdout
+    again = bcrit("resume", folder, "--workers", 1, "--max-cost", status["cost"] + 2)  # the price is known
     assert again.returncode == 5 and "They take about" in again.stdout, again.stderr
     after = tables(folder)[0]
     assert len(after) > len(before) and set(before["trial_id"]) < set(after["trial_id"])

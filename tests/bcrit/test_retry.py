@@ -3,13 +3,15 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.runs import checked_experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.code import MOST_BYTES
 from bcrit.tuner.protocol.protocol import resolved
-from tests.bcrit.command import ROOT, bcrit, process, refused
+from tests.bcrit.command import ROOT, bcrit, refused
 from tests.tuner.stages.small import filled
 
 BROKEN = """
@@ -40,6 +42,7 @@ def outcomes(run: Path) -> dict[str, tuple[str, float]]:
     return {row["trial_id"]: (row["outcome"], row["ended_at"]) for row in rows}
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
     first, mended, run = tmp_path / "first", tmp_path / "mended", tmp_path / "run"
     for folder, text in ((first, BROKEN), (mended, BROKEN.replace("BROKEN = True", "BROKEN = False"))):
@@ -49,12 +52,12 @@ def test_what_failed_is_run_again_with_other_code(tmp_path: Path) -> None:
         (folder / "random.py").write_text("raise RuntimeError('Python has one of its own')")
     (first / "mine.yaml").write_text(EXPERIMENT)
     (first / "data.bin").write_bytes(bytes(MOST_BYTES))  # too much to be code, which matters to a cluster alone
-    begun = process("tune", "mine.yaml", "--out", run, "--workers", 1, cwd=first)
+    begun = bcrit("tune", "mine.yaml", "--out", run, "--workers", 1, cwd=first)
     assert begun.returncode == 1 and "no copy of your code is kept, so resume this run from the same" in begun.stderr
     before = outcomes(run)
     failed = {name for name, (outcome, _) in before.items() if outcome == "failed"}
     assert failed and all(name.startswith("b0000064") for name in failed)
-    done = process("resume", run, "--retry-failed", "--code", mended, "--workers", 1, cwd=tmp_path)
+    done = bcrit("resume", run, "--retry-failed", "--code", mended, "--workers", 1, cwd=tmp_path)
     assert f"{len(failed)} trials are run again" in done.stderr
     after = outcomes(run)
     assert "failed" not in {outcome for outcome, _ in after.values()}

@@ -45,7 +45,7 @@ def raises(config: Any, report: Report) -> None:
 
 @ends(
     Outcome.FAILED,
-    "no report for 25 s after the report at step 0, so it was taken to hang; if it needs "
+    "no report for 6 s after the report at step 0, so it was taken to hang; if it needs "
     "longer, raise resources.silence_seconds",
 )
 def hangs(config: Any, report: Report) -> None:

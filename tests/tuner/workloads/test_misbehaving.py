@@ -18,6 +18,7 @@ from tests.tuner.workloads import misbehaving
 from tests.tuner.workloads.misbehaving import BEHAVIOURS
 
 NAMES = list(BEHAVIOURS)
+pytestmark = pytest.mark.usefixtures("one_ray")
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -30,7 +31,7 @@ def experiment(**changes: Any) -> Experiment:
         "search": {"trials": 1, "max_draws": 1, "stopping": "none"},
         "boundary": {"max_rounds": 0},
         "confirm": {"seeds": 0},
-        "resources": {"silence_seconds": 25},
+        "resources": {"silence_seconds": 6},
         **changes,
     }
     return check_experiment(data, "test")
