@@ -23,7 +23,7 @@ def watched(work: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program(work), capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, 4])
+@pytest.mark.parametrize("code", [0, 4])
 def test_the_exit_code_is_the_command_s(code: int) -> None:
     done = watched(f"print('answer'); return {code}")
     assert (done.returncode, done.stdout, done.stderr) == (code, "answer\n", "")
@@ -43,21 +43,22 @@ def test_what_ray_prints_stays_out_of_the_command_s_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "said"),
+    ("end", "said", "begun"),
     [
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             "the run was killed by SIGKILL, as the system does when memory runs out",
+            True,
         ),
         (
             "os.write(2, b'Failed to connect to GCS within 60 seconds'); os._exit(1)",
             "Ray's head does not answer any more",
+            False,
         ),
-        ("os.write(2, b'Raylet is terminated'); os._exit(1)", "Ray's process on this machine (the raylet) died"),
-        ("os._exit(7)", "the run ended in the middle, with exit code 7"),
+        ("os.write(2, b'Raylet is terminated'); os._exit(1)", "Ray's process on this machine (the raylet) died", True),
+        ("os._exit(7)", "the run ended in the middle, with exit code 7", False),
     ],
 )
-@pytest.mark.parametrize("begun", [True, False])
 def test_a_command_that_is_gone_is_explained_in_one_line_with_the_remedy(
     end: str, said: str, begun: bool, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pytest
@@ -235,7 +236,7 @@ def test_settings_are_copied_and_a_figure_is_saved_as_a_table(browser: Browser, 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_on_their_ground(browser: Browser, usual: Path, scheme: str) -> None:
+def test_words_can_be_read_on_their_ground(wide: Opened, scheme: Literal["light", "dark"]) -> None:
     """WCAG 2.2 wants a contrast of 4.5; text lies on the nearest ground that is not transparent."""
     contrast = """() => {
       const parts = (color) => color.match(/[\\d.]+/g).map(Number);
@@ -255,10 +256,10 @@ def test_words_can_be_read_on_their_ground(browser: Browser, usual: Path, scheme
         return (b + 0.05) / (a + 0.05);
       }));
     }"""
-    with opened(browser, usual, color_scheme=scheme) as found:
-        assert found.page.evaluate(contrast) >= 4.5
-        ground = found.page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
+    wide.page.emulate_media(color_scheme=scheme)
+    assert wide.page.evaluate(contrast) >= 4.5
+    ground = wide.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
 
 
 def test_a_table_that_goes_on_beyond_its_edge_says_so(browser: Browser, usual: Path) -> None:

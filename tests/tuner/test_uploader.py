@@ -26,7 +26,7 @@ from tests.tuner.stages.small import filled
 from tests.tuner.test_ledger import EXPERIMENT, ending, finish, in_parts, measurements, proposal
 
 ROOT = Path(__file__).parents[2]
-N_TRIALS = 45
+N_TRIALS = 30
 # Imports once, and then is a new driver for every line that it reads.
 DRIVERS = """
 import os, sys, time
@@ -91,7 +91,7 @@ def test_a_driver_that_is_killed_again_and_again_loses_nothing_that_ended_and_do
             drivers.stdin.write("go\n")
             pid, *known = map(int, drivers.stdout.readline().split())
             assert set(known) >= told  # resume knows them all
-            until = len(told) + order.randrange(1, 12)
+            until = len(told) + order.randrange(1, 8)
             while (end := drivers.stdout.readline().strip()).isdigit():
                 told.add(int(end))
                 if len(told) == until:

@@ -77,7 +77,7 @@ def test_the_trials_do_not_depend_on_the_workers(alone: Records, how: dict[str, 
 
 
 def test_a_search_that_was_cut_anywhere_goes_on_as_if_it_had_not_been(alone: Records) -> None:
-    for done in (7, 17, 25, 36, 47):
+    for done in (7, 25, 47):
         begun = simulate(quadratic(), WORKLOAD, workers=5, at_most=done)
         assert rows(simulate(quadratic(), WORKLOAD, workers=2, records=begun)) == rows(alone)
 
@@ -164,13 +164,12 @@ def test_a_box_that_binds_is_widened_and_searched_again_by_the_same_model() -> N
         confirm={"seeds": 0},
     )
     records = simulate(spec, WORKLOAD, workers=4)
-    assert rows(records) == rows(simulate(spec, WORKLOAD))
     wider = [r for size in spec.batch_sizes for r in searched(records, size) if r.round == 1]
     assert wider and max(float(r.point["lr"]) for r in wider) > 0.1
     assert all(len([r for r in wider if r.batch_size == size]) in (0, 5) for size in spec.batch_sizes)
 
 
-@pytest.mark.parametrize("failing", [{32}, {16}, {8, 64}], ids=str)
+@pytest.mark.parametrize("failing", [pytest.param({32}, marks=pytest.mark.long), {16}, {8, 64}], ids=str)
 def test_a_batch_size_that_fails_is_given_up_and_does_not_hold_up_the_others(failing: set[int]) -> None:
     class Failing:
         def begin(self, settings: Any) -> Any:

@@ -328,7 +328,7 @@ def test_a_process_that_has_compiled_for_many_trials_still_compiles_for_the_next
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's own, from importing its compiler
 def test_compiled_training_is_the_same_up_to_rounding_and_repeats_itself() -> None:
-    """Two kernels without SIMD are all that the C++ compiler is asked for: each try of a processor's takes it seconds."""
+    """The C++ compiler is asked for two kernels without SIMD alone: each kind of SIMD that it tries takes seconds."""
     from torch._inductor import config
 
     def small(settings: Settings) -> nn.Module:

@@ -71,7 +71,10 @@ def alone() -> Made:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", ["function", "function whose first rank reports", "program", "on two machines"])
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param("function", marks=pytest.mark.long), "function whose first rank reports", "program", "on two machines"],
+)
 def test_two_ranks_make_the_curve_of_one_process_and_end_with_it(kind: str, alone: Made) -> None:
     processes, nodes = (1, 2) if "machines" in kind else (2, 1)
     found, ending = ran(processes, kind == "program", nodes, first_only=int("first" in kind))
@@ -97,8 +100,12 @@ WORDS = {
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("program", "rank", "how", "nodes"),
-    [(False, 1, "raises", 1), (False, 0, "killed", 1), (True, 1, "memory", 1), (False, 1, "killed", 2)],
-    ids=["function raises", "the first is killed", "program raises", "one on another machine is killed"],
+    [
+        pytest.param(False, 1, "raises", 1, id="function raises", marks=pytest.mark.long),
+        pytest.param(False, 0, "killed", 1, id="the first is killed"),
+        pytest.param(True, 1, "memory", 1, id="program raises"),
+        pytest.param(False, 1, "killed", 2, id="one on another machine is killed"),
+    ],
 )
 def test_a_rank_that_fails_ends_the_trial_with_its_words(program: bool, rank: int, how: str, nodes: int) -> None:
     found, ending = ran(2 // nodes, program, nodes, failing=rank, how=how)
