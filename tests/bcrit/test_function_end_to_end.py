@@ -23,7 +23,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example, with less to search."""
     path = tmp_path_factory.mktemp("function") / "small.yaml"
     data = read_yaml(EXAMPLE, "my_function.yaml")
-    small = {"batch_sizes": [32, 512], "search": {"trials": 3, "start": 2}, "confirm": {"points": 1, "seeds": 2}}
+    small = {"batch_sizes": [32, 512], "search": {"trials": 2, "start": 1}, "confirm": {"points": 1, "seeds": 1}}
     path.write_text(json.dumps({**data, **small}))
     return path
 

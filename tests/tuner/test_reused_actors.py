@@ -21,7 +21,7 @@ EXPERIMENT = parse_experiment(
             "schedule": "choice of constant, cosine",
         },
         "budget": {"steps": 60},
-        "search": {"trials": 8, "start": 4},
+        "search": {"trials": 5, "start": 3},
         "confirm": {"points": 1, "seeds": 2},
     },
     "test",
@@ -37,5 +37,5 @@ def test_every_trial_of_a_run_with_reused_actors_is_what_one_process_computes_al
     curves = {r.trial_id: [tuple(p) for p in r.curve] for records in together.values() for r in records}
     expected = {r.trial_id: list(r.curve) for records in alone.values() for r in records}
     assert curves == expected
-    assert len({r.trial_id for records in together.values() for r in records}) == result.n_trials >= 20
+    assert len({r.trial_id for records in together.values() for r in records}) == result.n_trials >= 14
     assert folder.read(MEASUREMENTS).num_rows == sum(map(len, expected.values()))

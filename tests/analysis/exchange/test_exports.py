@@ -127,7 +127,7 @@ def back_again(folder: RunFolder, kind: str, place: Path) -> RunFolder:
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(made=made_up(), target=st.sampled_from(["val/m < 0.5", "val/m > 0.5"]))
 def test_what_goes_out_comes_back(
     tmp_path_factory: pytest.TempPathFactory, kind: str, made: tuple[Rows, Rows], target: str
@@ -136,10 +136,19 @@ def test_what_goes_out_comes_back(
     back_again(stored(place / "run", *made, target), kind, place)
 
 
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
+    """A run with answers to many questions, and these."""
+    folder = probed_run(tmp_path_factory.mktemp("probed") / "run")
+    return folder, Run(folder).to_json()
+
+
 @pytest.mark.parametrize("kind", EXPORTS)
-def test_answers_of_a_run_that_comes_back_are_the_same(tmp_path: Path, kind: str) -> None:
-    folder = probed_run(tmp_path / "run")
-    before, after = Run(folder).to_json(), Run(back_again(folder, kind, tmp_path)).to_json()
+def test_answers_of_a_run_that_comes_back_are_the_same(
+    probed: tuple[RunFolder, dict[str, Any]], tmp_path: Path, kind: str
+) -> None:
+    folder, before = probed
+    after = Run(back_again(folder, kind, tmp_path)).to_json()
     assert before["noise_scale"] is not None
     assert all(after[name] == before[name] for name in ("noise_scale", "weight_distance", "fit", "studies"))
 

@@ -73,7 +73,12 @@ def alone() -> Made:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param("function", marks=pytest.mark.long), "function whose first rank reports", "program", "on two machines"],
+    [
+        pytest.param("function", marks=pytest.mark.long),
+        "function whose first rank reports",
+        "program",
+        "on two machines",
+    ],
 )
 def test_two_ranks_make_the_curve_of_one_process_and_end_with_it(kind: str, alone: Made) -> None:
     processes, nodes = (1, 2) if "machines" in kind else (2, 1)
