@@ -4,7 +4,6 @@ To Tune a worker is a trial: Tune places it, restarts the search for a place whe
 results. The trials of the experiment are handed to it by `bcrit.tuner.scheduler`.
 """
 
-import importlib
 import json
 import os
 import pickle
@@ -245,7 +244,6 @@ class Worker(tune.Trainable):
                 return why
             if self._function:
                 return why_no_start(choice.name, self._folder, self._experiment.resources)
-            importlib.import_module("bcrit.tuner.workloads.preload")  # else the first trial would wait for it
             if self._experiment.resources.gpus:
                 prepare_gpu(self._experiment.resources.gpus)
             workload = _workload(choice.name, json.dumps(choice.options, sort_keys=True))

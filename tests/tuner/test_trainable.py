@@ -1,5 +1,7 @@
 """What a worker makes of an experiment: settings, device, the trial's row. Ray Tune's class, without a cluster."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +46,24 @@ def ended(batch_size: int, **more: Any) -> Ending:
         if (ending := worker.step()["ending"]) is not None:
             assert isinstance(ending, Ending)
             return ending
+
+
+def test_a_worker_starts_and_trains_without_scipy_and_the_compiler() -> None:
+    """In a process of its own: each takes half as long as all else that a worker loads."""
+    script = f"""
+import sys
+from bcrit.tuner.trainable import Worker
+from bcrit.search_spaces.outcome import Stage
+from bcrit.tuner.protocol.proposal import Proposal
+worker = Worker.__new__(Worker)
+worker.setup({{}}, experiment={parse_experiment(EXPERIMENT, "test").to_dict()})
+assert worker.step()["problem"] is None
+worker.offer({proposal(16)!r}, seconds=60)
+print(worker.step()["ending"].steps, {{"scipy", "sklearn", "optuna", "sympy", "torch._dynamo"}} & set(sys.modules))
+"""
+    script = script.replace(repr(Stage.SEARCH), "Stage.SEARCH")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("8 set()\n", 0), done.stderr
 
 
 def test_execution_reaches_the_run_and_its_trace_the_trial_s_row() -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
-from bcrit.analysis.curve.table import is_coarse
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import Point
@@ -148,6 +147,8 @@ def merit(record: TrialRecord, target: Target) -> tuple[float, float, int]:
 
 def evaluated_rarely(record: TrialRecord) -> str | None:
     """How to do better, where a trial's crossing, or its end, lies between evaluations that are too far apart."""
+    from bcrit.analysis.curve.table import is_coarse  # with SciPy, for which no worker that starts has to wait
+
     steps = [0, *(step for step, _ in record.curve if step > 0)]
     before, last = record.steps_to_target_low, record.steps_to_target
     if before is None or last is None:

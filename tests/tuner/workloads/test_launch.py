@@ -1,10 +1,12 @@
 """A trial in several ranks, each started as `torchrun` would: the curve of one process, one voice, one end."""
 
+import atexit
 import multiprocessing
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 from multiprocessing import AuthenticationError
 from typing import Any
 
@@ -28,19 +30,20 @@ PROGRAM = f"{sys.executable} tests/tuner/workloads/ranked.py {{batch_size}} {{lr
 Made = tuple[list[Measurement], Ending]
 
 
+@cache
+def another_machine() -> ProcessPoolExecutor:
+    """A process that imports once what all trials need of it."""
+    atexit.register(another_machine.cache_clear)  # it is let go of while the libraries are there that end it
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
 def near(nodes: int) -> Spread:
-    """Other machines that are processes of this one."""
+    """One other machine, which ends its part when the first machine lets go."""
 
-    def begin(node: int, work: Any, *given: Any) -> Any:
-        process = multiprocessing.get_context("spawn").Process(target=work, args=given)
-        process.start()
-        return process
+    def begin(node: int, work: Any, *given: Any) -> Future[Any]:
+        return another_machine().submit(work, *given)
 
-    def end(process: Any) -> None:
-        process.join(60)
-        assert process.exitcode is not None, "it ends when the first machine lets go"
-
-    return Spread(nodes, "127.0.0.1", False, begin, lambda process: not process.is_alive(), end)
+    return Spread(nodes, "127.0.0.1", False, begin, Future.done, lambda begun: begun.exception(60))
 
 
 def ran(processes: int | None, program: bool, nodes: int = 1, **options: Any) -> Made:
@@ -123,6 +126,7 @@ def test_a_rank_that_fails_ends_the_trial_with_its_words(program: bool, rank: in
 def test_a_machine_that_is_lost_is_no_outcome_of_the_trial() -> None:
     with pytest.raises(Died, match="rank 1: its machine is gone, or the process there that started it"):
         ran(1, program=False, nodes=2, failing=1, how="machine")
+    another_machine.cache_clear()
 
 
 @pytest.mark.timeout(300)
