@@ -14,9 +14,10 @@ import typer
 from rich import box
 from rich.table import Table
 
-from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS, question
+from bcrit.analysis.questions import question
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.target import Target
 from bcrit.terminal import print_json, say, show, wide_console
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def command(name: str) -> Callable[..., None]:
         inspect.Parameter("places", keyword, annotation=argument),
         # What compares runs and tables has a page of its own.
         *([inspect.Parameter("out", keyword, default=None, annotation=OUT)] if several and tables else []),
-        *(_option(option) for option in options.values()),
+        *map(option, options.values()),
         inspect.Parameter("as_json", keyword, default=False, annotation=AS_JSON),
     ]
     run_it.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -121,26 +122,31 @@ def _check_free(out: str, name: str) -> None:
         raise InputError(out, ["a file that is no comparison lies there and is kept; give another name or remove it"])
 
 
-def _option(of: inspect.Parameter) -> inspect.Parameter:
-    """`name: Annotated[TYPE, help, metavar] = default` as an option; a sequence may be given repeatedly."""
-    kind, told, *metavar = get_args(of.annotation)
+def option(of: inspect.Parameter) -> inspect.Parameter:
+    """`name: Annotated[TYPE, help, metavar] = default` as an option; an argument where it has a metavar and no default.
+
+    A sequence may be given repeatedly, and a target is typed as text.
+    """
+    kind, told, *more = get_args(of.annotation)
     if get_origin(kind) is Sequence:
         kind = list[get_args(kind)[0]] | None  # type: ignore[misc]
-    flag = [f"--{of.name.replace('_', '-')}"] if kind is bool else []
-    option = typer.Option(*flag, help=told, metavar=metavar[0] if metavar else None)
+    if Target in (kind, *get_args(kind)):
+        kind = str if kind is Target else str | None
+    metavar, flag = more[0] if more else None, [f"--{of.name.replace('_', '-')}"] if kind is bool else []
+    asked = typer.Option(*flag, help=told, metavar=metavar)
+    if metavar and of.default is of.empty:
+        asked = typer.Argument(metavar=metavar, help=told)
     default = None if isinstance(of.default, tuple) else of.default
-    return inspect.Parameter(
-        of.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-    )
+    return of.replace(kind=of.KEYWORD_ONLY, default=default, annotation=Annotated[kind, asked])
 
 
-def listed(name: str) -> Callable[[], None]:
-    """What stands in the list of commands in place of a question that is not asked: its line alone."""
+def listed(name: str, says: str) -> Callable[[], None]:
+    """What stands in the list of commands in place of one that is not asked for: its line alone."""
 
     def unasked() -> None:
         raise AssertionError("the command that is asked for is loaded")
 
-    unasked.__name__, unasked.__doc__ = name, {**QUESTIONS, **OF_SEVERAL}[name].says
+    unasked.__name__, unasked.__doc__ = name, says
     return unasked
 
 

@@ -27,7 +27,7 @@ def _print_version(wanted: bool) -> None:
 
 
 def application(asked: Collection[str]) -> typer.Typer:
-    """The command line; only the questions that are asked are loaded, so that `--help` takes no second."""
+    """The command line; only the questions and sources that are asked are loaded, so that `--help` takes no second."""
     app = typer.Typer(
         name="bcrit",
         no_args_is_help=True,
@@ -36,18 +36,17 @@ def application(asked: Collection[str]) -> typer.Typer:
         epilog="Begin with:  bcrit demo   or, for a script of yours,   bcrit init --from train.py",
     )
     app.callback()(_options)
-    loaded = {word.replace("-", "_") for word in asked}
+    loaded, questions = {word.replace("-", "_") for word in asked}, {**OF_SEVERAL, **QUESTIONS}
     commands: tuple[Callable[..., None], ...] = (
         *(begin.demo, begin.init, begin.check, begin.doctor),
         *(runs.tune, runs.resume, live.status, live.watch, ask.repair, measure.pilot, ask.analyze),
-        *(command_of(name) if name in loaded else listed(name) for name in OF_SEVERAL),
-        *(command_of(name) if name in loaded else listed(name) for name, line in QUESTIONS.items() if line.says),
+        *(command_of(name) if name in loaded else listed(name, of.says) for name, of in questions.items() if of.says),
         *(measure.landscape, measure.adaptive),
         *(ask.report, ask.workloads),
     )
     for function in commands:
         app.command()(function)
-    app.add_typer(exchange.imports)
+    app.add_typer(exchange.imports(asked))
     app.add_typer(exchange.exports)
     return app
 
@@ -76,7 +75,7 @@ def command() -> int:
     errors, runs = Screen(stderr=True), bool(set(sys.argv[1:2]) & _USE_RAY)
     try:
         # Where a shell asks for completions, the words so far stand in its own variable.
-        application(sys.argv[1:2] or os.environ.get("COMP_WORDS", "").split()[1:2])()
+        application(sys.argv[1:3] or os.environ.get("COMP_WORDS", "").split()[1:3])()
     except SystemExit as done:
         if done.code == STOPPED:  # as typer has it of a KeyboardInterrupt
             say_stopped()

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from bcrit.analysis.exchange import SOURCES, Ask, Reading, Runs
-from bcrit.ask import AS_JSON
+from bcrit.analysis.exchange import SOURCES, Reading, source
+from bcrit.ask import AS_JSON, listed, option
 from bcrit.runs import free_folder
 from bcrit.search_spaces.load import read_target
-from bcrit.search_spaces.target import Target
 from bcrit.terminal import say, wide_console
 
 if TYPE_CHECKING:
+    from bcrit.analysis.exchange.run import ImportedRun
     from bcrit.analysis.exchange.write import Census
     from bcrit.analysis.records.run_folder import RunFolder
 
-imports = typer.Typer(
-    name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
-)
 exports = typer.Typer(name="export", no_args_is_help=True, help="Write a run folder in a format for elsewhere.")
 
 Out = Annotated[
@@ -37,9 +34,19 @@ Out = Annotated[
 ]
 
 
-def command_of(source: Callable[..., Runs]) -> Callable[..., None]:
+def imports(asked: Collection[str]) -> typer.Typer:
+    """`bcrit import`; only the sources that are asked for are loaded."""
+    app = typer.Typer(
+        name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
+    )
+    for name, line in SOURCES.items():
+        app.command(name)(command_of(source(name)) if name in asked else listed(name, line.says))
+    return app
+
+
+def command_of(reader: Callable[..., ImportedRun | list[ImportedRun]]) -> Callable[..., None]:
     """The command of a source: what its parameters ask, then where to write and how to tell."""
-    own = inspect.signature(source).parameters.values()
+    own = inspect.signature(reader, eval_str=True).parameters.values()
     shared = inspect.signature(Reading).parameters.values()
     # A `Reading` is asked for by its fields.
     asked = [field for parameter in own for field in (shared if parameter.annotation is Reading else [parameter])]
@@ -50,32 +57,18 @@ def command_of(source: Callable[..., Runs]) -> Callable[..., None]:
         for parameter in own:
             if parameter.annotation is Reading:
                 given[parameter.name] = Reading(**{field.name: given.pop(field.name) for field in shared})
-        land(source(**given), out, as_json)
+        found = reader(**given)
+        land(found if isinstance(found, list) else [found], out, as_json)
 
     last = [inspect.Parameter("out", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Out)]
     last += [inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AS_JSON)]
-    options = [p.replace(annotation=_option(p), kind=p.KEYWORD_ONLY) for p in asked]
-    command.__signature__ = inspect.Signature([*options, *last])  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*map(option, asked), *last])  # type: ignore[attr-defined]
     command.__annotations__ = {}
-    command.__doc__ = source.__doc__
+    command.__doc__ = reader.__doc__
     return command
 
 
-def _option(parameter: inspect.Parameter) -> Any:
-    kind, ask = get_args(parameter.annotation)
-    assert isinstance(ask, Ask)
-    if Target in (kind, *get_args(kind)):
-        kind = str if kind is Target else str | None
-    if ask.metavar is not None:
-        return Annotated[kind, typer.Argument(metavar=ask.metavar, help=ask.help)]
-    return Annotated[kind, typer.Option(help=ask.help, min=ask.least)]
-
-
-for _name, _source in SOURCES.items():
-    imports.command(_name)(command_of(_source))
-
-
-def land(runs: Runs, out: str | None, as_json: bool) -> None:
+def land(runs: list[ImportedRun], out: str | None, as_json: bool) -> None:
     """Write imported runs and print their census.
 
     `out` is a run folder for one run, the folder of the run folders for several; None = `runs`.

@@ -17,12 +17,13 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from pydantic import BaseModel
 
+from bcrit.analysis.exchange import SOURCES
 from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.cli import application
 from bcrit.search_spaces import Experiment, SearchSpace
 
 ROOT = Path(__file__).parents[1]
-COMMANDS: dict[str, Any] = typer.main.get_command(application({**QUESTIONS, **OF_SEVERAL})).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(application({**QUESTIONS, **OF_SEVERAL, **SOURCES})).commands  # type: ignore[attr-defined]
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?=[)#])")
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bcrit.analysis.exchange import OptionalGoal
 from bcrit.analysis.exchange import run as foreign
 from bcrit.analysis.exchange.exports import (
     EXAMPLES,
@@ -106,17 +107,22 @@ class _Study:
 
 
 def import_batch_science(
-    source: str, target: Target | None, pattern: str | None = None, first: int | None = None
+    source: Annotated[str, "Root of the tree, or a folder in it.", "SOURCE"],
+    target: OptionalGoal = None,
+    workload: Annotated[
+        str | None, "Only workloads that fit this pattern of dataset/model/optimizer: 'mnist/*/sgd'."
+    ] = None,
+    first: Annotated[int | None, "Only the first N complete trials of each study (the paper: 100 or 50)."] = None,
 ) -> list[foreign.ImportedRun]:
-    """Read the studies and trials of a tree; their measurements are read while the run is written. One run a workload.
+    """Import a tree of the layout of Shallue et al. 2018: dataset/model/optimizer/batch_size/trial.
 
-    `target` None = what an export of ours says, or the goal of the paper. `pattern` picks workloads. `first` takes only
-    the trials up to this many complete ones in each study, as in the paper's figures (100, or 50): the fewest steps
-    fall with the number of trials, so that studies compare at equal numbers.
+    Every dataset/model/optimizer becomes a run folder. Without --target the goals of the paper are taken.
     """
+    if first is not None and first < 1:
+        raise InputError("--first", [f"it must be 1 or more, but it is {first}; leave it out to take all trials"])
     problems: list[str] = []
     found: dict[str, foreign.ImportedRun] = {}
-    for label, studies in _find_workloads(Path(source), pattern):
+    for label, studies in _find_workloads(Path(source), workload):
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", label.replace("/", "-")).strip("-_")[-80:] or "workload"
         while name in found:
             name += "-2"

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv as arrow_csv
 
+from bcrit.analysis.exchange import Exported
 from bcrit.analysis.exchange.files import is_parquet, open_batches, read_text
 from bcrit.analysis.exchange.run import Axis, ImportedRun, Notes, Row, choice_of, interval
 from bcrit.analysis.records.arrow_tables import decoded
@@ -134,6 +135,16 @@ def _described(table: Table, column: pa.Field) -> dict[str, str]:
     meaning = {"unit": known.unit, "description": known.description} if known else {}
     other = {"description": f"One of the {table.others}."}
     return {"name": column.name, "type": type_name(column.type), **(meaning or other)}
+
+
+def import_csv(source: Exported) -> ImportedRun:
+    """Import what `bcrit export csv` wrote: the same run again."""
+    return import_tables(source, "csv")
+
+
+def import_parquet(source: Exported) -> ImportedRun:
+    """Import what `bcrit export parquet` wrote: the same run again."""
+    return import_tables(source, "parquet")
 
 
 def import_tables(source: str, kind: str) -> ImportedRun:

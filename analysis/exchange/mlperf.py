@@ -12,10 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from bcrit.analysis.exchange import Counted
+from bcrit.analysis.exchange import OptionalGoal
 from bcrit.analysis.exchange import run as foreign
 from bcrit.analysis.exchange.files import read_json, read_text
 from bcrit.analysis.records.json_values import loaded
@@ -31,6 +32,15 @@ _NAMES = {
     "opt_name": "optimizer",
     "opt_weight_decay": "weight_decay",
 }
+
+
+class Counted(StrEnum):
+    """What one unit of MLPerf's convergence lists is."""
+
+    EPOCHS = "epochs"
+    EXAMPLES = "examples"
+    TOKENS = "tokens"
+    STEPS = "steps"
 
 
 @dataclass(frozen=True)
@@ -201,42 +211,41 @@ def _point(name: str, version: str, point: Mapping[str, Any]) -> ReferencePoint:
 
 
 def import_mlperf(
-    path: Path,
-    benchmark: str | None = None,
-    version: str | None = None,
-    target: Target | None = None,
-    counted: Counted | None = None,
-    examples_per_epoch: float | None = None,
+    source: Annotated[Path, "rcps_*.json of mlcommons/logging, or a flat CSV.", "FILE"],
+    benchmark: Annotated[str | None, "Only this benchmark, such as resnet."] = None,
+    version: Annotated[str | None, "Only this version, such as 5.0.0 or training_5.0.0."] = None,
+    target: OptionalGoal = None,
+    unit: Annotated[Counted | None, "What the lists to converge count. Default: as known for the benchmark."] = None,
+    examples_per_epoch: Annotated[float | None, "Training examples in one epoch."] = None,
 ) -> list[foreign.ImportedRun]:
-    """Read reference convergence points (`read_points`): runs by names such as `resnet_training_4.0.0`.
+    """Import MLPerf's reference convergence points: a run folder for each benchmark and version.
 
-    A version may be told as `5.0.0`, or `training_5.0.0` where that is not enough. What is None is taken as known for
-    the benchmark (`as_told`).
+    Every point is one tuned setting on many seeds, all of which reached the benchmark's quality. Nothing was searched.
     """
-    points = read_points(path)
+    points = read_points(source)
     benchmarks, versions = sorted({p.benchmark for p in points}), sorted({p.version for p in points} - {""})
     if benchmark is not None and benchmark not in benchmarks:
-        raise InputError(str(path), [f"there is no benchmark '{benchmark}'; there are {', '.join(benchmarks)}"])
+        raise InputError(str(source), [f"there is no benchmark '{benchmark}'; there are {', '.join(benchmarks)}"])
     of_it = [p for p in points if benchmark in (None, p.benchmark)]
     chosen = [p for p in of_it if version is None or p.version in ("", version) or p.version.endswith(f"_{version}")]
     if not chosen:
         theirs = sorted({p.version for p in of_it} - {""}) or versions or ["none"]
-        raise InputError(str(path), [f"there is no version '{version}' of it; there are {', '.join(theirs)}"])
+        raise InputError(str(source), [f"there is no version '{version}' of it; there are {', '.join(theirs)}"])
     groups: dict[tuple[str, str], list[ReferencePoint]] = {}
     for point in chosen:
         groups.setdefault((point.benchmark, point.version or (version or "")), []).append(point)
-    told = {key: as_told(*key, target, counted, examples_per_epoch) for key in groups}
+    told = {key: as_told(*key, target, unit, examples_per_epoch) for key in groups}
     runs: dict[str, foreign.ImportedRun] = {}
     empty = []
     for key, group in groups.items():
         if any(point.lengths for point in group):
             name = foreign.experiment_name("_".join(filter(None, key)), "mlperf")
             name = name if name not in runs else f"{name[:90]}-{len(runs)}"
-            runs[name] = _run(name, group, *told[key], str(path), counted)
+            runs[name] = _run(name, group, *told[key], str(source), unit)
         else:
             empty.append(" ".join(key))
     if not runs:
-        raise InputError(str(path), [f"no reference point of {', '.join(empty)} has a list to converge"])
+        raise InputError(str(source), [f"no reference point of {', '.join(empty)} has a list to converge"])
     for run in runs.values():
         run.notes.among("Benchmarks without any list to converge were left out", empty)
     return list(runs.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 from bcrit.analysis.exchange import Reading
@@ -28,28 +28,30 @@ _MESSAGES = {"RUNNING": _RUNNING, "FAIL": "Optuna's FAIL: an error, or an object
 
 
 def import_optuna(
-    location: str, how: Reading, names: Sequence[str] = (), steps_attr: str | None = None, objective: int | None = None
+    source: Annotated[str, "sqlite:///study.db, another URL, or an SQLite or journal file.", "STORAGE"],
+    how: Reading,
+    study: Annotated[list[str] | None, "Name of a study; repeat it to read several as one run."] = None,
+    steps_attr: Annotated[
+        str | None, "User attribute with the step of a trial's final value, if trials do not report."
+    ] = None,
+    objective: Annotated[int | None, "Which value of a study with several objectives, from 0."] = None,
 ) -> foreign.ImportedRun:
-    """Read studies of a storage: `sqlite:///study.db`, another URL for SQLAlchemy, or an SQLite or journal file.
+    """Import studies of an Optuna storage; what trials reported are the measurements.
 
-    Reports (`trial.report(value, step)`) are the measurements. Only parameters are hyperparameters, but the batch size
-    and the seed may as well be user attributes of a trial or of its study. Several `names` of studies are read as one
-    run, such as one study a batch size; none = the only one. `steps_attr` is the user attribute with the step of a
-    trial's final value, for trials without reports; `objective` which value of a study with several, whose trials
-    cannot report.
+    Batch size and seed may be parameters, or user attributes of a trial or its study.
     """
-    studies = _chosen(location, names)
-    location = without_passwords(location)  # from here on it is only told
-    for study in studies:
-        _check(study, how.target, objective, location)
+    studies = _chosen(source, study or ())
+    location = without_passwords(source)  # from here on it is only told
+    for each in studies:
+        _check(each, how.target, objective, location)
     runs = []
     with _quiet(location):
-        trials = [(study, trial) for study in studies for trial in study.get_trials(deepcopy=False)]
-        for study, trial in trials:
-            name = f"{study.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)
+        trials = [(of, trial) for of in studies for trial in of.get_trials(deepcopy=False)]
+        for of, trial in trials:
+            name = f"{of.study_name}/{trial.number}" if len(studies) > 1 else str(trial.number)
             at = None if steps_attr is None or trial.values is None else trial.user_attrs.get(steps_attr)
             final = {at: trial.values[objective or 0]} if isinstance(at, int | float) else {}
-            runs.append(_logged(name, study, trial, how.target.metric, final))
+            runs.append(_logged(name, of, trial, how.target.metric, final))
     if runs and all(run.log.empty for run in runs):
         attributes = foreign.listed(sorted({name for _, trial in trials for name in trial.user_attrs}))
         remedy = f"name the user attribute with the step of its final value by --steps-attr; there are {attributes}"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
+from bcrit.analysis.exchange import Goal, Unit
 from bcrit.analysis.exchange import run as foreign
 from bcrit.analysis.exchange.columns import (
     MEASUREMENT_ROLES,
@@ -24,6 +25,7 @@ from bcrit.analysis.exchange.columns import (
     TRIAL_ROLES,
     Mapped,
     assign,
+    read_mapping,
     settings_among,
     trial_names,
 )
@@ -49,33 +51,38 @@ _WORDS: Mapping[str, Outcome | None] = {
 
 
 def import_table(
-    trials: str, measurements: str | None, target: Target, mapped: Mapped, unit: str = "examples"
+    trials: Annotated[str, "CSV or Parquet file, one row a trial."],
+    target: Goal,
+    measurements: Annotated[str | None, "CSV or Parquet file, one row an evaluation: trial_id, step, metrics."] = None,
+    columns: Annotated[
+        str | None, "'batch_size=bs,lr=learning_rate,...', or a YAML file. Default: by usual names."
+    ] = None,
+    unit: Unit = "examples",
 ) -> foreign.ImportedRun:
-    """Read a table of trials, CSV or Parquet by its ending, and perhaps a table of their measurements.
+    """Import your own tables: trials with their steps to target, or trials and their measurements.
 
-    Rows with the same batch size and hyperparameters and different seeds are repeats of one point: their median is the
-    study's number. Without `measurements`, `trials` has the steps to target. Everything that is missing or cannot be
-    read is listed in one message.
+    Needed: batch_size, and steps_to_target (empty = not reached) or the second table. Further columns: trial_id, seed,
+    outcome, max_steps, seconds. Any other NAME=COLUMN is a hyperparameter.
     """
-    notes = foreign.Notes()
+    notes, mapped = foreign.Notes(), read_mapping(columns)
     with readable(trials, _UNREAD):
         schema, batches = open_batches(Path(trials), _options(trial_names(trials, mapped)))
         table = pa.Table.from_batches(batches, schema)
-    columns = table.column_names
+    there = table.column_names
     needed = ["batch_size", "steps_to_target" if measurements is None else "trial_id"]
-    roles, guessed = assign(mapped, columns, TRIAL_ROLES, needed, trials)
+    roles, guessed = assign(mapped, there, TRIAL_ROLES, needed, trials)
     if mapped.hyperparameters is None:
-        names = settings_among(name for name in columns if name not in roles.values())
-        guessed |= {here: there for there, here in names.items()}
+        names = settings_among(name for name in there if name not in roles.values())
+        guessed |= {here: name for name, here in names.items()}
     else:
-        given = {found_column(there, columns) or there: here for here, there in mapped.hyperparameters.items()}
-        if missing := [there for there in given if there not in columns]:
-            raise InputError(trials, [f"there is no column '{missing[0]}'; the columns are {', '.join(columns)}"])
-        names = foreign.hyperparameter_names(given, {there: here for there, here in given.items() if here})
+        given = {found_column(name, there) or name: here for here, name in mapped.hyperparameters.items()}
+        if missing := [name for name in given if name not in there]:
+            raise InputError(trials, [f"there is no column '{missing[0]}'; the columns are {', '.join(there)}"])
+        names = foreign.hyperparameter_names(given, {name: here for name, here in given.items() if here})
     if guessed:
-        pairs = ", ".join(f"{here} = {there}" for here, there in guessed.items())
+        pairs = ", ".join(f"{here} = {name}" for here, name in guessed.items())
         notes.add(f"Columns taken by their names: {pairs}; --columns says otherwise")
-    if rest := [name for name in columns if name not in roles.values() and name not in names]:
+    if rest := [name for name in there if name not in roles.values() and name not in names]:
         notes.add(f"Columns left out: {', '.join(rest)}; --columns NAME={rest[0]} makes one a hyperparameter")
     rows = _trial_rows(table, roles, names, mapped, trials, with_curves=measurements is not None)
     find_repeats(rows, list(names.values()), notes)

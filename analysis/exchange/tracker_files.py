@@ -8,14 +8,14 @@ Weights & Biases people bring a table of runs, perhaps with histories beside it,
 import ast
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
-from bcrit.analysis.exchange import Reading
+from bcrit.analysis.exchange import Reading, StepKey
 from bcrit.analysis.exchange.files import folders, metrics, read_cells, read_json, read_json_lines, table_of_rows
 from bcrit.analysis.exchange.logged import SECONDS, Counters, LoggedRun, flat, import_logged
 from bcrit.analysis.exchange.run import ImportedRun, Notes, listed
@@ -81,23 +81,28 @@ def _seconds(cell: Any) -> float:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
 
 
-def import_ray(folder: Path, how: Reading, step_key: str | None = None) -> ImportedRun:
-    """Read one experiment's folder, whose sub-folders are the trials, or a folder that holds one such folder.
+def import_ray(
+    source: Annotated[Path, "Results folder of a Ray Tune experiment.", "FOLDER"],
+    how: Reading,
+    step_key: StepKey = None,
+) -> ImportedRun:
+    """Import the results folder of a Ray Tune experiment: params.json, result.json, progress.csv of each trial.
 
-    Without a counter among the reports that is named like steps, an iteration needs a factor.
+    Nested settings are named with '/', as in optimizer/lr. Where no 'step' or 'global_step' was reported, say what a
+    training iteration is with --steps-per-iteration or --examples-per-iteration.
     """
-    if not folder.is_dir():
-        raise InputError(str(folder), ["there is no such folder; give the folder of a Ray Tune experiment"])
+    if not source.is_dir():
+        raise InputError(str(source), ["there is no such folder; give the folder of a Ray Tune experiment"])
     files, experiments = (_RESULTS, _PROGRESS, _PARAMS), []
-    for place in [folder, *folders(folder)]:
+    for place in [source, *folders(source)]:
         trials = [inner for inner in folders(place) if any((inner / name).is_file() for name in files)]
         experiments += [(place, trials)] if trials else []
     if not experiments:
         wanted = f"{_RESULTS}, {_PROGRESS} or {_PARAMS}"
-        raise InputError(str(folder), [f"no trial was found in it: none of its sub-folders holds {wanted}"])
+        raise InputError(str(source), [f"no trial was found in it: none of its sub-folders holds {wanted}"])
     if len(experiments) > 1:
         there = ", ".join(place.name for place, _ in experiments[:10])
-        raise InputError(str(folder), [f"it holds several experiments ({there}); give the folder of one"])
+        raise InputError(str(source), [f"it holds several experiments ({there}); give the folder of one"])
     ((place, trials),) = experiments
     notes = Notes()
     states: dict[str, str] = {}  # TERMINATED, ERROR, RUNNING ..., by trial, where a file of Ray's own state tells it
@@ -111,7 +116,7 @@ def import_ray(folder: Path, how: Reading, step_key: str | None = None) -> Impor
     runs = sorted((_ray_trial(trial, states, notes) for trial in trials), key=lambda run: (run.started_at, run.name))
     notes.add("Ray does not record whether a scheduler stopped a trial, so none is 'pruned'")
     counters = Counters(step_key, iterations=("training_iteration",))
-    return import_logged(runs, how, counters, "ray", str(folder), notes, name=place.name)
+    return import_logged(runs, how, counters, "ray", str(source), notes, name=place.name)
 
 
 def _ray_trial(trial: Path, states: Mapping[str, str], notes: Notes) -> LoggedRun:
@@ -160,17 +165,19 @@ def _error(path: Path) -> str | None:
 
 
 def import_wandb(
-    source: Path,
+    source: Annotated[Path, "CSV of the runs (script or project page), or a folder of run folders.", "SOURCE"],
     how: Reading,
-    step_key: str | None = None,
-    history: Path | None = None,
-    hyperparameters: Sequence[str] = (),
+    history: Annotated[
+        Path | None, "Histories of the runs of a CSV: a file of all, or a folder with a file for each."
+    ] = None,
+    param: Annotated[list[str] | None, "A setting that is a hyperparameter; repeat it. Default: all settings."] = None,
+    step_key: StepKey = None,
 ) -> ImportedRun:
-    """Read an export: a table of runs as CSV, perhaps with histories, or a folder of run folders.
+    """Import an export of Weights & Biases.
 
-    `history` is one CSV or Parquet of all runs, or a folder with one a run; None = only the last values are known.
-    `hyperparameters` are the settings that are; none = all. A table of the project's page does not tell settings from
-    results.
+    SOURCE is project.csv of the documented export script, the CSV of a project's page, or a folder such as wandb/ with
+    run folders (run-ID.wandb of offline runs too; config.yaml, wandb-history.jsonl). '_step' counts calls of log: name
+    it with --step-key if each of them was one optimizer update.
     """
     notes = Notes()
     if source.is_dir():
@@ -192,12 +199,12 @@ def import_wandb(
         keyed = _read_table(source, notes)
         known = {key for _, keys in keyed for key in keys}
         runs = _with_history(keyed, None if history is None else _read_histories(history, known), notes)
-    if hyperparameters:
+    if param:
         settings = list(dict.fromkeys(name for run in runs for name in run.settings))
-        if unknown := [name for name in hyperparameters if name not in settings]:
+        if unknown := [name for name in param if name not in settings]:
             raise InputError(str(source), [f"no setting is named '{unknown[0]}'; the settings are {listed(settings)}"])
         # The others may still be its batch size or seed.
-        only = [{n: v for n, v in run.settings.items() if n in hyperparameters} for run in runs]
+        only = [{n: v for n, v in run.settings.items() if n in param} for run in runs]
         runs = [replace(run, settings=of, attributes=run.settings) for run, of in zip(runs, only, strict=True)]
     return import_logged(runs, how, Counters(step_key, _COUNTERS, _ITERATIONS), "wandb", str(source), notes)
 

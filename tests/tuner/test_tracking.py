@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.analysis.exchange import SOURCES, Reading
+from bcrit.analysis.exchange import Reading
+from bcrit.analysis.exchange.optuna_storage import import_optuna
 from bcrit.analysis.exchange.wandb_folders import read_offline
 from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.records.run_folder import RunFolder
@@ -192,7 +193,7 @@ def test_optunas_journal_is_read_back_as_the_run(tmp_path: Path) -> None:
     session(folder, spec, trials=5)
     journal = str(tmp_path / "run" / "tracking" / "optuna" / "journal.log")
     names = [f"{spec.name}, batch size {size}" for size in spec.batch_sizes]
-    (run,) = SOURCES["optuna"](journal, Reading(target=read_target("loss < 1", "test")), study=names)
+    run = import_optuna(journal, Reading(target=read_target("loss < 1", "test")), study=names)
     write_run(run, RunFolder.at(tmp_path / "back"))
     steps = [
         sorted(trials[["batch_size", "steps_to_target"]].dropna().itertuples(index=False, name=None))

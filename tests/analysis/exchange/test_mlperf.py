@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange import Counted
 from bcrit.analysis.exchange.mlperf import (
     BENCHMARKS,
     Benchmark,
+    Counted,
     as_told,
     benchmark_of,
     evaluation_interval,
@@ -129,8 +129,8 @@ def test_a_benchmark_of_tomorrow_needs_its_unit_and_its_quality(tmp_path: Path) 
     with pytest.raises(InputError, match=r"not among those known here; say what its lists count \(--unit\)"):
         import_mlperf(path)
     with pytest.raises(InputError, match="add --examples-per-epoch N"):
-        import_mlperf(path, target=ACCURACY, counted=Counted.EPOCHS)
-    (run,) = import_mlperf(path, target=ACCURACY, counted=Counted.STEPS)
+        import_mlperf(path, target=ACCURACY, unit=Counted.EPOCHS)
+    (run,) = import_mlperf(path, target=ACCURACY, unit=Counted.STEPS)
     assert run.trials()["steps_to_target"].to_pylist() == [80, 88]
     (run,) = import_mlperf(path, target=ACCURACY, examples_per_epoch=16)
     assert run.trials()["steps_to_target"].to_pylist() == [160, 176]

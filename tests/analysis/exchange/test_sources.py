@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bcrit.analysis.exchange import SOURCES, Reading
+from bcrit.analysis.exchange import SOURCES, Reading, source
 from bcrit.analysis.exchange.run import ImportedRun
 from bcrit.analysis.exchange.write import write_run
 from bcrit.analysis.records.run_folder import RunFolder
@@ -22,7 +22,7 @@ from bcrit.search_spaces.target import Target
 INPUTS = Path(__file__).parents[2] / "golden/inputs"
 READING = Reading(Target.model_validate("val_loss < 0.1"))
 HOW = {"how": READING}
-ARGUMENT = dict.fromkeys(("table", "mlperf", "ray", "wandb"), Path)
+ARGUMENT = dict.fromkeys(("mlperf", "ray", "wandb"), Path)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ CASES = {
 
 
 def imported(kind: str, place: Path) -> ImportedRun:
-    (run,) = SOURCES[kind](ARGUMENT.get(kind, str)(place / CASES[kind].place), **CASES[kind].options)
+    found = source(kind)(ARGUMENT.get(kind, str)(place / CASES[kind].place), **CASES[kind].options)
+    (run,) = found if isinstance(found, list) else [found]
     return run
 
 
@@ -76,8 +77,11 @@ def contents(place: Path) -> dict[str, bytes]:
     return {path.relative_to(place).as_posix(): path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
-def test_every_source_has_a_case() -> None:
+def test_every_source_has_a_case_and_a_docstring_that_begins_with_its_line() -> None:
     assert set(CASES) == set(SOURCES)
+    assert {name: (source(name).__doc__ or "").splitlines()[0] for name in SOURCES} == {
+        name: line.says for name, line in SOURCES.items()
+    }
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bcrit.analysis.exchange.columns import Mapped, read_mapping, trial_names
+from bcrit.analysis.exchange.columns import Mapped, trial_names
 from bcrit.analysis.exchange.run import Notes
 from bcrit.analysis.exchange.tables import Pieces, import_table, table_curves
 from bcrit.analysis.exchange.write import Census
@@ -37,7 +37,7 @@ def imported(
     if measurements is not None:
         (place / "m.csv").write_text(measurements)
     curves = None if measurements is None else str(place / "m.csv")
-    run = import_table(str(place / "t.csv"), curves, TARGET, read_mapping(columns))
+    run = import_table(str(place / "t.csv"), TARGET, curves, columns)
     census, analysis = written(run, place / "run")
     return RunFolder.at(place / "run").read(TRIALS).to_pandas().set_index("trial_id"), census, analysis
 
@@ -122,8 +122,8 @@ TRIALS_OF = "run,batch_size,lr\na,8,0.1\nb,16,0.2\n"
 def test_tables_are_read_however_they_are_written(tmp_path: Path, trials: bytes, measurements: bytes) -> None:
     (tmp_path / "t.csv").write_bytes(trials)
     (tmp_path / "m.csv").write_bytes(measurements)
-    mapped, target = Mapped({"seconds": "TIME"}), Target.model_validate("'mAP@50(B)' > 0.6")
-    run = import_table(str(tmp_path / "t.csv"), str(tmp_path / "m.csv"), target, mapped)
+    target = Target.model_validate("'mAP@50(B)' > 0.6")
+    run = import_table(str(tmp_path / "t.csv"), target, str(tmp_path / "m.csv"), "seconds=TIME")
     found = written(run, tmp_path / "run")[1].trials[["batch_size", "lr", "steps_to_target"]]
     assert found.to_numpy().tolist() == [[8, 0.1, 20], [16, 0.2, 10]]
     data = RunFolder.at(tmp_path / "run").read(MEASUREMENTS)
@@ -142,7 +142,7 @@ def test_parquet_is_read_by_its_ending(tmp_path: Path) -> None:
     frame = pd.DataFrame({"trial_id": [1, 2], "batch_size": [8, 16], "optimizer": ["adam", "sgd"]})
     frame.to_parquet(tmp_path / "t.parquet")
     pd.DataFrame({"trial_id": [2, 1], "step": [3, 4], "loss": [0.5, 0.5]}).to_parquet(tmp_path / "m.parquet")
-    run = import_table(str(tmp_path / "t.parquet"), str(tmp_path / "m.parquet"), TARGET, Mapped())
+    run = import_table(str(tmp_path / "t.parquet"), TARGET, str(tmp_path / "m.parquet"))
     trials = written(run, tmp_path / "run")[1].trials
     assert trials["steps_to_target"].tolist() == [4, 3] and trials["optimizer"].tolist() == ["adam", "sgd"]
 

@@ -248,7 +248,7 @@ def test_the_table_of_the_project_page_and_a_chart(tmp_path: Path) -> None:
     assert analysis.trials["lr"].tolist() == [0.1, 0.2, 0.3, 0.4, 0.5]
     assert analysis.experiment.optimizer == "adam" and "val_loss" not in analysis.trials.columns
     assert analysis.trials["message"].tolist()[1] == "Weights & Biases calls it crashed"
-    run = import_wandb(tmp_path / "page.csv", READING, history=tmp_path / "chart.csv", hyperparameters=["lr"])
+    run = import_wandb(tmp_path / "page.csv", READING, history=tmp_path / "chart.csv", param=["lr"])
     assert "optimizer" not in run.trials().column_names
 
 
@@ -356,7 +356,7 @@ def test_without_histories_only_the_end_of_a_run_is_known(tmp_path: Path) -> Non
     ("options", "message"),
     [
         ({}, "'_step' need not count optimizer updates; name the counter with --step-key"),
-        ({"hyperparameters": ["nope"]}, "no setting is named 'nope'; the settings are data/batch_size, lr"),
+        ({"param": ["nope"]}, "no setting is named 'nope'; the settings are data/batch_size, lr"),
         ({"history": Path("h")}, "it holds no CSV or Parquet file"),
         ({"history": Path("p.csv")}, "no history is of a run of the table; the histories are of run-16"),
     ],

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bcrit.analysis.exchange.columns import Mapped
 from bcrit.analysis.exchange.tables import import_table
 from bcrit.analysis.records import arrow_tables
 from bcrit.analysis.records.arrow_tables import to_arrow
@@ -121,7 +120,7 @@ def test_a_file_that_stands_for_absurdly_many_rows_is_refused_before_they_are_re
         with pytest.raises(InputError, match=says):
             read()
     with pytest.raises(InputError, match=says):
-        import_table(str(bomb), None, read_target("loss < 1", "target"), Mapped())
+        import_table(str(bomb), read_target("loss < 1", "target"))
 
 
 def test_a_file_in_which_a_column_stands_twice_is_refused(folder: RunFolder, tmp_path: Path) -> None:
@@ -130,7 +129,7 @@ def test_a_file_in_which_a_column_stands_twice_is_refused(folder: RunFolder, tmp
     pq.write_table(pa.table([["b"], ["b"]], names=["trial_id", "trial_id"]), part)
     for read in (
         lambda: folder.read(MEASUREMENTS),
-        lambda: import_table(str(part), None, read_target("loss < 1", "target"), Mapped()),
+        lambda: import_table(str(part), read_target("loss < 1", "target")),
     ):
         with pytest.raises(InputError, match="column 'trial_id' stands twice"):
             read()
