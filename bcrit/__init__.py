@@ -83,7 +83,8 @@ def fit(table: str | Path | pd.DataFrame, *, level: float = 0.95, unit: str = "e
     Raises:
         InputError: the table cannot be read, or fewer than two batch sizes reached the target.
     """
-    from bcrit.analysis import fit_hyperbola, read_table
+    from bcrit.analysis.curve import fit_hyperbola
+    from bcrit.analysis.curve.table import read_table
 
     return fit_hyperbola(read_table(Path(table)) if isinstance(table, str | Path) else table, level=level, unit=unit)
 
@@ -101,7 +102,7 @@ def recommend(source: Run | HyperbolaFit | str | Path, **limits: Any) -> Recomme
     Raises:
         InputError: there is no curve to recommend from, or a limit is no positive number.
     """
-    from bcrit.analysis import recommend as recommend_batch_size
+    from bcrit.analysis.recommendation import recommend as recommend_batch_size
     from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
     from bcrit.analysis.run import Run
     from bcrit.search_spaces.problems import InputError

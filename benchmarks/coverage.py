@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize
 
-from bcrit.analysis import HyperbolaFit, PNorm, fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.tuner.workloads.noisy_quadratic import MOMENTS
 
 STUDIES = 400  # a cell; Monte-Carlo standard error of a coverage of 0.95: 0.011

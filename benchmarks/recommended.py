@@ -19,7 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from bcrit.analysis import PNorm, fit_hyperbola, fit_step_times, recommend
+from bcrit.analysis.curve import fit_hyperbola
+from bcrit.analysis.curve.other_curves import PNorm
+from bcrit.analysis.recommendation import recommend
+from bcrit.analysis.recommendation.hardware import fit_step_times
 from benchmarks.coverage import quadratic_curve
 
 STUDIES = 200  # a cell; Monte-Carlo standard error of a coverage of 0.95: 0.015

@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.optimize import Bounds, differential_evolution
 from scipy.special import ndtr
 
-from bcrit.analysis import fit_hyperbola
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment

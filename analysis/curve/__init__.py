@@ -219,19 +219,11 @@ def fit_hyperbola(
     likelihood where at least three are reached; setting them to their cap would bias b_crit by a factor, dropping them
     by 1 to 2 %.
 
-    Args:
-        table: columns `batch_size`, `steps` and perhaps `max_steps`: from `read_table` or `steps_to_target`.
-        level: confidence of the intervals, in (0, 1).
-        unit: what batch sizes count, for the sentences.
-        at_edge: batch sizes whose best setting lies at an edge of its search box, with that edge ("lr high"). Fewer
-            steps may be possible there: where they did not reach they bound nothing, and where they decide b_crit it
-            is not identified.
-
-    Returns:
-        The fit. Two reached studies determine a curve without interval: nothing is then called identified.
-
-    Raises:
-        InputError: the level is not in (0, 1), or fewer than two studies are reached.
+    The table has the columns `batch_size`, `steps` and perhaps `max_steps`, as `read_table` and `steps_to_target` give
+    it. `at_edge` are batch sizes whose best setting lies at an edge of its search box, with that edge ("lr high"):
+    fewer steps may be possible there, so where they did not reach they bound nothing, and where they decide b_crit it
+    is not identified. Two reached studies determine a curve without interval: nothing is then called identified. Fewer,
+    or a level that is not in (0, 1), are an InputError.
 
     Example:
         >>> table = pd.DataFrame({"batch_size": [16, 64, 256, 1024], "steps": [362.5, 128.1, 69.5, 54.9]})

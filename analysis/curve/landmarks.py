@@ -165,10 +165,7 @@ def definitions(
     the ends of its interval; for B0 = 0 it is where E = 1.2 e_min. On a U it is where E = 1.2 E(B0), B0 being b_opt at
     least.
 
-    Sample efficiency e = e_min / E = 1 / (1 + B / b), so B = b (1 / e - 1).
-
-    Raises:
-        InputError: an option is out of range.
+    Sample efficiency e = e_min / E = 1 / (1 + B / b), so B = b (1 / e - 1). Options out of range are an InputError.
     """
     problems = []
     if not 0 <= linear_from < 1e100:

@@ -54,8 +54,7 @@ def predictions(fit: HyperbolaFit, batch_sizes: Sequence[float]) -> tuple[Predic
     Leaving out one batch size at a time of these 33 curves (5 to 13 batch sizes, 240 predictions), 90 % intervals held
     92 % of the left-out studies between others, 97 % of the smallest batch sizes and 94 % of the largest.
 
-    Raises:
-        InputError: a batch size is not a positive number.
+    A batch size that is not a positive number is an InputError.
     """
     wrong = [size for size in batch_sizes if not 1 / LARGEST < size < LARGEST]
     if wrong:

@@ -94,19 +94,11 @@ def read_table(path: str | PathLike[str], columns: Mapping[str, str] = NO_COLUMN
     """Read a table of steps to target: CSV, also divided by tabs or semicolons, also gzipped.
 
     Columns: `batch_size` (examples), `steps` (empty, nan or inf = target not reached), and where there are any
-        `max_steps` (how far an unreached row was trained) and `step_seconds` (time of one step). Rows at one batch
-        size are repeats. Other columns, such as `seed`, are not needed.
-
-    Args:
-        path: the file.
-        columns: what a column is called in the file, where that is not its name here.
-
-    Returns:
-        These columns as floats; the index is the line in the file. Rows are judged later, by `studies`.
-
-    Raises:
-        InputError: names everything that is wrong with the file.
-    """  # noqa: DOC502  (raised by read_numbers)
+    `max_steps` (how far an unreached row was trained) and `step_seconds` (time of one step); `columns` says what they
+    are called in the file. Rows at one batch size are repeats. Other columns, such as `seed`, are not needed. The
+    columns come as floats, their index is the line in the file, and rows are judged later, by `studies`. An InputError
+    names everything that is wrong with the file.
+    """
     found = read_numbers(path, _REQUIRED, _OPTIONAL, columns=columns)
     found.attrs["where"] = str(path)
     return found
@@ -136,9 +128,7 @@ def studies(
     Repeats enter as their median (`censored_median`); a study whose median is infinite is right-censored at its bound.
     One that lies at an edge of its box (`at_edge`, by batch size) bounds nothing: a wider box may have reached. Nor
     does one that smaller batch sizes contradict.
-
-    Raises:
-        InputError: a column is missing or not numeric, or there are absurdly many batch sizes.
+    A column that is missing or not numeric, and absurdly many batch sizes, are an InputError.
     """
     numbers = as_numbers(table, name_of(table), _REQUIRED, ["max_steps", "steps_resolution"])
     if (count := numbers["batch_size"].nunique()) > MOST_BATCH_SIZES:

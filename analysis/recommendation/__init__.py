@@ -133,27 +133,10 @@ def recommend(
     them with the upper end of the interval too. Where b_crit is not identified only the measured batch sizes are
     offered, with their measured steps.
 
-    Args:
-        fit: steps to target by batch size.
-        step_times: seconds a step on `devices` devices, or everything that a training may run on; None = not known.
-        price_per_device_hour: in any currency; None = count device-hours. With `Hardware`, each has its own.
-        devices: devices in use, 1 or more; None = 1. With `Hardware`, each has its own.
-        max_hours: longest training.
-        max_cost: dearest training, in the currency of the price, or in device-hours.
-        max_steps: most steps.
-        max_examples: most examples.
-        hyperparameters: batch size -> best hyperparameters of its study.
-        laws: how the optimum moves with the batch size, for sizes that were not searched; None = read between studies.
-        target: what is to be reached, as a sentence names it: `val_loss < 0.15`.
-        next_measurement: what to measure next, as in "measure ... next": `batch size 512`; None = what the fit
-            suggests, told where it is not identified or leaves the choice open.
-
-    Returns:
-        The recommendation; limits that cannot be kept are told in it, not raised.
-
-    Raises:
-        InputError: a value is out of its range, hours or cost are limited and no step times are given, or a price is
-            given twice, or nothing was timed where steps were measured.
+    Prices, devices and limits are as in `bcrit recommend`, whose options have these names; `Hardware` has its own price
+    and number of devices. `hyperparameters` are the best of each study, by batch size, `laws` how they move between;
+    `target` and `next_measurement` are as sentences name them: `val_loss < 0.15`, `batch size 512`. Limits that cannot
+    be kept are told in the answer; a value out of its range, or hours without step times, are an InputError.
 
     Example:
         >>> import pandas as pd
@@ -162,7 +145,7 @@ def recommend(
         >>> found = recommend(fit_hyperbola(table), max_steps=100)
         >>> found.choices["best"].batch_size, found.binding
         (100.0, ('max_steps',))
-    """  # noqa: DOC502  (raised below)
+    """
     given = {"max_hours": max_hours, "max_cost": max_cost, "max_steps": max_steps, "max_examples": max_examples}
     limits = {name: limit for name, limit in given.items() if limit is not None}
     hardware = _hardware(step_times, price_per_device_hour, devices, limits)

@@ -132,15 +132,8 @@ def hardware_problems(hardware: Sequence[Hardware]) -> list[str]:
 def read_step_times(path: str | PathLike[str]) -> StepTimes:
     """Read a CSV table with the columns `batch_size` (examples) and `step_seconds` (time of one optimizer update).
 
-    Args:
-        path: the file. Rows at one batch size are repeats.
-
-    Returns:
-        The step times, fitted.
-
-    Raises:
-        InputError: names everything that is wrong with the file.
-    """  # noqa: DOC502  (raised below)
+    Rows at one batch size are repeats. An InputError names everything that is wrong with the file.
+    """
     return fit_step_times(read_numbers(path, _COLUMNS), where=str(path))
 
 
@@ -262,19 +255,9 @@ def read_hardware(
     `throughput`, the same: what all devices together train on in a second); and where there are any `device` (kind),
     `devices` (how many trained together) and `price_per_device_hour` (of the row's kind). Rows that agree in device,
     devices and batch size are repeats. Only combinations that stand in the table are offered. Where a number of
-    devices was timed at one batch size only, only that batch size is offered for it.
-
-    Args:
-        path: the file.
-        prices: by kind of device; for kinds that have no price in the table.
-        price_per_device_hour: of the only kind.
-        devices: how many, where the table does not say.
-
-    Returns:
-        One entry a kind and number of devices, in the order of the table.
-
-    Raises:
-        InputError: names everything that is wrong with the file, or where it contradicts what else was given.
+    devices was timed at one batch size only, only that batch size is offered for it. They come in the order of the
+    table. An InputError names everything that is wrong with the file, or where it contradicts what else was given:
+    `prices` by kind of device, or the price of the only kind, and how many devices, where the table does not say.
     """
     where = str(path)
     table = read_numbers(path, ("batch_size",), (*_TIMES, "devices", "price_per_device_hour"), texts=("device",))
