@@ -14,14 +14,13 @@ import pandas as pd
 
 from bcrit.analysis.curve import HyperbolaFit
 from bcrit.analysis.curve.average import AveragedSteps, averaged_steps
-from bcrit.analysis.numbers import Estimate, Floats, duration, readable, rounded_up
+from bcrit.analysis.numbers import Estimate, Floats, readable
 from bcrit.analysis.recommendation.hardware import Hardware, Source, title
 
 End = Literal["", "_low", "_high"]
 
 LIMITED: Final = {"max_hours": "hours", "max_cost": "cost", "max_steps": "steps", "max_examples": "examples"}
 """The quantity that each limit limits."""
-_CALLED: Final = {"max_hours": "deadline", "max_cost": "budget"}  # the others are limits, told apart by their unit
 ROOM: Final = 0.1
 """A stretch of batch sizes is named in which training takes at most this share longer. Chosen, not studied."""
 
@@ -368,33 +367,3 @@ def next_beyond(
 def place_text(batch_size: float, hardware: str = "") -> str:
     """`batch size 64 on 8 x h100`."""
     return f"batch size {readable(batch_size)}" + (f" on {hardware}" if hardware else "")
-
-
-@dataclass(frozen=True)
-class Units:
-    """The limits with what they count, for sentences."""
-
-    limits: Mapping[str, float]
-    examples: str  # what batch sizes count
-    cost: Literal["device-hours", "currency"] | None  # money has no unit
-
-    def amount(self, limit: str, value: float, up: bool = False, beside: Sequence[float] = ()) -> str:
-        """A value of what is limited, with its unit; upwards, the least limit as it is printed that lets it through."""
-        if limit == "max_hours":
-            return duration(value, up, beside)
-        unit = {"max_steps": "steps", "max_examples": self.examples}.get(limit, self.cost)
-        return readable(rounded_up(value) if up else value) + (f" {unit}" if unit != "currency" else "")
-
-    def limit(self, name: str) -> str:
-        """`deadline of 3 h`, `budget of 42`, `limit of 1,000 steps`."""
-        return f"{_CALLED.get(name, 'limit')} of {self.amount(name, self.limits[name])}"
-
-    def needed(self, missed: LimitMissed) -> str:
-        """What a limit would have to be, with how much more that is."""
-        name, needed, high, ratio = missed.limit, missed.needed, missed.needed_high, missed.needed / missed.given
-        more = f"{readable(100 * (ratio - 1))} % more" if ratio < 2 else f"{readable(ratio)} times as much"
-        beside = (needed, missed.given, high or needed)
-        if high is not None and high > needed:
-            more += f"; {self.amount(name, high, up=True, beside=beside)} to be safe"
-        enough = f"{_CALLED.get(name, 'limit')} of {self.amount(name, needed, True, beside)}"
-        return f"a {enough} instead of {self.amount(name, missed.given, beside=beside)} ({more})"

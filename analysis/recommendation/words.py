@@ -15,6 +15,7 @@ from bcrit.analysis.recommendation.doubts import Certainty, beyond, broken
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation import Recommendation
 
+_CALLED: Final = {"max_hours": "deadline", "max_cost": "budget"}  # the others are limits, told apart by their unit
 _LONGER: Final = f"{readable(100 * choices.ROOM)} % longer"
 
 
@@ -33,7 +34,6 @@ class Wording:
         self.point, self.best = (found.choices.get(name) for name in (self.advised, found.best_on_curve))
         self.sure = found.certainty.get(found.best_on_curve, Certainty())
         self.terms = offers[0] if self.point is None else choices.terms_at(self.point, offers)
-        self.units = choices.Units(found.limits, found.unit, found.cost_unit)
         self.fit, self.unit, self.on_curve = offers[0].fit, found.unit, offers[0].on_curve
         self.level = f"{readable(100 * found.level)} % interval"
 
@@ -113,7 +113,7 @@ class Wording:
         found, limits = self.found, self.found.limits
         anywhere = " on any of the hardware given" if found.several else ""
         yield f"Do not start under these limits: no batch size in the measured range keeps them{anywhere}."
-        needed = [self.units.needed(missed) for missed in found.infeasible]
+        needed = [self._needed(missed) for missed in found.infeasible]
         wheres = [self._where(missed) for missed in found.infeasible]
         if found.infeasible[0].alone:
             yield f"Allow {', or '.join(f'{n}, at {where}' for n, where in zip(needed, wheres, strict=True))}."
@@ -187,21 +187,21 @@ class Wording:
             least = {"max_hours": found.choices["fastest"].hours, "max_cost": found.choices["cheapest"].cost}
             for name in found.limits:  # loose ones, and how tight they would have to be to matter
                 taken = getattr(point, choices.LIMITED[name])
-                told = f"The {self.units.limit(name)} does not change the choice"
-                amount = self.units.amount(name, taken)
+                told = f"The {self._limit(name)} does not change the choice"
+                amount = self._amount(name, taken)
                 if taken == least.get(name):
                     yield f"{told}, but nothing here keeps one below {amount}."
                 else:
                     yield f"{told}; only one below {amount} would."
             return
-        named, gain = " and the ".join(map(self.units.limit, found.binding)), self._gain(free, point)
+        named, gain = " and the ".join(map(self._limit, found.binding)), self._gain(free, point)
         if len(found.binding) > 1:
             yield f"What decides is the {named} together: without them, {gain}; lifting fewer of them gains nothing."
             return
         yield f"What decides is the {named}: without it, {gain}."
         other, binding = choices.next_beyond(found.frontier, found.limits, found.binding), found.binding[0]
         if other is not None and other != free:
-            more = self.units.amount(binding, getattr(other, choices.LIMITED[binding]), up=True)
+            more = self._amount(binding, getattr(other, choices.LIMITED[binding]), up=True)
             yield f"Already with {more}, {self._gain(other, point)}."
 
     def _kept(self, point: choices.FrontierPoint) -> Iterator[str]:
@@ -216,9 +216,7 @@ class Wording:
             yield f"By the measurements this is safe: the upper end of the {self.level} is within the limits too."
             return
         money = {"max_cost": "a cost of "}
-        reach = " and ".join(
-            money.get(name, "") + self.units.amount(name, high, up=True) for name, high in over.items()
-        )
+        reach = " and ".join(money.get(name, "") + self._amount(name, high, up=True) for name, high in over.items())
         yield f"This is not safe: the estimate keeps the limits, but the {self.level} reaches up to {reach}."
         if safe is None:
             yield f"No choice is safe, so begin only if {reach} would do too."
@@ -273,7 +271,7 @@ class Wording:
                 below, now = readable(entry.chosen_below), readable(entry.price_per_device_hour)
                 yield f"{entry.device} becomes the choice below a price of {below} per device-hour (now {now})."
                 continue
-            kept = " and the ".join(self.units.limit(name) for name in found.limits if name != "max_cost")
+            kept = " and the ".join(self._limit(name) for name in found.limits if name != "max_cost")
             why = "it is not faster" if found.objective == "hours" else f"it does not keep the {kept}"
             if found.objective != "hours" and point.cost == 0:
                 why = "what is chosen costs nothing"
@@ -309,6 +307,28 @@ class Wording:
             yield f"Single runs scatter around these numbers, by {100 * self.terms.curve.sigma:.2g} % or more."
 
     # --- phrases ---
+
+    def _amount(self, limit: str, value: float, up: bool = False, beside: Sequence[float] = ()) -> str:
+        """A value of what is limited, with its unit; upwards, the least limit as it is printed that lets it through."""
+        if limit == "max_hours":
+            return duration(value, up, beside)
+        unit = {"max_steps": "steps", "max_examples": self.unit}.get(limit, self.found.cost_unit)
+        number = readable(rounded_up(value) if up else value)
+        return number if unit == "currency" else f"{number} {unit}"  # money has no unit
+
+    def _limit(self, name: str) -> str:
+        """`deadline of 3 h`, `budget of 42`, `limit of 1,000 steps`."""
+        return f"{_CALLED.get(name, 'limit')} of {self._amount(name, self.found.limits[name])}"
+
+    def _needed(self, missed: choices.LimitMissed) -> str:
+        """What a limit would have to be, with how much more that is."""
+        name, needed, high, ratio = missed.limit, missed.needed, missed.needed_high, missed.needed / missed.given
+        more = f"{readable(100 * (ratio - 1))} % more" if ratio < 2 else f"{readable(ratio)} times as much"
+        beside = (needed, missed.given, high or needed)
+        if high is not None and high > needed:
+            more += f"; {self._amount(name, high, up=True, beside=beside)} to be safe"
+        enough = f"{_CALLED.get(name, 'limit')} of {self._amount(name, needed, True, beside)}"
+        return f"a {enough} instead of {self._amount(name, missed.given, beside=beside)} ({more})"
 
     def _where(self, point: choices.FrontierPoint | choices.LimitMissed) -> str:
         return choices.place_text(point.batch_size, point.hardware if self.found.several else "")
