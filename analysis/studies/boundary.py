@@ -57,34 +57,24 @@ def feasible(trials: pd.DataFrame) -> Flags:
 
 
 @dataclass(frozen=True)
-class SearchedPoint:
-    """What the rule needs of one search trial."""
-
-    point: Mapping[str, Any]
-    steps_to_target: int | None  # None if the target was not reached
-    feasible: bool  # False if it diverged or did not run
-    # How far the best value of the target's metric lies from the threshold, on whichever side.
-    shortfall: float | None = None
-
-
-@dataclass(frozen=True)
 class SearchedTrials:
-    """The same in columns, since large studies have thousands; all arrays are (n_trials,)."""
+    """What the rule needs of search trials, in columns since large studies have thousands; arrays are (n_trials,)."""
 
     values: Mapping[str, npt.NDArray[np.object_]]  # hyperparameters by name; None or NaN where a point lacks one
-    steps: Floats  # NaN where not reached
-    feasible: Flags
-    shortfall: Floats  # NaN where it has none
+    steps: Floats  # to target; NaN where not reached
+    feasible: Flags  # False where it diverged
+    shortfall: Floats  # how far the best value lies from the threshold, on whichever side; NaN where it has none
 
     @classmethod
-    def of(cls, points: Sequence[SearchedPoint]) -> SearchedTrials:
-        """The points in columns."""
-        names = dict.fromkeys(name for searched in points for name in searched.point)
+    def of(cls, trials: Iterable[SearchTrial], threshold: float) -> SearchedTrials:
+        """Finished trials without those that did not run."""
+        told = [trial for trial in trials if not trial.outcome.broken]
+        names = dict.fromkeys(name for trial in told for name in trial.point)
         return cls(
-            {name: np.array([searched.point.get(name) for searched in points], dtype=object) for name in names},
-            np.array([searched.steps_to_target for searched in points], dtype=float),
-            np.array([searched.feasible for searched in points], dtype=bool),
-            np.array([searched.shortfall for searched in points], dtype=float),
+            {name: np.array([trial.point.get(name) for trial in told], dtype=object) for name in names},
+            np.array([trial.steps_to_target for trial in told], dtype=float),
+            np.array([trial.outcome.feasible for trial in told], dtype=bool),
+            np.abs(np.array([trial.best_value for trial in told], dtype=float) - threshold),
         )
 
     @classmethod
@@ -349,8 +339,7 @@ class Rounds:
     def _after_round(self, state: StudyState) -> StudyState:
         first, experiment = state.first + state.draws.drawn, self._experiment
         before = (self._trials[number] for number in sorted(self._trials) if number < first)
-        seen = [_searched(trial, experiment) for trial in before if not trial.outcome.broken]
-        trials = SearchedTrials.of(seen)
+        trials = SearchedTrials.of(before, experiment.target.threshold)
         space, verdicts = after_round(state.space, trials, experiment.boundary, state.round, experiment.tied)
         edges = (*state.edges, *verdicts)
         if all(verdict.widened_to is None for verdict in verdicts):
@@ -365,9 +354,3 @@ def study_state(experiment: Experiment, batch_size: int, search: Iterable[Search
     for trial in search:
         rounds.add(trial)
     return rounds.state
-
-
-def _searched(trial: SearchTrial, experiment: Experiment) -> SearchedPoint:
-    """What the boundary rule needs of a trial."""
-    shortfall = None if trial.best_value is None else abs(trial.best_value - experiment.target.threshold)
-    return SearchedPoint(trial.point, trial.steps_to_target, trial.outcome.feasible, shortfall)

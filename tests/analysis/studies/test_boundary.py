@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bcrit.analysis.studies import boundary
-from bcrit.analysis.studies.boundary import SearchedPoint, SearchedTrials, Touch, Verdict
+from bcrit.analysis.studies.boundary import SearchedTrials, Touch, Verdict
 from bcrit.search_spaces.options import BoundaryRule
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.space import SearchSpace
@@ -22,9 +23,15 @@ def space(**dimensions: Any) -> SearchSpace:
     return SearchSpace.model_validate({"lr": LR, **dimensions})
 
 
+def tried(point: dict[str, Any], steps: float | None, feasible: bool = True, shortfall: float | None = None) -> Any:
+    """A trial of which the metric's threshold is 0."""
+    outcome = Outcome.EXHAUSTED if feasible else Outcome.DIVERGED
+    return SimpleNamespace(point=point, steps_to_target=steps, outcome=outcome, best_value=shortfall)
+
+
 def trials(
     at: SearchSpace, steps: Callable[[dict[str, Any]], float | None], n: int = 40, noise: float = 0.0
-) -> list[SearchedPoint]:
+) -> list[Any]:
     rng = np.random.default_rng(0)
     found = []
     for _ in range(n):
@@ -32,18 +39,18 @@ def trials(
         value = steps(point)
         if value is not None:
             value = round(value * math.exp(noise * rng.normal()))
-        found.append(SearchedPoint(point, value, feasible=value is not None))
+        found.append(tried(point, value, feasible=value is not None))
     return found
 
 
-def touches(at: SearchSpace, found: list[SearchedPoint], rule: BoundaryRule) -> list[Touch]:
-    return boundary.touches(at, SearchedTrials.of(found), rule)
+def touches(at: SearchSpace, found: list[Any], rule: BoundaryRule) -> list[Touch]:
+    return boundary.touches(at, SearchedTrials.of(found, 0.0), rule)
 
 
 def after_round(
-    at: SearchSpace, found: list[SearchedPoint], rule: BoundaryRule, number: int
+    at: SearchSpace, found: list[Any], rule: BoundaryRule, number: int
 ) -> tuple[SearchSpace, list[Verdict]]:
-    return boundary.after_round(at, SearchedTrials.of(found), rule, number)
+    return boundary.after_round(at, SearchedTrials.of(found, 0.0), rule, number)
 
 
 def bowl(centre: float) -> Callable[[dict[str, Any]], float]:
@@ -67,7 +74,7 @@ def test_an_optimum_outside_touches_the_box(centre: float, side: str) -> None:
 def test_an_optimum_inside_the_margin_is_no_touch_when_steps_rise_again_before_the_edge() -> None:
     near = space()
     assert near.box("lr").to_unit(0.85) > 1 - RULE.margin
-    dense = [SearchedPoint({"lr": lr}, round(bowl(0.85)({"lr": lr})), True) for lr in np.geomspace(0.4, 1, 30)]
+    dense = [tried({"lr": lr}, round(bowl(0.85)({"lr": lr})), True) for lr in np.geomspace(0.4, 1, 30)]
     assert touches(near, dense, RULE) == []
     few = [dense[0], dense[-8], dense[-5]]
     assert verdicts(touches(near, few, RULE)) == [("lr", "high", "box")]
@@ -95,27 +102,27 @@ def point_momentum(point: dict[str, Any]) -> float:
 def test_an_axis_that_hardly_matters_is_flat() -> None:
     at = space(other="linear from 0 to 1")
     found = [
-        SearchedPoint({"lr": 0.1, "other": u}, 100 if u == 1.0 else 101 + i % 3, True)
+        tried({"lr": 0.1, "other": u}, 100 if u == 1.0 else 101 + i % 3, True)
         for i, u in enumerate(np.linspace(0, 1, 12).tolist())
     ]
     assert verdicts(touches(at, found, RULE)) == [("other", "high", "flat")]
 
 
 def test_one_lucky_trial_does_not_hide_a_cluster_on_the_edge() -> None:
-    on_edge = [SearchedPoint({"lr": 1 - 0.001 * i}, 104, True) for i in range(9)]
-    lucky = SearchedPoint({"lr": 0.3}, 100, True)
+    on_edge = [tried({"lr": 1 - 0.001 * i}, 104, True) for i in range(9)]
+    lucky = tried({"lr": 0.3}, 100, True)
     assert ("lr", "high", "box") in verdicts(touches(space(), [lucky, *on_edge], RULE))
 
 
 def test_while_nothing_reached_the_trials_that_came_nearest_decide() -> None:
-    found = [SearchedPoint({"lr": lr}, None, True, shortfall=1 / lr) for lr in np.geomspace(0.01, 1, 30)]
+    found = [tried({"lr": lr}, None, True, shortfall=1 / lr) for lr in np.geomspace(0.01, 1, 30)]
     assert verdicts(touches(space(), found, RULE)) == [("lr", "high", "box")]
-    inside = [SearchedPoint({"lr": lr}, None, True, shortfall=abs(lr - 0.1)) for lr in np.geomspace(0.01, 1, 30)]
+    inside = [tried({"lr": lr}, None, True, shortfall=abs(lr - 0.1)) for lr in np.geomspace(0.01, 1, 30)]
     assert touches(space(), inside, RULE) == []
 
 
 def test_nothing_feasible_means_no_verdict() -> None:
-    assert touches(space(), [SearchedPoint({"lr": 0.5}, None, False)], RULE) == []
+    assert touches(space(), [tried({"lr": 0.5}, None, False)], RULE) == []
 
 
 def test_a_conditional_dimension_is_judged_only_where_it_exists() -> None:
@@ -165,17 +172,16 @@ def frame(seed: int, reaching: bool) -> pd.DataFrame:
 @pytest.mark.parametrize("seed", range(10))
 def test_a_frame_and_its_points_give_the_same_edges(seed: int, reaching: bool) -> None:
     trials = frame(seed, reaching)
-    points = [
-        SearchedPoint(
-            {name: row[name] for name in NAMES if not pd.isna(row[name])},
-            None if pd.isna(row["steps_to_target"]) else int(row["steps_to_target"]),
-            Outcome(row["outcome"]).feasible,
-            abs(row["best_value"] - 0.5),
+    points: list[Any] = [
+        SimpleNamespace(
+            point={name: row[name] for name in NAMES if not pd.isna(row[name])},
+            steps_to_target=None if pd.isna(row["steps_to_target"]) else int(row["steps_to_target"]),
+            outcome=Outcome(row["outcome"]),
+            best_value=row["best_value"],
         )
         for row in trials.to_dict("records")
-        if not Outcome(row["outcome"]).broken
     ]
-    one = boundary.touches(SPACE, SearchedTrials.of(points), BoundaryRule())
+    one = boundary.touches(SPACE, SearchedTrials.of(points, 0.5), BoundaryRule())
     two = boundary.touches(SPACE, SearchedTrials.in_frame(trials, NAMES, 0.5), BoundaryRule())
     assert one == two
 
@@ -190,12 +196,12 @@ def test_the_edges_of_a_frame_are_found() -> None:
 
 def test_the_nearest_stand_first_and_earlier_trials_before_later_ones() -> None:
     steps = [120, 100, None, 100, 111]
-    some = SearchedTrials.of([SearchedPoint({"lr": 0.1}, of, feasible=True) for of in steps])
+    some = SearchedTrials.of([tried({"lr": 0.1}, of) for of in steps], 0.0)
     assert some.near_optimal(0.11).tolist() == [1, 3, 4]
 
 
 def test_an_axis_exists_where_its_option_was_chosen() -> None:
     points: list[dict[str, Any]] = [{"schedule": "linear", "end_factor": 0.3}, {"schedule": "constant"}]
-    some = SearchedTrials.of([SearchedPoint(point, 10, feasible=True) for point in points])
+    some = SearchedTrials.of([tried(point, 10) for point in points], 0.0)
     np.testing.assert_array_equal(some.on("schedule.linear.end_factor"), [0.3, np.nan])
     assert np.isnan(some.on("lr")).all()

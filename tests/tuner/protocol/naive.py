@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from scipy.stats import qmc
 
-from bcrit.analysis.studies.boundary import SearchedPoint, SearchedTrials, after_round
+from bcrit.analysis.studies.boundary import SearchedTrials, after_round
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point, SearchSpace
@@ -45,17 +45,8 @@ def _next_of_study(
         drawn = _draws_needed([outcomes.get(first + i) for i in range(len(outcomes) + 1)], wanted, spec, False)
         if drawn is None:
             return _search(spec, batch_size, (space, round_number, first, wanted), search, running, horizon_falls)
-        seen = [
-            SearchedPoint(
-                r.point,
-                r.steps_to_target,
-                r.outcome.feasible,
-                None if r.best_value is None else abs(r.best_value - spec.target.threshold),
-            )
-            for r in search
-            if r.number < first + drawn and not r.outcome.broken
-        ]
-        space, verdicts = after_round(space, SearchedTrials.of(seen), spec.boundary, round_number)
+        seen = SearchedTrials.of((r for r in search if r.number < first + drawn), spec.target.threshold)
+        space, verdicts = after_round(space, seen, spec.boundary, round_number)
         if all(verdict.widened_to is None for verdict in verdicts):
             return _confirm(spec, batch_size, round_number, search, {r.trial_id for r in records} | set(running))
         first, round_number, wanted = first + drawn, round_number + 1, spec.later_trials
