@@ -77,12 +77,6 @@ def test_computed_numbers_need_no_further_study() -> None:
     assert next_sentence((), "examples") is None
 
 
-def test_the_sentence_names_the_batch_sizes_and_what_they_bring() -> None:
-    suggestions = fit(B, np.random.default_rng(0)).next_batch_size()
-    text = next_sentence(suggestions, "tokens") or ""
-    assert "2,048" in text and "tokens" in text and "factor" in text
-
-
 @pytest.mark.long
 def test_following_it_shrinks_the_interval_more_per_cost_than_the_middle_or_a_random_batch_size() -> None:
     rng = np.random.default_rng(4)

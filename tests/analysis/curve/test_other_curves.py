@@ -22,13 +22,6 @@ def test_the_curve_that_was_put_in_comes_back(p: float) -> None:
     assert found.rms_log_residual < 1e-8
 
 
-@pytest.mark.parametrize("p", [0.5, 1.0, 1.4, 3.0])
-def test_steps_and_examples_double_where_they_say(p: float) -> None:
-    curve = PNorm(s_min=70, b_crit=123, p=p, rms_log_residual=0)
-    assert curve.steps(curve.s_doubles_at) == pytest.approx(2 * 70)
-    assert curve.e_doubles_at * curve.steps(curve.e_doubles_at) == pytest.approx(2 * 70 * 123)
-
-
 def test_three_studies_or_a_knee_out_of_sight_give_none() -> None:
     assert fit_p_norm(np.log(B[:3]), np.log(10 / B[:3])) is None
     assert fit_p_norm(np.log(B), np.log(10 / B)) is None

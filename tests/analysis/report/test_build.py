@@ -170,21 +170,6 @@ def test_the_json_of_the_figures_cannot_end_its_script(case: str) -> None:
     assert "<" not in text[start + len('id="figures">') : text.index("</script>", start)]
 
 
-def test_the_answer_comes_first_and_says_what_was_recommended() -> None:
-    text, recommendation = "\n".join(page_at("everything").lines), given("everything").recommendation
-    assert recommendation is not None
-    places = [
-        text.index(word) for word in (recommendation.sentences[0], "What to keep in mind", "Learning curves", "Words")
-    ]
-    assert places == sorted(places)
-
-
-def test_a_limit_that_cannot_be_kept_is_named_with_what_is_needed() -> None:
-    text = "\n".join(page_at("no batch size keeps the limits").lines)
-    assert "No batch size keeps all limits" in text
-    assert "max_steps" in text
-
-
 def test_the_same_run_has_the_same_page() -> None:
     assert text_of("everything") == build_report(given("everything"))
     assert text_of("compare two runs") == page_of(answer_of("compare two runs"), "bcrit compare")
@@ -196,14 +181,6 @@ def test_a_run_without_a_search_shows_none() -> None:
     page = build_report(usual.but(trials=repeats))
     assert 'id="studies-search"' in build_report(usual) and 'id="studies-search"' not in page
     assert "How the search trials ended" not in page
-
-
-def test_the_recommendation_is_the_answer_with_its_hyperparameters() -> None:
-    analysis = runs.usual()
-    recommendation = runs.recommended(analysis)
-    sentences = answer(analysis.but(recommendation=recommendation))
-    assert sentences[:2] == recommendation.sentences
-    assert sentences[2].startswith("Hyperparameters at batch size 64 (measured): lr = ")
 
 
 def test_limits_that_cannot_be_kept_name_no_hyperparameters() -> None:

@@ -25,12 +25,6 @@ def answer(run: Run) -> Answer:
     return runs.answered(ask, run)
 
 
-def test_lines_go_through_the_medians(answer: Answer) -> None:
-    [plot] = [part for part in answer.parts if isinstance(part, Plot) and part.name == "landscape-sharpness"]
-    line = plot.figure["data"][0]
-    assert (line["x"], line["y"]) == ([8, 64, 256], [1.25, 1.25, 1.25])
-
-
 def test_tuned_and_un_tuned_stand_side_by_side_with_their_loss() -> None:
     table = summary_table(landscape())
     assert [row[:2] for row in table.rows] == [
