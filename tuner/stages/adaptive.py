@@ -28,9 +28,10 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY, Stage
 from bcrit.search_spaces.presets import EXTRAPOLATED, has_effective_lr
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.tables import MEASUREMENTS, STEPS_TO_TARGET, TRIALS
+from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.session import Train
+from bcrit.tuner.stages import curves_of, trials_of
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.updates import smallest_piece
@@ -258,11 +259,8 @@ class Bench:
 def _read(folder: RunFolder, proposals: Mapping[str, Sequence[Proposal]]) -> list[Trained]:
     """What the trials were, and what their updates were made with along the way."""
     names = {proposal.trial_id for own in proposals.values() for proposal in own}
-    trials = {row["trial_id"]: row for row in folder.read(TRIALS).to_pylist() if row["trial_id"] in names}
-    columns = ["trial_id", "step", "examples", "update_batch_size", "running_noise_scale"]
-    traces: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for row in sorted(folder.select(MEASUREMENTS, columns, names).to_pylist(), key=lambda row: row["step"]):
-        traces[row["trial_id"]].append(row)
+    trials = trials_of(folder, names)
+    traces = curves_of(folder, ["examples", "update_batch_size", "running_noise_scale"], names)
     found = []
     for schedule, own in proposals.items():
         for proposal in own:

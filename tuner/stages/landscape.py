@@ -7,7 +7,7 @@ recorded learning curve, and a difference is said.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,14 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY, Outcome, Stage
 from bcrit.search_spaces.presets import AVERAGED, STEPS_OF
 from bcrit.search_spaces.problems import InputError
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.session import Train
+from bcrit.tuner.stages import curves_of, trials_of
 from bcrit.tuner.stages import warm_starts as warm
-from bcrit.tuner.stages.measure import End, Options, Rows, between, finite, first_and_largest, flat, loaded, measure
+from bcrit.tuner.stages.measure import Bench, End, Options, between, finite, first_and_largest, flat, loaded, measure
 from bcrit.tuner.training.data import device_for, prepare_gpu
 from bcrit.tuner.training.supervised import SupervisedRun
 from bcrit.tuner.workloads.protocol import OpenWorkload, gives_model
@@ -156,19 +157,18 @@ def landscape(folder: RunFolder, options: Options, train: Train, watch: Watch = 
     torch.set_num_threads(max(1, int(experiment.resources.cpus)))  # as in its trials: it decides the last bits
     if gpus:
         prepare_gpu(gpus)
-    rows = _rows(workload, options, experiment.seed, device_for(gpus))
+    bench = _bench(workload, experiment, folder, options, gpus)
     pairs = [(wanted.tuned, wanted.proposal) for wanted in found.networks]
-    bench = warm.Bench(workload, experiment, folder, rows, options, gpus)
     networks: list[Network] = []
     ends: list[End] = []
     try:
         small = warm.small_batch(pairs, bench) if options.warm_starts else []
         train([proposal for _, proposal in pairs] + [state.proposal for state in small])
-        made = _trained(folder, experiment, workload, found.networks, gpus)
+        made = _trained(bench, found.networks)
         for place, (wanted, one) in enumerate(zip(found.networks, made, strict=True), 1):
             watch(f"{place} of {len(found.networks)}: {_words(wanted)}, {one.row['steps']:,} steps")
             numbers = (
-                measure(one.run.model.eval(), workload, rows, options, experiment.seed)
+                measure(one.run.model.eval(), bench)
                 if one.whole
                 else {"problem": one.row["message"] or "its weights are not finite"}
             )
@@ -176,7 +176,7 @@ def landscape(folder: RunFolder, options: Options, train: Train, watch: Watch = 
             if one.whole and wanted.number == 0:
                 ends = first_and_largest([*ends, (networks[-1], one.run.model)])
         watch("paths between the smallest and the largest batch size")
-        paths, problems = between(ends, workload, rows)
+        paths, problems = between(ends, bench)
         starts = None
         if options.warm_starts:
             starts = warm.warm_starts(pairs, bench, train, watch)
@@ -188,9 +188,9 @@ def landscape(folder: RunFolder, options: Options, train: Train, watch: Watch = 
     return Landscape(
         target=str(experiment.target),
         unit=experiment.unit,
-        n_examples=len(rows.train[0]),
+        n_examples=len(bench.train[0]),
         n_training_set=workload.n_examples or 0,
-        n_validation=len(rows.validation[0]),
+        n_validation=len(bench.validation[0]),
         seed=experiment.seed,
         device="cpu" if not gpus else torch.cuda.get_device_name(),
         torch=torch.__version__,
@@ -226,10 +226,10 @@ def _unfinished(folder: RunFolder, experiment: Experiment) -> list[str]:
     return ["the run is not complete, so winners may still change; `bcrit resume` goes on with it"]
 
 
-def _rows(workload: OpenWorkload, options: Options, seed: int, device: torch.device) -> Rows:
-    drawn = [workload.sample(part, options.examples, seed) for part in ("train", "validation")]
-    train, validation = ((inputs.to(device), targets.to(device)) for inputs, targets in drawn)
-    return Rows(train, validation)
+def _bench(workload: OpenWorkload, experiment: Experiment, folder: RunFolder, options: Options, gpus: float) -> Bench:
+    drawn = [workload.sample(part, options.examples, experiment.seed) for part in ("train", "validation")]
+    train, validation = ((inputs.to(device_for(gpus)), targets.to(device_for(gpus))) for inputs, targets in drawn)
+    return Bench(workload, experiment, folder, options, gpus, train, validation)
 
 
 @dataclass(frozen=True)
@@ -249,27 +249,18 @@ class _Trained:
         return bool(flat(self.run.model).isfinite().all())
 
 
-def _trained(
-    folder: RunFolder, experiment: Experiment, workload: OpenWorkload, networks: Sequence[Wanted], gpus: float
-) -> Iterator[_Trained]:
+def _trained(bench: Bench, networks: Sequence[Wanted]) -> Iterator[_Trained]:
     """Read the networks one by one, as memory holds few of them."""
-    rows = {row["trial_id"]: row for row in folder.read(TRIALS).to_pylist()}
-    curves = _curves(folder, experiment, {w.proposal.trial_id for w in networks} | {w.repeats for w in networks})
+    metric, names = bench.experiment.target.metric, {wanted.proposal.trial_id for wanted in networks}
+    rows = trials_of(bench.folder, names)
+    traces = curves_of(bench.folder, [metric], names | {wanted.repeats for wanted in networks if wanted.repeats})
+    curves = {name: {at["step"]: at[metric] for at in trace} for name, trace in traces.items()}
     for wanted in networks:
         name = wanted.proposal.trial_id
-        run, start = loaded(folder, wanted.proposal, experiment, workload, gpus, rows[name]["message"])
+        run, start = loaded(bench, wanted.proposal, rows[name]["message"])
         metrics = {key: value for key, value in run.evaluate().items() if not key.endswith(AVERAGED)}
-        recorded = None if wanted.repeats is None else curves.get(wanted.repeats, {})
-        yield _Trained(rows[name], curves.get(name, {}), recorded, run, start, metrics)
-
-
-def _curves(folder: RunFolder, experiment: Experiment, names: Collection[str | None]) -> dict[str, dict[int, float]]:
-    """Learning curves by trial."""
-    metric, found = experiment.target.metric, dict[str, dict[int, float]]()
-    rows = folder.select(MEASUREMENTS, ["trial_id", "step", metric], {name for name in names if name}).to_pylist()
-    for row in sorted(rows, key=lambda row: row["step"]):
-        found.setdefault(row["trial_id"], {})[row["step"]] = row[metric]
-    return found
+        recorded = None if wanted.repeats is None else curves[wanted.repeats]
+        yield _Trained(rows[name], curves[name], recorded, run, start, metrics)
 
 
 def difference(made: Curve, recorded: Curve) -> float:

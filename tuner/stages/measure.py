@@ -52,31 +52,33 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The examples that all networks of a run are measured on, on the device of the models."""
+class Bench:
+    """What all networks of a run are trained and measured with."""
 
-    train: Examples  # of the training set
-    validation: Examples  # of the validation set
+    workload: OpenWorkload
+    experiment: Experiment
+    folder: RunFolder
+    options: Options
+    gpus: float  # that a network is given here
+    train: Examples  # of the training set, on the device of the models: what it is measured on
+    validation: Examples  # of the validation set, likewise
 
 
-def loaded(
-    folder: RunFolder, proposal: Proposal, experiment: Experiment, workload: OpenWorkload, gpus: float,
-    message: str | None,
-) -> tuple[SupervisedRun, torch.Tensor]:  # fmt: skip
+def loaded(bench: Bench, proposal: Proposal, message: str | None) -> tuple[SupervisedRun, torch.Tensor]:
     """A run with the weights of a trial that has ended with this message, and its weights at initialisation.
 
     It is never trained, so nothing is compiled for it. A ValueError says why there are no such weights.
     """
-    weights = kept(folder, proposal.trial_id)
+    weights = kept(bench.folder, proposal.trial_id)
     if weights is None:
         raise ValueError(f"the training run cannot be begun here: {message}")
-    settings = settings_of(proposal, experiment, gpus)
-    run = workload.begin(replace(settings, execution=settings.execution.model_copy(update={"compile": False})))
+    settings = settings_of(proposal, bench.experiment, bench.gpus)
+    run = bench.workload.begin(replace(settings, execution=settings.execution.model_copy(update={"compile": False})))
     start = flat(run.model)
     try:
         run.model.load_state_dict(weights)
     except RuntimeError as error:
-        path = folder.address(checkpoint(proposal.trial_id))
+        path = bench.folder.address(checkpoint(proposal.trial_id))
         raise ValueError(f"the model is another than it was: {path} does not fit it; remove that file") from error
     return run, start
 
@@ -86,19 +88,17 @@ def flat(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().cpu().double().reshape(-1) for p in model.parameters() if p.requires_grad])
 
 
-def measure(model: nn.Module, workload: OpenWorkload, rows: Rows, options: Options, seed: int) -> dict[str, Any]:
+def measure(model: nn.Module, bench: Bench) -> dict[str, Any]:
     """Measure a network in evaluation mode, which is not changed, by the workload's own loss.
 
-    The seed, of directions, starts and random vectors, is the same for all networks, which so share them. Gives fields
-    of `Network`; only the losses and a `problem` where f is not finite. A loss that is random in evaluation mode is a
-    ValueError.
+    Directions, starts and random vectors are of the experiment's seed, and so the same for all networks. Gives fields
+    of `Network`; only a `problem` where f is not finite. A loss that is random in evaluation mode is a ValueError.
     """
-    surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))
-    f = _steady(surface)
-    losses = {"train_loss": f, "validation_loss": finite(mean_loss(model, workload, rows.validation))}
+    surface, f, seed = *_surface(model, bench), bench.experiment.seed
     if not math.isfinite(f):
         return {"problem": _NO_LOSS}
-    rises, problem = _rises(surface, options, seed)
+    losses = {"train_loss": f, "validation_loss": finite(mean_loss(model, bench.workload, bench.validation))}
+    rises, problem = _rises(surface, bench.options, seed)
     top, whole = eigenvalues(surface, seed=seed), trace(surface, seed=seed)
     found = {"rises": rises, "problem": problem, "trace": whole.value, "trace_error": whole.standard_error}
     if not top.values:
@@ -106,32 +106,32 @@ def measure(model: nn.Module, workload: OpenWorkload, rows: Rows, options: Optio
     return {**losses, **found, "top_eigenvalue": top.values[0], "top_residual": top.residuals[0]}
 
 
-def sharpness_alone(
-    model: nn.Module, workload: OpenWorkload, rows: Rows, options: Options, seed: int
-) -> dict[str, Any]:
+def sharpness_alone(model: nn.Module, bench: Bench) -> dict[str, Any]:
     """As `measure`, the loss and the sharpness in the largest box of the full space alone.
 
     Gives `train_loss` and `sharpness`, as far as there are, and a `problem` where they are missing.
     """
-    surface = LossSurface(model, workload.loss, rows.train, chunk=_chunk(workload, rows.train))
-    if not math.isfinite(f := _steady(surface)):
+    surface, f = _surface(model, bench)
+    if not math.isfinite(f):
         return {"problem": _NO_LOSS}
-    rises, problem = _rises(surface, replace(options, eps=(max(options.eps),), subspace=0), seed)
+    options = replace(bench.options, eps=(max(bench.options.eps),), subspace=0)
+    rises, problem = _rises(surface, options, bench.experiment.seed)
     return {"train_loss": f, "sharpness": rises[0].value if rises else None, "problem": problem}
 
 
 _NO_LOSS = "its training loss is not finite"
 
 
-def _steady(surface: LossSurface) -> float:
-    """The loss, finite or not; one that is random in evaluation mode is a ValueError."""
+def _surface(model: nn.Module, bench: Bench) -> tuple[LossSurface, float]:
+    """The surface around a network, and its loss, finite or not; one that is random in evaluation is a ValueError."""
+    surface = LossSurface(model, bench.workload.loss, bench.train, chunk=_chunk(bench.workload, bench.train))
     f, again = surface.value(), surface.value()
     if math.isfinite(f) and f != again:
         raise ValueError(
             f"the loss must be the same when it is computed again, but it was {f:.6g} and then {again:.6g}: the model "
             "is random in evaluation mode too, and a random loss has no landscape"
         )
-    return f
+    return surface, f
 
 
 def finite(value: float) -> float | None:
@@ -193,7 +193,7 @@ def first_and_largest(ends: Sequence[End]) -> list[End]:
     return [*ends[:1], *(end for end in ends[1:] if end[0].batch_size == last)]
 
 
-def between(ends: Sequence[End], workload: OpenWorkload, rows: Rows) -> tuple[tuple[LossPath, ...], list[str]]:
+def between(ends: Sequence[End], bench: Bench) -> tuple[tuple[LossPath, ...], list[str]]:
     """Follow the line and the curve from the first network to each of the others.
 
     Both ends have one seed, so they began at the same weights and read the same order of the data.
@@ -204,16 +204,14 @@ def between(ends: Sequence[End], workload: OpenWorkload, rows: Rows) -> tuple[tu
     found, problems = [], []
 
     def losses(model: nn.Module) -> dict[str, float]:
-        return {
-            "train": mean_loss(model, workload, rows.train),
-            "validation": mean_loss(model, workload, rows.validation),
-        }
+        parts = {"train": bench.train, "validation": bench.validation}
+        return {name: mean_loss(model, bench.workload, part) for name, part in parts.items()}
 
     (first, start), *others = ends
     for second, model in others:
         for kind in _KINDS:
             try:
-                path = keskar.interpolate(start, model, losses, kind=kind, train_inputs=rows.train[0])
+                path = keskar.interpolate(start, model, losses, kind=kind, train_inputs=bench.train[0])
             except ValueError as error:  # a model whose size is searched
                 problems.append(f"there is no {kind} to batch size {second.batch_size:,}: {error}")
                 continue

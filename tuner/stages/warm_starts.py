@@ -1,33 +1,20 @@
 """Large-batch training from the iterates of a small-batch run (Keskar et al. 2016, section 4, Figure 5)."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bcrit.analysis.questions.landscape.result import Kind, WarmStarts, WarmState
 from bcrit.analysis.records.run_folder import RunFolder
-from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
-from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.checkpoints import kept
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.session import Train
-from bcrit.tuner.stages.measure import Options, Rows, finite, flat, loaded, sharpness_alone
+from bcrit.tuner.stages import curves_of, trials_of
+from bcrit.tuner.stages.measure import Bench, finite, flat, loaded, sharpness_alone
 from bcrit.tuner.workloads.protocol import OpenWorkload
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What everything here is trained and measured with."""
-
-    workload: OpenWorkload
-    experiment: Experiment
-    folder: RunFolder
-    rows: Rows  # what losses and sharpness are measured on
-    options: Options
-    gpus: float  # that a network is given here
 
 
 @dataclass(frozen=True)
@@ -58,7 +45,7 @@ def warm_starts(
     experiment, workload = bench.experiment, bench.workload
     n, length = _n_examples(bench), experiment.budget.max_steps(largest)
     train([state.proposal for state in small])
-    ended = _ended(bench, small)
+    ended = trials_of(bench.folder, {state.proposal.trial_id for state in small})
     whole = {name for name, row in ended.items() if _problem(row) is None and _finite_weights(bench.folder, name)}
     large = [
         State("tuned" if tuned else "un-tuned", own.number, start.small_steps, _on(own, length, start.proposal))
@@ -94,7 +81,7 @@ def small_batch(networks: Sequence[tuple[bool, Proposal]], bench: Bench) -> list
 
 
 def _n_examples(bench: Bench) -> int:
-    return bench.workload.n_examples or len(bench.rows.train[0])
+    return bench.workload.n_examples or len(bench.train[0])
 
 
 def _on(network: Proposal, steps: int, start: Proposal | None = None) -> Proposal:
@@ -113,12 +100,6 @@ def _on(network: Proposal, steps: int, start: Proposal | None = None) -> Proposa
 
 def _from(state: State, start: State) -> bool:
     return state.proposal.start == start.proposal.trial_id
-
-
-def _ended(bench: Bench, states: Sequence[State]) -> dict[str, Mapping[str, Any]]:
-    """The rows of the trials table, by trial."""
-    names = {state.proposal.trial_id for state in states}
-    return {row["trial_id"]: row for row in bench.folder.read(TRIALS).to_pylist() if row["trial_id"] in names}
 
 
 def _problem(row: Mapping[str, Any]) -> str | None:
@@ -152,30 +133,23 @@ def iterates(whole: int, epoch: int, count: int) -> list[int]:
 
 
 def _measured(bench: Bench, states: Sequence[State]) -> list[WarmState]:
-    trials = _ended(bench, states)
-    metrics = _metrics(bench, set(trials))
-    return [_state(bench, state, trials[(name := state.proposal.trial_id)], metrics[name]) for state in states]
+    names = {state.proposal.trial_id for state in states}
+    # The metrics whose direction is known, which are of the weights themselves.
+    trials, curves = trials_of(bench.folder, names), curves_of(bench.folder, list(bench.workload.metrics), names)
+    return [_state(bench, state, trials[(name := state.proposal.trial_id)], curves[name]) for state in states]
 
 
-def _metrics(bench: Bench, names: Collection[str]) -> dict[str, list[Mapping[str, float]]]:
-    """The metrics of every trial whose direction is known, of the weights themselves, in order of steps."""
-    own, found = list(bench.workload.metrics), dict[str, list[Mapping[str, float]]]()
-    rows = bench.folder.select(MEASUREMENTS, ["trial_id", "step", *own], names).to_pylist()
-    for row in sorted(rows, key=lambda row: row["step"]):
-        values = {name: math.nan if row[name] is None else float(row[name]) for name in own}
-        found.setdefault(row["trial_id"], []).append(values)
-    return found
-
-
-def _state(bench: Bench, wanted: State, row: Mapping[str, Any], metrics: Sequence[Mapping[str, float]]) -> WarmState:
+def _state(bench: Bench, wanted: State, row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> WarmState:
     """Measure weights."""
     proposal, workload = wanted.proposal, bench.workload
-    run, start = loaded(bench.folder, proposal, bench.experiment, workload, bench.gpus, row["message"])
+    own = list(workload.metrics)
+    metrics = [{name: math.nan if at[name] is None else float(at[name]) for name in own} for at in curve]
+    run, start = loaded(bench, proposal, row["message"])
     distance = float((flat(run.model) - start).norm())
     if not math.isfinite(distance):
         measured: dict[str, Any] = {"problem": "its weights are not finite"}
     else:
-        measured = sharpness_alone(run.model.eval(), workload, bench.rows, bench.options, bench.experiment.seed)
+        measured = sharpness_alone(run.model.eval(), bench)
     measured["problem"] = measured.get("problem") or _problem(row)
     small = wanted.kind == "small"
     best = {name: _best(workload, name, [at[name] for at in metrics]) for name in workload.metrics}

@@ -12,14 +12,13 @@ from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.dispatch import settings_of
 from bcrit.tuner.protocol.proposal import Proposal
 from bcrit.tuner.stages.landscape import winners
-from bcrit.tuner.stages.measure import Options, Rows, flat, measure
-from bcrit.tuner.stages.warm_starts import Bench, _problem, compared_by, iterates, warm_starts
+from bcrit.tuner.stages.measure import Bench, Options, flat, measure
+from bcrit.tuner.stages.warm_starts import _problem, compared_by, iterates, warm_starts
 from tests.tuner.stages.small import Blobs, InProcess, experiment
 
 SPEC = experiment()
 OPTIONS = Options(seeds=2, eps=(1e-3, 5e-4), subspace=0, iterations=3, warm_starts=3)
 WORKLOAD = Blobs()
-ROWS = Rows(WORKLOAD.sample("train", 64, 0), WORKLOAD.sample("validation", 32, 0))
 Networks = list[tuple[bool, Proposal]]
 
 
@@ -36,13 +35,17 @@ def networks(folder: RunFolder) -> Networks:
     return [(tuned, with_lr(p, 0.3) if tuned and p.batch_size == 16 else p) for tuned, p in found]
 
 
+def bench(folder: RunFolder) -> Bench:
+    parts = WORKLOAD.sample("train", 64, 0), WORKLOAD.sample("validation", 32, 0)
+    return Bench(WORKLOAD, SPEC, folder, OPTIONS, 0.0, *parts)
+
+
 def with_lr(proposal: Proposal, lr: float) -> Proposal:
     return dataclasses.replace(proposal, point={**proposal.point, "lr": lr})
 
 
 def made(networks: Networks, folder: RunFolder, train: InProcess | None = None) -> WarmStarts:
-    bench = Bench(WORKLOAD, SPEC, folder, ROWS, OPTIONS, 0.0)
-    found = warm_starts(networks, bench, train or InProcess(folder), lambda line: None)
+    found = warm_starts(networks, bench(folder), train or InProcess(folder), lambda line: None)
     assert found is not None
     return found
 
@@ -83,7 +86,7 @@ def test_the_weights_are_those_of_a_loop_written_out(networks: Networks, folder:
         assert state.last == dict(large.evaluate()) and state.best["val_loss"] == min(losses)
         away = flat(large.model) - flat(WORKLOAD.begin(small).model)
         assert state.weight_distance == pytest.approx(float(away.norm()), rel=1e-6)
-        numbers = measure(large.model.eval(), WORKLOAD, ROWS, OPTIONS, SPEC.seed)
+        numbers = measure(large.model.eval(), bench(folder))
         assert (state.train_loss, state.sharpness) == (numbers["train_loss"], numbers["rises"][0].value)
 
 
@@ -105,8 +108,8 @@ def test_weights_that_overflow_have_a_problem_and_nobody_starts_from_them(
 
 def test_one_batch_size_has_no_warm_starts(networks: Networks, folder: RunFolder) -> None:
     alone = [(tuned, p) for tuned, p in networks if p.batch_size == 16]
-    bench, train = Bench(WORKLOAD, SPEC, folder, ROWS, OPTIONS, 0.0), InProcess(folder)
-    assert warm_starts(alone, bench, train, lambda line: None) is None and train.trained == []
+    train = InProcess(folder)
+    assert warm_starts(alone, bench(folder), train, lambda line: None) is None and train.trained == []
 
 
 @pytest.mark.parametrize(
