@@ -43,7 +43,7 @@ class LanguageModel(SelfSupervisedWorkload):
     ) -> None:
         """Read the options; no data are loaded yet."""
         self._choice = read_choice(TextChoice, data, "data", "source")
-        self._size = read_language_model(model)
+        self._size = read_model(model, FAMILIES, PRESETS)
         if unit not in ("sequences", "tokens"):
             raise ValueError(f"'unit' must be sequences or tokens, but it is {unit!r}")
         self.unit = unit
@@ -56,8 +56,7 @@ class LanguageModel(SelfSupervisedWorkload):
     def model(self, settings: Settings) -> nn.Module:
         """The language model for this vocabulary."""
         size = self._size.model_copy(update={"dropout": settings.number("dropout", self._size.dropout)})
-        scores = build_language_model(size, self._tokens.n_kinds, self._length)
-        smoothing = settings.number("label_smoothing")
+        scores, smoothing = size.build(self._tokens.n_kinds, self._length), settings.number("label_smoothing")
         return InParts(NextToken(scores, smoothing), max(1, _PART // self._length))
 
     def train_examples(self) -> Tensor:
@@ -135,6 +134,10 @@ class LSTMSize(Frozen):
     layers: Width = 1
     dropout: Dropout = 0.0  # share of the vectors' entries left out in training, before and after each LSTM layer
 
+    def build(self, n_kinds: int, length: int) -> nn.Module:
+        """A freshly initialised model: tokens, shape (n, at most length), to scores, shape (n, ..., n_kinds)."""
+        return LSTMLanguageModel(n_kinds, self)
+
 
 class LSTMLanguageModel(nn.Module):
     """Scores of the next token at every position, from the tokens up to it; each sequence starts from state 0."""
@@ -165,6 +168,10 @@ class TransformerSize(Frozen):
     # normalise before each part instead of after it, with GELU for ReLU and learned positions for sinusoidal ones
     # (GPT-2, Radford et al. 2019)
     gpt: bool = False
+
+    def build(self, n_kinds: int, length: int) -> nn.Module:
+        """As of `LSTMSize`."""
+        return TransformerLanguageModel(n_kinds, length, self)
 
 
 class TransformerLanguageModel(nn.Module):
@@ -252,9 +259,7 @@ def sinusoids(length: int, width: int) -> Tensor:
     return torch.stack([waves.sin(), waves.cos()], dim=-1).flatten(1)
 
 
-LanguageModelSize = LSTMSize | TransformerSize
-
-FAMILIES: Final[dict[str, type[Frozen]]] = {"lstm": LSTMSize, "transformer": TransformerSize}
+FAMILIES: Final[dict[str, type[LSTMSize | TransformerSize]]] = {"lstm": LSTMSize, "transformer": TransformerSize}
 """By the name that an experiment gives."""
 
 PRESETS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -268,17 +273,3 @@ PRESETS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "gpt": ("transformer", {"layers": 2, "width": 64, "hidden": 256, "heads": 4, "dropout": 0.0, "gpt": True}),
 }
 """Names of Shallue et al.'s archive, and `gpt`, which are a family with sizes."""
-
-
-def read_language_model(given: Any) -> LanguageModelSize:
-    """A language model's sizes, by its name or as a mapping of name and sizes."""
-    size = read_model(given, FAMILIES, PRESETS)
-    assert isinstance(size, LSTMSize | TransformerSize)
-    return size
-
-
-def build_language_model(size: LanguageModelSize, n_kinds: int, length: int) -> nn.Module:
-    """A freshly initialised model: tokens, shape (n, at most length), to scores, shape (n, ..., n_kinds)."""
-    if isinstance(size, LSTMSize):
-        return LSTMLanguageModel(n_kinds, size)
-    return TransformerLanguageModel(n_kinds, length, size)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class PolicyGradient:
         if not isinstance(environment_options, Mapping | None):
             raise ValueError(f"'environment_options' must be a mapping, but it is {environment_options!r}")
         self._environment, self._environment_options = environment, dict(environment_options or {})
-        self._model = read_actor_critic(model)
+        self._model = read_model(model, FAMILIES, {})
         self._rollout_length, self._coefficients = rollout_length, Coefficients(*coefficients)
         self._normalise, self._clip = normalise_advantages, clip_rewards
         self._episodes, self._steps, self._greedy = evaluation_episodes, evaluation_steps, greedy_evaluation
@@ -217,10 +217,8 @@ def _orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> nn.Module:
     return layer
 
 
-def read_actor_critic(given: Any) -> Sizes:
-    """A model's sizes, by its name or as a mapping of name and sizes."""
-    families: dict[str, type[Sizes]] = {"mlp": Mlp, "cnn": Cnn}
-    return read_model(given, families, {})
+FAMILIES: Final[dict[str, type[Sizes]]] = {"mlp": Mlp, "cnn": Cnn}
+"""By the name that an experiment gives."""
 
 
 def make_environments(name: str, options: Mapping[str, Any], n: int) -> "VectorEnv[Any, Any, Any]":

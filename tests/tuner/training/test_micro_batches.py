@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from bcrit.tuner.training.updates import MOST_PIECES, Accumulation, MicroBatches, division_problem, smallest_piece
 from bcrit.tuner.workloads.autoencoder import Autoencoder, AutoencoderSize
 from bcrit.tuner.workloads.image_classifier import read_classifier
-from bcrit.tuner.workloads.language_model import build_language_model, read_language_model
+from bcrit.tuner.workloads.language_model import FAMILIES
 from bcrit.tuner.workloads.layers import GhostBatchNorm, Standardise, batch_normalisation
+from bcrit.tuner.workloads.protocol import read_model
 from bcrit.tuner.workloads.supervised import cross_entropy
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ class LanguageLoss(nn.Module):
 
     def __init__(self, name: Any) -> None:
         super().__init__()
-        self.scores = build_language_model(read_language_model(name), 11, 6)
+        self.scores = read_model(name, FAMILIES, {}).build(11, 6)
 
     def forward(self, tokens: Tensor) -> Tensor:
         scores, targets = self.scores(tokens[:, :-1]), tokens[:, 1:]

@@ -10,14 +10,15 @@ from torch import nn
 from bcrit.search_spaces.dimensions import Value
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.workloads.language_model import (
+    FAMILIES,
+    PRESETS,
     Block,
     LanguageModel,
     NextToken,
     TransformerSize,
-    build_language_model,
-    read_language_model,
     sinusoids,
 )
+from bcrit.tuner.workloads.protocol import read_model
 
 GPT = {"name": "gpt", "layers": 1, "width": 16, "hidden": 32, "heads": 2}
 LSTM = {"name": "lstm", "embedding": 8, "hidden": 16}
@@ -107,6 +108,10 @@ def test_a_text_too_short_for_a_sequence_is_refused(written: dict[str, Any]) -> 
 N_KINDS, LENGTH = 100, 16
 
 
+def build(given: Any, n_kinds: int = N_KINDS, length: int = LENGTH) -> nn.Module:
+    return read_model(given, FAMILIES, PRESETS).build(n_kinds, length)
+
+
 def transformer(layers: int, width: int, hidden: int) -> int:
     """Query, key, value and output; two linear layers; two normalisations: in each block."""
     attention = 4 * (width * width + width)
@@ -133,7 +138,7 @@ COUNTS: dict[str, tuple[Any, int]] = {
 @pytest.mark.parametrize(("name", "count"), COUNTS.values(), ids=COUNTS)
 def test_shapes_and_parameter_counts(name: Any, count: int) -> None:
     with torch.device("meta"):
-        model = build_language_model(read_language_model(name), N_KINDS, LENGTH)
+        model = build(name)
         scores = model(torch.zeros(2, LENGTH, dtype=torch.long))
     assert scores.shape == (2, LENGTH, N_KINDS)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
@@ -144,9 +149,8 @@ def test_the_count_by_hand_is_the_known_one() -> None:
 
 
 def test_gpt_2_small_has_its_known_size() -> None:
-    size = read_language_model({"name": "gpt", "layers": 12, "width": 768, "hidden": 3072, "heads": 12})
     with torch.device("meta"):
-        model = build_language_model(size, 50257, 1024)
+        model = build({"name": "gpt", "layers": 12, "width": 768, "hidden": 3072, "heads": 12}, 50257, 1024)
     assert sum(parameter.numel() for parameter in model.parameters()) == 124_439_808
 
 
@@ -160,7 +164,7 @@ SMALL: dict[str, Any] = {
 @pytest.mark.parametrize("name", SMALL.values(), ids=SMALL)
 def test_a_score_depends_on_the_tokens_before_it_alone(name: Any) -> None:
     torch.manual_seed(0)
-    model = build_language_model(read_language_model(name), N_KINDS, LENGTH)
+    model = build(name)
     tokens = torch.randint(N_KINDS, (1, LENGTH))
     changed = tokens.clone()
     changed[0, 7] = (changed[0, 7] + 1) % N_KINDS
@@ -200,11 +204,10 @@ def test_scores_start_near_equal_chances() -> None:
     torch.manual_seed(0)
     tokens = torch.randint(N_KINDS, (4, LENGTH))
     for name in SMALL.values():
-        scores = build_language_model(read_language_model(name), N_KINDS, LENGTH)(tokens)
+        scores = build(name)(tokens)
         assert scores.logsumexp(-1).mean().item() == pytest.approx(math.log(N_KINDS), abs=1.0)
 
 
 def test_heads_must_divide_the_width() -> None:
-    size = TransformerSize(width=10, heads=4)
     with pytest.raises(ValueError, match="'width' must be an even multiple of 'heads', but width=10 .* choose width=8"):
-        build_language_model(size, N_KINDS, LENGTH)
+        build({"name": "transformer", "width": 10, "heads": 4})

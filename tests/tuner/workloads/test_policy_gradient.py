@@ -12,7 +12,8 @@ from bcrit.search_spaces.problems import InputError
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.policy_gradient import Rollout, Rollouts
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.policy_gradient import PolicyGradient, make_environments, read_actor_critic, shapes
+from bcrit.tuner.workloads.policy_gradient import FAMILIES, ActorCritic, PolicyGradient, make_environments, shapes
+from bcrit.tuner.workloads.protocol import read_model
 from bcrit.tuner.workloads.registry import load_workload
 from tests.tuner.training.made_up_environments import Linear
 
@@ -31,6 +32,10 @@ EXPERIMENT: dict[str, Any] = {
 
 def small(**options: Any) -> PolicyGradient:
     return PolicyGradient(**{"rollout_length": 4, "evaluation_episodes": 4, "evaluation_steps": 60, **options})
+
+
+def build(given: Any, shape: tuple[int, ...], n_actions: int) -> ActorCritic:
+    return read_model(given, FAMILIES, {}).build(shape, n_actions)
 
 
 def settings(batch_size: int = 16, seed: int = 0, **others: Value) -> Settings:
@@ -124,7 +129,7 @@ CONVOLUTIONS = 8 * 8 * 4 * 32 + 32 + 4 * 4 * 32 * 64 + 64 + 3 * 3 * 64 * 64 + 64
     ids=str,
 )
 def test_parameter_counts_by_hand(given: Any, shape: tuple[int, ...], n_actions: int, count: int) -> None:
-    model = read_actor_critic(given).build(shape, n_actions)
+    model = build(given, shape, n_actions)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
@@ -138,7 +143,7 @@ def test_parameter_counts_by_hand(given: Any, shape: tuple[int, ...], n_actions:
     ids=["mlp", "cnn"],
 )
 def test_it_gives_logits_and_values(given: dict[str, object], observations: torch.Tensor, shared: bool) -> None:
-    model = read_actor_critic({**given, "shared": shared}).build(observations.shape[1:], 3)
+    model = build({**given, "shared": shared}, observations.shape[1:], 3)
     logits, values = model(observations)
     assert logits.shape == (5, 3)
     assert values.shape == (5,)
@@ -148,12 +153,12 @@ def test_it_gives_logits_and_values(given: dict[str, object], observations: torc
 
 
 def test_it_begins_with_nearly_equal_actions() -> None:
-    logits, _ = read_actor_critic("mlp").build((4,), 2)(torch.randn(100, 4))
+    logits, _ = build("mlp", (4,), 2)(torch.randn(100, 4))
     torch.testing.assert_close(logits.softmax(dim=1), torch.full((100, 2), 0.5), atol=0.02, rtol=0)
 
 
 def test_screens_are_divided_by_255() -> None:
-    model = read_actor_critic({"name": "cnn", "filters": [2, 2, 2], "hidden": 4}).build((1, 36, 36), 2)
+    model = build({"name": "cnn", "filters": [2, 2, 2], "hidden": 4}, (1, 36, 36), 2)
     screens = torch.randint(0, 256, (3, 1, 36, 36), dtype=torch.uint8)
     inner = model.policy[1:](screens / 255.0)  # type: ignore[index]
     assert torch.equal(model.policy(screens), inner)
@@ -162,7 +167,7 @@ def test_screens_are_divided_by_255() -> None:
 @pytest.mark.parametrize("shape", [(4,), (84, 84, 3), (4, 84, 20)])
 def test_what_is_no_stack_of_screens_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"model 'cnn' takes screens .* of at least 36 x 36 pixels, but .*; use model"):
-        read_actor_critic("cnn").build(shape, 2)
+        build("cnn", shape, 2)
 
 
 class Walk(gymnasium.Env[Any, Any]):
