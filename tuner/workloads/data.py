@@ -1,5 +1,6 @@
 """Which data a workload trains on: the option `data`, the files or the name on the hub it means, and their rows."""
 
+import importlib
 import mimetypes
 import os
 import re
@@ -243,13 +244,7 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> dict[str, R
     `streaming` is set. No code that comes with a data set is ever run. Where the library is missing or cannot open it,
     a ValueError says so.
     """
-    try:
-        import datasets  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError as error:
-        raise ValueError(
-            f"data '{choice.source}' are read with the library 'datasets', which is not installed; "
-            "pip install 'bcrit[data]'"
-        ) from error
+    datasets = library("datasets", f"data '{choice.source}' are read with the library 'datasets'")
     name = str(source.path) if isinstance(source, LocalFiles) else source.repository
     if isinstance(source, LocalFiles):
         _refuse_unreadable(source)
@@ -273,6 +268,14 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> dict[str, R
     if not isinstance(splits, dict):  # saved without splits
         splits = {choice.train: splits}
     return {split: Rows(f"{name} ({split})", rows, _classes(rows)) for split, rows in splits.items()}
+
+
+def library(module: str, said: str) -> Any:
+    """A module that comes with the extra `data`; where it is not there, a ValueError with what is `said` of it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{said}, which is not installed; pip install 'bcrit[data]'") from error
 
 
 def _refuse_unreadable(source: LocalFiles) -> None:

@@ -265,12 +265,9 @@ def to_pixels(image: Any, channels: int | None, choice: ImageChoice) -> NDArray[
     bytes, shape (height, width) or (height, width, channels). Grey images become colour without loss; the reverse is
     refused.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ValueError(
-            "images are decoded with 'pillow', which is not installed; pip install 'bcrit[data]'"
-        ) from error
+    sources.library("PIL", "images are decoded with 'pillow'")
+    from PIL import Image
+
     if isinstance(image, Mapping):
         image = image.get("bytes") or image.get("path")
     try:

@@ -25,6 +25,7 @@ from bcrit.tuner.workloads.data import (
     chosen,
     find_column,
     find_source,
+    library,
     open_splits,
     stamp,
     table_kind,
@@ -283,12 +284,7 @@ def _pieces(whole: NDArray[Any]) -> Iterable[NDArray[Any]]:
 
 
 def _from_library(path: str) -> tuple[Callable[[str], NDArray[Any]], int]:
-    try:
-        import tokenizers  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
-        raise ValueError(
-            f"the tokenizer '{path}' needs the library 'tokenizers', which is not installed; pip install 'bcrit[data]'"
-        ) from error
+    tokenizers = library("tokenizers", f"the tokenizer '{path}' needs the library 'tokenizers'")
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(Path(path).expanduser()))
     except Exception as error:  # the library raises plain exceptions
