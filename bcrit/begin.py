@@ -267,7 +267,7 @@ def _examined(place: str, address: str | None) -> Iterator[tuple[str, str, bool]
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.search_spaces.options import Resources
     from bcrit.tuner.cluster import ClusterError, ray_running
-    from bcrit.tuner.code import described
+    from bcrit.tuner.pulse import described
 
     facts = described(seed=0)
     yield "python", f"{facts['python']} on {facts['system']} ({sys.executable})", True

@@ -13,7 +13,7 @@ import typer
 
 from bcrit.ask import AS_JSON
 from bcrit.live import served
-from bcrit.plan import MaxCost, MaxHours, Price, Until, bounds_of, print_plan, step_times
+from bcrit.plan import print_plan, step_times
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError
@@ -51,6 +51,19 @@ Trust = Annotated[
 ]
 Live = Annotated[
     bool, typer.Option("--live", help="Serve the page of the run on this machine while it goes on: see `bcrit watch`.")
+]
+MaxHours = Annotated[
+    float | None, typer.Option(metavar="H", help="Stop gently after so many hours of this command; exit code 5.")
+]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(metavar="C", help="Stop gently when the whole run has cost so much, at --price; exit code 5."),
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Stop gently at this time, as in 18:30 or 2027-01-31T06:00; code 5.")
+]
+Price = Annotated[
+    float | None, typer.Option(metavar="P", help="What a device-hour costs, in your currency; a resumed run knows it.")
 ]
 
 
@@ -99,6 +112,7 @@ def tune(
     with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
     """
     from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
+    from bcrit.tuner.pulse import bounds_of
 
     if go_on and out is None:
         raise InputError("--resume", ["it goes on with the run in --out, which was not given; give --out RUN"])
@@ -166,6 +180,7 @@ def resume(
     the run began. What is run again is set aside in RUN/repaired first.
     """
     from bcrit.tuner.code import use_code
+    from bcrit.tuner.pulse import bounds_of
     from bcrit.tuner.session import replace_code
 
     folder = _answering(run)

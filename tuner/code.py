@@ -1,4 +1,4 @@
-"""What a run is made by: the user's own code, and the versions and the machine of each session.
+"""The user's own code, which a run keeps a copy of.
 
 A workload of the user's (`module:name`) is found in the folder where `bcrit tune` was started. That folder goes into
 the run folder as one archive, without what is no code, so that every machine and every later session has the same: a
@@ -9,20 +9,16 @@ import fnmatch
 import hashlib
 import io
 import os
-import platform
 import shutil
-import subprocess
 import tempfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from bcrit.analysis.records.run_folder import CODE, ENVIRONMENT, EXPERIMENT, RunFolder, fingerprint
+from bcrit.analysis.records.run_folder import CODE, RunFolder
 from bcrit.analysis.records.storage import user_cache
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError
@@ -178,50 +174,3 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> Iterator[tuple[Path, bool
 def _ignored(path: Path, patterns: tuple[str, ...]) -> bool:
     """Whether the name of a file or folder, or its path from the top, is of a pattern."""
     return any(fnmatch.fnmatch(text, pattern) for pattern in patterns for text in (path.name, path.as_posix()))
-
-
-# What a run's numbers may depend on.
-_PACKAGES = ("bcrit", "ray", "torch", "optuna", "numpy", "scipy", "pandas", "pyarrow", "scikit-learn")
-
-
-def note_environment(folder: RunFolder, experiment: Experiment, own: Code | None) -> None:
-    """Add what this session runs in to `environment.json`, which has one entry for every session of the run."""
-    sessions = folder.read_environment()
-    frozen = fingerprint(folder.read_text(EXPERIMENT))
-    session = {**described(experiment.seed), "experiment_sha256": frozen}
-    session["code_sha256"] = None if own is None else own.sha256
-    folder.write_json(ENVIRONMENT, {"sessions": [*sessions, session]})
-
-
-def described(seed: int) -> dict[str, Any]:
-    """The facts for `environment.json` as plain data; entries that do not apply are null."""
-    import torch
-
-    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "started_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "seed": seed,
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES},
-        "host": platform.node(),
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "devices": devices,
-        "git_commit": _git_commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _git_commit() -> str | None:
-    """The commit of the working directory, if it is in a git repository."""
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S607
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None

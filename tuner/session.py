@@ -29,7 +29,7 @@ from bcrit.tuner.lease import Lease, held
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.proposal import Listed, Only, Proposal, Proposals, evaluated_rarely
 from bcrit.tuner.protocol.protocol import protocol_of, resolved
-from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse
+from bcrit.tuner.pulse import UNBOUNDED, Bounds, Pulse, note_environment
 from bcrit.tuner.tracking import Tracking
 from bcrit.tuner.workloads.processes import Scratch
 from bcrit.tuner.workloads.registry import is_function
@@ -115,7 +115,7 @@ def run(
             if own is not None:
                 folder.write_bytes(CODE, own.archive)
         folder.clear_half_written()
-        code.note_environment(folder, experiment, own)
+        note_environment(folder, experiment, own)
         ledger = Ledger.open(folder, experiment, lease)
         before, notes = ledger.trial_ids, list(uncopied)
         most = experiment.search.at_once * len(experiment.batch_sizes)
@@ -221,7 +221,7 @@ def training_beside(
                 lease = stack.enter_context(held(folder))
                 ray = ray_running(address, workers, experiment.kinds, brought, partial(watch, None))
                 running.append((lease, stack.enter_context(ray)))
-                code.note_environment(folder, experiment, own)
+                note_environment(folder, experiment, own)
             else:
                 watch(None)
             lease, hiring = running[0]

@@ -10,8 +10,8 @@ import pytest
 
 from bcrit.analysis.recommendation import Asked
 from bcrit.analysis.records.run_folder import ASKED, RunFolder
-from bcrit.plan import bounds_of
 from bcrit.search_spaces.problems import InputError
+from bcrit.tuner.pulse import bounds_of
 from tests.alike import tables
 from tests.bcrit.command import ROOT, bcrit, refused
 

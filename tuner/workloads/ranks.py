@@ -75,9 +75,9 @@ def knock(address: Address, key: bytes, rank: int) -> Connection:
     return line
 
 
-@dataclass(frozen=True)
+@dataclass
 class Spread:
-    """The machines of a trial, by whoever has them; this one is the first."""
+    """The machines of a trial, by whoever has them, and what was begun there; this one is the first."""
 
     nodes: int
     host: str  # where the others reach this one
@@ -85,7 +85,7 @@ class Spread:
     begin: Callable[..., Any]  # `begin(node, function, *arguments)` calls a module's function there; gives a handle
     gone: Callable[[Any], bool]  # whether that call has ended
     end: Callable[[Any], None]  # ends it
-    _handles: list[Any] = field(default_factory=list)
+    _handles: list[Any] = field(default_factory=list, init=False)
 
     def reach_out(self, work: Callable[..., None], given: Sequence[Sequence[Any]], ranks: range) -> list[Connection]:
         """Have each other machine start its ranks by `work`, with what is given for it; the lines of all these ranks.
