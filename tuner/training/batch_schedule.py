@@ -31,7 +31,6 @@ class State:
     examples: int  # used
     batch_size: int | None = None  # of the update before; None before the first
     noise_scale: float | None = None  # N, in examples; None where it is not known yet
-    lr_max: float | None = None  # the best learning rate without noise; known of exact models only
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class TunedRates:
         if not all(0.0 < rate < math.inf for rate in self.rates):
             raise ValueError(f"learning rates must be positive, but they are {list(self.rates)}")
 
-    def rate(self, batch_size: int, state: State) -> float:
+    def rate(self, batch_size: int) -> float:
         """The learning rate of an update of this batch size."""
         place = bisect(self.batch_sizes, batch_size)
         if place == 0:
@@ -166,31 +165,6 @@ class TunedRates:
 
 
 @dataclass(frozen=True)
-class GreedyRates:
-    """A share of the best rate of the moment, lr_max / (1 + N/B) (McCandlish et al. 2018, eq. 2.6).
-
-    This is the rate that the theory of adaptive batch sizes takes for granted. With a share e an update lowers the loss
-    by (2 e - e^2) times what the best one does, at every N/B, so the theory's frontier keeps its form; as e falls to 0
-    the path of the weights depends on progress alone, and the theory becomes exact.
-    """
-
-    share: float = 1.0  # e, in (0, 2)
-
-    def rate(self, batch_size: int, state: State) -> float:
-        """The learning rate of an update of this batch size; a run that does not know the best one is refused."""
-        if state.lr_max is None or state.noise_scale is None:
-            raise ValueError("the best learning rate of the moment is known in exact models only; use tuned rates")
-        return self.share * state.lr_max / (1.0 + state.noise_scale / batch_size)
-
-    def in_rows(self, rows: Callable[[int], int]) -> GreedyRates:
-        """The same: it holds no batch size."""
-        return self
-
-
-Rates = TunedRates | GreedyRates
-
-
-@dataclass(frozen=True)
 class Decision:
     """What an update is made with."""
 
@@ -203,7 +177,7 @@ class BatchPlan:
     """What a run does instead of one batch size."""
 
     schedule: Schedule
-    rates: Rates | None = None  # by batch size; None = that of the hyperparameters with its schedule over steps
+    rates: TunedRates | None = None  # by batch size; None = that of the hyperparameters with its schedule over steps
     # examples that a gradient is computed over at a time; the noise scale is measured between them, and a batch size
     # that follows it is a multiple, at least two of them. None = batches are computed whole, and nothing is measured
     micro_batch: int | None = None
@@ -216,7 +190,7 @@ class BatchPlan:
             batch_size = self.micro_batch * max(2, round(wanted / self.micro_batch))
         if most is not None:
             batch_size = min(batch_size, most)
-        return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size, state))
+        return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size))
 
     def in_rows(self, rows: Callable[[int], int], items_per_row: float) -> BatchPlan:
         """The same with all that counts what a batch counts (tokens, say) in rows of the training set."""

@@ -182,8 +182,8 @@ class NoisyQuadraticRun:
         """Learning rate and batch size of the next update."""
         plan, batch_size, lr = self._settings.batches, self._settings.batch_size, None
         if plan is not None:
-            scale, before = self.scale, self._batch_size if self._step else None
-            decision = plan.decide(State(self._step, self._examples, before, scale.b_noise, scale.lr_max))
+            before = self._batch_size if self._step else None
+            decision = plan.decide(State(self._step, self._examples, before, self.scale.b_noise))
             batch_size, lr = decision.batch_size, decision.lr
         return (learning_rate(self._settings.hyperparameters, self._step) if lr is None else lr), batch_size
 

@@ -14,7 +14,6 @@ from bcrit.tuner.training.batch_schedule import (
     ByNoise,
     Decision,
     Fixed,
-    GreedyRates,
     Ramp,
     RunningNoise,
     State,
@@ -100,29 +99,22 @@ def test_impossible_values_are_refused(rate: float, low: int, high: int, message
         ByNoise(rate, low, high)
 
 
-NOW = State(0, 0)
 TABLE = TunedRates((8, 32, 128), (0.1, 0.4, 0.3))
 
 
 def test_at_tuned_batch_sizes_the_rate_is_the_tuned_one_to_the_bit() -> None:
-    assert [TABLE.rate(b, NOW) for b in (8, 32, 128)] == [0.1, 0.4, 0.3]
+    assert [TABLE.rate(b) for b in (8, 32, 128)] == [0.1, 0.4, 0.3]
 
 
 def test_between_them_it_is_straight_in_logarithms_and_beyond_them_constant() -> None:
-    assert TABLE.rate(16, NOW) == pytest.approx(0.2)
-    assert TABLE.rate(64, NOW) == pytest.approx((0.4 * 0.3) ** 0.5)
-    assert (TABLE.rate(2, NOW), TABLE.rate(999, NOW)) == (0.1, 0.3)
+    assert TABLE.rate(16) == pytest.approx(0.2)
+    assert TABLE.rate(64) == pytest.approx((0.4 * 0.3) ** 0.5)
+    assert (TABLE.rate(2), TABLE.rate(999)) == (0.1, 0.3)
 
 
 def test_in_rows_sizes_that_become_one_keep_the_first() -> None:
     rows = TunedRates((16, 32, 48), (0.1, 0.2, 0.3)).in_rows(lambda b: max(1, b // 32))
     assert rows == TunedRates((1,), (0.1,))
-
-
-def test_the_greedy_rate_is_mccandlishs() -> None:
-    assert GreedyRates(0.5).rate(10, State(0, 0, noise_scale=30.0, lr_max=2.0)) == pytest.approx(0.5 * 2.0 / 4.0)
-    with pytest.raises(ValueError, match="known in exact models only"):
-        GreedyRates().rate(10, NOW)
 
 
 @pytest.mark.parametrize(
