@@ -49,29 +49,18 @@ class Sharpness:
 
 
 def sharpness(
-    surface: LossSurface,
+    surface: LossSurface,  # the loss; Keskar et al. take the whole training set
     *,
-    directions: Matrix | None = None,
-    eps: float = EPS,
-    max_iterations: int = ITERATIONS,
-    starts: int = STARTS,
-    seed: int = 0,
+    directions: Matrix | None = None,  # A, shape (n, p), of any rank (`random_directions`); None = the full space, I
+    eps: float = EPS,  # size of the box
+    max_iterations: int = ITERATIONS,  # of L-BFGS-B in each search
+    starts: int = STARTS,  # searches
+    seed: int = 0,  # of their starts
 ) -> Sharpness:
     """Maximise the loss over the box around the weights.
 
-    Args:
-        surface: the loss; Keskar et al. take the whole training set.
-        directions: A, shape (n, p), of any rank (`random_directions`); None = the full space, A = I.
-        eps: size of the box, positive.
-        max_iterations: of L-BFGS-B in each search, at least 1.
-        starts: how many searches, at least 1.
-        seed: of their starts.
-
-    Returns:
-        The sharpness of the highest loss found; 0 where no search finds more than f(x), because y = 0 is in the box.
-
-    Raises:
-        ValueError: an argument is impossible, the loss is not finite somewhere in the box, or f(x) <= -1.
+    The sharpness is that of the highest loss found; 0 where no search finds more than f(x), because y = 0 is in the
+    box. An argument that is impossible, a loss that is not finite in the whole box and f(x) <= -1 are a ValueError.
     """
     if not (0 < eps < np.inf and max_iterations >= 1 and starts >= 1):
         raise ValueError(
@@ -197,13 +186,13 @@ class Path:
 
 
 def interpolate(
-    first: nn.Module,
-    second: nn.Module,
-    evaluate: Callable[[nn.Module], Mapping[str, float]],
+    first: nn.Module,  # x_0; in the paper the network of the small batch size
+    second: nn.Module,  # x_1, the same architecture: that of the large one
+    evaluate: Callable[[nn.Module], Mapping[str, float]],  # of a model in evaluation mode, which it must not change
     *,
-    alphas: Sequence[float] = ALPHAS,
-    kind: Kind = "line",
-    train_inputs: Tensor | None = None,
+    alphas: Sequence[float] = ALPHAS,  # where
+    kind: Kind = "line",  # (1 - alpha) x_0 + alpha x_1; `curve` is cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (app. D)
+    train_inputs: Tensor | None = None,  # of the training set, (N, ...); needed where there are running statistics
 ) -> Path:
     """Evaluate the networks between two, and beyond them.
 
@@ -213,19 +202,7 @@ def interpolate(
     Where there are any, every point gets its own, the ends too, from one pass over `train_inputs`; Keskar et al.'s code
     interpolates the trained weights alone. Other buffers are the first network's.
 
-    Args:
-        first: x_0; in the paper the network of the small batch size.
-        second: x_1, the same architecture: that of the large one.
-        evaluate: metrics of a model that it gets in evaluation mode; it must not change it.
-        alphas: where.
-        kind: `line`, (1 - alpha) x_0 + alpha x_1, or `curve`, cos(alpha pi/2) x_0 + sin(alpha pi/2) x_1 (appendix D).
-        train_inputs: the training set's inputs, shape (N, ...); needed where there are running statistics.
-
-    Returns:
-        The path. Neither network is changed.
-
-    Raises:
-        ValueError: the architectures differ, or the inputs for running statistics are missing.
+    Neither network is changed. Architectures that differ, and inputs that are missing, are a ValueError.
     """
     ends = [dict(model.named_parameters()) for model in (first, second)]
     shapes: list[dict[str, Any]] = [{name: p.shape for name, p in end.items()} for end in ends]

@@ -46,25 +46,14 @@ class LossSurface:
 
     def __init__(
         self,
-        model: nn.Module,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        examples: Examples,
+        model: nn.Module,  # what was trained; not what `torch.compile` made of it, which has no second derivatives
+        loss: Callable[[Tensor, Tensor], Tensor],  # of (outputs, targets): the mean over their examples, a scalar
+        examples: Examples,  # shape (N, ...), on the model's device: the training set or a fixed part of it
         *,
-        chunk: int = _CHUNK,
-        dtype: torch.dtype | None = None,
+        chunk: int = _CHUNK,  # examples at a time; it bounds memory and decides nothing but rounding
+        dtype: torch.dtype | None = None,  # to compute in; None = the model's own
     ) -> None:
-        """Copy the model and stand at its weights.
-
-        Args:
-            model: what was trained; not what `torch.compile` made of it, which has no second derivatives.
-            loss: of (outputs, targets): the mean over their examples, a scalar.
-            examples: inputs and targets, shape (N, ...), on the model's device: the training set or a fixed part of it.
-            chunk: examples at a time; it bounds memory and decides nothing but rounding.
-            dtype: compute in this one; None = the model's own.
-
-        Raises:
-            ValueError: there are no examples, the chunk is empty, or no weight trains.
-        """
+        """Copy the model and stand at its weights; that there are no examples, or no weights, is a ValueError."""
         if not (len(examples[0]) == len(examples[1]) > 0 and chunk > 0):
             raise ValueError(
                 f"'examples' must be as many inputs as targets, and some, in chunks of at least 1, but there are "
@@ -86,11 +75,7 @@ class LossSurface:
         self.weights.setflags(write=False)
 
     def value(self, x: Floats | None = None) -> float:
-        """The loss f(x).
-
-        Args:
-            x: where, shape (n,); None = at the model's weights. So in the other methods.
-        """
+        """The loss f(x) at x, shape (n,); None = at the model's weights, here and in the other methods."""
         self._stand_at(x)
         with torch.no_grad():
             return float(torch.stack([share * loss.double() for share, loss in self._losses()]).sum())
@@ -107,14 +92,9 @@ class LossSurface:
         return float(both[0]), both[1:]
 
     def hessian_product(self, v: Floats, x: Floats | None = None) -> Floats:
-        """The product H(x) v, by differentiating the gradient's product with v (Pearlmutter 1994).
+        """The product H(x) v, shape (n,), by differentiating the gradient's product with v (Pearlmutter 1994).
 
-        Args:
-            v: shape (n,).
-            x: where.
-
-        Returns:
-            Shape (n,). Where an activation has a kink (ReLU) the Hessian is that beside it.
+        Where an activation has a kink (ReLU) the Hessian is that beside it.
         """
         self._stand_at(x)
         along, total = self._pieces(v), self._zeros(self.weights.size)
@@ -194,29 +174,14 @@ class Trace:
 
 def eigenvalues(
     surface: LossSurface,
-    count: int = 1,
+    count: int = 1,  # at most the number of weights, or it is a ValueError
     *,
-    end: Literal["top", "bottom"] = "top",
-    tolerance: float = 1e-4,
-    max_restarts: int = 100,
-    seed: int = 0,
+    end: Literal["top", "bottom"] = "top",  # of the spectrum; the largest, which may be negative, or the smallest
+    tolerance: float = 1e-4,  # residual at which a value counts as converged, relative to the value
+    max_restarts: int = 100,  # each some 2 count + 1 or 20 products; what has not converged by then is left out
+    seed: int = 0,  # of the first vector
 ) -> Eigenvalues:
-    """The largest or smallest eigenvalues of the Hessian, by ARPACK's restarted Lanczos method.
-
-    Args:
-        surface: the loss.
-        count: how many, at least 1 and at most the number of weights.
-        end: of the spectrum. The top eigenvalue may be negative; it is then the largest all the same.
-        tolerance: residual at which a value counts as converged, relative to the value.
-        max_restarts: of Lanczos, each some 2 count + 1 or 20 products; what has not converged by then is left out.
-        seed: of the first vector.
-
-    Returns:
-        The values with their residuals.
-
-    Raises:
-        ValueError: `count` is impossible.
-    """
+    """The largest or smallest eigenvalues of the Hessian with residuals, by ARPACK's restarted Lanczos method."""
     n, product = surface.weights.size, surface.hessian_product
     if not 1 <= count <= n:
         raise ValueError(f"1 <= count <= number of weights must hold, but count={count} and there are {n} weights")
@@ -256,18 +221,8 @@ def trace(surface: LossSurface, *, products: int = PRODUCTS, seed: int = 0) -> T
     With Q an orthonormal basis of H S, S random signs, tr H = tr(Q'HQ) + tr((I - QQ') H (I - QQ')). The first part is
     exact; the second is the mean of z'Hz over random signs z projected out of Q (Hutchinson 1989). A network's Hessian
     has few large eigenvalues, which Q takes most of, and it is their scatter that a plain mean would suffer from. A
-    third of the products each goes into S, Q and z.
-
-    Args:
-        surface: the loss.
-        products: Hessian-vector products to use, at least 6. Memory is of products / 3 vectors of weights.
-        seed: of S and z.
-
-    Returns:
-        The trace; exact, from the diagonal, where that takes no more products.
-
-    Raises:
-        ValueError: too few products.
+    third of the products, 6 at least, each goes into S, Q and z; memory is of a third as many vectors of weights. Where
+    the diagonal takes no more products, the trace is its sum, and exact.
     """
     if products < 6:
         raise ValueError(f"'products' must be at least 6, two for each part, but it is {products}; try {PRODUCTS}")
