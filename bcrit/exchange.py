@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bcrit.analysis.exchange import SOURCES, Reading, source
-from bcrit.ask import AS_JSON, listed, option
+from bcrit.ask import AS_JSON, RUN, listed, option
 from bcrit.runs import free_folder
 from bcrit.search_spaces.load import read_target
 from bcrit.terminal import say, wide_console
@@ -110,7 +110,6 @@ def _print_census(census: Census) -> None:
     say(console, f"written to {census.run}; next:  bcrit report {census.run}\n")
 
 
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
 Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write; nothing may lie there.")]
 
 
@@ -120,7 +119,7 @@ SafeCells = Annotated[
 
 
 def _export(kind: str, told: str) -> None:
-    def export(run: Run, out: Place, **options: bool) -> None:
+    def export(run: RUN, out: Place, **options: bool) -> None:
         from bcrit.analysis.exchange.exports import EXPORTS
         from bcrit.analysis.records.run_folder import RunFolder
 
@@ -128,10 +127,10 @@ def _export(kind: str, told: str) -> None:
         counts = " and ".join(f"{count:,} {name}" for name, count in rows.items())
         say(wide_console(), f"{run}: {counts} written to {out}; back:  bcrit import {kind} {out}")
 
-    def command(run: Run, out: Place) -> None:
+    def command(run: RUN, out: Place) -> None:
         export(run, out)
 
-    def csv(run: Run, out: Place, safe_cells: SafeCells = False) -> None:
+    def csv(run: RUN, out: Place, safe_cells: SafeCells = False) -> None:
         export(run, out, safe_cells=safe_cells)
 
     exports.command(kind, help=f"{told}; `bcrit import {kind}` gives the same run back.")(

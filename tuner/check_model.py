@@ -13,7 +13,7 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Probes
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.space import hyperparameter
-from bcrit.tuner.training.noise_scale import mixing_layer
+from bcrit.tuner.training.noise_scale.per_example import mixing_layer
 from bcrit.tuner.training.noise_scale.ratio import MIN_BLOCKS
 from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.settings import Settings

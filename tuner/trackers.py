@@ -38,23 +38,18 @@ class Tracker(Protocol):
 
     def known(self) -> Collection[str]:
         """The trials that it has from beginning to end."""
-        ...
 
     def begin(self, trial: Followed) -> int:
         """Take a trial, or go on with it: the last step that it has of it, -1 where it has none."""
-        ...
 
     def measured(self, trial: Followed, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Take measurements: steps, in order, and metrics."""
-        ...
 
     def ended(self, trial: Followed, outcome: Outcome, steps_to_target: int | None) -> None:
         """Close a trial."""
-        ...
 
     def close(self) -> None:
         """Let go of trials that are open; another session goes on with them."""
-        ...
 
 
 class _Optuna:

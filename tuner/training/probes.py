@@ -10,8 +10,13 @@ from torch import Tensor, nn
 from bcrit.search_spaces.presets import EXTRAPOLATED
 from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
 from bcrit.tuner.training.data import Examples, as_memory_allows, is_out_of_memory, picker
-from bcrit.tuner.training.noise_scale import CurvedScale, example_loss, measure_b_noise, parameters_of
-from bcrit.tuner.training.noise_scale.per_example import CHUNK
+from bcrit.tuner.training.noise_scale.per_example import (
+    CHUNK,
+    CurvedScale,
+    example_loss,
+    measure_b_noise,
+    parameters_of,
+)
 from bcrit.tuner.training.settings import Settings, learning_rate
 
 _STREAM = 1  # third word of the seed: a stream that no epoch's order has (`Batches`)

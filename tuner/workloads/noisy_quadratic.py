@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.batch_schedule import Progress, State
-from bcrit.tuner.training.noise_scale import ExactScale, of_quadratic
+from bcrit.tuner.training.noise_scale.ratio import ExactScale, of_quadratic
 from bcrit.tuner.training.reported import RunState, load_state, state_of
 from bcrit.tuner.training.settings import Settings, learning_rate
 

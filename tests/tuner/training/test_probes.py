@@ -13,7 +13,7 @@ from bcrit.search_spaces.tables import NOISE_SCALE, WEIGHT_DISTANCE
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.training import probes
 from bcrit.tuner.training.data import Examples
-from bcrit.tuner.training.noise_scale import example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.noise_scale.per_example import example_loss, measure_b_noise, parameters_of
 from bcrit.tuner.training.probes import RunProbes, WeightDistance, effective_lr, is_due
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun

@@ -1,4 +1,4 @@
-"""The gradient noise scale, in anybody's training loop (`NoiseScale`, along training) or at one checkpoint.
+"""The gradient noise scale in anybody's training loop (`NoiseScale`); at one checkpoint it is in `per_example`.
 
 Words: G is the mean gradient and Sigma the covariance of one example's, H the Hessian of the mean loss, lr a learning
 rate of plain SGD. b_simple = tr(Sigma) / |G|^2 and b_noise = tr(H Sigma) / (G'HG) (McCandlish et al. 2018, eqs 2.9 and
@@ -17,20 +17,10 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed import ProcessGroup
 
-from bcrit.tuner.training.noise_scale.per_example import (
-    CurvedScale,
-    example_loss,
-    measure_b_noise,
-    mixing_layer,
-    parameters_of,
-)
 from bcrit.tuner.training.noise_scale.ratio import (
     MIN_BLOCKS,
-    ExactScale,
-    Ratio,
     SimpleScale,
     b_simple,
-    of_quadratic,
     pair_of_shares,
     unbiased_pair,
 )
@@ -63,7 +53,7 @@ class NoiseScale:
     - Examples are independent given the weights. With batch norm in training mode, or a loss across examples, the
       scale is that of the micro-batch as the unit of noise: with ghost batch norm micro-batches of whole ghost batches
       are right, with plain batch norm nothing is, because the gradient's mean depends on the micro-batch's size.
-    - The learning rate is tuned, or the scale says little (see `CurvedScale.temperature`).
+    - The learning rate is tuned, or the scale says little (see `per_example.CurvedScale.temperature`).
 
     In a data-parallel step every rank has a `NoiseScale` with the `process_group` that gradients are averaged over, for
     example `torch.distributed.group.WORLD` under DistributedDataParallel. A hook on every parameter sees what the rank
@@ -390,22 +380,3 @@ class Shares:
                 "every rank must have as many rows and micro-batches as the others, because their gradients are "
                 "averaged with equal weight; drop the incomplete batch at the end of an epoch (drop_last=True)"
             )
-
-
-__all__ = [
-    # along training, from the micro-batches or ranks of each step
-    "NoiseScale",
-    # at one checkpoint: from single examples
-    "example_loss",
-    "mixing_layer",
-    "parameters_of",
-    "measure_b_noise",
-    # what they return
-    "Ratio",
-    "SimpleScale",
-    "CurvedScale",
-    # formulas
-    "unbiased_pair",
-    "ExactScale",
-    "of_quadratic",
-]

@@ -104,14 +104,16 @@ class CurvedScale:
 
 
 def measure_b_noise(
-    loss: ExampleLoss,
-    parameters: Parameters,
-    examples: Sequence[Tensor],
+    loss: ExampleLoss,  # as from `example_loss`
+    parameters: Parameters,  # where, as from `parameters_of`
+    examples: Sequence[Tensor],  # inputs, targets, ..., examples along the first axis: a random sample of at least 20
     *,
+    # size of the data set that the sample is from, without replacement, for the scale of the data set itself;
+    # b_simple's errors shrink to 0 as the sample becomes all of it. None: the population
     n_examples: int | None = None,
-    chunk: int = CHUNK,
-    level: float = 0.95,
-    seed: int = 0,
+    chunk: int = CHUNK,  # examples whose gradients are in memory at once, beside up to 20 sums over blocks
+    level: float = 0.95,  # of confidence
+    seed: int = 0,  # of dropout and the like; PyTorch's own stream is left as it was
 ) -> CurvedScale:
     """b_noise = tr(H Sigma) / (G'HG) and b_simple at these parameters; the model is not touched.
 
@@ -136,16 +138,6 @@ def measure_b_noise(
     The cost is two gradients and two Hessian-vector products an example. A product is a gradient of a gradient (which
     every operation has that has a double backward; forward mode has fewer), costs 2 to 3 gradients and takes about
     three times a gradient's memory: 6 to 8 gradients in all.
-
-    Args:
-        loss: of one example, as from `example_loss`.
-        parameters: where, as from `parameters_of`.
-        examples: inputs, targets, ..., each with the examples along the first axis: a random sample of at least 20.
-        n_examples: size of the data set that the sample is from, without replacement, for the scale of the data set
-            itself; b_simple's errors shrink to 0 as the sample becomes all of it. None: the population.
-        chunk: examples whose gradients are in memory at once, beside up to 20 sums over blocks.
-        level: of confidence.
-        seed: of dropout and the like; PyTorch's own stream is left as it was.
     """
     sample = _Sample(loss, parameters, examples, chunk, seed)
     with sample.measuring():

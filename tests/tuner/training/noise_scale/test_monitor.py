@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.noise_scale import Differences, Hooks, NoiseScale, norms, of_quadratic, unbiased_pair
+from bcrit.tuner.training.noise_scale import Differences, Hooks, NoiseScale, norms
+from bcrit.tuner.training.noise_scale.ratio import of_quadratic, unbiased_pair
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
 

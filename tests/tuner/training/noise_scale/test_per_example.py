@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.noise_scale import Ratio, measure_b_noise
-from bcrit.tuner.training.noise_scale.per_example import _Sample, example_loss, parameters_of
-from bcrit.tuner.training.noise_scale.ratio import unbiased_pair
+from bcrit.tuner.training.noise_scale.per_example import _Sample, example_loss, measure_b_noise, parameters_of
+from bcrit.tuner.training.noise_scale.ratio import Ratio, unbiased_pair
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 
 C, W, S = torch.tensor([2.0, 0.5, 0.1, 0.1]), torch.tensor([0.5, -1.0, 0.3, 0.0]), 0.4
