@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from bcrit.tuner.training.optimizers import class_of, parameters_of
 from bcrit.tuner.training.reported import tensors
 from bcrit.tuner.training.settings import DECAYS, Resumable, Settings
 from bcrit.tuner.training.supervised import SupervisedRun
+from bcrit.tuner.workloads.digits import DigitsMLP
 from bcrit.tuner.workloads.layers import GhostBatchNorm
 from bcrit.tuner.workloads.noisy_quadratic import NoisyQuadratic
 
@@ -81,6 +83,15 @@ def assert_goes_on(given: Settings, cut: int, begin: Any = begun) -> None:
 def test_every_optimizer_goes_on(optimizer: str) -> None:
     assert class_of(optimizer)
     assert_goes_on(settings(optimizer, SCHEDULE), random.Random(optimizer).randrange(STEPS))
+
+
+@pytest.mark.parametrize("optimizer", ALL)
+def test_every_optimizer_lowers_the_loss(optimizer: str) -> None:
+    more = {"lr": 0.003, "extrapolation_lr": 0.01, "local_batch_size": 32}
+    run = DigitsMLP().begin(replace(settings(optimizer, more), batch_size=64))
+    begun = run.evaluate()["val_loss"]
+    run.train(20)
+    assert run.evaluate()["val_loss"] < begun
 
 
 @pytest.mark.parametrize("schedule", ["constant", *DECAYS])

@@ -175,6 +175,7 @@ def test_a_run_in_pieces_is_the_run_up_to_rounding(optimizer: str, more: dict[st
 
     whole, pieces = run(None), run(6)
     assert (whole.micro_batch, pieces.micro_batch) == (None, 6 if more.get("local_batch_size") != 4 else None)
+    assert whole.gradients_per_example == (2 if more.get("extrapolation") == "fresh" else 1)
     for _ in range(4):
         whole.train(3)
         pieces.train(3)

@@ -134,14 +134,6 @@ def test_the_risk_is_the_mean_loss_of_sampled_runs(optimizer: str, schedule: dic
     assert risk(workload, chosen, [25]) == pytest.approx(losses.mean(), abs=4 * losses.std() / len(losses) ** 0.5)
 
 
-@schedules
-@pytest.mark.parametrize("optimizer", MOMENTS)
-def test_how_updates_are_divided_into_calls_makes_no_difference(optimizer: str, schedule: dict[str, Value]) -> None:
-    workload = NoisyQuadratic(dimensions=50, evaluation_noise=0.1, seed_noise=0.1)
-    chosen = settings(optimizer, schedule=schedule)
-    assert risk(workload, chosen, [1] * 40) == risk(workload, chosen, [3, 37]) == risk(workload, chosen, [40])
-
-
 def test_the_noises_have_their_size_and_scope() -> None:
     def logs(sd: dict[str, float], seeds: range, steps: range) -> np.ndarray[Any, Any]:
         noisy, exact = NoisyQuadratic(dimensions=1, **sd), NoisyQuadratic(dimensions=1)  # type: ignore[arg-type]

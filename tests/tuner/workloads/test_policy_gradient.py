@@ -1,4 +1,3 @@
-import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -67,27 +66,18 @@ def test_a_discount_is_never_widened_beyond_1() -> None:
         check_experiment({**EXPERIMENT, "space": {**space, "gae_lambda": 1.5}}, "x")
 
 
-def workload(**options: Any) -> dict[str, Any]:
-    return {"workload": {"name": "policy_gradient", "rollout_length": 8, **options}}
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("option", "message"),
     [
-        (
-            {"batch_sizes": [16, 20, 64]},
-            "'batch_sizes': a batch of frames must be whole rollouts, but 20 frames are no",
-        ),
-        (workload(environment="CartPole-v9"), "environment 'CartPole-v9' cannot be made"),
-        (workload(model="cnn"), "model 'cnn' takes screens"),
-        ({"execution": {"micro_batch": 8}}, "'execution.micro_batch': workload 'policy_gradient' computes its updates"),
-        ({"resources": {"gpus": 2}}, "'resources.gpus': workload 'policy_gradient' trains on one GPU or a share"),
+        ({"environment": "CartPole-v9"}, "environment 'CartPole-v9' cannot be made"),
+        ({"model": "cnn"}, "model 'cnn' takes screens"),
     ],
-    ids=["rollouts", "environment", "model", "micro-batch", "GPUs"],
+    ids=str,
 )
-def test_what_does_not_fit_is_said_before_anything_runs(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        check_experiment({**EXPERIMENT, **change}, "cartpole.yaml")
+def test_what_does_not_fit_is_said_before_anything_runs(option: dict[str, Any], message: str) -> None:
+    workload = {**EXPERIMENT["workload"], **option}
+    with pytest.raises(InputError, match=message):
+        check_experiment({**EXPERIMENT, "workload": workload}, "cartpole.yaml")
 
 
 def test_a_missing_library_is_one_sentence_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:

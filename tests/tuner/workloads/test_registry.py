@@ -72,8 +72,6 @@ REFUSED: dict[str, tuple[str, dict[str, object], str]] = {
     ),
     "unknown class": ("mine:Goob", {}, "has no class or function 'Goob'; did you mean 'Good'? it has Good, Half"),
     "unknown option": ("mine:Good", {"width": 1}, "unexpected keyword argument 'width'; its options are size"),
-    "no options": ("digits_mlp", {"width": 1}, "it has no options, remove them"),
-    "bad value": ("noisy_quadratic", {"dimensions": 0}, "'dimensions' must be a whole number"),
     "half a workload": (
         "mine:Half",
         {},

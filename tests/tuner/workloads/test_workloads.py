@@ -247,9 +247,12 @@ class TestContract:
     def test_what_it_declares_it_can(self, name: str) -> None:
         case, workload = CASES[name], MADE[name]
         if says(workload, "averages"):
-            run = workload.begin(settings(case, ema_decay=0.5))
-            run.train(2)
-            assert set(run.evaluate()) == {f"{metric}{end}" for metric in workload.metrics for end in ("", "_ema")}
+            plain, run = workload.begin(settings(case)), workload.begin(settings(case, ema_decay=0.5))
+            for each in (plain, run):
+                each.train(2)
+            found = run.evaluate()
+            assert set(found) == {f"{metric}{end}" for metric in workload.metrics for end in ("", "_ema")}
+            assert {metric: found[metric] for metric in workload.metrics} == plain.evaluate()
         if follows_plan(workload):
             assert workload.begin(settings(case)).progress is None
             planned = workload.begin(replace(settings(case), batches=BatchPlan(Fixed(32), TunedRates((32,), (0.1,)))))
