@@ -15,7 +15,7 @@ from bcrit.ask import AS_JSON
 from bcrit.live import served
 from bcrit.plan import print_plan, step_times
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.load import a_file, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.supervise import AT_BOUND, cluster_failures
 from bcrit.terminal import Display, Screen, print_json, say, say_notes, show, wide_console
@@ -361,7 +361,7 @@ def _run(
 def read_experiment_file(path: Path) -> str:
     """The text of an experiment's file, or one message why it cannot be read."""
     try:
-        return path.read_text(encoding="utf-8")
+        return a_file(path, piped=True).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(str(path), [f"the experiment cannot be read: {reason}"]) from error

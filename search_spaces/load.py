@@ -1,7 +1,12 @@
 """Reading and writing the experiment as YAML text: safe, strict, without surprises."""
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Hashable, Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -10,6 +15,23 @@ from pydantic import ValidationError
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.problems import InputError, describe
 from bcrit.search_spaces.target import Target
+
+_DESCRIPTORS = re.compile(r"/dev/(stdin|fd/\d+)|/proc/[^/]+/fd/\d+")  # what a shell hands over; somebody writes there
+
+
+def a_file(path: str | PathLike[str], piped: bool = False) -> Path:
+    """The same path, where a file lies.
+
+    A folder, a device, which may never end, and a named pipe, at which nobody may write, are an OSError that says so; a
+    pipe of the shell (`<(...)`, `/dev/stdin`) too, unless what reads it does so once (`piped`).
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    shell = piped and _DESCRIPTORS.fullmatch(os.fspath(path))
+    if not stat.S_ISREG(mode) and not (shell and stat.S_ISFIFO(mode)):
+        raise OSError(errno.EINVAL, "it is no file but a device or a pipe; save what it gives in a file", str(path))
+    return Path(path)
 
 
 class _Loader(yaml.SafeLoader):

@@ -35,7 +35,7 @@ from bcrit.analysis.exchange.files import STEP, stream_curves
 from bcrit.analysis.records.arrow_tables import arrow_schema
 from bcrit.analysis.records.json_values import loaded
 from bcrit.search_spaces.dimensions import Value
-from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.load import a_file, parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.space import SearchSpace
@@ -223,7 +223,7 @@ def _read_study(folder: Path, notes: foreign.Notes) -> _Study:
     """A study's file; where it is missing, the folder's name is the batch size and the space is unknown."""
     name = int(folder.name) if folder.name.isdecimal() else None
     try:
-        content = loaded((folder / STUDY).read_bytes())
+        content = loaded(a_file(folder / STUDY).read_bytes())
     except FileNotFoundError:
         if name is None:
             raise InputError(str(folder), [f"it has no {STUDY}, and its name is not a batch size"]) from None
@@ -293,7 +293,7 @@ def _read_trial(study: _Study, name: str, notes: foreign.Notes) -> _Trial | None
     trial_id, folder = f"{study.batch_size}/{name}", os.path.join(study.folder, name)
     path = os.path.join(folder, MEASUREMENTS_CSV)
     try:
-        with open(os.path.join(folder, METADATA), "rb") as file:
+        with open(a_file(os.path.join(folder, METADATA)), "rb") as file:
             metadata = loaded(file.read())
         problem = None if isinstance(metadata, dict) else f"{METADATA} must hold one JSON object"
     except FileNotFoundError:

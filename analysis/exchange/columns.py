@@ -9,7 +9,7 @@ from typing import Any
 from bcrit.analysis.exchange.files import column_names, readable
 from bcrit.analysis.exchange.run import SPELLINGS, hyperparameter_names
 from bcrit.analysis.records.number_table import found_column, named_columns, usual
-from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.load import a_file, read_yaml
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
 
@@ -58,7 +58,7 @@ def read_mapping(text: str | None) -> Mapped:
         return Mapped()
     if Path(text).suffix in (".yaml", ".yml"):
         with readable(text, "the mapping cannot be read"):
-            content = read_yaml(Path(text).read_text(encoding="utf-8"), text)
+            content = read_yaml(a_file(text, piped=True).read_text(encoding="utf-8"), text)
         if not isinstance(content, dict):
             raise InputError(text, ["a mapping has one line a column, such as 'batch_size: bs'"])
     else:

@@ -22,6 +22,7 @@ from pyarrow import csv as arrow_csv
 from bcrit.analysis.records.arrow_tables import parquet
 from bcrit.analysis.records.json_values import loaded
 from bcrit.analysis.records.number_table import is_gzip, layout_of
+from bcrit.search_spaces.load import a_file
 from bcrit.search_spaces.problems import InputError
 
 # Bytes of a CSV that are parsed at once, some hundred thousand rows; what the columns hold is told by the first such
@@ -62,7 +63,7 @@ def folders(path: Path) -> list[Path]:
 def read_text(path: Path) -> str:
     """Read a text in UTF-8, with or without byte order mark; an empty one is refused."""
     with readable(path):
-        content = path.read_bytes()
+        content = a_file(path).read_bytes()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -80,7 +81,7 @@ def read_json(path: Path) -> Any:
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Read a file with one JSON object a line; the last line may be cut off, as a killed process leaves it."""
     with readable(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = a_file(path).read_text(encoding="utf-8").splitlines()
     found: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         where = f"{path}, line {number}"
@@ -109,7 +110,7 @@ def _parsed(text: str, where: str) -> Any:
 def read_cells(path: Path) -> pd.DataFrame:
     """Read a table as it is written: a CSV's cells as texts, empty ones as None; Parquet with its own types."""
     with readable(path, "it cannot be read as a table"):
-        if not is_parquet(path):
+        if not is_parquet(a_file(path)):
             types = dict.fromkeys(column_names(path), pa.string())
             convert = arrow_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True)
             schema, batches = open_batches(path, convert)
@@ -160,7 +161,7 @@ def _begins(path: str | Path, mark: bytes) -> bool:
 
 def column_names(path: str | Path) -> list[str]:
     """The columns of a table, none of which may stand twice, without the blanks around them in a CSV."""
-    if is_parquet(path):
+    if is_parquet(a_file(path)):
         return list(parquet(path).schema_arrow.names)
     return layout_of(path).different
 
@@ -173,7 +174,7 @@ def open_batches(
     Rows are read as they are asked for. Where the file is damaged both steps raise what `readable` makes a message of.
     What is `exact` is CSV as it is written here, whose names may hold anything.
     """
-    if is_parquet(path):
+    if is_parquet(a_file(path)):
         # A pre-buffer would hold every row group that was read until the file is closed.
         content = parquet(path, pre_buffer=False, buffer_size=1 << 20)
         return content.schema_arrow, content.iter_batches(ROWS)
@@ -235,7 +236,7 @@ def read_curves(paths: Sequence[str], types: Mapping[str, pa.DataType]) -> Curve
     for place, path in enumerate(paths):
         try:
             packed = not os.path.exists(path)
-            content = gzip.decompress(Path(f"{path}.gz").read_bytes()) if packed else Path(path).read_bytes()
+            content = gzip.decompress(a_file(f"{path}.gz").read_bytes()) if packed else a_file(path).read_bytes()
         except (OSError, EOFError, zlib.error) as error:
             missing = isinstance(error, FileNotFoundError)
             found.unreadable[place] = "is missing" if missing else f"cannot be read: {error}"

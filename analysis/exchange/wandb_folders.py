@@ -16,7 +16,7 @@ from typing import Any
 from bcrit.analysis.exchange.files import folders, read_json, read_json_lines, read_text, readable
 from bcrit.analysis.exchange.run import Notes
 from bcrit.analysis.records.json_values import loaded
-from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.load import a_file, read_yaml
 from bcrit.search_spaces.problems import InputError
 
 _IDENT, _BLOCK, _PIECE = b":W&B", 1 << 15, struct.Struct("<IHB")
@@ -96,7 +96,7 @@ def _object(path: Path) -> dict[str, Any]:
 def read_offline(path: Path) -> ClientRun:
     """Read a file; what a killed process left torn at its end is passed over, damage before that is an InputError."""
     with readable(path):
-        content = path.read_bytes()
+        content = a_file(path).read_bytes()
     run = ClientRun()
     if _IDENT.startswith(content):  # killed before it wrote anything
         return run

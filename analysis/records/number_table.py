@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bcrit.search_spaces import InputError
+from bcrit.search_spaces.load import a_file
 
 _DELIMITERS = ",\t;|"  # the likelier first
 _GZIP = b"\x1f\x8b"
@@ -46,7 +46,7 @@ class Layout:
 
 def is_gzip(path: str | PathLike[str]) -> bool:
     """Whether a file is packed by gzip, whatever its name."""
-    with open(path, "rb") as file:
+    with open(a_file(path), "rb") as file:
         return file.read(2) == _GZIP
 
 
@@ -56,8 +56,9 @@ def read_text(path: str | PathLike[str], size: int = -1) -> str:
     What cannot be read, is empty or no text in UTF-8 is an OSError or ValueError that says so.
     """
     try:
-        with gzip.open(path) if is_gzip(path) else Path(path).open("rb") as file:
-            content = file.read(size)
+        with a_file(path, piped=True).open("rb") as packed:
+            with gzip.GzipFile(fileobj=packed) if packed.peek(2)[:2] == _GZIP else packed as file:
+                content = file.read(size)
     except (EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"the file cannot be read: {error}") from error
     try:

@@ -34,7 +34,7 @@ from bcrit.analysis.records.arrow_tables import (
 from bcrit.analysis.records.json_values import loaded, plain, restored
 from bcrit.analysis.records.storage import HALF_WRITTEN, opened, patiently, put
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.load import dump_experiment, parse_experiment, read_yaml
+from bcrit.search_spaces.load import a_file, dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
 
@@ -157,6 +157,8 @@ class RunFolder:
         return self._asked(lambda: self._content(self.path(name)))
 
     def _content(self, path: str) -> bytes:
+        if self.is_local:
+            a_file(path)
         with self.filesystem.open_input_stream(path) as stream:
             return bytes(stream.read())
 

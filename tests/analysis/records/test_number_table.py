@@ -1,10 +1,13 @@
 import gzip
+import os
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from bcrit.analysis.exchange.files import read_cells
 from bcrit.analysis.records.number_table import as_numbers, read_numbers
+from bcrit.runs import read_experiment_file
 from bcrit.search_spaces import InputError
 
 COLUMNS = ("batch_size", "steps")
@@ -120,6 +123,26 @@ def test_every_problem_is_named_at_once(tmp_path: Path) -> None:
 def test_a_path_that_cannot_be_read_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_numbers(f"{tmp_path}/{path}", COLUMNS)
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/full", "/dev/null", "pipe"])
+def test_what_may_never_end_is_not_read(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (lambda path: read_numbers(path, COLUMNS), read_cells, lambda path: read_experiment_file(Path(path))):
+        with pytest.raises(InputError, match="it is no file but a device or a pipe; save what it gives in a file"):
+            read(tmp_path / place)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_pipe_of_the_shell_is_read_once(packed: bool) -> None:
+    reading, writing = os.pipe()
+    content = b"batch_size,steps\n8,100\n"
+    os.write(writing, gzip.compress(content) if packed else content)
+    os.close(writing)
+    try:
+        assert read_numbers(f"/dev/fd/{reading}", COLUMNS)["steps"].tolist() == [100]
+    finally:
+        os.close(reading)
 
 
 def test_many_wrong_cells_are_counted_not_listed() -> None:
