@@ -3,7 +3,8 @@
 What is wrong is set aside under `repaired/`, where no reader looks, and nothing is deleted:
 
 - files that are no readable parts, half-written ones among them;
-- rows that are there twice, as two drivers of one run left them: the trial that finished first stays;
+- rows that are there twice, as two drivers of one run left them: the trial that finished first stays, and before that
+  one whose file says that it is of this run, for a file of older versions may be of another run with the same names;
 - measurements beyond the end of their trial, which the other driver's trial went on to;
 - finished trials that lack the evaluations which their own row names: these are run again by `bcrit resume`, but only
   where `bcrit` trained them itself, since an import cannot be run again.
@@ -20,7 +21,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from bcrit.analysis.records.arrow_tables import arrow_schema, column_violations, joined
-from bcrit.analysis.records.parted_tables import replacing, whole_part
+from bcrit.analysis.records.parted_tables import EXPERIMENT_OF, replacing, whole_part
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.analysis.records.storage import HALF_WRITTEN, is_object_store
 from bcrit.search_spaces.outcome import STUDY, Outcome
@@ -41,6 +42,7 @@ class Mended:
     place: str | None = None  # the folder where it lies now; None where nothing was wrong
     files: Mapping[str, str] = field(default_factory=dict)  # what was wrong with which file
     doubled: Mapping[str, int] = field(default_factory=dict)  # rows that were there twice, by table
+    unmarked: bool = False  # whether a doubled row stood in a file without the run's mark and gave way to one with it
     beyond: int = 0  # measurements after the end of their trial
     torn: tuple[str, ...] = ()  # finished trials that lack evaluations
 
@@ -51,6 +53,7 @@ class Mended:
         found = [f"{name} was set aside: {problem}" for name, problem in self.files.items()]
         for table, count in self.doubled.items():
             kept = "the trial that finished first stays" if table == TRIALS.name else "the first of each stays"
+            kept += ", one whose file is marked as this run's before all" if self.unmarked else ""
             found.append(f"{count} doubled {_rows(count)} set aside in '{table}'; {kept}")
         if self.beyond:
             found.append(
@@ -75,9 +78,14 @@ def repair(folder: RunFolder, can_run_again: bool) -> Mended:
             _set_aside(folder, name, place)
             files[name] = problem
     trials, measurements = _all_rows(folder, TRIALS), _all_rows(folder, MEASUREMENTS)
+    _refuse_two_runs(folder, trials)
     second = _second(trials, TRIALS, "ended_at")
     finished = trials[~second].set_index("trial_id")
     again = _second(measurements, MEASUREMENTS)
+    # Where a file without a mark doubles rows of one with it, what else it has of that trial is of the other run too.
+    others = measurements.loc[again & ~measurements["marked"], "trial_id"]
+    ours = measurements.loc[measurements["marked"], "trial_id"]
+    again = again | (~measurements["marked"] & measurements["trial_id"].isin(set(others) & set(ours))).to_numpy()
     ends = measurements["trial_id"].map(finished["steps"]).astype(float)  # NaN for a trial that goes on
     beyond = ~again & (measurements["step"] > ends).to_numpy()
     torn = _torn(finished, measurements[~again & ~beyond]) if can_run_again else []
@@ -88,7 +96,9 @@ def repair(folder: RunFolder, can_run_again: bool) -> Mended:
     doubled = {TRIALS.name: int(second.sum()), MEASUREMENTS.name: int(again.sum())}
     doubled = {name: count for name, count in doubled.items() if count}
     wrong = bool(files or doubled or beyond.any() or torn)
-    return Mended(folder.address(place) if wrong else None, files, doubled, int(beyond.sum()), tuple(torn))
+    told = ((trials, second), (measurements, again))
+    unmarked = any((gone & ~of["marked"]).any() and of["marked"].any() for of, gone in told)
+    return Mended(folder.address(place) if wrong else None, files, doubled, unmarked, int(beyond.sum()), tuple(torn))
 
 
 def set_trials_aside(folder: RunFolder, failed: bool, batch_sizes: Collection[int]) -> int:
@@ -133,13 +143,40 @@ def _damaged(folder: RunFolder, table: Table) -> dict[str, str]:
 
 
 def _all_rows(folder: RunFolder, table: Table) -> pd.DataFrame:
-    """What the rows of a table are judged by, in the order in which the parts hold them."""
+    """What the rows of a table are judged by, in the order in which the parts hold them.
+
+    With the part of each, whether that is marked as one of this run, and for trials the hyperparameters that it has.
+    """
     wanted = {
-        TRIALS.name: [*TRIALS.key, "outcome", "steps", "steps_to_target", "steps_to_target_low", "ended_at"],
+        TRIALS.name: [*TRIALS.key, *_ASKED, "outcome", "steps", "steps_to_target", "steps_to_target_low", "ended_at"],
         MEASUREMENTS.name: [*MEASUREMENTS.key],
     }
-    frame: pd.DataFrame = _joined(folder, table).select(wanted[table.name]).to_pandas()
+    none = arrow_schema(table).empty_table()
+    pieces = [none.select(wanted[table.name]).to_pandas().assign(part="", marked=False, settings="")]
+    for name in folder.parts(table):
+        rows = folder.rows_of(name)
+        marked = EXPERIMENT_OF in (rows.schema.metadata or {})  # of another experiment it would be damaged
+        other = ["trial_id", *sorted(set(rows.column_names) - set(table.names) if table is TRIALS else ())]
+        settings = rows.select(other).to_pandas().notna().to_numpy() @ np.array([f"{name} " for name in other], object)
+        judged = joined([none, rows]).select(wanted[table.name]).to_pandas()
+        pieces.append(judged.assign(part=name, marked=marked, settings=settings))
+    frame: pd.DataFrame = pd.concat(pieces, ignore_index=True)
     return frame
+
+
+# What the experiment and a trial's name decide, whichever process ran it.
+_ASKED = ("batch_size", "stage", "seed")
+
+
+def _refuse_two_runs(folder: RunFolder, trials: pd.DataFrame) -> None:
+    """Refuse trials of one name that no run has both of, where no mark says which of their files is this run's."""
+    for trial_id, rows in trials[trials.duplicated("trial_id", keep=False)].groupby("trial_id", sort=True):
+        apart = rows.drop_duplicates([*_ASKED, "settings"])
+        if len(apart) > 1 and rows["marked"].all() | ~rows["marked"].any():
+            first, other = apart["part"].iloc[:2]
+            rule = f"trial '{trial_id}' stands in {first} and, with another seed or other settings, in {other}"
+            remedy = "neither says of which run it is; move the file of the other run away"
+            raise InputError(str(folder), [f"{rule}; {remedy}"])
 
 
 def _joined(folder: RunFolder, table: Table) -> pa.Table:
@@ -147,8 +184,9 @@ def _joined(folder: RunFolder, table: Table) -> pa.Table:
 
 
 def _second(rows: pd.DataFrame, table: Table, order: str | None = None) -> Flags:
-    """Which rows have the key of another that comes before, in the given order or in that of the table."""
+    """Which rows have the key of another that comes before: marked ones, then in the given order or in the table's."""
     ordered = rows if order is None else rows.sort_values(order, kind="stable")
+    ordered = ordered.sort_values("marked", ascending=False, kind="stable")
     return ordered.duplicated(list(table.key)).reindex(rows.index).to_numpy(dtype=bool)
 
 

@@ -75,6 +75,36 @@ def test_of_a_trial_that_two_drivers_ran_the_one_that_finished_first_stays(folde
     assert repair(folder, True) == Mended()
 
 
+def test_what_a_file_without_the_runs_mark_doubles_gives_way(tmp_path: Path) -> None:
+    folder, old = RunFolder.at(tmp_path / "run"), RunFolder.at(tmp_path / "other")
+    folder.write_bytes("experiment.yaml", b"name: x")
+    folder.append(MEASUREMENTS, curve("a", [0, 4, 5]), 0)
+    folder.append(TRIALS, [trial("a", 5, ended_at=9.0)], 0)
+    # A file of an older version, which wrote no mark, of another run whose trial of that name ended earlier.
+    old.append(MEASUREMENTS, [*curve("a", [0, 2, 3], loss=9.0), *curve("b", [0, 5])], 0)
+    old.append(TRIALS, [trial("a", 3, ended_at=1.0, lr=0.7, seed=5), trial("b", 5)], 0)
+    for table in ("trials", "measurements"):
+        folder.write_bytes(f"{table}/000000-000000-abcdef.parquet", old.read_bytes(f"{table}/000000-000000.parquet"))
+    mended = repair(folder, True)
+    assert mended.unmarked and mended.doubled == {"trials": 1, "measurements": 3} and not mended.torn
+    assert "marked as this run's" in mended.sentences("RUN")[0]
+    assert rows(folder) == (["a", "b"], [("a", 0), ("a", 4), ("a", 5), ("b", 0), ("b", 5)])
+    assert 9.0 not in folder.read(MEASUREMENTS)["loss"].to_pylist() and repair(folder, True) == Mended()
+
+
+@pytest.mark.parametrize("other", [{"seed": 5}, {"batch_size": 16}, {"width": 3.0}], ids=str)
+def test_two_trials_of_one_name_that_no_run_has_both_of_are_refused_with_their_files(
+    folder: RunFolder, other: dict[str, Any]
+) -> None:
+    folder.append(TRIALS, [trial("a", 5, ended_at=0.5, **other)], 1)
+    before = files(folder)
+    with pytest.raises(
+        InputError, match=r"'a' stands in trials/000000-000000.parquet and, .*, in trials/000001-000001"
+    ):
+        repair(folder, True)
+    assert files(folder) == before
+
+
 def test_parts_that_cannot_be_read_are_set_aside_by_name(folder: RunFolder) -> None:
     whole = rows(folder)
     # One without a checksum, as older versions wrote them, whose first page header pyarrow answers with an OSError.
