@@ -79,6 +79,6 @@ def test_a_bound_far_above_what_a_smaller_batch_size_took_is_set_aside(bound: fl
 
 
 def test_a_column_of_another_meaning_is_no_column_of_batch_sizes() -> None:
-    every = pd.DataFrame({"batch_size": range(1, 10_002), "steps": 5})
-    with pytest.raises(InputError, match="at most 10,000 batch sizes, but there are 10,001; look whether 'batch_size'"):
+    every = pd.DataFrame({"batch_size": range(1, 1_002), "steps": 5})
+    with pytest.raises(InputError, match="at most 1,000 batch sizes, but there are 1,001; look whether 'batch_size'"):
         studies(every)
