@@ -1,6 +1,7 @@
 """The command line."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
-from bcrit.supervise import CLUSTER_FAILED, STOPPED, remedy, say_stopped, supervised
+from bcrit.supervise import CLUSTER_FAILED, STOPPED, remedy, say_stopped, stopped_by_ctrl_c, supervised
 from bcrit.terminal import Screen, say
 
 # Commands that run Ray, in a process of their own.
@@ -61,7 +62,13 @@ def _options(
 
 def main() -> None:
     """Run the command line; the exit codes stand in docs/guides/operations.md."""
-    sys.exit(supervised(command) if set(sys.argv[1:2]) & _USE_RAY else command())
+    try:
+        code = supervised(command) if set(sys.argv[1:2]) & _USE_RAY else command()
+    except KeyboardInterrupt:  # it came while something was said
+        say_stopped()
+        code = STOPPED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # all is done; from here on there is nobody to tell
+    sys.exit(code)
 
 
 def command() -> int:
@@ -75,7 +82,8 @@ def command() -> int:
     errors, runs = Screen(stderr=True), bool(set(sys.argv[1:2]) & _USE_RAY)
     try:
         # Where a shell asks for completions, the words so far stand in its own variable.
-        application(sys.argv[1:3] or os.environ.get("COMP_WORDS", "").split()[1:3])()
+        with stopped_by_ctrl_c():
+            application(sys.argv[1:3] or os.environ.get("COMP_WORDS", "").split()[1:3])()
     except SystemExit as done:
         if done.code == STOPPED:  # as typer has it of a KeyboardInterrupt
             say_stopped()

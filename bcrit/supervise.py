@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -66,6 +67,43 @@ def say_stopped() -> None:
     """Say that this command was stopped; of one that is watched the process that watches it does."""
     if _parent is None:
         say(Screen(stderr=True), f"stopped; {remedy()}" if "again" in _told else "stopped")
+
+
+@contextmanager
+def stopped_by_ctrl_c() -> Iterator[None]:
+    """Within it Ctrl-C ends in a KeyboardInterrupt, wherever it lands.
+
+    An import that it breaks off may fail with an error of its own, and a finalizer swallows it: then it comes again.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    def swallowed(what: "sys.UnraisableHookArgs") -> None:
+        if came and issubclass(what.exc_type, KeyboardInterrupt):
+            threading.Timer(_AGAIN_SECONDS, interrupt_main).start()
+        else:
+            before(what)
+
+    before, sys.unraisablehook = sys.unraisablehook, swallowed
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except Exception as error:
+        if came:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = before
+
+
+_AGAIN_SECONDS: Final = 0.01  # the finalizer is over by then; chosen
 
 
 def supervised(work: Callable[[], int]) -> int:

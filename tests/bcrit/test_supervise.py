@@ -5,9 +5,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from bcrit import cli
+from tests.bcrit.command import bcrit
 
 
 def program(work: str) -> list[str]:
@@ -108,6 +113,30 @@ def test_ctrl_c_while_the_command_line_is_imported_is_told_too(tmp_path: Path) -
     text += "signal.signal(signal.SIGINT, signal.default_int_handler)\nstart()"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped; nothing was run\n")
+
+
+def _broken_off() -> None:
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        raise ImportError("numpy.core failed to import") from error
+
+
+class _Finalized:
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _swallowed() -> None:
+    _Finalized()
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("work", [_broken_off, _swallowed])
+def test_ctrl_c_is_told_in_a_line_whatever_it_is_taken_for_where_it_lands(work: Callable[[], None]) -> None:
+    with patch.object(cli, "application", lambda _: work):
+        done = bcrit("fit", "x.csv")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
 
 
 def test_a_command_that_does_not_heed_it_ends_soon_after_what_watched_it_was_killed() -> None:
