@@ -52,6 +52,9 @@ def opened(location: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, root = fs.FileSystem.from_uri(location)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
+        # S3 is asked for a bucket's region where the location does not say it; then it may be away.
+        if isinstance(error, OSError) and "AWS Error" in str(error) and may_pass(error):
+            raise
         raise InputError(location, [f"not a location that can be opened: {error}"]) from error
     return filesystem, root.rstrip("/")
 

@@ -6,13 +6,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
+from unittest.mock import Mock, patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bcrit.analysis.exchange.tables import import_table
-from bcrit.analysis.records import arrow_tables
+from bcrit.analysis.records import arrow_tables, storage
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import LEASE, RunFolder
 from bcrit.search_spaces.load import read_target
@@ -235,6 +236,21 @@ def test_every_file_on_an_object_store_is_one_put_to_its_final_name(store: Objec
         folder.write_bytes("report.html", b"x" * 8_000_000)
     names = ("analysis/fit.json", "measurements/000000-000000.parquet", "report.html")
     assert requests == [f"PUT /bucket/puts/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("told", "passes"),
+    [
+        ("When resolving region for bucket 'b': AWS Error NETWORK_CONNECTION during HeadBucket operation", True),
+        ("When resolving region for bucket 'b': AWS Error ACCESS_DENIED during HeadBucket operation", False),
+        ("Bucket 'b' not found", False),
+        ("Unable to load libjvm", False),
+    ],
+)
+def test_a_store_that_is_away_when_it_is_asked_for_its_region_is_no_bad_input(told: str, passes: bool) -> None:
+    with patch.object(storage, "fs", Mock(FileSystem=Mock(from_uri=Mock(side_effect=OSError(told))))):
+        with pytest.raises(OSError if passes else InputError, match=told.partition(":")[0]):
+            RunFolder.at("s3://b/run")
 
 
 def test_the_endpoint_may_come_from_the_environment(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
