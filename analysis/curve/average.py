@@ -99,10 +99,12 @@ _LEAST = 1e-300  # what is divided by where there is no error
 def averaged_steps(fit: HyperbolaFit) -> AveragedSteps:
     """The p-norm, of which the hyperbola is the one with p = 1, so that its shape is a thing to be estimated.
 
-    Where the fit is a U that is averaged with it; both have one parameter more than the hyperbola, so that their
-    weights are their likelihoods, RSS^(-m/2) with m reached studies. A U that does not hold stays out: it fits a part
-    of a sharp knee, and averaged with it wherever it could be fitted intervals covered 88 to 96 % where p is 1.2 to
-    1.4. Of studies of hyperbolas and p-norms up to 4 % are taken for a U, which is why the p-norm stays beside it.
+    Where the fit is a U that is averaged with it. Both have k = 3 parameters, so that their weights are likelihoods in
+    which these and the scatter are integrated out, s^-(m - k) with s^2 = RSS / (m - k) of m reached studies (flat in
+    the parameters and in log sigma, as Student's t is): at their maximum, RSS^(-m/2), six studies would count as twelve
+    do. A U that does not hold stays out: it fits a part of a sharp knee, and averaged with it wherever it could be
+    fitted intervals covered 88 to 96 % where p is 1.2 to 1.4. Of studies of hyperbolas and p-norms up to 4 % are taken
+    for a U, which is why the p-norm stays beside it.
 
     Where a free shape leaves fewer than `BEND_FREEDOM` degrees of freedom (four studies), and where the points lie on
     the fit to rounding, it is the fit alone. The interval is that of the tuned curve, median steps to target, not of
@@ -114,7 +116,7 @@ def averaged_steps(fit: HyperbolaFit) -> AveragedSteps:
     free = [model for model in shapes if model.n_parameters <= m + 1 - BEND_FREEDOM]
     if fitted.rms_log_residual < EXACT or not free:
         free = [fitted]
-    logs = np.array([-m * math.log(max(model.rms_log_residual, EXACT)) for model in free])
+    logs = [(model.n_parameters - 1 - m) * math.log(max(model.rms_log_residual, EXACT)) for model in free]
     weights = special.softmax(logs).tolist()
     least = rounding(fit.studies)
     members = (_member(model, np.log(fit.reached), least, w) for model, w in zip(free, weights, strict=True))

@@ -39,6 +39,9 @@ def test_a_u_that_holds_is_averaged_with_the_p_norm() -> None:
     curve = averaged_steps(found)
     assert [member.free for member in curve.members] == [True, False]
     assert sum(member.weight for member in curve.members) == pytest.approx(1)
+    # As likely as the marginal likelihood has it, with the degrees of freedom of Student's t: 10 studies less 3.
+    free, fitted = curve.members
+    assert fitted.weight / free.weight == pytest.approx((free.sigma / fitted.sigma) ** 7)
 
 
 @pytest.mark.parametrize("other", [None, BATCH / 1.1], ids=["steps", "ratio of steps"])
