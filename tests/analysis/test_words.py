@@ -62,6 +62,13 @@ def chosen(slower: Mapping[float, Mapping[str, Any]], *others: Side) -> list[str
     return list(choice(sides))
 
 
+def timed_table(name: str, s_min: float) -> Side:
+    """A table with a column of step times: a fixed second and more for more examples."""
+    made = comparisons.table(name, s_min, 32.0)
+    times = 1 + made.table["batch_size"] / 64
+    return comparisons.labelled(name, replace(made, table=made.table.assign(step_seconds=times)))
+
+
 def fitted(steps: Any, batch: Any = B, noise: float = 0.02) -> list[str]:
     errors = np.random.default_rng(3).normal(0, noise, len(batch))
     table = pd.DataFrame({"batch_size": batch, "steps": np.asarray(steps) * np.exp(errors)})
@@ -124,6 +131,13 @@ SITUATIONS: dict[str, Mapping[str, Callable[[], Sequence[str]]]] = {
         "as long as each other": lambda: chosen({1: {}, 1.0001: {}}),
         "only one": lambda: chosen({1: {}}),
         "only one, and a table": lambda: chosen({1: {}}, comparisons.labelled("table", comparisons.SGD)),
+        "tables with step times": lambda: list(choice([timed_table("a", 200), timed_table("b", 400)])),
+        "one of two tables has step times": lambda: list(
+            choice([timed_table("a", 200), comparisons.labelled("b", comparisons.SGD)])
+        ),
+        "other targets": lambda: list(
+            choice([replace(timed_table(n, s), target=f"loss < {s}") for n, s in (("a", 200), ("b", 400))], True)
+        ),
     },
     "fit": {
         "a clean curve": lambda: fitted(50 * (1 + 100 / B)),

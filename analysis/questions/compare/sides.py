@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from bcrit.analysis.curve import FittedStudy, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.notes import SPAN
 from bcrit.analysis.curve.table import read_table
 from bcrit.analysis.numbers import Estimate, enumeration, readable
+from bcrit.analysis.recommendation import Recommendation, recommend
 from bcrit.analysis.recommendation.hardware import StepTimes, known_step_times
 from bcrit.analysis.records.json_values import plain
 from bcrit.analysis.run import Run
@@ -73,6 +75,13 @@ class Side:
         """Smallest and largest batch size that reached the target; None where none did."""
         sizes = self.reached["batch_size"]
         return (float(sizes.min()), float(sizes.max())) if len(sizes) else None
+
+    @cached_property
+    def recommendation(self) -> Recommendation | None:
+        """What it advises: a run on its own terms, a table by its step times; None without a curve or such times."""
+        if self.run is not None:
+            return self.run.recommendation
+        return recommend(self.fit, self.step_times) if self.fit and self.step_times else None
 
     @property
     def stem(self) -> str:

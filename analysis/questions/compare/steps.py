@@ -343,29 +343,33 @@ def choice(sides: Sequence[Side], across_targets: bool = False) -> Iterator[str]
     """Say in one sentence which run trains to the target in the shortest time, each at the batch size that it advises.
 
     The hours of both runs are taken as independent: half a width of the ratio's logarithm is the root of the sum of
-    both squares. Nothing is said where fewer than two runs have step times, or where they cannot be compared.
+    both squares. Nothing is said where fewer than two runs have step times, where they cannot be compared, or where
+    targets differ, of which the easier one takes less time however it is trained.
     """
     found = sorted(filter(None, map(_best, sides)), key=lambda best: best.hours)
+    if len({best.side.target for best in found} - {None}) > 1:
+        return
     if len(found) < 2 or any(obstacle(best.side, found[0].side, across_targets) for best in found[1:]):
         return
     first, other = found[:2]
     ratio, half = first.hours / other.hours, math.hypot(first.half_width, other.half_width)
+    shorter, longer = (duration(best.hours, beside=[first.hours, other.hours]) for best in (first, other))
     if not half < -math.log(ratio):  # NaN too
         yield (
-            f"No run is clearly the one to choose for its time: {first.told} takes {duration(first.hours)} to the "
-            f"target, {other.told} {duration(other.hours)}, and the intervals do not tell these apart."
+            f"No run is clearly the one to choose for its time: {first.told} takes {shorter} to the "
+            f"target, {other.told} {longer}, and the intervals do not tell these apart."
         )
         return
     least, most = (readable(100 * (1 - ratio * math.exp(sign * half))) for sign in (1, -1))
     yield (
-        f"Choose {first.told}: {duration(first.hours)} to the target, where {other.told} takes "
-        f"{duration(other.hours)}. That saves {duration(other.hours - first.hours)} a training, "
+        f"Choose {first.told}: {shorter} to the target, where {other.told} takes "
+        f"{longer}. That saves {duration(other.hours - first.hours, beside=[first.hours, other.hours])} a training, "
         f"{readable(100 * (1 - ratio))} % ({least} to {most}){_money(first, other)}."
     )
 
 
 def _best(side: Side) -> _Best | None:
-    found = None if side.run is None else side.run.recommendation
+    found = side.recommendation
     if found is None or found.advised is None:
         return None
     point = found.choices[found.advised]
@@ -378,7 +382,7 @@ def _best(side: Side) -> _Best | None:
 
 def _money(first: _Best, other: _Best) -> str:
     """What it saves where both runs have a price."""
-    priced = (best.side.run and best.side.run.recommendation for best in (first, other))
+    priced = (best.side.recommendation for best in (first, other))
     if first.point.cost is None or other.point.cost is None or any(p and p.cost_unit != "currency" for p in priced):
         return ""
     return f", and {readable(other.point.cost - first.point.cost)} in money"
