@@ -293,8 +293,9 @@ def _examined(place: str, address: str | None) -> Iterator[tuple[str, str, bool]
     yield "Ray's token", f"{token}; a run on this machine alone makes its own", True
     kind = Resources()
     try:
-        with ray_running(address, 1 if address is None else None, [kind], None, lambda: None) as hiring:
-            room = f"starts, with room for {hiring(kind)()} trials"
+        with ray_running(address, None, [kind], None, lambda: None) as hiring:
+            at_once = hiring(kind)()
+            room = f"starts, with room for {at_once} trial{'' if at_once == 1 else 's'} at once"
             yield "Ray", room if address is None else f"{address} answers", True
     except (ClusterError, InputError) as error:
         yield "Ray", str(error), False

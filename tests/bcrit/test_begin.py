@@ -99,6 +99,17 @@ def test_a_check_of_a_script_says_what_goes_wrong_and_is_the_answer_no(tmp_path:
     assert "At batch size 8" not in done.stdout
 
 
+def test_a_doctor_says_how_many_trials_this_machine_trains_at_once(tmp_path: Path) -> None:
+    done = bcrit("doctor", "--json", cwd=tmp_path)
+    found = {each["what"]: each for each in json.loads(done.stdout)["found"]}
+    room = os.cpu_count()
+    assert found["Ray"] == {
+        "what": "Ray",
+        "found": f"starts, with room for {room} trial{'s' if room != 1 else ''} at once",
+        "good": True,
+    }
+
+
 def test_a_shell_is_told_the_options_of_the_command_that_is_typed() -> None:
     asked = {"_BCRIT_COMPLETE": "complete_bash", "COMP_WORDS": "bcrit fit --le", "COMP_CWORD": "2"}
     code = "import sys; sys.argv = ['bcrit']; from bcrit.cli import main; main()"
