@@ -41,12 +41,13 @@ hypothesis.settings.load_profile("untimed")
 # The files that take longest are begun first, so that no worker is left with one of them at the end.
 LONGEST = (
     *("tuner/test_cluster.py", "bcrit/test_end_to_end.py", "golden/test_goldens.py"),
-    *("tuner/workloads/test_misbehaving.py", "tuner/test_long_trials.py", "tuner/workloads/test_launch.py"),
-    *("browser/test_report_use.py", "browser/test_report_opens.py", "bcrit/test_function_end_to_end.py"),
-    *("bcrit/test_retry.py", "tuner/test_uploader.py", "tuner/protocol/test_joint.py", "bcrit/test_measured.py"),
-    *("tuner/workloads/test_scripts.py", "analysis/curve/test_fit.py", "bcrit/test_pilot.py", "test_wheel.py"),
-    *("bcrit/test_bounds.py", "bcrit/test_supervise.py", "tuner/training/test_supervised.py", "tuner/test_lease.py"),
-    *("tuner/workloads/test_examples.py", "tuner/test_tracking.py", "tuner/test_reused_actors.py"),
+    *("tuner/workloads/test_launch.py", "bcrit/test_function_end_to_end.py", "tuner/protocol/test_joint.py"),
+    *("tuner/workloads/test_misbehaving.py", "bcrit/test_pilot.py", "tuner/test_long_trials.py"),
+    *("tuner/workloads/test_scripts.py", "browser/test_report_use.py", "tuner/test_lease.py", "test_wheel.py"),
+    *("bcrit/test_supervise.py", "tuner/test_uploader.py", "browser/test_report_opens.py", "bcrit/test_bounds.py"),
+    *("tuner/training/test_parallel.py", "tuner/workloads/test_examples.py", "tuner/workloads/test_function.py"),
+    *("tuner/test_reused_actors.py", "tuner/training/test_supervised.py", "bcrit/test_retry.py"),
+    *("tuner/test_tracking.py", "bcrit/test_measured.py", "analysis/exchange/test_exports.py"),
 )
 _PLACES = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
 assert all(path.is_file() for path in _PLACES), "a file of LONGEST has moved"

@@ -8,8 +8,12 @@ from playwright.sync_api import Browser
 
 from tests.browser.pages import LOOK, PAGES, Opened, eventually, opened, opening
 
+# The largest is only more of what another one has, and `test_report_use.py` opens a larger one.
+LARGEST = "10 x 200 trials"
+EACH = [pytest.param(name, marks=[pytest.mark.long] if name == LARGEST else []) for name in PAGES]
 
-@pytest.fixture(scope="module", params=PAGES)
+
+@pytest.fixture(scope="module", params=EACH)
 def report(
     request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Opened]:
