@@ -48,7 +48,11 @@ def ask(
         "price_per_device_hour. Default: measured by the run.",
     ] = None,
     price_per_device_hour: Annotated[float | None, "Price of one device for one hour."] = None,
-    price: Annotated[Sequence[str], "Price of one hour of a kind in the column 'device'; once a kind.", "KIND=X"] = (),
+    price: Annotated[
+        Sequence[str],
+        "Price of one device for one hour, as `bcrit tune` takes it; or KIND=X, once a kind in the column 'device'.",
+        "X|KIND=X",
+    ] = (),
     devices: Annotated[
         int | None, "Devices that one training run occupies, where the table does not say (default: 1)."
     ] = None,
@@ -68,6 +72,10 @@ def ask(
     Exit code 1 when no batch size keeps the limits (the answer then says which must give, and by how much), and when
     a run has no curve.
     """
+    if len(price) == 1 and (number := _number(price[0])) is not None:
+        if price_per_device_hour is not None:
+            return "--price and --price-per-device-hour say the same; leave one out"
+        price_per_device_hour, price = number, ()
     asked: dict[str, Any] = {"price_per_device_hour": price_per_device_hour, "devices": devices}
     hardware: tuple[Hardware, ...] | None = None
     prices = read_prices(price)
@@ -92,6 +100,14 @@ def ask(
     if hardware is not None or asked:
         return answer(source.recommend(hardware, **asked))
     return answer(source.recommendation)
+
+
+def _number(text: str) -> float | None:
+    """A price without a kind; None where the text is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def kept(run: Run, asked: Asked) -> Recommendation:

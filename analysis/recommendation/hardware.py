@@ -233,7 +233,7 @@ def read_prices(given: Sequence[str]) -> dict[str, float]:
         except ValueError:
             price = math.nan
         if not mark or not kind or not 0 <= price < LARGEST:
-            problems.append(f"a price must have the form KIND=NUMBER with a number of 0 or more, but it is {text!r}")
+            problems.append(f"a price must be NUMBER, or KIND=NUMBER, with a number of 0 or more, but it is {text!r}")
         elif kind in found:
             problems.append(f"'{kind}' has two prices; keep one")
         found[kind] = price

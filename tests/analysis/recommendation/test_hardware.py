@@ -162,8 +162,8 @@ def test_prices_are_read_from_texts() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["h100"], "must have the form KIND=NUMBER"),
-        (["=3"], "must have the form KIND=NUMBER"),
+        (["h100"], "must be NUMBER, or KIND=NUMBER"),
+        (["=3"], "must be NUMBER, or KIND=NUMBER"),
         (["h100=-1"], "with a number of 0 or more, but it is 'h100=-1'"),
         (["h100=nan"], "with a number of 0 or more"),
         (["h100=1", "h100=2"], "'h100' has two prices; keep one"),

@@ -252,7 +252,7 @@ def test_where_nothing_is_advised_nothing_is_taken_or_copied(given: Any) -> None
 
 def test_prices_that_are_kept_stand_on_the_page_until_they_are_forgotten(tmp_path: Path) -> None:
     run = shutil.copytree(ROOT / "tests/golden/runs/digits", tmp_path / "digits")
-    assert bcrit("recommend", run, "--price-per-device-hour", 7200, "--devices", 2, "--write").returncode == 0
+    assert bcrit("recommend", run, "--price", 7200, "--devices", 2, "--write").returncode == 0
     assert "no price given" not in (run / "report.html").read_text()
     assert "on 2 devices" in bcrit("recommend", run).stdout and "cost (currency)" in bcrit("recommend", run).stdout
     assert bcrit("recommend", run, "--write").returncode == 0
@@ -263,6 +263,7 @@ def test_prices_that_are_kept_stand_on_the_page_until_they_are_forgotten(tmp_pat
 def test_prices_are_not_kept_where_they_are_wrong_or_there_is_no_run(tmp_path: Path) -> None:
     run = shutil.copytree(ROOT / "tests/golden/runs/digits", tmp_path / "digits")
     assert "price_per_device_hour" in refused(bcrit("recommend", run, "--price-per-device-hour", -1, "--write"))
+    assert "leave one out" in refused(bcrit("recommend", run, "--price-per-device-hour", 2, "--price", 2))
     assert not (run / "report.html").exists() and not (run / "analysis").exists()
     (tmp_path / "steps.csv").write_text("batch_size,steps\n8,900\n32,300\n128,150\n")
     assert "--write keeps prices" in refused(bcrit("recommend", tmp_path / "steps.csv", "--write"))
