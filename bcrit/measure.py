@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from bcrit.analysis.records.run_folder import RunFolder
     from bcrit.analysis.run import Run
     from bcrit.search_spaces.experiment import Experiment
-    from bcrit.tuner.session import SessionResult
+    from bcrit.search_spaces.outcome import Stage
+    from bcrit.tuner.protocol.proposal import Proposal
+    from bcrit.tuner.session import SessionResult, Train
+    from bcrit.tuner.training.batch_schedule import Ramp
 
 _SEEDS = 5  # as many as knew the mean of B_simple to a factor 1.3 to 1.6 on digits (95 %); three, to 1.3 to 3.6
 
@@ -149,14 +152,6 @@ def _write(path: Path, proposal: Proposed, where: str, batch_size: int) -> None:
             sink.write(comments + dump_data(proposal.data))
     except OSError as error:
         raise InputError("--write", [f"'{path}' cannot be written: {error.strerror}"]) from error
-
-
-if TYPE_CHECKING:
-    from bcrit.analysis.records.run_folder import RunFolder
-    from bcrit.search_spaces.outcome import Stage
-    from bcrit.tuner.protocol.proposal import Proposal
-    from bcrit.tuner.session import Train
-    from bcrit.tuner.training.batch_schedule import Ramp
 
 
 def landscape(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from torch import nn
@@ -126,26 +125,3 @@ def test_what_cannot_be_is_one_message_and_nothing_is_written(
     done = bcrit(name, run, *options)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == "" and tree(run) == before
-
-
-@pytest.mark.parametrize(
-    ("name", "more", "message"),
-    [
-        ("landscape", {"target": "val_loss < 0.0001", "budget": {"steps": 5}}, "no study has a confirmed winner"),
-        ("adaptive", {**QUADRATIC, "batch_sizes": [8, 32]}, "a frontier needs 3 batch sizes"),
-        (
-            "adaptive",
-            {**QUADRATIC, "space": {"lr": "log from 0.05 to 1.9", "schedule": "choice of linear"}},
-            "have a learning rate schedule",
-        ),
-    ],
-    ids=["nothing reached", "two batch sizes", "a schedule"],
-)
-def test_a_run_that_cannot_be_measured_is_refused_and_kept_as_it_is(
-    tmp_path: Path, name: str, more: dict[str, Any], message: str
-) -> None:
-    filled(tmp_path / "run", experiment(**more))
-    before = tree(tmp_path)
-    done = bcrit(name, tmp_path / "run")
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
-    assert done.stdout == "" and tree(tmp_path) == before

@@ -29,11 +29,7 @@ def test_the_budget_is_steps_plus_examples_over_batch_size() -> None:
     assert [parsed().budget.max_steps(b) for b in (16, 64)] == [500, 200]
 
 
-def test_a_schedule_that_is_only_named_gets_its_parameters() -> None:
-    assert "schedule.linear.decay_fraction" in parsed(space=SPACE).space.axes
-
-
-def test_a_schedule_choice_in_the_long_form_gets_its_parameters_too() -> None:
+def test_a_schedule_choice_in_the_long_form_gets_its_parameters() -> None:
     space = {"lr": 0.1, "momentum": 0.5, "schedule": {"scale": "choice", "options": ["constant", "linear"]}}
     assert "schedule.linear.decay_fraction" in parsed(space=space).space.axes
 

@@ -74,7 +74,7 @@ def parsed(space: dict[str, Any], optimizer: str = "sgd") -> Experiment:
     return declared.parsed(optimizer=optimizer, space={"lr": "log from 0.01 to 1", **space})
 
 
-@pytest.mark.parametrize("schedule", ["step", "wsd"])
+@pytest.mark.parametrize("schedule", ["linear", "step", "wsd"])
 def test_a_named_schedule_gets_its_default_boxes_and_survives_being_frozen(schedule: str) -> None:
     experiment = parsed({"schedule": schedule})
     assert f"schedule.{schedule}.decay_fraction" in experiment.space.axes

@@ -322,7 +322,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # optimizers and the names in the space
     (of("LBFGS"), "'lbfgs' cannot be used here: it evaluates the"),
-    (of("sparseadam"), "sparse gradients only; choose adam"),
     (of("adamax", alpha=0.9), "'space.alpha': neither optimizer 'adamax' nor .*beta1"),
     (of("adamw", decoupled_weight_decay=0.9), "optimizer 'adamw' has no decoupled_weight_decay"),
     (of("adamw", amsgrad="yes"), "'amsgrad' is true or false, .* but it is 'yes'"),

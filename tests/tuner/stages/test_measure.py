@@ -153,6 +153,7 @@ def test_both_kinds_lead_to_the_tuned_and_to_the_un_tuned_network() -> None:
     assert [(p.kind, p.tuned) for p in paths] == [("line", True), ("curve", True), ("line", False), ("curve", False)]
     assert problems == [] and {(p.first, p.second) for p in paths} == {(4, 16)}
     for path, second in zip(paths, [ends[1], ends[1], ends[2], ends[2]], strict=True):
+        assert (path.alphas[0], path.alphas[-1], len(path.alphas)) == (-1, 2, 25)
         for alpha, model in ((0.0, ends[0][1]), (1.0, second[1])):
             place = path.alphas.index(alpha)
             assert (path.train_loss[place], path.validation_loss[place]) == losses(model)

@@ -158,10 +158,6 @@ def test_the_curve_depends_on_the_settings_alone_and_the_process_keeps_its_rando
     assert cut.evaluate() == straight.evaluate()
 
 
-def test_a_seed_has_its_own_start_at_every_batch_size() -> None:
-    assert weights(begin(seed=1)) == weights(begin(seed=1, lengths=(3, 4))) != weights(begin(seed=2))
-
-
 def test_normalised_advantages_have_mean_zero_and_deviation_one_over_the_frames() -> None:
     run = begin(normalise=True)
     rollout = run._rollouts.collect(run._model)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from bcrit.tuner.training.landscape.keskar import (
-    ALPHAS,
     EPS,
     Matrix,
     Sharpness,
@@ -205,14 +204,6 @@ def test_the_ends_are_the_two_networks_to_the_bit(kind: str, dtype: torch.dtype)
 
     path = interpolate(first, second, weights, alphas=(0, 1), kind="line" if kind == "line" else "curve")
     assert path.points == {0.0: weights(first), 1.0: weights(second)}
-
-
-def test_the_metrics_at_the_ends_are_those_of_a_direct_evaluation_to_the_bit() -> None:
-    first, second = network(seed=0).eval(), network(seed=1).eval()
-    at = interpolate(first, second, evaluate).points
-    assert tuple(at) == ALPHAS and (ALPHAS[0], ALPHAS[-1], len(ALPHAS)) == (-1, 2, 25)
-    assert at[0.0] == evaluate(first) != at[0.5]
-    assert at[1.0] == evaluate(second)
 
 
 def test_a_quadratic_along_both_kinds_of_path_is_as_computed_by_hand() -> None:
