@@ -345,7 +345,7 @@ class Run:
         bare = ["schedule"] if isinstance(schedule, Choice) and schedule.options == {"constant": {}} else []
         for row in self.studies.to_dict("records"):
             if pd.notna(row["best_trial"]):
-                found[float(row["batch_size"])] = as_whole(_point(row, [*STEPS_TO_TARGET.names, *bare]), whole)
+                found[float(row["batch_size"])] = as_whole(point_of(row, [*STEPS_TO_TARGET.names, *bare]), whole)
         return found
 
     def last_edges(self, batch_size: int) -> pd.DataFrame:
@@ -375,7 +375,7 @@ class Run:
                 {
                     **{name: row[name] for name in STEPS_TO_TARGET.names},
                     "outcomes": outcome_counts(self.trials, batch_size),
-                    "best": _point(row, STEPS_TO_TARGET.names) if pd.notna(row["best_trial"]) else None,
+                    "best": point_of(row, STEPS_TO_TARGET.names) if pd.notna(row["best_trial"]) else None,
                     "boundary": [edge for edge in verdicts if edge["kind"] == "box"],
                     "other_edges": [edge for edge in verdicts if edge["kind"] != "box"],
                 }
@@ -392,7 +392,8 @@ class Run:
         }
 
 
-def _point(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:
+def point_of(row: Mapping[Any, Any], not_these: list[str]) -> dict[str, Any]:
+    """The hyperparameters in a row of a table: what it has beside these columns."""
     return {str(name): value for name, value in row.items() if name not in not_these and not pd.isna(value)}
 
 

@@ -1,10 +1,13 @@
 """What is trained beside a study, as trials of the same session: pilots, landscapes, adaptive batch sizes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from bcrit.analysis.records.run_folder import RunFolder
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS
+
+Watch = Callable[[str], None]
+"""Called with a line whenever something is done."""
 
 
 def trials_of(folder: RunFolder, names: Collection[str]) -> dict[str, dict[str, Any]]:

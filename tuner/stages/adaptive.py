@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,15 +23,17 @@ from bcrit.analysis.questions.adaptive.result import (
 )
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.records.run_folder import RunFolder
+from bcrit.analysis.run import point_of
 from bcrit.analysis.studies import steps_to_target
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import STUDY, Stage
 from bcrit.search_spaces.presets import EXTRAPOLATED, has_effective_lr
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
+from bcrit.tuner.check_model import built
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.session import Train
-from bcrit.tuner.stages import curves_of, trials_of
+from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.updates import smallest_piece
@@ -56,9 +58,6 @@ SPREAD = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)
 _FARTHER = 4  # times the steps of the fixed batch size in the middle, after which a run has failed; chosen
 _STREAM = 1812  # second word of the seed: a stream that nothing else draws from
 _MOST_POINTS = 60  # evaluations that are stored of a run; chosen: enough for its curves and integrals
-
-Watch = Callable[[str], None]
-"""Called with a line whenever something is done."""
 
 
 @dataclass(frozen=True)
@@ -317,8 +316,7 @@ def _impossible(workload: PlannedWorkload, ramps: Sequence[Ramp]) -> list[str]:
         if workload.n_examples is not None and batch_size > workload.n_examples:
             rule = f"every batch size must be at most the training set of {workload.n_examples} {workload.unit}"
             problems.append(f"{rule}, but one is {batch_size}; choose a smaller one")
-            continue
-        if why := unfit(workload, batch_size):
+        elif why := unfit(workload, batch_size):
             problems.append(why)
     return problems
 
@@ -328,12 +326,9 @@ def _micro_batch(workload: OpenWorkload, experiment: Experiment, found: Tuned, w
 
     A model or loss that mixes the examples of a batch is an InputError.
     """
-    state = torch.get_rng_state()
     point = {**found.kept, "lr": found.rates[0]}
     settings = Settings(found.middle, 0, experiment.optimizer, point, experiment.execution)
-    model = workload.model(settings)
-    torch.set_rng_state(state)
-    least = smallest_piece(model) if workload.divisible else None
+    least = smallest_piece(built(workload, settings)) if workload.divisible else None
     if least is None:
         rule = "the noise scale is measured between micro-batches, whose examples must not influence the others'"
         why = "batch normalisation does; set 'ghost_batch_size', or take a model without"
@@ -375,7 +370,8 @@ def tuned(trials: Sequence[Mapping[str, Any]], experiment: Experiment, where: st
         rule = f"a frontier needs {FEWEST} batch sizes whose winner was run again on fresh seeds and reached the target"
         raise InputError(where, [f"{rule}, but there are {len(good)}; `confirm` in an experiment asks for re-runs"])
     whole = whole_names(frame, experiment)
-    points = {int(row["batch_size"]): as_whole(_point(row), whole) for row in good.to_dict("records")}
+    rows = {int(row["batch_size"]): row for row in good.to_dict("records")}
+    points = {b: as_whole(point_of(row, STEPS_TO_TARGET.names), whole) for b, row in rows.items()}
     _refuse(points, experiment.optimizer, where)
     b_crit = fit_hyperbola(good).b_crit
     middle = min(points, key=lambda b: abs(math.log(b / b_crit)) if 0 < b_crit < math.inf else b)
@@ -391,15 +387,6 @@ def tuned(trials: Sequence[Mapping[str, Any]], experiment: Experiment, where: st
             f"{middle:,}{carried}, so that the fixed batch sizes are not tuned as well as in their studies."
         )
     return Tuned(tuple(points), rates, tuple(float(s) for s in good["steps"]), kept, middle, tuple(notes))
-
-
-def _point(row: Mapping[Any, Any]) -> dict[str, Any]:
-    not_these = set(STEPS_TO_TARGET.names)
-    return {
-        str(name): value
-        for name, value in row.items()
-        if name not in not_these and value is not None and not (isinstance(value, float) and math.isnan(value))
-    }
 
 
 def _refuse(points: Mapping[int, Mapping[str, Any]], optimizer: str, where: str) -> None:

@@ -7,7 +7,7 @@ recorded learning curve, and a difference is said.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.session import Train
-from bcrit.tuner.stages import curves_of, trials_of
+from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.stages import warm_starts as warm
 from bcrit.tuner.stages.measure import Bench, End, Options, between, finite, first_and_largest, flat, loaded, measure
 from bcrit.tuner.training.data import device_for, prepare_gpu
@@ -36,9 +36,6 @@ from bcrit.tuner.workloads.registry import workload_of_run
 
 STAGES = (Stage.LANDSCAPE, Stage.WARM_START)
 """What is trained here."""
-
-Watch = Callable[[str], None]
-"""Called with a line whenever something is done."""
 
 Curve = Mapping[int, float]
 """The target's metric by step, rising."""

@@ -1,7 +1,7 @@
 """Large-batch training from the iterates of a small-batch run (Keskar et al. 2016, section 4, Figure 5)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from bcrit.search_spaces.target import Direction
 from bcrit.tuner.checkpoints import kept
 from bcrit.tuner.protocol.proposal import Proposal, retraining
 from bcrit.tuner.session import Train
-from bcrit.tuner.stages import curves_of, trials_of
+from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.stages.measure import Bench, finite, flat, loaded, sharpness_alone
 from bcrit.tuner.workloads.protocol import OpenWorkload
 
@@ -28,7 +28,7 @@ class State:
 
 
 def warm_starts(
-    networks: Sequence[tuple[bool, Proposal]], bench: Bench, train: Train, watch: Callable[[str], None]
+    networks: Sequence[tuple[bool, Proposal]], bench: Bench, train: Train, watch: Watch
 ) -> WarmStarts | None:
     """Train the small batch to some iterates, and the large batch on from each.
 
