@@ -36,7 +36,7 @@ CASES: list[tuple[dict[str, Any], list[str]]] = [
     ({"confirm": {"horizon": float("inf")}}, ["'confirm.horizon' must be a finite number, but it is inf"]),
     ({"boundary": {"margin": 0.7}}, ["'boundary.margin' must be less than 0.5, but it is 0.7"]),
     ({"batch_sizes": [10**30]}, [f"'batch_sizes.0' must be at most 1000000000000, but it is {10**30}"]),
-    ({"batch_sizes": [*range(1, 100_001)]}, ["'batch_sizes' must have at most 10000 entries, but it is "
+    ({"batch_sizes": [*range(1, 100_001)]}, ["'batch_sizes' must have at most 1000 entries, but it is "
                                              "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1..."]),
     ({"confirm": {"horizon": 1e308}}, ["'confirm.horizon' must be at most 10000, but it is 1e+308"]),
     ({"space": {"lr": 2**64}}, ["'space.lr.value': a whole number must be below 2^63 in size, but it is "
