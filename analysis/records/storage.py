@@ -5,6 +5,7 @@ has arrived, so one PUT straight to the final name is enough. Anything more (mar
 copy, a multipart upload) is several requests for each of many small files.
 """
 
+import errno
 import os
 import random
 import re
@@ -117,4 +118,5 @@ def patiently(action: Callable[[], T], seconds: float, wait: Callable[[float], o
 def may_pass(error: OSError) -> bool:
     """Whether it is the disk's or the store's fault, and waiting may mend it; else what was named is wrong."""
     named = FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
-    return not isinstance(error, named) and not _FINAL.search(str(error))
+    refused = error.errno == errno.EINVAL  # what is no file, too (`search_spaces.load.a_file`)
+    return not isinstance(error, named) and not refused and not _FINAL.search(str(error))

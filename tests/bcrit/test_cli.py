@@ -108,9 +108,10 @@ def test_a_cluster_that_does_not_answer_is_one_message(tmp_path: Path) -> None:
     ("error", "code", "says"),
     [
         (OSError("AWS Error NETWORK_CONNECTION: Could not connect"), 3, "a disk or a store fails: AWS Error NETWORK"),
+        (OSError(22, "it is no file but a device", "run"), 2, "cannot be read or written: [Errno 22] it is no file"),
         (PermissionError(13, "Permission denied", "run"), 2, "cannot be read or written: [Errno 13] Permission denied"),
     ],
-    ids=["away", "not-ours"],
+    ids=["away", "no-file", "not-ours"],
 )
 def test_a_store_that_does_not_answer_is_one_message(error: OSError, code: int, says: str) -> None:
     with patch.object(RunFolder, "_info", side_effect=error):
