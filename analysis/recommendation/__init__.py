@@ -126,7 +126,7 @@ def recommend(
     leaves out. With S = s_min (1 + (b / B)^p)^(1/p) or the noisy quadratic as the truth, 6 to 10 batch sizes a factor 2
     or 4 apart and 2 to 10 % noise, 95 % intervals of the hours at the recommended batch size covered 95, 95, 94, 94,
     94, 94 and 94 % (p = 0.6, 0.8, 1, 1.2, 1.4, 2; the quadratic); those of the hyperbola 36, 50, 93, 49, 30, 15 and
-    25 % (`benchmarks/recommended.py`).
+    25 % (`benchmarks/coverage.py`).
 
     Assumes that hyperparameters are tuned at every batch size, that the step times hold for the hardware that will be
     used, and that training stops when the target is reached. Limits are held by the estimate; the choice `safe` holds
