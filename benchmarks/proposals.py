@@ -16,9 +16,12 @@ import optuna
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.target import Crossing
+from bcrit.tuner.ledger import record_of, trial_row
 from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from bcrit.tuner.training.settings import evaluation_steps
+from bcrit.tuner.training.trial import Ending
 
 SIZES = [500, 2_000, 5_000, 10_000]
 STUDIES = 10
@@ -46,29 +49,8 @@ def finished(proposal: Proposal) -> TrialRecord:
     reached = need <= proposal.max_steps
     steps = min(need, proposal.max_steps)
     curve = [(step, 10.0 ** (1 - (step + 0.5) / need)) for step in evaluation_steps(steps, 0.02)]
-    return TrialRecord(
-        trial_id=proposal.trial_id,
-        batch_size=proposal.batch_size,
-        stage=proposal.stage,
-        number=proposal.number,
-        round=proposal.round,
-        repeats=proposal.repeats,
-        seed=proposal.seed,
-        outcome=Outcome.REACHED if reached else Outcome.CAPPED,
-        message=None,
-        max_steps=proposal.max_steps,
-        steps=steps,
-        examples=steps * proposal.batch_size,
-        steps_to_target=steps if reached else None,
-        steps_to_target_low=None,
-        best_value=curve[-1][1],
-        train_seconds=0.0,
-        evaluate_seconds=0.0,
-        started_at=0.0,
-        ended_at=0.0,
-        point=proposal.point,
-        curve=curve,
-    )
+    outcome, crossing = (Outcome.REACHED, Crossing(steps, 0)) if reached else (Outcome.CAPPED, None)
+    return record_of(trial_row(proposal, Ending(outcome, None, steps, crossing, curve[-1][1], 0, 0, 0, 0)), curve)
 
 
 def ours(sampler: str) -> dict[int, float]:

@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from bcrit.search_spaces.experiment import Experiment
@@ -10,6 +11,7 @@ from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
+from bcrit.tuner.ledger import record_of, trial_row
 from bcrit.tuner.protocol.proposal import Only, Proposal, TrialRecord
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.training.settings import Settings
@@ -46,29 +48,9 @@ def record(
     experiment: Experiment, proposal: Proposal, rows: Sequence[Row], end: Ending, ended: float | None = None
 ) -> TrialRecord:
     """A trial as the ledger has it; its times are those of a clock on which an update takes a second, where one is."""
-    return TrialRecord(
-        trial_id=proposal.trial_id,
-        batch_size=proposal.batch_size,
-        stage=proposal.stage,
-        number=proposal.number,
-        round=proposal.round,
-        repeats=proposal.repeats,
-        seed=proposal.seed,
-        outcome=end.outcome,
-        message=end.message,
-        max_steps=proposal.max_steps,
-        steps=end.steps,
-        examples=end.steps * proposal.batch_size,
-        steps_to_target=None if end.crossing is None else end.crossing.steps,
-        steps_to_target_low=None if end.crossing is None else end.crossing.steps_low,
-        best_value=end.best_value,
-        train_seconds=0.0,
-        evaluate_seconds=0.0,
-        started_at=0.0 if ended is None else ended - end.steps,
-        ended_at=ended or 0.0,
-        point=proposal.point,
-        curve=[(row["step"], row[experiment.target.metric]) for row in rows],
-    )
+    began, ended = (0.0, 0.0) if ended is None else (ended - end.steps, ended)
+    end = replace(end, train_seconds=0.0, evaluate_seconds=0.0, started_at=began, ended_at=ended)
+    return record_of(trial_row(proposal, end), [(row["step"], row[experiment.target.metric]) for row in rows])
 
 
 def run_trial(experiment: Experiment, workload: Workload, proposal: Proposal) -> TrialRecord:

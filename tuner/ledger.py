@@ -190,12 +190,16 @@ class Ledger:
         return self._uploader
 
     def _remember(self, row: Mapping[str, Any]) -> None:
-        facts = {name: row.get(name) for name in _FACTS}
-        facts["stage"], facts["outcome"] = Stage(row["stage"]), Outcome(row["outcome"])
-        others = _KNOWN | derived(row)
-        point = {k: v for k, v in row.items() if k not in others and v is not None}
-        curve = self._curves.get(row["trial_id"], ())
-        self.records[row["batch_size"]].append(TrialRecord(**facts, point=point, curve=curve))  # type: ignore[arg-type]
+        self.records[row["batch_size"]].append(record_of(row, self._curves.get(row["trial_id"], ())))
+
+
+def record_of(row: Mapping[str, Any], curve: Sequence[tuple[int, float]]) -> TrialRecord:
+    """A row of the trials table as the protocol reads it."""
+    facts = {name: row.get(name) for name in _FACTS}
+    facts["stage"], facts["outcome"] = Stage(row["stage"]), Outcome(row["outcome"])
+    others = _KNOWN | derived(row)
+    point = {name: value for name, value in row.items() if name not in others and value is not None}
+    return TrialRecord(**facts, point=point, curve=curve)  # type: ignore[arg-type]
 
 
 def _is_torn(record: TrialRecord, curve: Curve) -> bool:
