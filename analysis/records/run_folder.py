@@ -420,6 +420,8 @@ class RunFolder:
         return self._asked(lambda: self._opened_file(name))
 
     def _opened_file(self, name: str) -> pa.NativeFile:
+        if self.is_local:
+            a_file(self.path(name))
         file = self.filesystem.open_input_file(self.path(name))
         if file.size() > _SMALL_PART:
             return pa.memory_map(self.path(name)) if self.is_local else file

@@ -238,6 +238,15 @@ def test_every_file_on_an_object_store_is_one_put_to_its_final_name(store: Objec
     assert requests == [f"PUT /bucket/puts/{name}" for name in names]
 
 
+@pytest.mark.parametrize("name", ["experiment.yaml", "measurements/000000-000000.parquet"])
+def test_a_pipe_where_a_file_should_be_is_not_read(tmp_path: Path, name: str) -> None:
+    folder = RunFolder.at(tmp_path)
+    (tmp_path / "measurements").mkdir()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="it is no file but a device or a pipe"):
+        folder.read_text(name) if name == "experiment.yaml" else folder.read(MEASUREMENTS)
+
+
 @pytest.mark.parametrize(
     ("told", "passes"),
     [
