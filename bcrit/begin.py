@@ -35,17 +35,21 @@ _OPTIONS: Final = {
     "max_steps": ("max-steps", "max_steps", "steps", "num-steps", "num_steps", "max-iters", "max_iters", "iters"),
 }
 _OPTION: Final = r"""["']--?({})["']"""
+_DEFAULT: Final = r"""[^()]*?\bdefault\s*=\s*([\d._]+(?:[eE][+-]?\d+)?)"""  # in the same call
+_EPOCHS: Final = ("epochs", "num-epochs", "num_epochs", "max-epochs", "max_epochs", "n-epochs", "n_epochs")
+_ENDLESS: Final = 1_000_000  # epochs that no trial gets through
+_LR_SIDE: Final = 30  # how far the first box of the learning rate goes to both sides of what is used now; chosen
 _SCRIPT: Final = """\
 # Written by `bcrit init --from {script}`. Look at each line with a mark (<--), then:  bcrit check {file}
 name: {name}
 workload:
-  # Run for every trial with its own values in the braces.{missing}
+  # Run for every trial with its own values in the braces.{marks}
   command: "{command}"
 {report}batch_sizes: [8, 16, 32, 64, 128, 256, 512]  # <-- six or more, from far too small to far too large
 target: val_loss < 0.5  # <-- the metric that is reported, and a value that every batch size can reach
 
 space:
-  lr: log from 0.001 to 1  # <-- about a factor 30 to both sides of what you use
+  lr: {box}
 
 budget: {{steps: 300, examples: 50_000}}  # <-- a trial may train steps + examples / batch_size updates
 confirm: {{points: 1, seeds: 3}}
@@ -127,23 +131,51 @@ def _of_script(script: Path, out: Path | None) -> dict[Path, str]:
     file = out or Path(f"{script.stem}.yaml")
     if re.search(r"^def train\(config, report\b", text, re.MULTILINE):
         module = ".".join(script.with_suffix("").parts)
-        text = _SCRIPT.format(script=script, file=file, name=name, command="", missing="", report="")
+        text = _SCRIPT.format(script=script, file=file, name=name, command="", marks="", report="", box=_box_of(None))
         start, end = text.index("workload:"), text.index("batch_sizes:")
         return {file: f'{text[:start]}workload: "{module}:train"\n{text[end:]}'}
-    words, missing = [_runner(script), str(script)], []
+    words, missing, said = [_runner(script), str(script)], [], []
     for setting, options in _OPTIONS.items():
-        found = next((o for o in options if re.search(_OPTION.format(re.escape(o)), text)), None)
+        found = _first(options, text)
+        if setting == "max_steps" and found is None and (epochs := _first(_EPOCHS, text)):
+            words.append(f"--{epochs} {_ENDLESS}")
+            said.append("bcrit ends each trial, so these are simply far too many epochs: base no schedule on them.")
+            continue
         if found is None:
             missing.append(setting)
         words.append(f"{'-' if found and len(found) == 1 else '--'}{found or options[0]} {{{setting}}}")
-    said = (
-        f"\n  # <-- the script has no option for {', '.join(missing)}: name what it has, or add it." if missing else ""
-    )
+    if missing:
+        said.insert(0, f"the script has no option for {', '.join(missing)}: name what it has, or add it.")
     return {
         file: _SCRIPT.format(
-            script=script, file=file, name=name, command=" ".join(words), missing=said, report=_report_of(text)
+            script=script,
+            file=file,
+            name=name,
+            command=" ".join(words),
+            marks="".join(f"\n  # <-- {mark}" for mark in said),
+            report=_report_of(text),
+            box=_box_of(_default_of(_first(_OPTIONS["lr"], text), text)),
         )
     }
+
+
+def _first(options: tuple[str, ...], text: str) -> str | None:
+    """The first of these options that a script has."""
+    return next((option for option in options if re.search(_OPTION.format(re.escape(option)), text)), None)
+
+
+def _default_of(option: str | None, text: str) -> float | None:
+    """The number that a script takes where the option is not given."""
+    found = option and re.search(_OPTION.format(re.escape(option)) + _DEFAULT, text)
+    return float(found[2]) if found else None
+
+
+def _box_of(lr: float | None) -> str:
+    """The first box of the learning rate, around the script's own."""
+    if not lr:
+        return f"log from 0.001 to 1  # <-- about a factor {_LR_SIDE} to both sides of what you use"
+    low, high = f"{lr / _LR_SIDE:.1g}", f"{lr * _LR_SIDE:.1g}"
+    return f"log from {low} to {high}  # <-- a factor {_LR_SIDE} to both sides of the script's own, {lr:g}"
 
 
 def _runner(script: Path) -> str:
@@ -236,7 +268,7 @@ def _checked(found: list[Glance], where: str, unit: str) -> Answer:
     good = not said
     if good:
         measured = ", ".join(f"{name} = {value:.4g}" for name, value in found[-1].metrics.items())
-        said.append(f"Both trained and were evaluated ({measured} at batch size {found[-1].batch_size:,}, in {unit}).")
+        said.append(f"Both trained and were evaluated; at batch size {found[-1].batch_size:,} ({unit}): {measured}.")
         said.append(f"Next:  bcrit pilot {where}   (proposes the study)   or   bcrit tune {where}")
     facts: dict[str, Any] = {"batch_sizes": [plain(one) for one in found], "sentences": said}
     return Answer("check", "A first look", tuple(said), (Rows(where, table_of(rows), brief=True),), facts, yes=good)

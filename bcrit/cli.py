@@ -14,8 +14,8 @@ from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
-from bcrit.supervise import CLUSTER_FAILED, STOPPED, remedy, say_stopped, stopped_by_ctrl_c, supervised
-from bcrit.terminal import Screen, say
+        app.command(help=paragraphs(function))(function)
+    app.add_typer(exchange.imports(asked))
 
 # Commands that run Ray, in a process of their own.
 _USE_RAY = {"demo", "tune", "resume", "pilot", "landscape", "adaptive", "doctor"}
@@ -46,7 +46,7 @@ def application(asked: Collection[str]) -> typer.Typer:
         *(ask.report, ask.workloads),
     )
     for function in commands:
-        app.command()(function)
+        app.command(help=paragraphs(function))(function)
     app.add_typer(exchange.imports(asked))
     app.add_typer(exchange.exports)
     return app
@@ -54,7 +54,7 @@ def application(asked: Collection[str]) -> typer.Typer:
 
 def _options(
     show_version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Which batch size, with which learning rate, momentum and schedule, and what will it cost?"""

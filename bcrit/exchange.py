@@ -20,7 +20,7 @@ from bcrit.analysis.exchange import SOURCES, Reading, source
 from bcrit.ask import AS_JSON, RUN, listed, option
 from bcrit.runs import free_folder
 from bcrit.search_spaces.load import read_target
-from bcrit.terminal import say, wide_console
+from bcrit.terminal import paragraphs, say, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.run import ImportedRun
@@ -40,7 +40,8 @@ def imports(asked: Collection[str]) -> typer.Typer:
         name="import", no_args_is_help=True, help="Bring a run from elsewhere into a run folder, to analyze it here."
     )
     for name, line in SOURCES.items():
-        app.command(name)(command_of(source(name)) if name in asked else listed(name, line.says))
+        command = command_of(source(name)) if name in asked else listed(name, line.says)
+        app.command(name, help=paragraphs(command))(command)
     return app
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,11 @@ def wide_console(stderr: bool = False) -> Console:
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print text, which may hold anything, as it is: without markup or highlighting."""
     console.print(escape(text), style=style, highlight=False, soft_wrap=not console.is_terminal)
+
+
+def paragraphs(function: Callable[..., Any]) -> str:
+    """The docstring of a command with each paragraph on one line, which a terminal of any width can then fill."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -191,7 +197,7 @@ class Display(AbstractContextManager["Display"]):
         )
         flight = sum(now - trial.since for trial in scheduler.at_work)
         left = seconds_left(so_far, spent, flight, elapsed, scheduler.n_workers)
-        return "" if left is None else f"; about {duration(left / 3600)} left"
+        return f"; about {duration(left / 3600)} left" if left else ""
 
     def _line(self, so_far: Progress, scheduler: WorkerScheduler, workers: str) -> str:
         best = " ".join(f"{study.batch_size}:{study.fewest}" for study in so_far.studies if study.fewest is not None)

@@ -37,6 +37,24 @@ def test_a_script_gets_an_experiment_with_its_own_options_and_marks_where_to_loo
     assert (tmp_path / "train.yaml").read_text() == text
 
 
+def test_the_box_and_the_length_come_from_what_the_script_says_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        'add("--bs", default=32)\nadd("--learning_rate", type=float, default=3e-3)\nadd("--num-epochs", default=10)\n'
+    )
+    assert bcrit("init", "--from", "mine.py", cwd=tmp_path).returncode == 0
+    text = (tmp_path / "mine.yaml").read_text()
+    choice = read_yaml(text, "x")
+    assert choice["space"] == {"lr": "log from 0.0001 to 0.09"} and "the script's own, 0.003" in text
+    command = "python mine.py --bs {batch_size} --learning_rate {lr} --seed {seed} --num-epochs 1000000"
+    assert choice["workload"]["command"] == command and "no option for seed:" in text
+    (tmp_path / "other.py").write_text('add("--lr", type=float)\nadd("--momentum", default=0.9)\n')
+    assert bcrit("init", "--from", "other.py", cwd=tmp_path).returncode == 0
+    choice = read_yaml((tmp_path / "other.yaml").read_text(), "x")
+    assert (
+        choice["space"] == {"lr": "log from 0.001 to 1"} and "--max-steps {max_steps}" in choice["workload"]["command"]
+    )
+
+
 def test_what_a_script_logs_already_is_read(tmp_path: Path) -> None:
     for sign, log in (("wandb.init()", "wandb"), ("SummaryWriter()", "tensorboard"), ("print()", None)):
         name = f"{log}.py"

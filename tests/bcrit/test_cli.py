@@ -1,5 +1,6 @@
 """The command line without Ray: help and plans. Bad input of every kind is among the goldens."""
 
+import itertools
 import json
 from io import StringIO
 from pathlib import Path
@@ -34,6 +35,15 @@ budget: {steps: 100}
 def test_every_command_explains_itself(command: str) -> None:
     done = bcrit(command, "--help")
     assert done.returncode == 0 and "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["pilot"], ["import", "table"]])
+def test_help_fills_the_lines_of_a_narrow_terminal(words: list[str]) -> None:
+    told = bcrit(*words, "--help").stdout.partition("╭")[0]
+    prose = [line.strip() for line in told.splitlines()[3:]]
+    for line, after in itertools.pairwise(prose):
+        if line and after:  # within a paragraph a line ends where the next word has no room
+            assert len(line) + 1 + len(after.split()[0]) > 78, line
 
 
 def test_a_plan_runs_nothing_and_writes_nothing(tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def problems(experiment: Experiment, note: Callable[[str], None]) -> Iterator[st
         note("the command never uses {seed}: re-runs differ by chance alone, and a run cannot be repeated")
     if not used & {"max_steps", "budget_steps"}:
         note(
-            "the command never uses {max_steps} or {budget_steps}: its training must be at least as long, for it is "
-            "stopped then, and one that ends sooner has failed"
+            "the command never uses {max_steps} or {budget_steps}: bcrit stops it when its trial is over, so it must "
+            "train at least that long; one that ends sooner by itself has failed"
         )
     launcher = re.search(rf"\b({'|'.join(_LAUNCHERS)})\b", made.command)
     ranks, gpus = max(of.launched for of in experiment.kinds), max(of.gpus for of in experiment.kinds)

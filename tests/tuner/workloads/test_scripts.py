@@ -1,6 +1,8 @@
 """Scripts with the trainers that people use: ten lines at most let each be measured, without them it runs as before."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -45,6 +47,28 @@ def split(name: str) -> tuple[list[str], list[str]]:
 def test_ten_lines_are_enough(name: str) -> None:
     ours, others = split(name)
     assert 0 < len(ours) <= 10 and all("bcrit" not in line for line in others[9:])
+
+
+def bare(code: str) -> str:
+    """What code does: without its annotations, docstrings and comments."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.unparse(tree)
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if "ddp" not in name])
+def test_the_page_shows_what_the_script_runs(name: str) -> None:
+    page = (ROOT / "docs/guides/own_script.md").read_text()
+    shown = re.search(rf"<!-- of: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert shown is not None
+    script = ast.walk(ast.parse((ROOT / "examples" / name).read_text()))
+    assert bare(shown[1]) in [bare(ast.unparse(node)) for node in script if isinstance(node, ast.ClassDef | ast.Expr)]
 
 
 # The imports of these trainers take seconds, so each is started once here and once more among the long tests.
