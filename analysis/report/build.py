@@ -1,6 +1,7 @@
 """What follows from a run, written into its folder: derived tables, fit, recommendation, and the report as one page."""
 
 import math
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -155,8 +156,16 @@ def render(template: str, /, **words: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     css = resources.files("bcrit.analysis.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.get_template(template).render(words, css=css, plotly=get_plotlyjs())
+
+
+def _code(text: str) -> str:
+    """A sentence with what stands between backticks set as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  (escaped just before)
 
 
 def page_of(answer: Answer, generator: str) -> str:

@@ -174,17 +174,20 @@ def doubts(found: Pilot) -> tuple[str, ...]:
         said.append(f"{missed} of {len(measured.steps_each)} seeds did not reach the target: steps are uncertain.")
     reached = [steps for steps in measured.steps_each if steps is not None]
     if reached and max(reached) >= _APART * min(reached):
-        said.append(f"Seeds took from {min(reached):,} to {max(reached):,} steps, so the cost is known no better.")
+        said.append(
+            f"Seeds took from {min(reached):,} to {max(reached):,} steps, so the cost is known no better than that."
+        )
     if measured.steps is not None and measured.steps < _FEW_STEPS:
         said.append(
             f"The target is reached after {readable(measured.steps)} steps, too few to tell batch sizes apart: choose "
             "a stricter one."
         )
     if measured.edge is not None:
+        untuned = "steps are those" if measured.no_noise else "noise scale is that"
         said.append(
             f"The best learning rate, {readable(measured.lr)}, lies at the {measured.edge} end of its box: a better "
-            "one may lie beyond, and the noise scale is that of a rate that is not tuned. Widen the box of lr and run "
-            "the pilot again."
+            f"one may lie beyond, and the {untuned} of a rate that is not tuned. Widen the box of lr and run the pilot "
+            "again."
         )
     if measured.steps_each and not measured.no_noise:
         said += _scale_doubts(found)
@@ -228,7 +231,7 @@ def _hint(found: Pilot) -> str:
     if found.hint.value is None:
         return f"{said} Neither is resolved: w{guess}"
     return (
-        f"{said} So b_crit may be about {readable(found.hint.value)}, with {between} to be reckoned with. This is a "
+        f"{said} So b_crit may be about {readable(found.hint.value)}, or anywhere from {between}. This is a "
         "hint at the order of magnitude, not a measurement (McCandlish et al. 2018, section 5: up to ten times apart)."
     )
 
@@ -242,24 +245,25 @@ def _by_steps(found: Pilot) -> str:
     said = f"At batch sizes {sizes} the best learning rates, {rates}, took {steps} steps"
     between = f"{readable(found.hint.low)} to {readable(found.hint.high)}"
     if value is None:
-        return f"{said}, which does not show where b_crit lies: {between} is to be reckoned with."
+        return f"{said}, which does not show where b_crit lies: it may be anywhere from {between}."
     return (
-        f"{said}. A curve through them has b_crit at about {readable(value)}, with {between} to be reckoned with. This "
-        "is a hint at the order of magnitude, not a measurement."
+        f"{said}. A curve through them has b_crit at about {readable(value)}, but it may be anywhere from {between}. "
+        "This is a hint at the order of magnitude, not a measurement."
     )
 
 
 def _grid(found: Pilot) -> str:
     sizes, n = found.grid.batch_sizes, found.measured.n_examples
     said = (
-        f"Study {len(sizes)} batch sizes from {sizes[0]:,} to {sizes[-1]:,}: a sixteenth of the lowest b_crit to be "
-        f"reckoned with up to {ABOVE:g} times the highest."
+        f"Study {len(sizes)} batch sizes from {sizes[0]:,} to {sizes[-1]:,}: from a sixteenth of the lowest "
+        f"b_crit in question to {ABOVE:g} times the highest."
     )
     if found.grid.clipped_low:
-        said += f" It would have begun at {readable(found.grid.wanted[0])}, but no smaller batch can be made."
+        begun = "lower still" if found.grid.wanted[0] < 1 else f"at {readable(found.grid.wanted[0])}"
+        said += f" It would begin {begun}, but no smaller batch can be made."
     if found.grid.clipped_high:
         said += (
-            f" It would have ended at {readable(found.grid.wanted[1])}, but the training set has {n:,} "
+            f" It would end at {readable(found.grid.wanted[1])}, but the training set has {n:,} "
             f"{found.measured.unit}: if b_crit is above {readable(sizes[-1] / ABOVE)}, the fit will not determine it."
         )
     return said
@@ -296,11 +300,10 @@ def _cost(found: Pilot, proposal: Proposal) -> str:
     return (
         f"The study will take about {cost.n_trials:,} trials, {_text(cost.steps)} steps, {_text(cost.examples)} "
         f"{found.measured.unit}{hours}. The pilot made {spent.steps:,} steps, "
-        f"{readable(100 * spent.steps / cost.steps.value)} % of that. This reckons with {of.search.value:g} times the "
-        f"tuned steps a search trial ({of.search.low:g} to {of.search.high:g} in earlier studies), "
-        f"{of.confirm.value:g} a re-run ({of.confirm.low:g} to {of.confirm.high:g}), "
-        f"{pace(found.measured.beside_seconds)} beside each, and no "
-        "widened box."
+        f"{readable(100 * spent.steps / cost.steps.value)} % of that. This assumes that a trial of the search takes "
+        f"{of.search.value:g} times the tuned steps ({of.search.low:g} to {of.search.high:g} in earlier studies), "
+        f"a re-run {of.confirm.value:g} times ({of.confirm.low:g} to {of.confirm.high:g}), each "
+        f"{pace(found.measured.beside_seconds)} besides, and that no box is widened."
     )
 
 

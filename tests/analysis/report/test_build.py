@@ -19,6 +19,7 @@ from bcrit.analysis.report import Answer
 from bcrit.analysis.report.build import (
     MOST_PANELS,
     Decision,
+    _code,
     answer,
     build_report,
     caveats,
@@ -187,6 +188,10 @@ def test_limits_that_cannot_be_kept_name_no_hyperparameters() -> None:
     analysis = runs.usual()
     recommendation = runs.recommended(analysis, max_steps=1)
     assert answer(analysis.but(recommendation=recommendation)) == recommendation.sentences
+
+
+def test_what_a_sentence_has_between_backticks_is_code_and_markup_stays_text() -> None:
+    assert _code("`bcrit resume <i>` goes on; a ` alone") == "<code>bcrit resume &lt;i&gt;</code> goes on; a ` alone"
 
 
 def test_every_caveat_is_said_once() -> None:
