@@ -171,7 +171,8 @@ class _TensorBoard:
     def ended(self, trial: Followed, outcome: Outcome, steps_to_target: int | None) -> None:
         with self._writers.pop(trial.name) as writer:
             found = {"steps_to_target": float("nan") if steps_to_target is None else steps_to_target}
-            writer.add_hparams({**trial.point, **trial.facts, "outcome": outcome.value}, found, name="hparams")
+            settings = {**trial.point, "batch_size": trial.batch_size, **trial.facts, "outcome": outcome.value}
+            writer.add_hparams(settings, found, name="hparams")
         self._marks.add(trial.name)
 
     def close(self) -> None:
@@ -190,7 +191,7 @@ class _MLflow:
         self._of = there.experiment_id if there else self._client.create_experiment(experiment.name, str(place / "art"))
         self._runs, self._ended, page = dict[str, str](), set[str](), None
         while True:
-            runs = self._client.search_runs([self._of], f"tags.run_folder = '{place}'", page_token=page)
+            runs = self._client.search_runs([self._of], f"tags.tracking_folder = '{place}'", page_token=page)
             for run in runs:
                 self._runs[run.info.run_name] = run.info.run_id
                 self._ended |= set() if run.info.status == "RUNNING" else {run.info.run_name}
@@ -207,7 +208,7 @@ class _MLflow:
             return max((metric.step for metrics in seen for metric in metrics), default=_BEFORE_ALL)
         from mlflow.entities import Param
 
-        tags = {"run_folder": self._place, "batch_size": str(trial.batch_size)}
+        tags = {"tracking_folder": self._place, "batch_size": str(trial.batch_size)}
         run = self._client.create_run(self._of, run_name=trial.name, tags={**tags, **_texts(trial.facts)})
         params = [Param(name, text) for name, text in _texts({**trial.point, "batch_size": trial.batch_size}).items()]
         self._client.log_batch(run.info.run_id, params=params)

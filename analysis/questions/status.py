@@ -87,6 +87,8 @@ def _headline(place: str, so_far: Progress, driver: Driver | None, state: str) -
     if state == "running":
         beside = "; what trains now is beside the study" if so_far.complete and driver.running else ""
         training = f"{len(driver.running)} {'is' if len(driver.running) == 1 else 'are'} training"
+        if not driver.workers:
+            return f"Running on {driver.host}: {far}, its workers are starting."
         return f"Running on {driver.host}: {far}, {training} on {driver.workers} workers{beside}."
     if state == "stopped":
         return f"Stopped {duration(driver.silence / 3600)} ago ({driver.ended}): {far}. {on}."

@@ -97,7 +97,8 @@ def in_tensorboard(place: Path) -> Found:
         events.Reload()
         curve = [(of.step, of.value) for of in events.Scalars("loss")]
         found[path.name] = (curve, (place / "ended" / path.name).exists())
-        assert bool(list(path.glob("hparams/*"))) == found[path.name][1]
+        hparams = [file.read_bytes() for file in path.glob("hparams/*")]
+        assert bool(hparams) == found[path.name][1] and all(b"batch_size" in settings for settings in hparams)
     return found
 
 
@@ -111,6 +112,7 @@ def in_mlflow(place: Path) -> Found:
     for run in client.search_runs([of.experiment_id]):
         history, name = client.get_metric_history(run.info.run_id, "loss"), run.info.run_name
         assert name not in found and run.data.params["lr"] and run.data.tags["batch_size"] in ("8", "64")
+        assert run.data.tags["tracking_folder"] == str(place)
         found[name] = (sorted((each.step, each.value) for each in history), run.info.status != "RUNNING")
     return found
 

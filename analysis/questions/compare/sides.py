@@ -169,18 +169,23 @@ def named(sides: Sequence[Side]) -> tuple[Side, ...]:
         workload = " ".join([declared.workload.name, *options])
         facts.append((workload, declared.optimizer, str(side.target), declared.name))
     differing = [place for place in range(3) if len({fact[place] for fact in facts if fact[place]}) > 1]
-    labels = [", ".join(fact[place] for place in differing if fact[place]) for fact in facts]
+    words = [[", ".join(fact[place] for place in differing if fact[place])] for fact in facts]
     for more in ([fact[3] for fact in facts], [side.stem for side in sides], [side.location for side in sides]):
-        count = Counter(labels)
-        labels = [
-            label if label and count[label] == 1 else ", ".join(dict.fromkeys(filter(None, (label, other))))
-            for label, other in zip(labels, more, strict=True)
-        ]
+        count = Counter(map(_called, words))
+        for own, other in zip(words, more, strict=True):
+            if other not in own and (not own[0] or count[_called(own)] > 1):
+                own[:] = [*filter(None, own), other]
+    labels = [_called(own) for own in words]
     again = [labels[:place].count(label) for place, label in enumerate(labels)]
     return tuple(
         replace(side, label=f"{label} #{before + 1}" if before else label)
         for side, label, before in zip(sides, labels, again, strict=True)
     )
+
+
+def _called(words: Sequence[str]) -> str:
+    """What a run is called, with what tells it from others of that name."""
+    return f"{words[0]} ({', '.join(words[1:])})" if words[1:] else words[0]
 
 
 # What may make a difference look real, or hide one. Each clause yields the sentences it has to say, which may be none.

@@ -65,6 +65,11 @@ def test_a_run_that_is_not_complete_runs_or_was_stopped_or_is_silent(
     assert shown.returncode == code and ("b8-search-3" in shown.stdout) == (state == "running")
 
 
+def test_a_run_without_a_worker_yet_says_that_they_are_starting(tmp_path: Path) -> None:
+    found = run(tmp_path, *SOME, driver=replace(DRIVER, workers=0), ago=1.0).ask("status")
+    assert found.sentences[0] == "Running on gpu-1: 3 of about 12 trials have finished, its workers are starting."
+
+
 def test_what_was_spent_and_what_is_left_are_counted_in_devices_and_money(tmp_path: Path) -> None:
     found = run(tmp_path, *SOME, driver=DRIVER, ago=1.0).ask("status")
     assert found.sentences[1] == "Spent so far: 1 h of devices, 2.5 at 2.5 a device-hour."  # 900 s of 4 devices

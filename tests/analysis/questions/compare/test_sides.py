@@ -79,8 +79,8 @@ def labels(*sources: Run | StepsTable) -> list[str]:
         (["sgd", "other model"], ["toy", "net width 8"]),
         (["sgd", "momentum", "stricter"], ["sgd, loss < 1", "momentum, loss < 1", "sgd, loss < 0.5"]),
         (["sgd", "renamed"], ["a", "z"]),
-        (["sgd", "again"], ["a, a-sgd-0", "a, a-sgd-1"]),
-        (["sgd", "again", "momentum"], ["sgd, a, a-sgd-0", "sgd, a, a-sgd-1", "momentum"]),
+        (["sgd", "again"], ["a (a-sgd-0)", "a (a-sgd-1)"]),
+        (["sgd", "again", "momentum"], ["sgd (a, a-sgd-0)", "sgd (a, a-sgd-1)", "momentum"]),
     ],
     ids=lambda value: " and ".join(value),
 )
@@ -90,7 +90,7 @@ def test_a_label_says_what_differs(names: list[str], expected: list[str]) -> Non
 
 def test_a_table_is_called_by_its_file() -> None:
     assert labels(RUNS["sgd"], TABLE) == ["a", "steps"]
-    assert labels(TABLE, made_up.table("other/steps", 50, 64)) == ["steps, some/steps.csv", "steps, other/steps.csv"]
+    assert labels(TABLE, made_up.table("other/steps", 50, 64)) == ["steps (some/steps.csv)", "steps (other/steps.csv)"]
 
 
 @settings(max_examples=20)
