@@ -14,8 +14,8 @@ from bcrit.analysis.questions import OF_SEVERAL, QUESTIONS
 from bcrit.ask import command as command_of
 from bcrit.ask import listed
 from bcrit.search_spaces.problems import InputError
-        app.command(help=paragraphs(function))(function)
-    app.add_typer(exchange.imports(asked))
+from bcrit.supervise import CLUSTER_FAILED, STOPPED, remedy, say_stopped, stopped_by_ctrl_c, supervised
+from bcrit.terminal import Screen, paragraphs, say
 
 # Commands that run Ray, in a process of their own.
 _USE_RAY = {"demo", "tune", "resume", "pilot", "landscape", "adaptive", "doctor"}
