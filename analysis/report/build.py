@@ -270,7 +270,7 @@ def _taken(found: Recommendation, point: FrontierPoint) -> Iterator[tuple[str, s
     if point.cost is not None and found.cost_unit == "currency":
         yield "cost", readable(point.cost), f"{level}: {point.estimate('cost').interval()}"
     elif point.cost is not None:
-        yield "cost", f"{duration(point.cost)} of a device", "no price given"
+        yield "cost", f"{duration(point.cost)} of device time", "no price given"
 
 
 def _sure(run: Run, point: FrontierPoint) -> Iterator[str]:
