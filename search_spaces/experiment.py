@@ -22,6 +22,7 @@ from bcrit.search_spaces.options import (
     Search,
 )
 from bcrit.search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
+from bcrit.search_spaces.problems import did_you_mean
 from bcrit.search_spaces.space import (
     SearchSpace,
     domain_problems,
@@ -284,8 +285,10 @@ class Experiment(Frozen):
         known = OPTIMIZERS.get(self.optimizer)
         needed = known.needed if known else () if self.optimizer == OWN else ("lr",)
         if missing := missing_names(self.space, needed):
+            given = (did_you_mean(hyperparameter(address), missing) for address in self.space.addresses)
+            meant = next(filter(None, given), "")  # a name that is misspelt is missing
             raise ValueError(
-                f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; add it, searched or fixed"
+                f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; {meant}add it, searched or fixed"
             )
         if problems := extrapolation_problems(self.optimizer, self.space, self.batch_sizes):
             raise ValueError("; ".join(problems))
