@@ -285,8 +285,8 @@ class Experiment(Frozen):
         known = OPTIMIZERS.get(self.optimizer)
         needed = known.needed if known else () if self.optimizer == OWN else ("lr",)
         if missing := missing_names(self.space, needed):
-            given = (did_you_mean(hyperparameter(address), missing) for address in self.space.addresses)
-            meant = next(filter(None, given), "")  # a name that is misspelt is missing
+            near = (did_you_mean(hyperparameter(address), missing) for address in self.space.addresses)
+            meant = next(filter(None, near), "")  # a name that is misspelt is missing
             raise ValueError(
                 f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; {meant}add it, searched or fixed"
             )
