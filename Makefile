@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-long lint setup
+.PHONY: demo test tests test-long lint setup
 
 demo: .venv/installed
 	$(BIN)/bcrit tune examples/digits.yaml
@@ -10,11 +10,15 @@ demo: .venv/installed
 # The tests begin some hundred processes that import the same files: they are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Three at once on two cores: tests that start Ray wait for a good part of their time. Files are handed out in the order
+# Four at once on two cores: tests that start Ray wait for a good part of their time. Files are handed out in the order
 # of tests/conftest.py, the longest first.
-PYTEST := $(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
-test: lint
+# Beside the tests, which leave it the time for which they wait.
+test: setup
+	$(MAKE) --jobs 2 lint tests
+
+tests:
 	$(PYTEST)
 
 # What repeats a proof of `make test` more often or on more cases, and takes minutes.

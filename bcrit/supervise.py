@@ -11,7 +11,6 @@ import sys
 import tempfile
 import threading
 import time
-from _thread import interrupt_main
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,7 +85,8 @@ def stopped_by_ctrl_c() -> Iterator[None]:
 
     def swallowed(what: "sys.UnraisableHookArgs") -> None:
         if came and issubclass(what.exc_type, KeyboardInterrupt):
-            threading.Timer(_AGAIN_SECONDS, interrupt_main).start()
+            # A signal and not `interrupt_main`, which a call of the system would not notice before it is over.
+            threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
         else:
             before(what)
 

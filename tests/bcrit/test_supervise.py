@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from bcrit import cli
+from bcrit import cli, supervise
 from tests.bcrit.command import bcrit
 
 
@@ -134,9 +134,11 @@ def _swallowed() -> None:
 
 @pytest.mark.parametrize("work", [_broken_off, _swallowed])
 def test_ctrl_c_is_told_in_a_line_whatever_it_is_taken_for_where_it_lands(work: Callable[[], None]) -> None:
-    with patch.object(cli, "application", lambda _: work):
+    begun_at = time.monotonic()
+    with patch.dict(supervise._told, clear=True), patch.object(cli, "application", lambda _: work):
         done = bcrit("fit", "x.csv")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+    assert time.monotonic() - begun_at < 40, "it waits no longer for what was under way"
 
 
 def test_a_command_that_does_not_heed_it_ends_soon_after_what_watched_it_was_killed() -> None:
