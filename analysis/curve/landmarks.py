@@ -291,9 +291,10 @@ def regimes_sentence(found: Regimes) -> str | None:
             f"Perfect scaling up to batch size {_with_interval(first)}, plateau from {_with_interval(second)} on, "
             "diminishing returns between."
         )
-    if first.low is not None:
+    # A bound outside of what was measured says nothing of it.
+    if first.low is not None and (not sizes or first.low >= min(sizes)):
         return f"Perfect scaling at least up to batch size {readable(first.low)}; where it ends is not identified."
-    if second.high is not None:
+    if second.high is not None and (not sizes or second.high <= max(sizes)):
         return f"Plateau at the latest from batch size {readable(second.high)} on; where it begins is not identified."
     return None
 

@@ -202,6 +202,22 @@ def test_steps_that_fall_as_one_over_b_to_rounding_bound_b_crit_by_what_was_meas
     assert flat.b_crit_low == 0 and flat.b_crit_high == pytest.approx(32)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "sizes", "said"),
+    [
+        (1000.0, math.inf, (10.0, 3000.0), "Perfect scaling at least up to batch size 200;"),
+        (1000.0, math.inf, (500.0, 3000.0), None),
+        (0.0, 100.0, (10.0, 3000.0), "Plateau at the latest from batch size 400 on;"),
+        (0.0, 100.0, (10.0, 300.0), None),
+    ],
+)
+def test_a_bound_outside_of_what_was_measured_is_not_said(
+    low: float, high: float, sizes: tuple[float, ...], said: str | None
+) -> None:
+    sentence = regimes_sentence(regimes(Knee(place(None, low, high)), sizes))
+    assert sentence is None if said is None else (sentence or "").startswith(said)
+
+
 U = Hyperbola(70, 9000, 20)
 
 
