@@ -4,10 +4,11 @@ The noisy quadratic model in one, two, four and six dimensions, and in four smal
 Fashion-MNIST. All protocols run on the same workload, batch sizes, space and budget, side by side, with the re-runs
 that make their numbers; Optuna's samplers are asked as Ray Tune asks them, a study for each batch size, with ASHA. A
 line gives optimizer updates and examples as a share of Shallue's, |log(S / S_true)| over batch sizes and seeds, the
-error of b_crit against the fit of the true curve, and how much of the workers' time is used where an update takes the
-same time at every batch size. S_true of the quadratic is what fresh seeds of the best point need, the mean log over
-the noises of its risk, by differential evolution from the best trial of all protocols; of a network, the best confirmed
-number of 200 random trials a batch size, which may be beaten: there the error has a sign.
+error of b_crit against the fit of the true curve, how many of the studies' 95 % intervals hold it, and how much of the
+workers' time is used where an update takes the same time at every batch size. S_true of the quadratic is what fresh
+seeds of the best point need, the mean log over the noises of its risk, by differential evolution from the best trial of
+all protocols; of a network, the best confirmed number of 200 random trials a batch size, which may be beaten: there the
+error has a sign.
 
     python -m benchmarks.search_cost [PROBLEM,... [SEEDS]]
 
@@ -24,7 +25,7 @@ import pandas as pd
 from scipy.optimize import Bounds, differential_evolution
 from scipy.special import ndtr
 
-from bcrit.analysis.curve import fit_hyperbola
+from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.search_spaces.dimensions import Box
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
@@ -179,11 +180,11 @@ def main() -> None:
             for name, search in PROTOCOLS.items()
         }
         truth = _truth(spec, workload, [run for several in runs.values() for run in several])
-        b_crit = _b_crit(truth)
+        b_crit = _fit(truth).b_crit
         print(f"\n{problem}: {len(truth)} batch sizes, {seeds} seeds; true b_crit {b_crit:.0f}")
         print(
             f"{'protocol':34}{'steps':>8}{'examples':>9}{'|log S/S_true|':>16}{'p90':>7}{'b_crit error':>14}{'none':>6}"
-            f"{'busy':>6}"
+            f"{'busy':>6}{'hold it':>9}"
         )
         base = [_cost(run) for run in next(iter(runs.values()))]
         for name, several in runs.items():
@@ -192,11 +193,13 @@ def main() -> None:
             errors = np.abs(errors) if isinstance(workload, NoisyQuadratic) else errors
             steps, examples = np.mean(base, axis=0) / np.mean([_cost(run) for run in several], axis=0)
             known = errors[np.isfinite(errors)]
-            off = np.median([abs(math.log(_b_crit(n) / b_crit)) for n in numbers])
+            fits = [_fit(n) for n in numbers]
+            off = np.median([abs(math.log(fit.b_crit / b_crit)) for fit in fits])
+            hold = sum(fit.b_crit_low <= b_crit <= fit.b_crit_high for fit in fits)
             print(
                 f"{name:34}{f'1/{steps:.1f}':>8}{f'1/{examples:.1f}':>9}{np.median(known):>16.3f}"
                 f"{np.quantile(known, 0.9):>7.3f}{off:>14.3f}{errors.size - known.size:>6}"
-                f"{_busy(several, WORKERS.get(name, 8)):>6.0%}",
+                f"{_busy(several, WORKERS.get(name, 8)):>6.0%}{f'{hold} of {seeds}':>9}",
                 flush=True,
             )
 
@@ -216,8 +219,8 @@ def _cost(run: Mapping[int, Sequence[TrialRecord]]) -> tuple[int, int]:
     return sum(r.steps for r in flat), sum(r.examples for r in flat)
 
 
-def _b_crit(steps: Mapping[int, float]) -> float:
-    return fit_hyperbola(pd.DataFrame({"batch_size": list(steps), "steps": list(steps.values())})).b_crit
+def _fit(steps: Mapping[int, float]) -> HyperbolaFit:
+    return fit_hyperbola(pd.DataFrame({"batch_size": list(steps), "steps": list(steps.values())}))
 
 
 if __name__ == "__main__":
