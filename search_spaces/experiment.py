@@ -285,11 +285,11 @@ class Experiment(Frozen):
         known = OPTIMIZERS.get(self.optimizer)
         needed = known.needed if known else () if self.optimizer == OWN else ("lr",)
         if missing := missing_names(self.space, needed):
-            near = (did_you_mean(hyperparameter(address), missing) for address in self.space.addresses)
-            meant = next(filter(None, near), "")  # a name that is misspelt is missing
-            raise ValueError(
-                f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'; {meant}add it, searched or fixed"
-            )
+            names = [name for name in map(hyperparameter, self.space.addresses) if name not in DOMAINS]
+            near = next((name for name in names if did_you_mean(name, missing)), None)  # misspelt, so it is missing
+            has = "; " if near is None else f", which has '{near}'; {did_you_mean(near, missing)}"
+            needs = f"optimizer '{self.optimizer}' needs {', '.join(missing)} in 'space'"
+            raise ValueError(f"{needs}{has}add it, searched or fixed")
         if problems := extrapolation_problems(self.optimizer, self.space, self.batch_sizes):
             raise ValueError("; ".join(problems))
         if self.centre.rule != "none" and "lr" not in self.space.root:

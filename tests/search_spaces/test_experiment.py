@@ -71,7 +71,7 @@ def test_momentum_zero_is_a_natural_limit() -> None:
         ({"space": {"lr": 0.1, "momentum": 1.0}}, r"'momentum' lies in \[0, 1\), but value=1.0"),
         ({"space": {"lr": -0.1, "momentum": 0.9}}, r"'lr' lies in \(0, inf\)"),
         ({"space": {"lr": 0.1}}, "'momentum' needs momentum"),
-        ({"space": {"lr": 0.1, "momentun": 0.9}}, "in 'space'; did you mean 'momentum'. add it"),
+        ({"space": {"lr": 0.1, "momentun": 0.9}}, "in 'space', which has 'momentun'; did you mean 'momentum'. add it"),
         ({"space": {"lr": 0.1, "momentum": 0.5}, "optimizer": "sgd"}, "has no momentum"),
         ({"space": {"lr": 0.1, "momentum": 0.5, "schedule": "stairs"}}, "there is no schedule 'stairs'"),
         ({"space": {"lr": 0.1, "momentum": 0.5, "schedule": {"linear": {"foo": 1}}}}, "names foo"),
