@@ -13,6 +13,7 @@ What is wrong is set aside under `repaired/`, where no reader looks, and nothing
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -156,10 +157,13 @@ def _all_rows(folder: RunFolder, table: Table) -> pd.DataFrame:
     for name in folder.parts(table):
         rows = folder.rows_of(name)
         marked = EXPERIMENT_OF in (rows.schema.metadata or {})  # of another experiment it would be damaged
-        other = ["trial_id", *sorted(set(rows.column_names) - set(table.names) if table is TRIALS else ())]
-        settings = rows.select(other).to_pandas().notna().to_numpy() @ np.array([f"{name} " for name in other], object)
         judged = joined([none, rows]).select(wanted[table.name]).to_pandas()
-        pieces.append(judged.assign(part=name, marked=marked, settings=settings))
+        judged = judged.assign(part=name, marked=marked, settings="")
+        if table is TRIALS:
+            other = ["trial_id", *sorted(set(rows.column_names) - set(table.names))]
+            has = rows.select(other).to_pandas().notna().to_numpy()
+            judged["settings"] = [" ".join(compress(other, of)) for of in has]
+        pieces.append(judged)
     frame: pd.DataFrame = pd.concat(pieces, ignore_index=True)
     return frame
 
