@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # of tests/conftest.py, the longest first.
 PYTEST := $(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
-# Beside the tests, which leave it the time for which they wait.
+# Lint runs beside the tests, which wait for a part of their time.
 test: setup
 	$(MAKE) --jobs 2 lint tests
 

@@ -1,4 +1,4 @@
-"""Reading and writing the experiment as YAML text: safe, strict, without surprises."""
+"""Reading what users name and write: files that are files, and the experiment as YAML, strict, without surprises."""
 
 import errno
 import os
