@@ -16,7 +16,7 @@ from bcrit.analysis.questions import QUESTIONS
 from bcrit.analysis.questions.fit import key_numbers, no_curve
 from bcrit.analysis.questions.steps import settings
 from bcrit.analysis.recommendation import Recommendation
-from bcrit.analysis.recommendation.choices import FrontierPoint
+from bcrit.analysis.recommendation.choices import FrontierPoint, place_text
 from bcrit.analysis.records import run_folder
 from bcrit.analysis.report import VERMILLION, VIRIDIS, Answer, Figure, Panels, Plot, area, points
 from bcrit.analysis.run import Run
@@ -205,6 +205,7 @@ _NAMED: Final = 0.1  # of the axis: a narrower zone has no room for its name. Ch
 class Decision:
     """What stands beside the answer's sentences; empty where nothing is advised."""
 
+    headline: str = ""  # what to train at; empty where something else comes first: too early to decide, or in progress
     taken: tuple[tuple[str, str, str], ...] = ()  # what a training takes: name, number with unit, its interval
     sure: tuple[str, ...] = ()  # what speaks for the numbers, and how far they reach
     copies: Mapping[str, str] = field(default_factory=dict)  # the settings, by the language they are written in
@@ -218,7 +219,9 @@ def decision(run: Run) -> Decision:
     if found is None or found.advised is None:
         return Decision(zones=zones)
     point = found.choices[found.advised]
-    return Decision(tuple(_taken(found, point)), tuple(_sure(run, point)), _copies(found, point), zones)
+    place = f"Train at {place_text(point.batch_size, point.hardware)}"
+    headline = f"{place}." if answer(run)[0].startswith(f"{place}:") else ""
+    return Decision(headline, tuple(_taken(found, point)), tuple(_sure(run, point)), _copies(found, point), zones)
 
 
 def zoned(steps: Figure, run: Run) -> Figure:
@@ -234,8 +237,9 @@ def zoned(steps: Figure, run: Run) -> Figure:
         drawn["layout"]["shapes"].append(area(low, high, color))
         if math.log(high / low) < _NAMED * math.log(right / left):
             continue  # its name stands in the legend
-        middle = {"x": (math.log10(low) + math.log10(high)) / 2, "yref": "paper", "y": 0, "yanchor": "bottom"}
-        drawn["layout"]["annotations"].append({**middle, "text": name, "showarrow": False})
+        # At the zone's left end: b_crit's line stands in the middle of the zone that pays.
+        place = {"x": math.log10(low), "xanchor": "left", "yref": "paper", "y": 0, "yanchor": "bottom"}
+        drawn["layout"]["annotations"].append({**place, "text": name, "showarrow": False})
     found = run.recommendation
     if found is not None and found.advised is not None:
         point = found.choices[found.advised]
@@ -270,7 +274,7 @@ def _taken(found: Recommendation, point: FrontierPoint) -> Iterator[tuple[str, s
     if point.cost is not None and found.cost_unit == "currency":
         yield "cost", readable(point.cost), f"{level}: {point.estimate('cost').interval()}"
     elif point.cost is not None:
-        yield "cost", f"{duration(point.cost)} of device time", "no price given"
+        yield "cost", duration(point.cost), "of device time; no price given"
 
 
 def _sure(run: Run, point: FrontierPoint) -> Iterator[str]:

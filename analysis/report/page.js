@@ -25,8 +25,10 @@ function makeNarrow(data, layout) {
   // Labels to the left of steep curves would run into the axis.
   for (const trace of data) if (trace.text) trace.textposition = "top right";
   if (layout.showlegend) {
-    // A legend that wraps takes height from the plot; give it back.
-    layout.height += 22 * data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    // A legend that wraps takes height from the plot: what is beyond six rows is given back, so that a curve and its axis
+    // stay on the first screen of a phone.
+    const rows = data.filter((trace) => trace.name && trace.showlegend !== false).length;
+    layout.height += 22 * Math.max(0, rows - 6);
     layout.margin.l = 48;
     layout.font.size = 12;
   }

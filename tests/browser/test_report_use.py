@@ -205,7 +205,8 @@ def test_the_first_screen_has_the_decision_its_cost_how_sure_it_is_and_the_curve
         words = found.page.locator("[data-figure=steps] .annotation-text").all_text_contents()
         assert [word for word in words if "=" not in word] == ["too small", "pays", "wasted"]  # each has room for it
     with opened(browser, usual, width=390, hash="") as found:
-        assert all(found.page.evaluate(FITS, ".answer .first, .taken div, .copies button, .sure"))
+        phone = ".answer .first, .taken div, .sure, [data-figure=steps] .xtitle"
+        assert found.page.evaluate(FITS, phone) == [True] * (1 + 4 + 1 + 1)
 
 
 def test_topics_for_experts_are_folded_until_they_are_wanted(browser: Browser, usual: Path) -> None:
