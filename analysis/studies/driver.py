@@ -117,7 +117,7 @@ def processes() -> str:
 
 
 def seconds_left(progress: Progress, spent: float, flight: float, elapsed: float, workers: int) -> float | None:
-    """Seconds until the rest has run; None where too little has finished for that, or nothing in this session.
+    """Seconds until the rest has run, in two digits; None where too little has finished, or nothing in this session.
 
     The rest takes the workers' time at the rate at which they spent it on trials so far: in `elapsed` seconds `spent`
     on trials that have finished and `flight` on those that run now.
@@ -125,4 +125,5 @@ def seconds_left(progress: Progress, spent: float, flight: float, elapsed: float
     work = progress.seconds_left()
     if work is None or spent <= 0 or elapsed <= 0 or progress.finished < _ENOUGH * progress.expected:
         return None
-    return max(0.0, work - flight) / min((spent + flight) / elapsed, max(workers, 1))
+    left = max(0.0, work - flight) / min((spent + flight) / elapsed, max(workers, 1))
+    return float(f"{left:.2g}")

@@ -132,6 +132,7 @@ def test_the_rest_takes_the_workers_as_they_were_used_so_far() -> None:
     half = studies((5, 10, 0, 0))  # 50 s of a worker are left
     assert seconds_left(half, spent=50, flight=0, elapsed=50, workers=2) == 50  # one of two was busy
     assert seconds_left(half, spent=50, flight=50, elapsed=50, workers=2) == 0  # as much is in flight
+    assert seconds_left(half, spent=30, flight=0, elapsed=50, workers=2) == 83  # 83.3: an estimate is not that precise
     assert seconds_left(half, spent=40, flight=10, elapsed=25, workers=2) == pytest.approx(20)
     assert seconds_left(half, spent=0, flight=10, elapsed=25, workers=2) is None
     early = studies((1, 10, 0, 0))  # the first trials are the shortest
