@@ -68,7 +68,7 @@ class HyperbolaFit:
     e_doubles_at: float | None  # batch size where E = 2 e_min, read likewise
     # The batch size with the fewest examples, where they rise again below it (`other_curves.UShape.holds`); the curve
     # is then a U with s_min, the fewest examples e_min, and b_crit where, beyond b_opt, they are twice that. Else None;
-    # an interval alone where examples still fall at the largest batch size.
+    # an interval alone where examples still fall at the largest batch size, or where boxes that bind decide.
     b_opt: float | None
     b_opt_low: float | None  # ends of its interval; None = open
     b_opt_high: float | None
@@ -153,6 +153,8 @@ class HyperbolaFit:
         if self.b_crit in (0, math.inf) and self.sigma is not None and self.sigma < EXACT:
             # On a limit of the curve to rounding all that reached the target lies on the same side.
             return regimes(Knee(place(None, self.b_crit, self.b_crit)), self.reached)
+        if self.trough is not None and isinstance(self.knee, Knee):  # boxes decide, and with them where a U begins
+            return regimes(Knee(Estimate(None)), self.reached)
         free = self.free_knee
         bent = self.lack_of_fit and free is not None and free.covariance is not None
         return regimes(free if bent and free is not None else self.knee, (study.batch_size for study in self.studies))
@@ -359,6 +361,9 @@ def _judged(fit: HyperbolaFit, at_edge: Mapping[float, str], inside: HyperbolaFi
         if not boxes.decide:
             low, high = min(low, fit.b_crit_low), max(high, fit.b_crit_high)
         fit = replace(fit, b_crit_low=low, b_crit_high=high, boxes=boxes)
+        if boxes.decide and fit.trough is not None:
+            ends = (None, None) if inside is None else (inside.b_opt_low, inside.b_opt_high)
+            fit = replace(fit, b_opt=None, b_opt_low=ends[0], b_opt_high=ends[1])
         wider = identify(fit.curve, (low, high), half_widths, reached)
         found = {name: known and wider[name] and not boxes.decide for name, known in found.items()}
     if found["b_crit"]:

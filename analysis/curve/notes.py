@@ -29,7 +29,7 @@ class Boxes:
     batch_sizes: tuple[float, ...]  # theirs, those that did not reach among them
     edges: tuple[str, ...]  # "lr high"
     b_crit: Estimate  # of the other studies alone
-    # Whether they decide: the other studies identify less, or b_crit lies outside of the interval that those give.
+    # Whether they decide: the other studies identify less, see no U, or b_crit lies outside of the interval they give.
     decide: bool
 
 
@@ -41,6 +41,7 @@ def boxes_that_bind(
     known = inside.b_crit if inside is not None and inside.identified["b_crit"] else None
     decide = inside is None or any(to_all > inside.identified[name] for name, to_all in identified.items())
     decide = decide or (known is not None and not low / CLOSE <= fit.b_crit <= high * CLOSE)
+    decide = decide or (inside is not None and fit.trough is not None and inside.trough is None)
     edges = tuple(dict.fromkeys(", ".join(at_edge.values()).split(", ")))
     return Boxes(tuple(at_edge), edges, place(known, low, high), decide)
 
@@ -78,7 +79,7 @@ hyperbola's came out 10 to 45 % low (search-cost study, section 1)."""
 
 def notes(fit: HyperbolaFit) -> tuple[str, ...]:
     """What was assumed, what is doubtful, what to measure next: sentences, the most serious first."""
-    clauses = (_scatter, _boxes, _rise, _identification, _bend, _range, _rows, _tuning)
+    clauses = (_scatter, of_boxes, _rise, _identification, _bend, _range, _rows, _tuning)
     of_steps = "twice the fewest steps and " if fit.trough is None else "beyond b_opt, "
     return (
         *(sentence for clause in clauses for sentence in clause(fit)),
@@ -104,7 +105,8 @@ def _scatter(fit: HyperbolaFit) -> Iterator[str]:
         )
 
 
-def _boxes(fit: HyperbolaFit) -> Iterator[str]:
+def of_boxes(fit: HyperbolaFit) -> Iterator[str]:
+    """What boxes that bind do to b_crit."""
     boxes = fit.boxes
     if boxes is None:
         return
@@ -126,12 +128,18 @@ def _rise(fit: HyperbolaFit) -> Iterator[str]:
     fewest, at_least = fit.curve.efficiency([min(fit.curve.b_opt, largest), least]).tolist()
     more = readable(100 * (fewest / at_least - 1))
     rise = f"Below b_opt = {readable(fit.curve.b_opt)} the {fit.unit} to the target rise again: train no smaller"
-    if fit.b_opt is None:
+    causes = (
+        " Usual causes are beta2, eps, weight decay or warm-up that are not tuned at small batch sizes; tune them "
+        "there and see whether the rise remains."
+    )
+    if fit.boxes is not None and fit.boxes.decide:
+        rise = f"The {fit.unit} to the target rise again at small batch sizes, from where is up to the search boxes"
+        causes = ""
+    elif fit.b_opt is None:
         rise = f"The {fit.unit} to the target still fall at batch size {readable(largest)}, so b_opt is not identified"
     yield (
         f"{rise}. At batch size {readable(least)} they are {more} % more. The curve used is S = {U_FORMULA}, not the "
-        "hyperbola. Usual causes are beta2, eps, weight decay or warm-up that are not tuned at small batch sizes; tune "
-        "them there and see whether the rise remains."
+        f"hyperbola.{causes}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from bcrit.analysis import report as draw
 from bcrit.analysis.curve import HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.interval import WIDEST
-from bcrit.analysis.curve.landmarks import Regime, bottom, definition_sentence, regimes_sentence
+from bcrit.analysis.curve.landmarks import Regime, definition_sentence, regimes_sentence
 from bcrit.analysis.curve.new_study import StepSeconds, prediction_sentence
 from bcrit.analysis.curve.notes import SCATTER
 from bcrit.analysis.curve.other_curves import clearly_better
@@ -138,10 +138,12 @@ def key_numbers(fit: HyperbolaFit, target: str) -> Iterator[KeyNumber]:
     level, unit = f"{100 * fit.level:g} % interval", fit.unit
     twice, at = f"takes twice the fewest steps and twice the fewest {unit}", "very small batch sizes"
     if fit.trough is not None:
-        twice, at, interval = f"beyond b_opt takes twice the fewest {unit}", "b_opt", fit.trough.at(bottom).interval()
+        twice, at = f"beyond b_opt takes twice the fewest {unit}", "b_opt"
+        between = Estimate(None, fit.b_opt_low, fit.b_opt_high).interval()
         meaning = f"The batch size with the fewest {unit} to {target}; smaller ones need more again."
         value = "not identified" if fit.b_opt is None else f"{readable(fit.b_opt)} {unit}"
-        yield KeyNumber("b_opt", value, f"{level}: {interval}", meaning, fit.b_opt is not None)
+        interval = between if between == "no interval" else f"{level}: {between}"
+        yield KeyNumber("b_opt", value, interval, meaning, fit.b_opt is not None)
     twice = f"the batch size that {twice} ({fit.definition} definition)"
     for symbol, counted, meaning in (
         ("b_crit", unit, f"Critical batch size: {twice}, to {target}."),

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from bcrit.analysis import report as draw
 from bcrit.analysis.curve import HyperbolaFit
-from bcrit.analysis.curve.landmarks import bottom
 from bcrit.analysis.curve.other_curves import U_FORMULA
 from bcrit.analysis.numbers import interval_text, readable, value_text
 from bcrit.analysis.questions.fit import fit_lines
@@ -195,8 +194,8 @@ def _critical(fit: HyperbolaFit, low: float, high: float) -> tuple[list[Any], li
     """Vertical lines at b_crit and b_opt, the areas of their intervals (open ends reach the frame), and their words."""
     marks = {"b_crit": (fit.b_crit, fit.b_crit_low, fit.b_crit_high, fit.identified["b_crit"])}
     if fit.trough is not None:
-        ends = fit.trough.at(bottom)
-        marks["b_opt"] = (fit.trough.curve.b_opt, ends.low or 0.0, ends.high or math.inf, fit.b_opt is not None)
+        low_end, high_end = fit.b_opt_low or 0.0, fit.b_opt_high or math.inf
+        marks["b_opt"] = (fit.trough.curve.b_opt, low_end, high_end, fit.b_opt is not None)
     shapes, notes = list[Any](), list[Any]()
     for name, (place, least, most, known) in marks.items():
         left, right = max(least, low), min(most, high)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bcrit.analysis.curve.notes import of_boxes
 from bcrit.analysis.numbers import Floats, readable
 from bcrit.analysis.recommendation import choices
 from bcrit.analysis.recommendation.hardware import Hardware
@@ -189,6 +190,8 @@ def _on_fit(terms: choices.Terms) -> Iterator[str]:
             "The points bend away from the hyperbola, so steps are read off a curve that follows them; at worst, at "
             f"{choices.place_text(worst)}, the measured steps are {by}."
         )
+    if terms.on_curve:
+        yield from of_boxes(fit)
 
 
 def _on_limits(found: Recommendation, offers: Sequence[choices.Terms]) -> Iterator[str]:

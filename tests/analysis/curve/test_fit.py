@@ -13,7 +13,7 @@ from scipy import stats
 
 from bcrit.analysis.curve import WIDEST, HyperbolaFit, fit_hyperbola
 from bcrit.analysis.curve.hyperbola import Hyperbola
-from bcrit.analysis.curve.landmarks import Regime
+from bcrit.analysis.curve.landmarks import Regime, regimes_sentence
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.numbers import readable
 from bcrit.analysis.questions.compare.sides import StepsTable, side_of
@@ -308,7 +308,18 @@ def test_a_u_within_boxes_that_decide_has_no_regimes_either() -> None:
     fit = fit_hyperbola(table(B, steps), at_edge={float(b): "lr high" for b in B[2:]})
     assert fit.trough is not None and fit.boxes is not None and fit.boxes.decide
     assert {regime for _, regime in fit.regimes().studies} == {Regime.UNCERTAIN}
-    assert not any(fit.identified.values()) and fit.b_crit_if_better_tuned is None
+    assert regimes_sentence(fit.regimes()) is None
+    assert not any(fit.identified.values()) and fit.b_crit_if_better_tuned is None and fit.b_opt is None
+    assert not any("train no smaller" in note or "beta2" in note for note in fit.notes)
+
+
+@pytest.mark.parametrize(("edge", "known"), [(slice(4), False), (slice(5, 6), True)], ids=["where-it-rises", "beyond"])
+def test_a_b_opt_that_only_studies_at_an_edge_show_is_not_identified(edge: slice, known: bool) -> None:
+    batch = 2.0 ** np.arange(2, 13)
+    steps = Hyperbola(50, 20_000, 60).steps(batch) * np.exp(np.random.default_rng(1).normal(0, 0.02, batch.size))
+    fit = fit_hyperbola(table(batch, steps), at_edge={float(b): "lr low" for b in batch[edge]})
+    assert fit.trough is not None and fit.boxes is not None and fit.boxes.decide != known
+    assert (fit.b_opt is not None) == (fit.b_opt_low is not None) == known
 
 
 def test_a_study_that_did_not_reach_within_a_box_that_binds_bounds_nothing() -> None:

@@ -5,8 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bcrit.analysis.curve import fit_hyperbola
 from bcrit.analysis.curve.other_curves import PNorm
 from bcrit.analysis.recommendation import Recommendation, recommend
 from bcrit.analysis.recommendation.choices import Terms, quantities
@@ -98,6 +100,14 @@ def test_exact_data_leave_nothing_open_and_an_unidentified_fit_has_no_interval()
     sure = recommend(EXACT).certainty["balanced"]
     assert (sure.batch_size_low, sure.batch_size_high) == (200, 200)
     assert recommend(LEFT_SIDE, step_times(1, 0.01)).certainty["cheapest"].batch_size_low is None
+
+
+def test_a_box_that_binds_is_a_caveat_even_where_b_crit_hardly_hangs_on_it() -> None:
+    table = pd.DataFrame([(study.batch_size, study.steps) for study in NOISY.studies], columns=["batch_size", "steps"])
+    fit = fit_hyperbola(table, at_edge={float(B[-1]): "lr high"})
+    assert fit.boxes is not None and not fit.boxes.decide
+    (said,) = (text for text in recommend(fit).caveats if "search box" in text)
+    assert said in fit.notes and "lr high" in said
 
 
 def at_price(kind: str, price: float, **limits: Any) -> Recommendation:
