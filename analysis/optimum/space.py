@@ -41,9 +41,8 @@ FEWEST = 8
 _DRAWS = 512  # places at which the volume is counted; 45 points know it less well than these. Chosen.
 _CLIP = (-0.3, 0.5)  # log(steps / limit) beyond these says no more; keeps one bad point from bending the surface
 _SMOOTHING = 0.03  # of the surface; 0.01 to 0.1 differ by less than 0.01 in the share
-_NEIGHBOURS = 40  # points that a place's value is interpolated from; all 45 of a default study hardly differ
 _GROUPS = 8  # of the jackknife
-_MOST = 2000  # points used; more are thinned evenly: 14,000 on a bowl still gave its share to 0.01
+_MOST = 1000  # points used; more are thinned evenly: 14,000 on a bowl still gave its share to 0.01
 _ABSENT = 0.5  # a hyperparameter that an option does not have stands in the middle, so that it separates nothing
 _APART = 2**-0.5  # one-hot columns of this size put two options as far apart as the two ends of a box
 
@@ -106,9 +105,7 @@ def _surface(points: Floats, heights: Floats, draws: Floats) -> float:
     if len(points) < 2:
         return float((heights <= 0).mean())
     # A linear kernel over a constant is solvable wherever the points lie, on a plane of few options too.
-    surface = RBFInterpolator(
-        points, heights, kernel="linear", degree=0, smoothing=_SMOOTHING, neighbors=min(len(points), _NEIGHBOURS)
-    )
+    surface = RBFInterpolator(points, heights, kernel="linear", degree=0, smoothing=_SMOOTHING)
     return float((surface(draws) <= 0).mean())
 
 

@@ -82,6 +82,14 @@ def test_14_000_trials_take_seconds_and_give_the_true_share() -> None:
     assert share.value == pytest.approx(math.pi * within / (math.log(1000) * math.log(100)), abs=0.01)
 
 
+def test_a_thousand_studies_take_seconds() -> None:
+    _, found = study(PLANE, BOWL, 5, trials=60)
+    began = time.process_time()
+    for _ in range(20):
+        near_optimal_share(found)
+    assert (time.process_time() - began) / 20 < 0.02
+
+
 SCHEDULED = {
     **LR,
     "schedule": {"constant": None, "linear": {"end_factor": "linear from 0 to 1", "decay_fraction": 0.5}},
