@@ -25,7 +25,8 @@ from bcrit.search_spaces.options import Execution
 from bcrit.tuner.training.data import Examples, device_for, most_memory, prepare_gpu
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import SupervisedRun
-from bcrit.tuner.workloads.ranks import Ranks, Start, begin
+from bcrit.tuner.workloads.child import Call
+from bcrit.tuner.workloads.ranks import Ranks
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from benchmarks.steps_per_second import bare
 
@@ -183,10 +184,10 @@ def checked(cpu: bool) -> Iterator[tuple[str, bool]]:
         yield f"out of memory (a share of {share:.1%}): pieces of {rows} rows, {memory / 1e9:.1f} GB", rows is not None
 
     several = 2.0 if not cpu and torch.cuda.device_count() > 1 else 0.0  # NCCL takes one rank a GPU
-    start = Start("benchmarks.gpu:Wide", {}, "", 1, several)
+    call = Call("benchmarks.gpu:Wide", "", {}, 0.02, threads=1, gpus=several, forked=False)
     alone = loss_of(Wide().begin(settings(64, min(several, 1.0))))
-    with closing(Ranks(start, 2)) as ranks:
-        loss = loss_of(begin(ranks, Wide(), settings(64, several)))
+    with closing(Ranks(call, 2)) as ranks:
+        loss = loss_of(ranks.begin(Wide(), settings(64, several)))
     where = "two GPUs" if several else "the CPU"
     yield f"two processes on {where}: loss {loss:.6f}, one {alone:.6f}", math.isclose(loss, alone, rel_tol=1e-5)
 

@@ -34,13 +34,13 @@ from bcrit.tuner.training.data import prepare_gpu
 from bcrit.tuner.training.reported import Died, Reported, RunState
 from bcrit.tuner.training.settings import Run
 from bcrit.tuner.training.trial import Keeping, Limits, Preempted, Trial, as_row
+from bcrit.tuner.workloads.child import Call
 from bcrit.tuner.workloads.command import not_there
 from bcrit.tuner.workloads.function import TrainingFunction
 from bcrit.tuner.workloads.launch import start, why_no_start
 from bcrit.tuner.workloads.places import EVERYTHING, reach, trust
 from bcrit.tuner.workloads.protocol import Workload, our_loop
-from bcrit.tuner.workloads.ranks import Ranks, Spread, Start
-from bcrit.tuner.workloads.ranks import begin as begin_together
+from bcrit.tuner.workloads.ranks import Ranks, Spread
 from bcrit.tuner.workloads.registry import load_workload
 
 _PARTING_SECONDS = 10.0  # for which another machine may end its ranks by itself; chosen
@@ -100,9 +100,10 @@ class Worker(tune.Trainable):
         if resources.ranks > 1 and our_loop(workload):
             if self._ranks is None or not self._ranks.alive:
                 own = self._folder if is_own(experiment) else ""
-                given = resources.threads, resources.gpus, resources.nodes or 1
-                self._ranks = Ranks(Start(choice.name, choice.options, own, *given), resources.ranks, self._spread())
-            run: Run = begin_together(self._ranks, workload, settings)
+                each = resources.threads, resources.gpus
+                call = Call(choice.name, own, dict(choice.options), 0.0, *each, forked=False)
+                self._ranks = Ranks(call, resources.ranks // (resources.nodes or 1), self._spread())
+            run: Run = self._ranks.begin(workload, settings)
         else:
             run = workload.begin(settings)
         self._run = run if proposal.keep else None

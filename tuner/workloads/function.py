@@ -9,6 +9,7 @@ import json
 import math
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
@@ -40,6 +41,10 @@ GRACE_SECONDS = 5.0
 
 _ROOT: Final = str(Path(__file__).parents[3])  # the folder with this package
 _PRELOAD: Final = "bcrit.tuner.workloads.preload"
+MEMORY: Final = b"memory"
+"""Asks the machine of a rank what that holds."""
+FILES: Final = b"files"
+"""Asks it to put back the files of the trial, which follow, pickled."""
 RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
 """The function that runs the program of a trial."""
 _HOST: Final = torch.device("cpu")
@@ -107,72 +112,134 @@ def _not_called_once(function: Callable[..., Any]) -> str | None:
     return None
 
 
+class Started:
+    """A process of a trial that does what a call says, and the line to it; it always ends, with all that it starts."""
+
+    def __init__(self, main: Callable[[Connection, child.Call], None], call: child.Call) -> None:
+        """Start it with the other end of the line; `Died` where it cannot be."""
+        self.program = call.name == RUNS_PROGRAMS  # whether it only looks after another
+        context = multiprocessing.get_context("forkserver" if call.forked else "spawn")
+        if call.forked:
+            context.set_forkserver_preload([_PRELOAD])
+        self.line: Connection
+        self.line, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=main, args=(theirs, call))  # type: ignore[attr-defined]
+        try:
+            with environment(call), no_main_module():
+                self._process.start()
+        except (OSError, EOFError) as error:  # the server of forks is gone; the next start begins another
+            why = f"{type(error).__name__}: {error}; its module may end whatever imports it"
+            raise Died(f"the function's process cannot be started: {why}") from error
+        finally:
+            theirs.close()
+        self.sentinel = self._process.sentinel
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.is_alive()
+
+    @property
+    def held(self) -> int:
+        """Bytes that it and all that it started hold."""
+        assert self._process.pid is not None
+        own = [] if self.program else [self._process.pid]
+        return sum(most_memory(_HOST, pid) or 0 for pid in (*own, *child.below(self._process.pid)))
+
+    def death(self) -> str:
+        """How it ended by itself."""
+        self.join(GRACE_SECONDS)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"the function's process ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"the function's process was killed by signal {-code} ({name}){hint},"
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end."""
+        self._process.join(seconds)
+
+    def kill(self) -> None:
+        """End it, with all that it started."""
+        assert self._process.pid is not None
+        child.end_below(self._process.pid)
+        for kill in (os.killpg, os.kill):  # it may not have come so far as to lead a group
+            with suppress(OSError):
+                kill(self._process.pid, signal.SIGKILL)
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for the end of a process that is ending."""
+        self._process.join()
+        self._process.close()
+        self.line.close()
+
+
 class FunctionProcess:
-    """The reports of a function that runs in a process of its own.
+    """The reports of a function that runs in a process of its own, here or on another machine.
 
     The process is forked from a server that has imported the user's module (tens of milliseconds), unless that import
     left behind what does not survive a fork; then it begins afresh (seconds).
     """
 
-    def __init__(self, call: child.Call, silence_seconds: float) -> None:
+    def __init__(
+        self,
+        call: child.Call,
+        silence_seconds: float,
+        line: Connection | None = None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Start the process; `silence_seconds` is the longest time between two reports.
 
-        Without a folder for the trial's checkpoints it gets a new one, which ends with it.
+        Without a folder for the trial's checkpoints it gets a new one, which ends with it. A line leads to a process
+        that was started on another machine (`ranks.there`), and then `gone` tells whether that is lost.
         """
-        self._silence_seconds = silence_seconds
+        self._call, self._silence_seconds, self._gone = call, silence_seconds, gone
         self._last: Report | None = None  # of the trial
         self.memory = 0  # bytes that it and all that it started held at most, as seen at its reports
         self._reported = False  # whether this process has, or the one that speaks for it
         self._go = child.GO  # what its first verdict is
         self._waiting = False  # whether the function waits for a verdict
         self.loaded = False  # whether its module was imported there; it begins when it is asked for its next report
-        self._scratch = None if call.checkpoint else Scratch()
+        self._process: Started | None = None  # on this machine, until it is over
+        self._scratch = None if call.checkpoint or line is not None else Scratch()
         try:
-            own = call.checkpoint if self._scratch is None else str(self._scratch.path / "checkpoint")
-            self._start(replace(call, checkpoint=own))
+            if line is None:
+                own = call.checkpoint if self._scratch is None else str(self._scratch.path / "checkpoint")
+                line = self._start(replace(call, checkpoint=own))
         except BaseException:
             if self._scratch is not None:
                 self._scratch.close()
             raise
+        self._line, self._heard = line, time.monotonic()
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
-    def _start(self, call: child.Call) -> None:
-        self._call = call
-        context = multiprocessing.get_context("forkserver" if call.forked else "spawn")
-        if call.forked:
-            context.set_forkserver_preload([_PRELOAD])
-        self._connection: Connection
-        self._connection, theirs = context.Pipe()
-        process = context.Process(target=child.main, args=(theirs, call))  # type: ignore[attr-defined]
-        try:
-            with environment(call), no_main_module():
-                process.start()
-        except (OSError, EOFError) as error:  # the server of forks is gone; the next start begins another
-            why = f"{type(error).__name__}: {error}; its module may end whatever imports it"
-            raise Died(f"the function's process cannot be started: {why}") from error
-        theirs.close()
-        self._process: BaseProcess | None = process
-        self._heard = time.monotonic()
+    def _start(self, call: child.Call) -> Connection:
+        self._call, self._process = call, Started(child.main, call)
+        return self._process.line
 
     def next(self, seconds: float) -> Report | None:
         """Let the function go on until its next report; None where none came within this time.
 
         `Returned` is raised where it returned instead; `Ended` where it raised, its process died, it was silent for too
-        long, or the report cannot be read; `Died` where its process died before there was any.
+        long, or the report cannot be read; `Died` where its process died before there was any, or its machine is lost.
         """
-        assert self._process is not None, "the trial is over"
+        assert not self._line.closed, "the trial is over"
         if self._waiting:
             self._waiting, self._heard = False, time.monotonic()
             with suppress(OSError):  # it died while it waited, which is seen below
-                self._connection.send_bytes(child.GO if self._reported else self._go)
+                self._line.send_bytes(child.GO if self._reported else self._go)
         left = self._heard + self._silence_seconds - time.monotonic()
-        ready = wait([self._connection, self._process.sentinel], max(0.0, min(seconds, left)))
-        if self._connection in ready:
-            with suppress(EOFError, ConnectionError):
-                return self._understood(json.loads(self._connection.recv_bytes()))
-        if ready:
-            death = f"the function's process {self._death()} {self._so_far()}"
-            raise Ended(Outcome.FAILED, death) if self._reported else Died(death)
+        signs = [self._line] if self._process is None else [self._line, self._process.sentinel]
+        ready = wait(signs, max(0.0, min(seconds, left)))
+        if self._line in ready:
+            with suppress(EOFError, OSError):
+                return self._understood(json.loads(self._line.recv_bytes()))
+        if self._process is None and (ready or self._gone()):
+            raise Died("its machine is gone, or the process there that started it")
+        if self._process is not None and ready:
+            return self._understood({"died": self._process.death()})
         if time.monotonic() - self._heard >= self._silence_seconds:
             self._kill()
             raise Ended(
@@ -183,15 +250,22 @@ class FunctionProcess:
         return None
 
     def _understood(self, message: Mapping[str, Any]) -> Report | None:
+        if "memory" in message:
+            self.memory = max(self.memory, message["memory"])
+            return None
         if "unsafe" in message:
-            self._finish()
-            self._start(replace(self._call, forked=False))
+            assert self._process is not None, "only a process of this machine is forked"
+            self._process.finish()
+            self._line, self._heard = self._start(replace(self._call, forked=False)), time.monotonic()
             return None
         if "loaded" in message:
             self.loaded = self._waiting = True
             return None
         if "returned" in message:
             raise Returned
+        if "died" in message:
+            death = f"{message['died']} {self._so_far()}"
+            raise Ended(Outcome.FAILED, death) if self._reported else Died(death)
         if "outcome" in message:
             raise Ended(Outcome(message["outcome"]), f"{message['message']}, {self._so_far()}")
         self.heard(read_report(message["report"], self._last, self._call.settings["batch_size"]))
@@ -201,15 +275,11 @@ class FunctionProcess:
     def heard(self, report: Report) -> None:
         """Take note that the trial is so far, and of what the process holds."""
         self._reported, self._last = True, report
-        if self._process is not None and self._process.pid is not None:
-            own = [] if self._call.name == RUNS_PROGRAMS else [self._process.pid]
-            held = [most_memory(_HOST, pid) or 0 for pid in (*own, *child.below(self._process.pid))]
-            self.memory = max(self.memory, sum(held))
-
-    @property
-    def signs(self) -> list[Connection | int]:
-        """What is ready where there is something of it to hear."""
-        return [] if self._process is None else [self._connection, self._process.sentinel]
+        if self._process is not None:
+            self.memory = max(self.memory, self._process.held)
+        else:
+            with suppress(OSError):  # it is gone, as is seen when it is asked for
+                self._line.send_bytes(MEMORY)
 
     @property
     def folder(self) -> str:
@@ -226,58 +296,46 @@ class FunctionProcess:
 
     def load(self, state: Mapping[str, Any], last: Report) -> None:
         """Put the files back, before the function begins; the clock of its reports goes on from the last one."""
-        for name, content in state.items():
-            path = Path(self._call.checkpoint, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content.numpy().tofile(path)
+        if self._process is None:
+            with suppress(OSError):  # it is gone, as is seen when it is asked for
+                self._line.send_bytes(FILES + pickle.dumps(state))
+        elif self._scratch is not None:  # else the folder is another's, which puts them there
+            put_back(Path(self._call.checkpoint), state)
         self._last = last
         self._go = child.GO + json.dumps([last.step, last.train_seconds + last.evaluate_seconds]).encode()
 
     def stop(self, seconds: float) -> None:
         """Tell the process to stop, and wait so long for that."""
+        with suppress(OSError):
+            self._line.send_bytes(child.STOP)
         if self._process is not None:
-            with suppress(OSError):
-                self._connection.send_bytes(child.STOP)
             self._process.join(seconds)
 
     def close(self, seconds: float = GRACE_SECONDS) -> None:
         """End the process: it is told to stop and, where it does not, killed, with all that it started."""
-        if self._process is not None:
+        if not self._line.closed:
             self.stop(seconds)
             self._kill()
 
     def _kill(self) -> None:
-        assert self._process is not None and self._process.pid is not None
-        child.end_below(self._process.pid)
-        for kill in (os.killpg, os.kill):  # it may not have come so far as to lead a group
-            with suppress(OSError):
-                kill(self._process.pid, signal.SIGKILL)
-        self._finish()
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+        self._line.close()
         if self._scratch is not None:
             self._scratch.close()
         atexit.unregister(self.close)
 
-    def _finish(self) -> None:
-        """Wait for the end of a process that is ending."""
-        assert self._process is not None
-        self._process.join()
-        self._process.close()
-        self._process = None
-        self._connection.close()
-
-    def _death(self) -> str:
-        """How the process ended."""
-        assert self._process is not None
-        self._process.join(GRACE_SECONDS)
-        code = self._process.exitcode
-        if code is None or code >= 0:
-            return f"ended with exit code {code}"
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-        hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-        return f"was killed by signal {-code} ({name}){hint},"
-
     def _so_far(self) -> str:
         return "before the first report" if self._last is None else f"after the report at step {self._last.step}"
+
+
+def put_back(folder: Path, state: Mapping[str, Any]) -> None:
+    """Put the files of a trial into its folder."""
+    for name, content in state.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content.numpy().tofile(path)
 
 
 @contextmanager

@@ -1,19 +1,25 @@
-"""The other processes of a trial that trains data-parallel, here and on other machines: they do what rank 0 does."""
+"""The ranks of a trial, as `torchrun` starts them, here and on other machines: how they are reached, and let go of.
+
+A rank is a process that does what a call says, and a line to it. On another machine it is started by that machine
+(`there`), which passes on what is said on the line, and says how a process died that could not say so itself. Where
+the training is our own, rank 0 is this process, and the others do what it does (`Ranks`).
+"""
 
 import atexit
-import multiprocessing
+import json
 import os
 import pickle
 import secrets
 import socket
+import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Client, Connection, answer_challenge, deliver_challenge, wait
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -26,7 +32,10 @@ from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import blame
-from bcrit.tuner.workloads import child, function, places
+from bcrit.tuner.workloads import child, places
+from bcrit.tuner.workloads.child import Call
+from bcrit.tuner.workloads.function import FILES, MEMORY, Started, put_back
+from bcrit.tuner.workloads.processes import Scratch
 
 HOST: Final = "127.0.0.1"
 """Where the ranks of one machine meet."""
@@ -35,6 +44,9 @@ LAST_WORDS: Final = 5.0
 
 Address = tuple[str, int]
 _LOOK_SECONDS: Final = 1.0  # between two looks at whether a machine is still there while its ranks come up
+FOLLOW_SECONDS: Final = 1.0
+"""Seconds for which ranks may clean up once the first has: they may wait for it, and NCCL waits for good. Chosen."""
+_SECONDS: Final = 600.0  # for which ranks wait for each other, PyTorch's own for NCCL
 
 
 class Door:
@@ -75,26 +87,57 @@ def knock(address: Address, key: bytes, rank: int) -> Connection:
     return line
 
 
+Main = Callable[[Connection, Call], None]
+"""What a rank's process runs, with its end of the line."""
+
+
 @dataclass
 class Spread:
-    """The machines of a trial, by whoever has them, and what was begun there; this one is the first."""
+    """The machines of a trial, by whoever has them, and what was begun there; this one is the first, or all."""
 
-    nodes: int
-    host: str  # where the others reach this one
-    brought: bool  # whether the user's code lies in the working folder of each, and not at one place
-    begin: Callable[..., Any]  # `begin(node, function, *arguments)` calls a module's function there; gives a handle
-    gone: Callable[[Any], bool]  # whether that call has ended
-    end: Callable[[Any], None]  # ends it
+    nodes: int = 1
+    host: str = HOST  # where the others reach this one
+    brought: bool = False  # whether the user's code lies in the working folder of each, and not at one place
+    # `begin(node, function, *arguments)` calls a module's function there; gives a handle
+    begin: Callable[..., Any] = lambda node, function, *arguments: None
+    gone: Callable[[Any], bool] = lambda handle: False  # whether that call has ended
+    end: Callable[[Any], None] = lambda handle: None  # ends it
+    store: TCPStore = field(init=False)  # where the ranks meet
     _handles: list[Any] = field(default_factory=list, init=False)
 
-    def reach_out(self, work: Callable[..., None], given: Sequence[Sequence[Any]], ranks: range) -> list[Connection]:
-        """Have each other machine start its ranks by `work`, with what is given for it; the lines of all these ranks.
+    def calls(self, call: Call, here: int) -> list[Call]:
+        """What each of the ranks is to run, so many on each machine; they meet at a store of this one."""
+        size = here * self.nodes
+        self.store = TCPStore(self.host, 0, size, is_master=True, wait_for_workers=False)
+        number = {"MASTER_PORT": self.store.port, "WORLD_SIZE": size, "ROLE_WORLD_SIZE": size}
+        number |= {"LOCAL_WORLD_SIZE": here, "GROUP_WORLD_SIZE": self.nodes}
+        number |= dict.fromkeys(("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS"), 0)
+        words = {
+            "MASTER_ADDR": self.host,
+            "ROLE_NAME": "default",
+            "TORCHELASTIC_RUN_ID": "bcrit",
+            # The store at this address is there already, so no rank opens it, on a port that another may have taken.
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+        }
+        if self.nodes == 1:  # they find each other whatever the machine's name resolves to
+            words["GLOO_SOCKET_IFNAME"] = os.environ.get("GLOO_SOCKET_IFNAME", "lo")
+        calls = []
+        for rank in range(size):
+            own = number | {"RANK": rank, "ROLE_RANK": rank, "LOCAL_RANK": rank % here, "GROUP_RANK": rank // here}
+            told = {name: str(value) for name, value in own.items()}
+            calls.append(replace(call, rank=rank, places=words | told))
+        return calls
 
-        Before that, `work` gets where they come in, the key, and whether code was brought.
-        """
+    def reach_out(self, main: Main, calls: Sequence[Call]) -> list[Connection]:
+        """The lines of the ranks of all calls that are not this machine's, which the others start."""
+        afar = [[call for call in calls if call.places["GROUP_RANK"] == str(node)] for node in range(1, self.nodes)]
+        if not afar:
+            return []
         door = Door(self.host)
-        for node, own in enumerate(given, 1):
-            self._handles.append(self.begin(node, work, door.address, door.key, self.brought, *own))
+        for node, own in enumerate(afar, 1):
+            self._handles.append(self.begin(node, there, door.address, door.key, self.brought, main, own))
+        ranks = [call.rank for own in afar for call in own]
         lines = door.let_in(ranks, self.lost)
         return [lines[rank] for rank in ranks]
 
@@ -108,19 +151,51 @@ class Spread:
             self.end(self._handles.pop())
 
 
-_SECONDS: Final = 600.0  # for which ranks wait for each other, PyTorch's own for NCCL
+def there(address: Address, key: bytes, brought: bool, main: Main, calls: Sequence[Call]) -> None:
+    """Be another machine of a trial: start its ranks, pass on what is said, and end them when the first lets go."""
+    begun, lines = list[Started](), dict[Connection, Started]()
+    with closing(Scratch()) as scratch:
+        try:
+            for call in calls:
+                folder = os.getcwd() if brought and call.folder else call.folder
+                begun.append(Started(main, replace(call, folder=folder, checkpoint=str(scratch.path / "checkpoint"))))
+            for call, rank in zip(calls, begun, strict=True):
+                lines[knock(address, key, call.rank)] = rank
+            while lines:
+                wait([sign for line, rank in lines.items() for sign in (line, rank.line, rank.sentinel)])
+                for line, rank in [*lines.items()]:
+                    if not _passed_on(line, rank, scratch.path / "checkpoint"):
+                        lines.pop(line)
+                        line.close()
+        finally:
+            until = time.monotonic() + FOLLOW_SECONDS
+            for rank in begun:
+                rank.join(max(0.0, until - time.monotonic()))
+                rank.kill()
 
 
-@dataclass(frozen=True)
-class Start:
-    """What another rank is begun with."""
-
-    name: str  # of the workload
-    options: Mapping[str, Any]
-    folder: str  # where the user's code is found; "" = there is none
-    threads: int  # of PyTorch, in each
-    gpus: float  # of a machine's ranks: one each, or none
-    nodes: int = 1  # machines
+def _passed_on(line: Connection, rank: Started, folder: Path) -> bool:
+    """Pass on what a rank and the first machine say to each other; whether both may say more."""
+    with suppress(EOFError, OSError):  # the first machine has let go
+        while line.poll():  # first: how far the trial is, which an end then says
+            said = line.recv_bytes()
+            if said == MEMORY:
+                line.send_bytes(json.dumps({"memory": rank.held}).encode())
+            elif not said.startswith(FILES):
+                with suppress(OSError):  # it died, as is seen below
+                    rank.line.send_bytes(said)
+            elif not folder.exists():  # the folder is that of all ranks here
+                put_back(folder, pickle.loads(said.removeprefix(FILES)))  # noqa: S301  # it has shown the key
+        ended = bool(wait([rank.sentinel], 0))
+        try:
+            while rank.line.poll():
+                line.send_bytes(rank.line.recv_bytes())
+        except (EOFError, ConnectionError):
+            ended = True
+        if not ended:
+            return True
+        line.send_bytes(json.dumps({"died": rank.death()}).encode())
+    return False
 
 
 class RankError(RuntimeError):
@@ -130,42 +205,42 @@ class RankError(RuntimeError):
 class Ranks:
     """The ranks beside this one, rank 0; they last until one of them fails, or `close`."""
 
-    def __init__(self, start: Start, size: int, spread: Spread | None = None) -> None:
-        """Start them, as many on each machine; returns when all have joined."""
-        host, here = HOST, size
-        if spread is None:  # on one machine they find each other whatever the machine's name resolves to
+    def __init__(self, call: Call, here: int, spread: Spread | None = None) -> None:
+        """Start them, so many on each machine; returns when all have joined.
+
+        A call names a workload, and its settings are the workload's options. Its folder is where the user's code is
+        found, "" where there is none.
+        """
+        self._spread = spread or Spread()
+        if self._spread.nodes == 1:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        else:
-            host, here = spread.host, size // spread.nodes
-        store = TCPStore(host, 0, size, is_master=True, wait_for_workers=False)
-        address = host, store.port
-        self._connections, self._processes = list[Connection](), list[BaseProcess]()
-        self._spread = spread
-        for rank in range(1, here):
-            ours, theirs = multiprocessing.get_context("spawn").Pipe()
-            self._processes.append(_started(start, main, theirs, start, rank, size, address))
-            theirs.close()
-            self._connections.append(ours)
-        self.place = Parallel(0, size, self.together)
+        calls = self._spread.calls(call, here)
+        self._processes, self._lines = list[Started](), list[Connection]()
+        self.place = Parallel(0, len(calls), self.together)
         atexit.register(self.close)
         try:
-            if spread is not None:
-                given = [(start, range(n, n + here), size, address) for n in range(here, size, here)]
-                self._connections += spread.reach_out(there, given, range(here, size))
-            _join(store, start, 0, size)
+            for own in calls[1:here]:
+                self._processes.append(Started(main, own))
+            self._lines = [process.line for process in self._processes] + self._spread.reach_out(main, calls)
+            _join(self._spread.store, calls[0])
         except Exception:
             self.close()
             raise
+
+    def begin(self, workload: Any, settings: Settings) -> Any:
+        """A workload's run on all ranks."""
+        with self.together("begin", settings):
+            return workload.begin(replace(settings, parallel=self.place))
 
     @contextmanager
     def together(self, name: str, given: Any) -> Iterator[list[Any]]:
         """Have the other ranks call a method of their runs meanwhile; gives what they return, when all is done."""
         answers: list[Any] = []
         try:
-            for connection in self._connections:
-                connection.send_bytes(pickle.dumps((name, given)))
+            for line in self._lines:
+                line.send_bytes(pickle.dumps((name, given)))
             yield answers
-            answers += [self._answer(rank, _SECONDS) for rank in range(1, len(self._connections) + 1)]
+            answers += [self._answer(rank, _SECONDS) for rank in range(1, len(self._lines) + 1)]
         except BaseException as error:
             told = None if isinstance(error, RankError | Died | MemoryError) else self._told(error)
             self.close()
@@ -176,8 +251,8 @@ class Ranks:
     def _told(self, error: BaseException) -> Exception | None:
         """What another rank said as it failed, of which this one only heard that it is gone; None where none failed."""
         seconds = LAST_WORDS if isinstance(error, RuntimeError | OSError) else 0.0
-        for rank, connection in enumerate(self._connections, 1):
-            if connection.poll(seconds):
+        for rank, line in enumerate(self._lines, 1):
+            if line.poll(seconds):
                 try:
                     self._answer(rank, 0)
                 except Exception as said:
@@ -185,18 +260,20 @@ class Ranks:
         return None
 
     def _answer(self, rank: int, seconds: float) -> Any:
-        connection = self._connections[rank - 1]
+        line = self._lines[rank - 1]
         try:
-            if not connection.poll(seconds):
+            if not line.poll(seconds):
                 raise RankError(f"rank {rank} does not answer")
-            kind, said = pickle.loads(connection.recv_bytes())  # noqa: S301  # of our own process
+            said = json.loads(line.recv_bytes())
+            if "died" in said:
+                raise EOFError(said["died"])
+            if "returned" in said:
+                return pickle.loads(line.recv_bytes())  # noqa: S301  # of our own process
         except (EOFError, ConnectionError) as error:
             raise Died(f"rank {rank} of the trial died") from error
-        if kind is Outcome.OUT_OF_MEMORY:
-            raise MemoryError(f"rank {rank}: {said}")
-        if kind is not None:
-            raise RankError(f"rank {rank}: {said}")
-        return said
+        if said["outcome"] == Outcome.OUT_OF_MEMORY:
+            raise MemoryError(f"rank {rank}: {said['message']}")
+        raise RankError(f"rank {rank}: {said['message']}")
 
     def close(self) -> None:
         """End them."""
@@ -205,87 +282,59 @@ class Ranks:
             dist.destroy_process_group()
         for process in self._processes:
             process.kill()
-            process.join()
-        for connection in self._connections:
-            connection.close()
-        if self._spread is not None:
-            self._spread.close()
-        self._connections, self._processes = [], []
+        for line in self._lines:
+            line.close()
+        self._spread.close()
+        self._lines, self._processes = [], []
 
     @property
     def alive(self) -> bool:
         """Whether all are there."""
-        lost = self._spread is not None and self._spread.lost()
-        return bool(self._connections) and all(process.is_alive() for process in self._processes) and not lost
+        return bool(self._lines) and all(process.alive for process in self._processes) and not self._spread.lost()
 
 
-def _started(start: Start, work: Callable[..., None], *given: Any) -> BaseProcess:
-    """A process for a rank on this machine."""
-    call = child.Call(start.name, start.folder, {}, 1.0, start.threads, start.gpus, forked=False)
-    process = multiprocessing.get_context("spawn").Process(target=work, args=given, daemon=True)
-    with function.environment(call), function.no_main_module():
-        process.start()
-    return process
+def _join(store: Any, call: Call) -> None:
+    if call.gpus:
+        torch.cuda.set_device(int(call.places["LOCAL_RANK"]))
+    kind, size = "nccl" if call.gpus else "gloo", int(call.places["WORLD_SIZE"])
+    dist.init_process_group(kind, store=store, rank=call.rank, world_size=size, timeout=timedelta(seconds=_SECONDS))
 
 
-def there(
-    address: Address, key: bytes, brought: bool, start: Start, ranks: Sequence[int], size: int, store: Address
-) -> None:
-    """Be another machine of a trial: start its ranks, until they end."""
-    start = replace(start, folder=os.getcwd()) if brought and start.folder else start
-    for process in [_started(start, _come, address, key, start, rank, size, store) for rank in ranks]:
-        process.join()
-
-
-def _come(address: Address, key: bytes, start: Start, rank: int, size: int, store: Address) -> None:
-    main(knock(address, key, rank), start, rank, size, store)
-
-
-def _join(store: Any, start: Start, rank: int, size: int) -> None:
-    if start.gpus:
-        torch.cuda.set_device(rank % (size // start.nodes))
-    kind = "nccl" if start.gpus else "gloo"
-    dist.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=_SECONDS))
-
-
-def main(connection: Connection, start: Start, rank: int, size: int, store: Address) -> None:
-    """Be a rank: join, and do what is asked for until nobody asks."""
+def main(line: Connection, call: Call) -> None:
+    """Be a rank beside rank 0: join, and do what is asked for until nobody asks."""
     child.end_with_parent()
     os.environ.pop("PYTHONSAFEPATH", None)
-    torch.set_num_threads(start.threads)
+    torch.set_num_threads(call.threads)
     with suppress(EOFError, ConnectionError):  # rank 0 is gone
         try:
-            _work(connection, start, rank, size, store)
+            _work(line, call)
         except (EOFError, ConnectionError):
             raise
         except BaseException as error:  # what a user's code may raise: rank 0 tells of it
             traceback.print_exc()
-            connection.send_bytes(pickle.dumps(blame(error)))
+            outcome, message = blame(error)
+            line.send_bytes(json.dumps({"outcome": outcome.value, "message": message}).encode())
 
 
-def _work(connection: Connection, start: Start, rank: int, size: int, store: Address) -> None:
+def _work(line: Connection, call: Call) -> None:
     from bcrit.tuner.workloads.registry import load_workload
 
     places.trust([places.EVERYTHING])
-    if start.folder:
-        places.reach(start.folder)
-    if start.gpus:
+    if call.folder:
+        places.reach(call.folder)
+    if call.gpus:
         prepare_gpu(1)
-    _join(TCPStore(*store, size, is_master=False), start, rank, size)
-    workload, run = load_workload(start.name, start.options), None
+    address, port, size = (call.places[name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"))
+    _join(TCPStore(address, int(port), int(size), is_master=False), call)
+    workload, run = load_workload(call.name, call.settings), None
     while True:
-        name, given = pickle.loads(connection.recv_bytes())  # noqa: S301  # of rank 0
+        name, given = pickle.loads(line.recv_bytes())  # noqa: S301  # of rank 0
         if name == "begin":
             run = None  # its memory first
-            run = workload.begin(replace(given, parallel=Parallel(rank, size)))
+            run = workload.begin(replace(given, parallel=Parallel(call.rank, int(size))))
             answer = None
         else:
             method = getattr(run, name)
             answer = method() if given is None else method(given)
-        connection.send_bytes(pickle.dumps((None, answer)))
-
-
-def begin(ranks: Ranks, workload: Any, settings: Settings) -> Any:
-    """A workload's run on all ranks."""
-    with ranks.together("begin", settings):
-        return workload.begin(replace(settings, parallel=ranks.place))
+        line.send_bytes(b'{"returned": true}')  # and what
+        line.send_bytes(pickle.dumps(answer))

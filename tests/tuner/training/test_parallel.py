@@ -17,13 +17,15 @@ from bcrit.tuner.training.parallel import Parallel, _layers
 from bcrit.tuner.training.reported import Died, tensors
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.supervised import why_not_shared
+from bcrit.tuner.workloads.child import Call
 from bcrit.tuner.workloads.layers import GhostBatchNorm
-from bcrit.tuner.workloads.ranks import RankError, Ranks, Start, begin
+from bcrit.tuner.workloads.ranks import RankError, Ranks
 from bcrit.tuner.workloads.supervised import SupervisedWorkload
 from tests.tuner.training.test_state import PROPOSAL
 from tests.tuner.workloads.test_launch import near
 
 HERE = "tests.tuner.training.test_parallel"
+CALL = Call(f"{HERE}:Shared", "", {}, 0.02, threads=1, gpus=0, forked=False)
 MANY = 500
 
 
@@ -79,10 +81,10 @@ def settings(optimizer: str = "momentum", more: Mapping[str, Any] | None = None,
     ],
 )
 def test_a_batch_that_does_not_divide_is_refused(batch_size: int, why: str) -> None:
-    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), 2)
+    made = Ranks(CALL, 2)
     try:
         with pytest.raises(ValueError, match=why):
-            begin(made, Shared(), Settings(batch_size, 0, "sgd", {"lr": 0.1}))
+            made.begin(Shared(), Settings(batch_size, 0, "sgd", {"lr": 0.1}))
     finally:
         made.close()
 
@@ -121,8 +123,8 @@ def test_the_layers_of_lists_are_divided_one_by_one_but_for_those_that_share_a_w
     ("fails", "kind"), [(1, RankError), (2, MemoryError), (3, Died)], ids=["error", "memory", "death"]
 )
 def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[Exception]) -> None:
-    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), 2)
-    run = begin(made, Shared(), settings("sgd", {"fails": fails}))
+    made = Ranks(CALL, 2)
+    run = made.begin(Shared(), settings("sgd", {"fails": fails}))
     with pytest.raises(kind, match=SAID):
         run.train(1)
     assert not made.alive
@@ -130,9 +132,9 @@ def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[E
 
 @pytest.mark.timeout(300)
 def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
-    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0, nodes=2), 4, near(2))
+    made = Ranks(CALL, 2, near(2))
     try:
-        alone, shared = Shared().begin(settings()), begin(made, Shared(), settings())
+        alone, shared = Shared().begin(settings()), made.begin(Shared(), settings())
         alone.train(10)
         shared.train(10)
         assert shared.evaluate() == pytest.approx(alone.evaluate(), rel=1e-5, abs=1e-6) and made.alive
@@ -143,7 +145,7 @@ def test_ranks_on_two_machines_make_the_updates_of_one_process() -> None:
 
 @pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.long)], ids=lambda n: f"{n} processes")
 def ranks(request: pytest.FixtureRequest) -> Iterator[Ranks]:
-    made = Ranks(Start(f"{HERE}:Shared", {}, "", 1, 0), request.param)
+    made = Ranks(CALL, request.param)
     yield made
     made.close()
 
@@ -178,7 +180,7 @@ def test_so_do_ranks_that_have_a_part_of_every_weight(ranks: Ranks, case: str) -
 
 
 def as_one(ranks: Ranks, given: Settings) -> None:
-    alone, shared = Shared().begin(given), begin(ranks, Shared(), given)
+    alone, shared = Shared().begin(given), ranks.begin(Shared(), given)
     for steps in (0, 1, 19):
         alone.train(steps)
         shared.train(steps)
@@ -199,16 +201,16 @@ def test_so_do_those_that_have_a_part_of_every_weight(ranks: Ranks) -> None:
 
 
 def goes_on(ranks: Ranks, given: Settings) -> None:
-    whole = begin(ranks, Shared(), given)
+    whole = ranks.begin(Shared(), given)
     whole.train(15)
     expected = whole.evaluate()
-    first = begin(ranks, Shared(), given)
+    first = ranks.begin(Shared(), given)
     first.train(6)
     state = unpacked_state(packed_state(first.state(), PROPOSAL), PROPOSAL)
     assert state is not None and len(state["ranks"]) == ranks.place.size - 1
     streams = [state["_randomness"], *(of["_randomness"] for of in state["ranks"])]
     assert len({bytes(stream["_states"][0].numpy()) for stream in streams}) == ranks.place.size
-    second = begin(ranks, Shared(), given)
+    second = ranks.begin(Shared(), given)
     second.load(state)
     second.train(9)
     assert second.evaluate() == expected

@@ -108,7 +108,7 @@ def running(pid: int) -> bool:
 def test_a_function_waits_for_the_verdict_on_its_report() -> None:
     with process("misbehaving:train", lr=1) as made:
         assert report(made).step == 0
-        assert not made._connection.poll(0.3)
+        assert not made._line.poll(0.3)
         assert [report(made).step for _ in range(3)] == [1, 2, 3]
 
 
