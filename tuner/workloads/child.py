@@ -1,42 +1,51 @@
-"""The process of one trial: it runs the user's function, sends its reports, and waits for each one's verdict.
+"""The process of a trial: how it is started and ended, and what it does where a function of the user's trains.
 
-Only bytes of JSON pass between it and the process that asked for it. It is the leader of its own process group, so that
-whatever it starts (loaders of data) ends with it, and it ends when the process that asked for it is gone.
+A function sends its reports and waits for each one's verdict. Only bytes of JSON pass between its process and the one
+that asked for it. It is the leader of its own process group, so that whatever it starts (loaders of data) ends with it,
+and it ends when the process that asked for it is gone.
 """
 
 import importlib
 import json
 import math
+import multiprocessing
 import os
 import queue
 import random
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from bcrit.tuner.training.data import prepare_gpu
-from bcrit.tuner.training.reported import Ended
-from bcrit.tuner.training.settings import Settings, learning_rate, next_evaluation
+from bcrit.tuner.training.data import most_memory, prepare_gpu
+from bcrit.tuner.training.reported import Died, Ended
 from bcrit.tuner.training.trial import blame
+from bcrit.tuner.workloads.function import Config, StopTraining
 from bcrit.tuner.workloads.places import reach
-from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent
+from bcrit.tuner.workloads.processes import below, end_below, end_with_parent
 
 VARIABLE: Final = "BCRIT_FUNCTION"
 """The environment variable that names the function to the server of forks: a JSON list of name and folder."""
 
+GRACE_SECONDS = 5.0
+"""How long a function that was told to stop may clean up before it is killed. Chosen, not studied."""
+_ROOT: Final = str(Path(__file__).parents[3])  # the folder with this package
+_PRELOAD: Final = "bcrit.tuner.workloads.preload"
+RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
+"""The function that runs the program of a trial."""
+_HOST: Final = torch.device("cpu")
 LOADED: Final = b'{"loaded": true}'
 GO: Final = b"go"  # and where a trial goes on: what its `Reporter` must know of before, as a list of JSON
 STOP: Final = b"stop"
@@ -44,104 +53,13 @@ USERS_PATH: Final = "BCRIT_PYTHONPATH"
 """The environment variable that keeps the user's own PYTHONPATH, for programs that a trial starts."""
 
 
-class Config(Mapping[str, Any]):
-    """A trial's settings by name: `config["lr"]`, `config.lr`, `config.get("momentum", 0.9)`, `dict(config)`.
-
-    It has every hyperparameter of the search space (and `decay_steps`, `warmup_steps` where the space has shares of the
-    budget), the workload's options, `optimizer` as the experiment names it, and
-
-    - `batch_size`: training items an optimizer update must use,
-    - `seed`: of initialisation and data order,
-    - `budget_steps`: optimizer updates of the experiment's `budget` at this batch size, the same in search and re-runs
-      of one point: what a schedule of the function's own may take for the length of training. Re-runs may be longer,
-      unless the function's attribute `ends_at_budget` is True,
-    - `max_steps`: optimizer updates after which the trial is over; a report at this very step counts. It differs
-      between search and re-runs of one point, so no schedule may depend on it: use `lr_at`, or `budget_steps`.
-
-    A name that a mapping's method has is found with brackets only.
-    """
-
-    def __init__(self, facts: Mapping[str, Any], resolution: float = 0.02, checkpoint: str = "") -> None:
-        """Hold settings by name, and the evaluation grid's resolution; to try a function out, `max_steps` is enough."""
-        self.__dict__.update(_facts=dict(facts), _resolution=resolution, _checkpoint=checkpoint)
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return self._facts[name]
-        except KeyError:
-            raise KeyError(f"{name}; the settings are {', '.join(self._facts)}") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._facts)
-
-    def __len__(self) -> int:
-        return len(self._facts)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name not in self.__dict__.get("_facts", ()):
-            raise AttributeError(f"there is no setting '{name}'; the settings are {', '.join(self.__dict__['_facts'])}")
-        return self._facts[name]
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"the settings of a trial cannot be changed, but '{name}' was set to {value!r}")
-
-    def __repr__(self) -> str:
-        return f"Config({self._facts!r}, resolution={self._resolution})"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The trial's own folder, for all that it would go on from: empty at its beginning, and after a loss as it was.
-
-        It is copied to the run after a report, every `checkpoint_seconds`; each time all of it, so leave the last state
-        alone there. A function that finds something in it goes on from there, to the bit, and reports what follows;
-        what it reports a second time is passed over. Where a function is only tried out the folder is a new one.
-        """
-        if not self._checkpoint:
-            self.__dict__["_checkpoint"] = tempfile.mkdtemp(prefix="bcrit-")
-        folder = Path(self._checkpoint)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def lr_at(self, step: int) -> float:
-        """The learning rate of the update after `step` updates; the first update has step 0.
-
-        `lr` times the factor of the space's `schedule` and warm-up (`bcrit.tuner.training.settings.learning_rate`), and
-        `lr` itself where there is neither; a space without `lr` is a ValueError.
-        """
-        if "lr" not in self._facts:
-            raise ValueError("there is no learning rate without 'lr'; add it to 'space', searched or fixed")
-        return learning_rate(self._facts, step)
-
-    def next_evaluation(self, step: int) -> int:
-        """The step of the next evaluation on the grid of all trials, after `step` updates; at most `max_steps`.
-
-        Evaluating there gives every trial and batch size the same relative resolution of steps-to-target. Other steps
-        are allowed: a crossing is then known to the interval between two reports.
-        """
-        return min(next_evaluation(step, self._resolution), int(self._facts["max_steps"]))
-
-
-def settings_of(settings: Settings, max_steps: int, budget_steps: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings of a trial by name; a hyperparameter hides an option of its name, and the trial's own facts both."""
-    own = {"batch_size": settings.batch_size, "seed": settings.seed}
-    own |= {"budget_steps": budget_steps, "max_steps": max_steps}
-    return {"optimizer": settings.optimizer, **options, **settings.hyperparameters, **own}
-
-
-class StopTraining(BaseException):
-    """Raised by `report` once the trial is over. Let it pass: clean up in `finally`, catch nothing.
-
-    It is no `Exception`, so that a loop that survives errors does not survive its own end.
-    """
-
-
 @dataclass(frozen=True)
 class Call:
     """What a trial's process is to run, as plain data."""
 
-    name: str  # `module:function`
-    folder: str  # where the module is found
-    settings: dict[str, Any]  # the facts of a `Config`
+    name: str  # `module:function`, or a workload's
+    folder: str  # where the module is found; "" = there is none of the user's
+    settings: dict[str, Any]  # the facts of a `Config`, or the workload's options
     resolution: float  # of the evaluation grid
     threads: int  # of PyTorch
     gpus: float  # devices, or a share of one
@@ -150,6 +68,110 @@ class Call:
     checkpoint: str = ""  # the trial's own folder, which need not be there
     rank: int = 0  # its place among the processes of its trial, of which the first one reports
     places: dict[str, str] = field(default_factory=dict)  # what the environment says of that
+
+
+@contextmanager
+def environment(call: Call) -> Iterator[None]:
+    """What a child inherits: one order of sets for all, and neither threads of libraries nor GPUs that are not its own.
+
+    Threads would not survive a fork.
+    """
+    changed = {
+        "OMP_NUM_THREADS": "1",  # the child sets PyTorch's own number
+        "PYTHONHASHSEED": "0",
+        # The server of forks is not told. It adds the user's folder itself, where a copy of this package may lie.
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path and path not in {call.folder} - {_ROOT}),
+        USERS_PATH: os.environ.get("PYTHONPATH", ""),
+        "PYTHONSAFEPATH": "1",  # it would find a user's `random.py` in the working folder before Python's own
+        VARIABLE: json.dumps([call.name, call.folder]),
+    }
+    if not call.gpus:  # a function that takes a GPU wherever it sees one must not share it with the next trial's
+        changed["CUDA_VISIBLE_DEVICES"] = ""
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def no_main_module() -> Iterator[None]:
+    """Hide the main module, which multiprocessing runs again in every child: here it is the command or Ray's worker."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class Started:
+    """A process of a trial that does what a call says, and the line to it; it always ends, with all that it starts."""
+
+    def __init__(self, main: Callable[[Connection, Call], None], call: Call) -> None:
+        """Start it with the other end of the line; `Died` where it cannot be."""
+        self.program = call.name == RUNS_PROGRAMS  # whether it only looks after another
+        context = multiprocessing.get_context("forkserver" if call.forked else "spawn")
+        if call.forked:
+            context.set_forkserver_preload([_PRELOAD])
+        self.line: Connection
+        self.line, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(target=main, args=(theirs, call))  # type: ignore[attr-defined]
+        try:
+            with environment(call), no_main_module():
+                self._process.start()
+        except (OSError, EOFError) as error:  # the server of forks is gone; the next start begins another
+            why = f"{type(error).__name__}: {error}; its module may end whatever imports it"
+            raise Died(f"the function's process cannot be started: {why}") from error
+        finally:
+            theirs.close()
+        self.sentinel = self._process.sentinel
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.is_alive()
+
+    @property
+    def held(self) -> int:
+        """Bytes that it and all that it started hold."""
+        assert self._process.pid is not None
+        own = [] if self.program else [self._process.pid]
+        return sum(most_memory(_HOST, pid) or 0 for pid in (*own, *below(self._process.pid)))
+
+    def death(self) -> str:
+        """How it ended by itself."""
+        self.join(GRACE_SECONDS)
+        code = self._process.exitcode
+        if code is None or code >= 0:
+            return f"the function's process ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+        return f"the function's process was killed by signal {-code} ({name}){hint},"
+
+    def join(self, seconds: float | None = None) -> None:
+        """Wait for its end."""
+        self._process.join(seconds)
+
+    def kill(self) -> None:
+        """End it, with all that it started."""
+        assert self._process.pid is not None
+        end_below(self._process.pid)
+        for kill in (os.killpg, os.kill):  # it may not have come so far as to lead a group
+            with suppress(OSError):
+                kill(self._process.pid, signal.SIGKILL)
+        self.finish()
+
+    def finish(self) -> None:
+        """Wait for the end of a process that is ending."""
+        self._process.join()
+        self._process.close()
+        self.line.close()
 
 
 def load(name: str, folder: str) -> Callable[[Config, Any], Any]:
@@ -313,34 +335,3 @@ def _listen(connection: Connection, verdicts: queue.SimpleQueue[bytes]) -> None:
             verdicts.put(connection.recv_bytes())
     end_below(os.getpid())
     os.killpg(0, signal.SIGKILL)
-
-
-def below(pid: int) -> list[int]:
-    """The processes that a process started and those that they did, whatever groups they have made."""
-    found: list[int] = []
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            found += map(int, children.read_text().split())
-    return [*found, *(deeper for each in found for deeper in below(each))]
-
-
-def end_below(pid: int) -> None:
-    """Kill all that a process has started."""
-    for each in below(pid):
-        with suppress(OSError):
-            os.kill(each, signal.SIGKILL)
-
-
-def end_with_parent() -> None:
-    """Have Linux kill this process with its parent: the listener cannot where C code holds the interpreter for good.
-
-    The parent of a fork is multiprocessing's server, which ends when nobody holds its pipe any more; so this process,
-    to which it was handed too, lets go of it. What is left behind by those that it starts becomes its own.
-    """
-    die_with_parent(signal.SIGKILL)
-    adopt_orphans()
-    held = getattr(forkserver._forkserver, "_forkserver_alive_fd", None)
-    if held is not None:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, held)
-        os.close(nothing)

@@ -34,11 +34,11 @@ from bcrit.search_spaces.space import hyperparameter
 from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import says_no_memory
 from bcrit.tuner.training.reported import Ended
-from bcrit.tuner.workloads.child import USERS_PATH, VARIABLE, Config, Reporter, end_below
-from bcrit.tuner.workloads.function import GRACE_SECONDS, OF_THE_TRIAL, TrainingFunction
+from bcrit.tuner.workloads.child import GRACE_SECONDS, USERS_PATH, VARIABLE, Reporter
+from bcrit.tuner.workloads.function import OF_THE_TRIAL, Config, TrainingFunction
 from bcrit.tuner.workloads.logs import FOLDER, POLL_SECONDS, Log, Row, Timed, clocked, fitting, logged, matched, said
 from bcrit.tuner.workloads.places import lies
-from bcrit.tuner.workloads.processes import die_with_parent
+from bcrit.tuner.workloads.processes import die_with_parent, end_below
 from bcrit.tuner.workloads.protocol import read_choice
 
 _LINES: Final = 50  # last lines of its errors that are kept for messages; chosen

@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -32,13 +32,16 @@ from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import blame
-from bcrit.tuner.workloads import child, places
-from bcrit.tuner.workloads.child import Call
-from bcrit.tuner.workloads.function import FILES, MEMORY, Started, put_back
-from bcrit.tuner.workloads.processes import Scratch
+from bcrit.tuner.workloads import places
+from bcrit.tuner.workloads.child import Call, Started
+from bcrit.tuner.workloads.processes import Scratch, end_with_parent
 
 HOST: Final = "127.0.0.1"
 """Where the ranks of one machine meet."""
+MEMORY: Final = b"memory"
+"""Asks the machine of a rank what that holds."""
+FILES: Final = b"files"
+"""Asks it to put back the files of the trial, which follow, pickled."""
 LAST_WORDS: Final = 5.0
 """Seconds for which ranks may say why they failed, where another only heard of it. Chosen."""
 
@@ -198,6 +201,14 @@ def _passed_on(line: Connection, rank: Started, folder: Path) -> bool:
     return False
 
 
+def put_back(folder: Path, state: Mapping[str, Any]) -> None:
+    """Put the files of a trial into its folder."""
+    for name, content in state.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content.numpy().tofile(path)
+
+
 class RankError(RuntimeError):
     """A rank failed, and what it said."""
 
@@ -302,7 +313,7 @@ def _join(store: Any, call: Call) -> None:
 
 def main(line: Connection, call: Call) -> None:
     """Be a rank beside rank 0: join, and do what is asked for until nobody asks."""
-    child.end_with_parent()
+    end_with_parent()
     os.environ.pop("PYTHONSAFEPATH", None)
     torch.set_num_threads(call.threads)
     with suppress(EOFError, ConnectionError):  # rank 0 is gone

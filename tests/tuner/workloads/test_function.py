@@ -20,8 +20,9 @@ import torch
 from bcrit.search_spaces.dimensions import Value
 from bcrit.tuner.training.reported import Ended, Report, Returned
 from bcrit.tuner.training.settings import Settings, evaluation_steps, learning_rate
-from bcrit.tuner.workloads.child import Call, Config, _number, settings_of
-from bcrit.tuner.workloads.function import FunctionProcess, read_report
+from bcrit.tuner.workloads.child import Call, _number
+from bcrit.tuner.workloads.function import Config, read_report, settings_of
+from bcrit.tuner.workloads.launch import FunctionProcess
 from tests.tuner.workloads.misbehaving import BEHAVIOURS
 
 POINT: dict[str, Value] = {"lr": 0.1, "schedule": "linear", "end_factor": 0.5, "decay_fraction": 0.4, "decay_steps": 40}
