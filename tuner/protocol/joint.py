@@ -221,10 +221,9 @@ class JointProtocol:
             stops = Stops(experiment.start_steps, experiment.search.stopping, experiment.target, experiment.resolution)
             for record in own:
                 stops.add(record)
-            plan = stops.plan()
-            point = tied(sobol_point(space, experiment.seed, number), space, plan.max_steps, budget)
-            proposal = replace(proposal, max_steps=plan.max_steps, capped=plan.capped, rungs=plan.rungs)
-            return replace(proposal, point=point, stop_at_target=plan.stop_at_target)
+            proposal = stops.limited(proposal)
+            point = sobol_point(space, experiment.seed, number)
+            return replace(proposal, point=tied(point, space, proposal.max_steps, budget))
         rng = np.random.default_rng([experiment.seed, size, number])
         first = state.first if state.round else experiment.start_at(size)
         wanted = experiment.later_trials if state.round else experiment.trials_at(size) - first

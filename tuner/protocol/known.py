@@ -49,10 +49,10 @@ class Known:
             self._tpe.add(record)
         return self._tpe
 
-    def own(self, name: str, asked: Question) -> OwnSearch:
+    def own(self, asked: Question) -> OwnSearch:
         """The search that the user names, as far as it has come in the round of what is asked."""
         if self._own is None or self._own.first != asked.first:
-            self._own = OwnSearch(name, asked)
+            self._own = OwnSearch(asked)
         return self._own
 
 

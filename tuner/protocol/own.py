@@ -123,10 +123,11 @@ def own_search_problem(experiment: Experiment) -> str | None:
 class OwnSearch:
     """The search of one round of a study, from its first trial to the latest that was asked for."""
 
-    def __init__(self, name: str, asked: Question) -> None:
-        words = np.random.SeedSequence([asked.seed, asked.batch_size, asked.first]).generate_state(1)
+    def __init__(self, asked: Question) -> None:
+        words = np.random.SeedSequence([asked.experiment.seed, asked.batch_size, asked.first]).generate_state(1)
         self.first = asked.first  # trial of the round
-        self._name, self._space, self._search = name, asked.space, _made(name, asked.space, int(words[0]))
+        self._name, self._space = asked.experiment.search.protocol, asked.space
+        self._search = _made(self._name, self._space, int(words[0]))
         self._points: list[Point] = []  # of the round's trials
         self._n_told = 0
 
@@ -134,7 +135,8 @@ class OwnSearch:
         """The point of a trial."""
         while len(self._points) <= asked.number - self.first:
             number = self.first + len(self._points)
-            for record in asked.known.records[self._n_told : max(number - asked.at_once + 1, self.first)]:
+            known = max(number - asked.experiment.search.at_once + 1, self.first)
+            for record in asked.known.records[self._n_told : known]:
                 self._tell(record, asked)
             values = self._search.ask(number)
             axes = self._space.axes.items()

@@ -75,6 +75,11 @@ def in_updates(point: Point, budget_steps: int) -> Point:
     return found
 
 
+def warmup_share(point: Point, budget_steps: int) -> float:
+    """The length of a point's warm-up as a share of the step budget."""
+    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """One row of the trials table with the curve of the target's metric, as far as it was measured.

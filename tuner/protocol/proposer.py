@@ -14,7 +14,7 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import has_effective_lr
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
-from bcrit.tuner.protocol.proposal import Proposal, TrialRecord, in_updates
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord, in_updates, warmup_share
 from bcrit.tuner.protocol.surrogate import ONCE, Floats, Inputs, Surrogate, distance
 
 # Chosen on the noisy quadratic model (`benchmarks.search_cost`), where most of them are flat.
@@ -126,7 +126,7 @@ class Proposer:
         """A trial's point by its horizon, as `tied` takes it."""
         budget, point = self.experiment.budget.max_steps(record.batch_size), dict(record.point)
         if isinstance(_active(self.space, point).get("decay_fraction"), Box):
-            ends = (float(point["decay_fraction"]) + _warmup(point, budget)) * budget / record.max_steps
+            ends = (float(point["decay_fraction"]) + warmup_share(point, budget)) * budget / record.max_steps
             point["decay_fraction"] = _ENDS.clip(ends)
         return point
 
@@ -358,13 +358,8 @@ def tied(point: Point, space: SearchSpace, steps: float, budget_steps: int) -> P
     """A point of a space by the horizon with its decay, where one is searched, tied to so many updates."""
     if not isinstance(_active(space, point).get("decay_fraction"), Box):
         return point
-    decay = float(point["decay_fraction"]) * steps / budget_steps - _warmup(point, budget_steps)
+    decay = float(point["decay_fraction"]) * steps / budget_steps - warmup_share(point, budget_steps)
     return {**point, "decay_fraction": max(decay, 1 / budget_steps)}
-
-
-def _warmup(point: Point, budget_steps: int) -> float:
-    """A point's warm-up as a share of the budget."""
-    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
 
 
 def _crossing(grid: Floats, value: Floats, place: int) -> float:

@@ -120,30 +120,9 @@ class PerStudyProtocol:
         n_known = max(number - experiment.search.at_once + 1, state.first)
         if n_known > unbroken:
             return None
-        budget_steps = experiment.budget.max_steps(batch_size)
-        question = Question(
-            space=state.space,
-            optimizer=experiment.optimizer,
-            known=study.known(n_known),
-            number=number,
-            first=state.first,
-            batch_size=batch_size,
-            seed=experiment.seed,
-            start=experiment.search.start,
-            trials=experiment.search.trials,
-            budget_steps=budget_steps,
-            at_once=experiment.search.at_once,
-        )
-        plan = study.stops(n_known).plan()
-        proposal = replace(
-            blank(experiment, batch_size, Stage.SEARCH, number, state.round),
-            point=point_of(experiment.search.protocol, question),
-            max_steps=plan.max_steps,
-            capped=plan.capped,
-            rungs=plan.rungs,
-            stop_at_target=plan.stop_at_target,
-        )
-        return self._revised(proposal, study, ())
+        question = Question(experiment, batch_size, state.space, study.known(n_known), number, state.first)
+        proposal = study.stops(n_known).limited(blank(experiment, batch_size, Stage.SEARCH, number, state.round))
+        return self._revised(replace(proposal, point=point_of(question)), study, ())
 
     def _confirm(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
         experiment, wanted = self.experiment, self.experiment.confirm

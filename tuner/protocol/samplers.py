@@ -18,8 +18,10 @@ import numpy.typing as npt
 from scipy.stats import qmc
 
 from bcrit.search_spaces.dimensions import Box, Choice
+from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.space import Point, SearchSpace, hyperparameter
 from bcrit.tuner.protocol.known import Known
+from bcrit.tuner.protocol.proposal import warmup_share
 from bcrit.tuner.protocol.tpe import couples, shift
 
 Floats = npt.NDArray[np.float64]
@@ -40,22 +42,27 @@ _DRAWS = 16
 class Question:
     """What a sampler is asked."""
 
-    space: SearchSpace  # the study's search space as it is now
-    optimizer: str  # what makes the updates
-    known: Known  # the finished search trials of the study that the proposal may depend on
-    number: int  # place of the new trial in its study
-    first: int  # that of its round's first trial
+    experiment: Experiment
     batch_size: int  # the study
-    seed: int  # the experiment's seed
-    start: int  # length of the Sobol start
-    trials: int  # feasible trials of the search
-    budget_steps: int  # the study's step budget
-    at_once: int  # trials of the study that may run at once
+    space: SearchSpace  # its search space as it is now
+    known: Known  # its finished search trials that the proposal may depend on
+    number: int  # place of the new trial in it
+    first: int  # that of its round's first trial
+
+    @property
+    def budget_steps(self) -> int:
+        """The study's step budget."""
+        return self.experiment.budget.max_steps(self.batch_size)
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A stream of the trial's own."""
+        return np.random.default_rng([self.experiment.seed, self.batch_size, self.number])
 
 
 def sobol(question: Question) -> Point:
     """The next point of a scrambled Sobol sequence, the same sequence at every batch size (Shallue et al. 2018)."""
-    return sobol_point(question.space, question.seed, question.number)
+    return sobol_point(question.space, question.experiment.seed, question.number)
 
 
 def sobol_point(space: SearchSpace, seed: int, number: int) -> Point:
@@ -76,22 +83,21 @@ def _sobol_points(axes: int, seed: int, doublings: int) -> Floats:
 
 def random(question: Question) -> Point:
     """A uniform draw in the scaled coordinates, independent at every batch size."""
-    return question.space.sample(np.random.default_rng([question.seed, question.batch_size, question.number]))
+    return question.space.sample(question.rng)
 
 
 def tpe(question: Question) -> Point:
     """The Sobol start; then multivariate TPE and, once a trial reached, a step around the best point by turns."""
-    best = question.known.best
-    if question.number < question.start or best is None or not question.space.axes:
+    best, search, rng = question.known.best, question.experiment.search, question.rng
+    if question.number < search.start or best is None or not question.space.axes:
         return sobol(question)
-    rng = np.random.default_rng([question.seed, question.batch_size, question.number])
     if best.steps_to_target is not None and question.number % 2:
-        progress = min(1.0, (question.number - question.start) / max(1, question.trials - question.start))
+        progress = min(1.0, (question.number - search.start) / max(1, search.trials - search.start))
         incumbent = Incumbent(question.space.clip(best.point), best.steps_to_target, question.budget_steps)
-        coupled = couples(question.space, question.optimizer)
+        coupled = couples(question.space, question.experiment.optimizer)
         return local_point(question.space, incumbent, coupled, progress, rng)
     seed = int(rng.integers(2**31))
-    return question.known.tpe(question.space, question.optimizer).point(seed)
+    return question.known.tpe(question.space, question.experiment.optimizer).point(seed)
 
 
 @dataclass(frozen=True)
@@ -124,17 +130,12 @@ def local_point(space: SearchSpace, best: Incumbent, coupled: bool, progress: fl
             moved[name] = box.unscaled(box.scaled(float(point[name])) + step)
         if tied:
             ends = rng.uniform(0.75, 1.0) * best.steps / best.budget_steps
-            moved["decay_fraction"] = ends - _warmup_share(moved, best.budget_steps)  # which the decay comes after
+            moved["decay_fraction"] = ends - warmup_share(moved, best.budget_steps)  # which the decay comes after
         if coupled:  # the step was meant in lr/(1 - momentum)
             moved["lr"] = float(moved["lr"]) * math.exp(shift("lr", moved, True) - shift("lr", point, True))
         if space.contains(moved):
             return moved
     return space.clip(moved)
-
-
-def _warmup_share(point: Point, budget_steps: int) -> float:
-    """The length of a point's warm-up as a share of the step budget."""
-    return float(point.get("warmup_fraction", 0.0)) + float(point.get("warmup_steps", 0)) / budget_steps
 
 
 def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Point:
@@ -154,8 +155,9 @@ def _switched(space: SearchSpace, best: Point, rng: np.random.Generator) -> Poin
 SAMPLERS: dict[str, Callable[[Question], Point]] = {"tpe": tpe, "sobol": sobol, "random": random}
 
 
-def point_of(protocol: str, question: Question) -> Point:
-    """The point of the next trial by a protocol: one of ours, or `module:name` of the user's (`own`)."""
+def point_of(question: Question) -> Point:
+    """The point of the next trial by the experiment's protocol: one of ours, or `module:name` of the user's (`own`)."""
+    protocol = question.experiment.search.protocol
     if protocol in SAMPLERS:
         return SAMPLERS[protocol](question)
-    return question.known.own(protocol, question).point(question)
+    return question.known.own(question).point(question)

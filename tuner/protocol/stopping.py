@@ -10,24 +10,14 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
 from bcrit.search_spaces.options import Stopping
 from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.protocol.proposal import Rung, TrialRecord
+from bcrit.tuner.protocol.proposal import Proposal, Rung, TrialRecord
 from bcrit.tuner.training.settings import at_or_after
-
-
-@dataclass(frozen=True)
-class StoppingPlan:
-    """A trial's horizon in optimizer updates, whether it is the incumbent's, its rungs, whether the target ends it."""
-
-    max_steps: int
-    capped: bool
-    rungs: tuple[Rung, ...]
-    stop_at_target: bool = True
 
 
 def cap(incumbent: int | None, budget_steps: int, stopping: Stopping, resolution: float) -> int:
@@ -63,13 +53,14 @@ class Stops:
         else:
             self._stand(record)
 
-    def plan(self) -> StoppingPlan:
-        """Where a trial that may know of these will be stopped."""
+    def limited(self, proposal: Proposal) -> Proposal:
+        """A trial that may know of these, with where it will be stopped."""
         if self._stopping.rule in ("none", "full"):
-            return StoppingPlan(self._budget_steps, False, (), stop_at_target=self._stopping.rule == "none")
+            return replace(proposal, max_steps=self._budget_steps, stop_at_target=self._stopping.rule == "none")
         cutoffs = ((step, self._cutoff(values)) for step, values in self._standings)
         rungs = tuple(Rung(step, cutoff) for step, cutoff in cutoffs if cutoff is not None)
-        return StoppingPlan(self._max_steps, self._max_steps < self._budget_steps, rungs)
+        capped = self._max_steps < self._budget_steps
+        return replace(proposal, max_steps=self._max_steps, capped=capped, rungs=rungs, stop_at_target=True)
 
     def _place(self) -> None:
         """Put up cap and rungs for a new incumbent, and measure all that are known at them."""

@@ -31,7 +31,7 @@ from bcrit.search_spaces.presets import EXTRAPOLATED, has_effective_lr
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
 from bcrit.tuner.check_model import built
-from bcrit.tuner.protocol.proposal import Proposal, retraining
+from bcrit.tuner.protocol.proposal import Proposal, blank, retraining
 from bcrit.tuner.session import Train
 from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, Schedule, TunedRates
@@ -237,16 +237,10 @@ class Bench:
         plan = BatchPlan(schedule, TunedRates(found.batch_sizes, found.rates), self.micro_batch)
         return [
             retraining(
-                Proposal(
-                    trial_id="",
-                    batch_size=batch_size,
-                    stage=Stage.ADAPTIVE,
-                    number=number,
-                    round=0,
-                    repeats=None,
+                replace(
+                    blank(self.experiment, batch_size, Stage.ADAPTIVE, number, round=0),
                     seed=seed,
                     point={**found.kept, "lr": found.rates[0]},
-                    budget_steps=self.experiment.budget.max_steps(batch_size),
                     max_steps=max_steps,
                     batches=plan,
                 )

@@ -8,7 +8,7 @@ recorded learning curve, and a difference is said.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from bcrit.search_spaces.presets import AVERAGED, STEPS_OF
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner.ledger import Ledger
-from bcrit.tuner.protocol.proposal import Proposal, retraining
+from bcrit.tuner.protocol.proposal import Proposal, blank, retraining
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.session import Train
 from bcrit.tuner.stages import Watch, curves_of, trials_of
@@ -93,16 +93,11 @@ def _again(
 ) -> Proposal:
     """A confirmation run again, or its twin with another point, whose weights are kept."""
     return retraining(
-        Proposal(
-            trial_id="",
-            batch_size=run["batch_size"],
-            stage=Stage.LANDSCAPE,
-            number=number,
-            round=run["round"],
+        replace(
+            blank(experiment, run["batch_size"], Stage.LANDSCAPE, number, run["round"]),
             repeats=repeats,
             seed=run["seed"],
             point=dict(point),
-            budget_steps=experiment.budget.max_steps(run["batch_size"]),
             max_steps=run["max_steps"],
             keep="average" if experiment.target.metric.endswith(AVERAGED) else "weights",
         )

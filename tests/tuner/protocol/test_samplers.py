@@ -12,6 +12,7 @@ from bcrit.tuner.protocol.known import Known
 from bcrit.tuner.protocol.proposal import TrialRecord
 from bcrit.tuner.protocol.samplers import SAMPLERS, Incumbent, Question, local_point
 from bcrit.tuner.protocol.tpe import couples
+from tests.simulate import scripted
 from tests.tuner.protocol.records import TARGET, drawn
 
 Floats = npt.NDArray[np.float64]
@@ -48,19 +49,9 @@ def question(name: str, number: int, known: int) -> Question:
         drawn(i, space.sample(rng), 20 + i if i % 3 == 0 else None, [(0, 9.0), (50, 5.0 - i / 9)] if i % 3 < 2 else [])
         for i in range(known)
     ]
-    return Question(
-        space=space,
-        optimizer="momentum",
-        known=knowing(records),
-        number=number,
-        first=0,
-        batch_size=8,
-        seed=3,
-        start=4,
-        trials=30,
-        budget_steps=100,
-        at_once=2,
-    )
+    search = {"trials": 30, "start": 4, "parallel_per_study": 2}
+    experiment = scripted(seed=3, optimizer="momentum", batch_sizes=[8], budget={"steps": 100}, search=search)
+    return Question(experiment, 8, space, knowing(records), number, first=0)
 
 
 @pytest.mark.parametrize("name", SPACES)

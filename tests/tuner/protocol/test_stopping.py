@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from bcrit.search_spaces.options import Stopping
-from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.target import Direction, Target
-from bcrit.tuner.protocol.proposal import TrialRecord
-from bcrit.tuner.protocol.stopping import StoppingPlan, Stops
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.stopping import Stops
 from bcrit.tuner.training.settings import at_or_after
 from tests.tuner.protocol import records
 from tests.tuner.protocol.records import TARGET
@@ -23,11 +23,11 @@ def record(number: int, curve: list[tuple[int, float]], reached: bool = False, f
 
 def plan_stopping(
     known: Sequence[TrialRecord], budget_steps: int, stopping: Stopping, target: Target, resolution: float
-) -> StoppingPlan:
+) -> Proposal:
     stops = Stops(budget_steps, stopping, target, resolution)
     for each in known:
         stops.add(each)
-    return stops.plan()
+    return stops.limited(Proposal("", 8, Stage.SEARCH, 0, 0, None, 0, {}, budget_steps, budget_steps))
 
 
 def straight(number: int, slope: float, until: int, reached: bool = False) -> TrialRecord:
