@@ -18,7 +18,7 @@ from bcrit.analysis.questions import question
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.target import Target
-from bcrit.terminal import print_json, say, show, wide_console
+from bcrit.terminal import print_json, say, show, tell, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.records.run_folder import RunFolder
@@ -53,10 +53,7 @@ def command(name: str) -> Callable[..., None]:
 
             folder, file = _place(out)
             folder.write_bytes(file, page_of(answer, _generator(name)).encode())
-        if as_json:
-            print_json(answer.facts)
-        else:
-            show(answer)
+        tell(answer, as_json)
         if out is not None:
             say(wide_console(stderr=as_json), f"\ncomparison: {out}")
         if not answer.yes:

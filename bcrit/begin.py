@@ -18,7 +18,7 @@ from bcrit.ask import AS_JSON
 from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, tune
 from bcrit.search_spaces.load import read_yaml
 from bcrit.search_spaces.problems import InputError, did_you_mean
-from bcrit.terminal import Screen, print_json, say, say_notes, show, wide_console
+from bcrit.terminal import Screen, print_json, say, say_notes, tell, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.report import Answer
@@ -239,10 +239,7 @@ def check(
         with redirect_stdout(sys.stderr):  # what a user's code prints
             found.append(glance(checked, batch_size))
     answer = _checked(found, where, checked.unit)
-    if as_json:
-        print_json(answer.facts)
-    else:
-        show(answer)
+    tell(answer, as_json)
     if not answer.yes:
         raise typer.Exit(1)
 

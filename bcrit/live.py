@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from http.server import BaseHTTPRequestHandler
 
     from bcrit.analysis.records.run_folder import RunFolder
-    from bcrit.analysis.run import Run
     from bcrit.tuner.session import Watch
 
 _LOOK_SECONDS = 2.0  # between two looks at a run
@@ -117,14 +116,19 @@ class _Pages:
 
     def state(self) -> dict[str, Any]:
         """What the page asks for all the time: the block at its top, and which page would be served now."""
+        from bcrit.analysis.report.build import build_report, render, state_of
+        from bcrit.analysis.run import Run
+
         with self._lock:
             now = time.monotonic()
             if now - self._looked > _LOOK_SECONDS:
-                run = self._run()
+                run = Run(self._folder)
                 revision = f"{len(run.every_trial)} {run.progress is None}"
                 if revision != self._revision and now - self._built > _PAGE_SECONDS:
-                    self._build(run, revision)
-                self._state = {"html": _block(run), "state": run.ask("status").facts["state"]}
+                    self._page, self._revision = build_report(run, live=revision), revision
+                    self._built = time.monotonic()
+                block = render("state.html", state=state_of(run), figures={})
+                self._state = {"html": block, "state": run.ask("status").facts["state"]}
                 self._looked = time.monotonic()
             return {**self._state, "revision": self._revision}
 
@@ -132,23 +136,6 @@ class _Pages:
         """The report of the run as it is."""
         self.state()
         return self._page
-
-    def _run(self) -> Run:
-        from bcrit.analysis.run import Run
-
-        return Run(self._folder)
-
-    def _build(self, run: Run, revision: str) -> None:
-        from bcrit.analysis.report.build import build_report
-
-        self._page, self._revision = build_report(run, live=revision), revision
-        self._built = time.monotonic()
-
-
-def _block(run: Run) -> str:
-    from bcrit.analysis.report.build import render, state_of
-
-    return render("state.html", state=state_of(run), figures={})
 
 
 def _handler(pages: _Pages) -> type[BaseHTTPRequestHandler]:

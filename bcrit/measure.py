@@ -15,7 +15,7 @@ from bcrit.ask import AS_JSON, RUN
 from bcrit.runs import Address, Trust, Workers, checked_experiment, free_folder, read_experiment_file, watched
 from bcrit.search_spaces.load import dump_data, read_yaml
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import Display, Screen, print_json, say, say_notes, show, wide_console
+from bcrit.terminal import Display, Screen, say, say_notes, tell, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.questions.pilot import Proposal as Proposed
@@ -104,10 +104,7 @@ def pilot(
             _, timed = ran(RunFolder.at(folder.address(TIMING)), timing(planned, found))
             found = proposed(planned, found, timed, result.workers or None)
     answer = answer_of(found)
-    if as_json:
-        print_json(answer.facts)
-    else:
-        show(answer)
+    tell(answer, as_json)
     say(console, f"\nrun: {folder}\nreport: {folder.address(REPORT)}")
     if found.proposal is None:
         raise typer.Exit(1)
@@ -301,8 +298,5 @@ def _measured(
                 raise KeyboardInterrupt from None
     folder.write_result(file, found)
     answer = finish(folder).ask(name)
-    if as_json:
-        print_json(answer.facts)
-    else:
-        show(answer)
+    tell(answer, as_json)
     say(wide_console(stderr=as_json), f"\nresult: {folder.address(file)}\nreport: {folder.address(REPORT)}")

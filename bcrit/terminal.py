@@ -62,6 +62,14 @@ def print_json(content: Mapping[str, Any]) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
+def tell(answer: Answer, as_json: bool) -> None:
+    """An answer as JSON, or for the eyes."""
+    if as_json:
+        print_json(answer.facts)
+    else:
+        show(answer)
+
+
 def show(answer: Answer, console: Console | None = None) -> None:
     """The terminal's face of an answer: its brief tables, then what it says, unless it has a face of its own."""
     from bcrit.analysis.report import Rows, Text

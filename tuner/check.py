@@ -19,8 +19,9 @@ from bcrit.search_spaces.target import Target
 from bcrit.tuner.check_model import Note, built, model_problems, not_shared, settings_at, why_no_scale
 from bcrit.tuner.protocol.own import own_search_problem
 from bcrit.tuner.trackers import missing
+from bcrit.tuner.training.micro_batches import division_problem
 from bcrit.tuner.training.optimizers import parameters_of
-from bcrit.tuner.training.updates import Updates, division_problem
+from bcrit.tuner.training.updates import Updates
 from bcrit.tuner.workloads.command import problems as command_problems
 from bcrit.tuner.workloads.function import OF_THE_TRIAL, TrainingFunction
 from bcrit.tuner.workloads.protocol import OpenWorkload, Workload, gives_model, our_loop, says, unfit

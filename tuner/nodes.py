@@ -51,7 +51,7 @@ class Nodes:
 
     @property
     def not_used(self) -> tuple[SetAside, ...]:
-        """The same by their names for people, and why."""
+        """The same by their names for people, and why; may be asked by another thread."""
         return tuple(SetAside(of.host, of.problem) for of in list(self._nodes.values()) if of.problem is not None)
 
     def look(self) -> None:

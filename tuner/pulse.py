@@ -146,7 +146,7 @@ class Pulse:
                 workers=scheduler.n_workers,
                 retried=scheduler.retried,
                 running=scheduler.at_work,
-                set_aside=scheduler.not_used,
+                set_aside=scheduler.nodes.not_used,
             )
             self._counted = now
             return self._driver

@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from bcrit.analysis.records.run_folder import checkpoint
-from bcrit.analysis.studies.driver import Running, SetAside
+from bcrit.analysis.studies.driver import Running
 from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.target import Target
@@ -87,7 +87,7 @@ class WorkerScheduler(FIFOScheduler):
         # What ended the run before it was complete. Tune passes over what is raised here.
         self.error: Exception | None = None
         self._dispatcher = Dispatcher(protocol, ledger.records, target, self._record)
-        self._nodes = Nodes(nodes, self.notes.append)
+        self.nodes = Nodes(nodes, self.notes.append)
         # The trials that may have a checkpoint to go on from; those of sessions before this one are there at first.
         self.unfinished: set[str] = set()
         self._places: dict[str, str] = {}  # the node where a trial ran that is not recorded yet
@@ -110,20 +110,10 @@ class WorkerScheduler(FIFOScheduler):
     def at_work(self) -> tuple[Running, ...]:
         """The same with where and how far they are; may be asked by another thread."""
         return tuple(
-            Running(p.trial_id, p.batch_size, p.stage, self._nodes.host(w.node), w.step, p.max_steps, w.since)
+            Running(p.trial_id, p.batch_size, p.stage, self.nodes.host(w.node), w.step, p.max_steps, w.since)
             for w in list(self._workers.values())
             if (p := w.proposal) is not None
         )
-
-    @property
-    def set_aside(self) -> list[str]:
-        """Ids of the nodes that are not used."""
-        return self._nodes.set_aside
-
-    @property
-    def not_used(self) -> tuple[SetAside, ...]:
-        """Their names for people, and why; may be asked by another thread."""
-        return self._nodes.not_used
 
     @property
     def n_workers(self) -> int:
@@ -154,7 +144,7 @@ class WorkerScheduler(FIFOScheduler):
                 if "died" in result:
                     self._died(worker, worker.proposal, result["died"], result["beside"])
                 else:
-                    self._nodes.went_on(worker.proposal.trial_id, result["resumed_at"])
+                    self.nodes.went_on(worker.proposal.trial_id, result["resumed_at"])
                     self._brought(worker, result["rows"], result["ending"])
                 result["rows"] = result["ending"] = result["files"] = None  # Tune keeps a trial's last result
             goes_on = worker.proposal is not None
@@ -162,7 +152,7 @@ class WorkerScheduler(FIFOScheduler):
                 self._changed = False
                 self._hand_out(tune_controller)
             self._notice(self)
-            if not self._nodes.used(worker.node):
+            if not self.nodes.used(worker.node):
                 return TrialScheduler.STOP
             if goes_on:
                 return TrialScheduler.CONTINUE
@@ -176,8 +166,8 @@ class WorkerScheduler(FIFOScheduler):
         with self._recording():
             if worker.proposal is not None:
                 self._died(worker, worker.proposal, "the worker process died")
-            elif not worker.node and self._nodes.stillborn(self._whereabouts):
-                self._nodes.none_start(_last_words(trial), self._whereabouts)
+            elif not worker.node and self.nodes.stillborn(self._whereabouts):
+                self.nodes.none_start(_last_words(trial), self._whereabouts)
             self._hand_out(tune_controller)
             self._notice(self)
 
@@ -194,7 +184,7 @@ class WorkerScheduler(FIFOScheduler):
 
     def _came_up(self, worker: _Worker, result: Mapping[str, Any]) -> None:
         worker.node, worker.sees_folder, self._changed = str(result["node"]), bool(result["sees_folder"]), True
-        self._nodes.came_up(worker.node, str(result["host"]), result["problem"])
+        self.nodes.came_up(worker.node, str(result["host"]), result["problem"])
 
     def _heard(self, proposal: Proposal, result: dict[str, Any]) -> None:
         """Keep the files that came with a report, and take note of the rest."""
@@ -210,12 +200,12 @@ class WorkerScheduler(FIFOScheduler):
         worker.step = rows[-1]["step"] if rows else worker.step
         if not worker.trained and any(row["step"] > 0 for row in rows):
             worker.trained = self.trained = True
-            self._changed |= self._nodes.trains(proposal.trial_id, worker.node)
+            self._changed |= self.nodes.trains(proposal.trial_id, worker.node)
         if ending is None:
             self._dispatcher.reported(proposal.trial_id, rows)
             return
         if ending.outcome is Outcome.FAILED and ending.steps == 0:
-            if not self._nodes.failed(proposal.trial_id, worker.node, ending.message, self._whereabouts):
+            if not self.nodes.failed(proposal.trial_id, worker.node, ending.message, self._whereabouts):
                 self._lose(worker)
                 return
         self._set_free(worker)
@@ -231,9 +221,9 @@ class WorkerScheduler(FIFOScheduler):
         row = None
         if ending is not None:
             place = self._places.pop(proposal.trial_id)
-            row = trial_row(proposal, ending, host=self._nodes.host(place), node=place)
+            row = trial_row(proposal, ending, host=self.nodes.host(place), node=place)
             self.ledger.finished(row)
-            self._nodes.recorded(proposal.trial_id)
+            self.nodes.recorded(proposal.trial_id)
             if proposal.trial_id in self.unfinished:
                 self.unfinished.discard(proposal.trial_id)
                 self._forget(proposal.trial_id)
@@ -259,7 +249,7 @@ class WorkerScheduler(FIFOScheduler):
             self.retried += 1
 
     def _died(self, worker: _Worker, proposal: Proposal, why: str, beside: Collection[str] = ()) -> None:
-        if not self._nodes.died(proposal.trial_id, worker.node, beside):
+        if not self.nodes.died(proposal.trial_id, worker.node, beside):
             self._lose(worker)
             return
         now = time.time()
@@ -279,7 +269,7 @@ class WorkerScheduler(FIFOScheduler):
         """
         if not self.running and time.monotonic() - self._stood > _PATIENCE:
             with self._recording():
-                self._nodes.look()
+                self.nodes.look()
                 self._hand_out(tune_controller, patient=False)
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
@@ -289,14 +279,14 @@ class WorkerScheduler(FIFOScheduler):
 
         While it is `patient`, a trial that failed on a node waits for workers of another that are starting.
         """
-        waiting = [w for w in self._workers.values() if w.node and w.proposal is None and self._nodes.used(w.node)]
+        waiting = [w for w in self._workers.values() if w.node and w.proposal is None and self.nodes.used(w.node)]
         everywhere = self._whereabouts
         for suspects in (False, True):  # a node under suspicion works only where nobody else does
             if suspects and self.running:
                 break
             for worker in waiting:
-                barred = self._nodes.barred(worker.node, everywhere, patient)
-                suspect = barred and self._nodes.suspect(worker.node)
+                barred = self.nodes.barred(worker.node, everywhere, patient)
+                suspect = barred and self.nodes.suspect(worker.node)
                 if self.stopping or worker.proposal is not None or (suspect and not suspects):
                     continue
                 proposal = self._dispatcher.take(barred)
@@ -364,7 +354,7 @@ class Workers(Searcher):
         if len(self._living) >= self._wanted():
             return None
         self._living.add(trial_id)
-        return {"avoid": sorted(self._scheduler.set_aside)}
+        return {"avoid": sorted(self._scheduler.nodes.set_aside)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A worker is gone."""

@@ -97,10 +97,10 @@ def run(
                 return SessionResult(complete=True)
     own, uncopied = code.to_go_along(folder, new, local=address is None) if code.is_own(experiment) else (None, [])
     brought = str(own.unpacked()) if own is not None and (address is not None or not new) else None
-    made = [place for place in (Path(folder.root), *Path(folder.root).parents) if not place.exists()]
+    absent = [place for place in (Path(folder.root), *Path(folder.root).parents) if not place.exists()]
     with (
         held(folder) as lease,
-        _untouched(folder, made),  # its lock file goes while it is held, so that nobody else can have taken it
+        _untouched(folder, absent),  # its lock file goes while it is held, so that nobody else can have taken it
         (ray or ray_running)(address, workers, experiment.kinds, brought, partial(watch, None)) as hiring,
     ):
         if new and folder.has(EXPERIMENT):
@@ -130,17 +130,15 @@ def run(
         bound = _run(protocol, experiment, ledger, hiring, looking, here, notes, bounds)
         slots = max(hiring(kind)() for kind in experiment.kinds)
         devices = max(hiring(kind)() * kind.devices for kind in experiment.kinds)
-    new_records = [r for records in ledger.records.values() for r in records if r.trial_id not in before]
-    span = max((r.ended_at for r in new_records), default=math.inf) - min(
-        (r.started_at for r in new_records), default=0
-    )
+    made = [r for records in ledger.records.values() for r in records if r.trial_id not in before]
+    span = max((r.ended_at for r in made), default=math.inf) - min((r.started_at for r in made), default=0)
     busy = devices * max(span, 1e-9)
-    used = [(record, experiment.resources.at(record.batch_size).devices) for record in new_records]
+    used = [(record, experiment.resources.at(record.batch_size).devices) for record in made]
     return SessionResult(
         complete=protocol.next_trial(ledger.records, ()) is None,
         seconds=time.monotonic() - begun,
         workers=slots,
-        n_trials=len(new_records),
+        n_trials=len(made),
         training_share=sum(n * record.train_seconds for record, n in used) / busy,
         evaluation_share=sum(n * record.evaluate_seconds for record, n in used) / busy,
         checkpoint_share=sum(n * (record.checkpoint_seconds or 0.0) for record, n in used) / busy,
@@ -327,7 +325,7 @@ def replace_code(folder: RunFolder, own: code.Code) -> None:
 
 @contextmanager
 def _untouched(folder: RunFolder, made: Sequence[Path]) -> Iterator[None]:
-    """Leave neither a lock nor the folders that were made for it behind where nothing could be begun."""
+    """Leave neither a lock nor folders that were made for it behind where nothing could be begun."""
     try:
         yield
     finally:

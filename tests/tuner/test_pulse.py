@@ -46,7 +46,7 @@ def scheduler(folder: RunFolder, workers: int, fence: Any = None) -> WorkerSched
     found = WorkerScheduler(protocol_of(spec), spec.target, ledger, dict, lambda scheduler: None)
     for number in range(workers):
         found._workers[str(number)] = _Worker(trial=None, node="n1")  # type: ignore[arg-type]
-    found._nodes.came_up("n1", "gpu-1", None)
+    found.nodes.came_up("n1", "gpu-1", None)
     proposal = found._dispatcher.take()
     if workers:
         found._workers["0"].proposal, found._workers["0"].step = proposal, 70

@@ -35,8 +35,8 @@ from bcrit.tuner.protocol.proposal import Proposal, blank, retraining
 from bcrit.tuner.session import Train
 from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, Schedule, TunedRates
+from bcrit.tuner.training.micro_batches import smallest_piece
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.updates import smallest_piece
 from bcrit.tuner.workloads.protocol import (
     OpenWorkload,
     PlannedWorkload,
@@ -81,13 +81,13 @@ class Options:
             )
 
 
-def _name(schedule: float | Fixed | Ramp) -> str:
+def _name(schedule: float | Schedule) -> str:
     """Of an exchange rate, to three digits, a fixed batch size or a ramp."""
     if isinstance(schedule, Fixed):
         return f"B = {schedule.batch_size:,}"
     if isinstance(schedule, Ramp):
         return "ramp " + ", ".join(f"{start}:{b}" for start, b in schedule.stages)
-    return f"r = {schedule:.3g}"
+    return f"r = {schedule.exchange_rate if isinstance(schedule, ByNoise) else schedule:.3g}"
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ def adaptive(folder: RunFolder, options: Options, train: Train, watch: Watch = l
     bench = prepare(folder, options.ramps, options.seeds)
     experiment, found = bench.experiment, bench.found
     low, high = found.batch_sizes[0], found.batch_sizes[-1]
-    fixed = [
-        _wanted(Fixed(b), _farther(steps), "fixed", b) for b, steps in zip(found.batch_sizes, found.steps, strict=True)
-    ]
+    fixed = [_wanted(Fixed(b), steps) for b, steps in zip(found.batch_sizes, found.steps, strict=True)]
     runs = bench.runs(fixed, train, watch)
     curve = fixed_frontier({one.answer.batch_size or 1: one.answer.schedule for one in fixed}, runs)
     if curve is None:
@@ -122,8 +120,8 @@ def adaptive(folder: RunFolder, options: Options, train: Train, watch: Watch = l
         at = min(max(math.sqrt(r * b_crit), low), high)  # what it is at a constant noise scale
         start = round(min(max(math.sqrt(r * first), low), high))
         schedule = ByNoise(r, low, high, first=start, factor=factor)
-        others.append(_wanted(schedule, _farther(float(curve.hyperbola.steps(at))), "noise"))
-    others += [_wanted(ramp, _farther(max(found.steps)), "ramp") for ramp in options.ramps]
+        others.append(_wanted(schedule, float(curve.hyperbola.steps(at))))
+    others += [_wanted(ramp, max(found.steps)) for ramp in options.ramps]
     runs += bench.runs(others, train, watch)
     measured = measure([one.answer for one in (*fixed, *others)], runs, factor)
     assert measured is not None  # its frontier is `curve`
@@ -166,10 +164,13 @@ _NO_FRONTIER = (
 )
 
 
-def _wanted(schedule: Schedule, max_steps: int, kind: Any, batch_size: int | None = None) -> _Wanted:
+def _wanted(schedule: Schedule, steps: float) -> _Wanted:
+    """A schedule, which a fixed batch size in its middle needs so many steps for."""
+    kind: Any = {Fixed: "fixed", ByNoise: "noise", Ramp: "ramp"}[type(schedule)]
+    batch_size = schedule.batch_size if isinstance(schedule, Fixed) else None
     rate = schedule.exchange_rate if isinstance(schedule, ByNoise) else None
-    name = _name(schedule.exchange_rate if isinstance(schedule, ByNoise) else schedule)
-    return _Wanted(schedule, max_steps, ScheduleResult(name, kind, batch_size, rate, 0, 0, None, None))
+    answer = ScheduleResult(_name(schedule), kind, batch_size, rate, 0, 0, None, None)
+    return _Wanted(schedule, math.ceil(_FARTHER * steps) + 10, answer)
 
 
 def _calibrated(runs: Sequence[Trained], found: Tuned, b_crit: float, where: str) -> tuple[float, float]:
@@ -190,10 +191,6 @@ def _rates(b_crit: float, found: Tuned) -> list[float]:
     sizes = [(share * b_crit, math.sqrt(share) * b_crit) for share in SPREAD]
     inside = [r for r, b in sizes if found.batch_sizes[0] <= b <= found.batch_sizes[-1]]
     return inside or [b_crit]
-
-
-def _farther(steps: float) -> int:
-    return math.ceil(_FARTHER * steps) + 10
 
 
 def _clipped(one: ScheduleResult, runs: Sequence[Trained], low: int, high: int) -> float | None:
@@ -235,18 +232,9 @@ class Bench:
         found = self.found
         batch_size = schedule.batch_size if isinstance(schedule, Fixed) else found.middle
         plan = BatchPlan(schedule, TunedRates(found.batch_sizes, found.rates), self.micro_batch)
-        return [
-            retraining(
-                replace(
-                    blank(self.experiment, batch_size, Stage.ADAPTIVE, number, round=0),
-                    seed=seed,
-                    point={**found.kept, "lr": found.rates[0]},
-                    max_steps=max_steps,
-                    batches=plan,
-                )
-            )
-            for number, seed in enumerate(self.seeds)
-        ]
+        own = blank(self.experiment, batch_size, Stage.ADAPTIVE, number=0, round=0)
+        own = replace(own, point={**found.kept, "lr": found.rates[0]}, max_steps=max_steps, batches=plan)
+        return [retraining(replace(own, number=number, seed=seed)) for number, seed in enumerate(self.seeds)]
 
 
 def _read(folder: RunFolder, proposals: Mapping[str, Sequence[Proposal]]) -> list[Trained]:
@@ -371,7 +359,13 @@ def tuned(trials: Sequence[Mapping[str, Any]], experiment: Experiment, where: st
     middle = min(points, key=lambda b: abs(math.log(b / b_crit)) if 0 < b_crit < math.inf else b)
     kept = {name: value for name, value in points[middle].items() if name != "lr"}
     summed = has_effective_lr(experiment.optimizer)
-    rates = tuple(_rate(point, kept) if summed else float(point["lr"]) for point in points.values())
+
+    def rate(point: Mapping[str, Any]) -> float:
+        same = not summed or "momentum" not in point or point["momentum"] == kept["momentum"]
+        left = 1.0 if same else (1.0 - float(kept["momentum"])) / (1.0 - float(point["momentum"]))
+        return float(point["lr"]) * left
+
+    rates = tuple(map(rate, points.values()))
     notes = []
     others = {name for point in points.values() for name in point if point[name] != points[middle].get(name)} - {"lr"}
     if others:
@@ -403,10 +397,3 @@ def _refuse(points: Mapping[int, Mapping[str, Any]], optimizer: str, where: str)
         problems.append("the winners have no learning rate 'lr', which must go with the batch size")
     if problems:
         raise InputError(where, problems)
-
-
-def _rate(point: Mapping[str, Any], kept: Mapping[str, Any]) -> float:
-    rate = float(point["lr"])
-    if "momentum" in point and point["momentum"] != kept["momentum"]:
-        rate *= (1.0 - float(kept["momentum"])) / (1.0 - float(point["momentum"]))
-    return rate

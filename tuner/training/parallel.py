@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from bcrit.tuner.training.micro_batches import MicroBatches
 from bcrit.tuner.training.reported import tensors
-from bcrit.tuner.training.updates import MicroBatches
 
 
 @dataclass(frozen=True)

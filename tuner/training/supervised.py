@@ -21,12 +21,13 @@ from bcrit.tuner.training.data import (
     most_memory,
     picker,
 )
+from bcrit.tuner.training.micro_batches import Accumulation, MicroBatches, division_problem
 from bcrit.tuner.training.optimizers import ELEMENTWISE
 from bcrit.tuner.training.parallel import ALONE, SharedGradient, divided, holding
 from bcrit.tuner.training.probes import RunProbes
 from bcrit.tuner.training.reported import RunState, load_state, state_of
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.updates import Accumulation, MicroBatches, Updates, division_problem
+from bcrit.tuner.training.updates import Updates
 
 _EVALUATION_BATCH = 4096  # examples; chosen, not studied: bounds the memory of a large validation set's activations
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bcrit.tuner.training.updates import MOST_PIECES, Accumulation, MicroBatches, division_problem, smallest_piece
+from bcrit.tuner.training.micro_batches import MOST_PIECES, Accumulation, MicroBatches, division_problem, smallest_piece
 from bcrit.tuner.workloads.autoencoder import Autoencoder, AutoencoderSize
 from bcrit.tuner.workloads.image_classifier import read_classifier
 from bcrit.tuner.workloads.language_model import FAMILIES
