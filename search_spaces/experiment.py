@@ -127,8 +127,8 @@ def _said(value: Any) -> str:
 _MOST_EVALUATIONS = 1_000_000  # of a trial, whose grid is written out; chosen
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 MOST_BATCH_SIZES = 1_000
-"""Of an experiment or a curve; more are no design but a mistake, and `bcrit analyze`, which takes half a minute for
-so many, would take several. Chosen."""
+"""Of an experiment or a curve; more are no design but a mistake, and `bcrit analyze`, which takes ten seconds for
+so many, would take minutes. Chosen."""
 BatchSize = Annotated[StrictInt, Field(ge=1, le=MOST)]
 
 

@@ -1,8 +1,10 @@
 """The noise scale in a training loop: against naive twins, closed forms, and the same loop without it."""
 
 import copy
+import math
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from subprocess import PIPE
@@ -95,6 +97,26 @@ def test_the_scale_is_right_whatever_mean_losses_were_multiplied_by_or_there_is_
     assert found.low < 24 < (found.high or 0.0) < 40
     scale = sum(shares) if told is None else 1.0
     assert abs(found.denominator - scale**2) < 4 * found.denominator_error < 0.3
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_eight_short_micro_batches_are_enough_to_warn_and_nearly_equal_ones_are_not(wrong: bool) -> None:
+    for seed in range(20):
+        x, generator = nn.Parameter(torch.zeros(40)), torch.Generator().manual_seed(seed)
+        noise = NoiseScale([x])
+        for step in range(96 if wrong else 12):
+            rows = [16, 16, 16, 16 if step % 12 else 2] if wrong else [15, 16]
+            x.grad = torch.zeros_like(x)
+            for b in rows:
+                gradient = 40**-0.5 + torch.randn(40, generator=generator) * (24 / 40 / b) ** 0.5
+                overflow = math.inf if step == 0 else 1.0
+                x.grad += gradient * (0.25 if wrong else b / sum(rows)) * overflow
+                noise.micro_batch(b)
+            noise.step()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            noise.estimate()
+        assert len(told) == wrong
 
 
 @pytest.mark.parametrize("set_to_none", [True, False])
