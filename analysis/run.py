@@ -245,7 +245,7 @@ class Run:
             found += other_target_notes(self.targets.cells, self.experiment.target, self.declared.target)
         found += (*state.failures(self.recorded, self.declared), *state.coarse_notes(self.studies, tied(self.trials)))
         found += tuple(state.widened_notes(self.studies, self.trials, self.boundary))
-        return (*found, *noise_notes(self._noise), *state.choice_notes(self.trials))
+        return (*found, *noise_notes(self._noise, self.experiment.target), *state.choice_notes(self.trials))
 
     @property
     def how_far(self) -> tuple[str, ...]:

@@ -38,9 +38,9 @@ class Direction(StrEnum):
         return self.sign * math.inf
 
 
-_NUMBER = r"([-+]?[\d.]+(?:[eE][-+]?\d+)?)"
+_BOUND = r"([<>])\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*(\(smoothed\))?"
 # A metric may be called anything (`mAP@50(B)`, `val loss`); in quotes also what would be taken for the sign.
-_SENTENCE = re.compile(rf"^\s*(?:([\"'`])(.+)\1|([^<>=\"'`\s](?:[^<>=\"'`\n]*[^<>=\"'`\s])?))\s*([<>])\s*{_NUMBER}\s*$")
+_SENTENCE = re.compile(rf"^\s*(?:([\"'`])(.+)\1|([^<>=\"'`\s](?:[^<>=\"'`\n]*[^<>=\"'`\s])?))\s*{_BOUND}\s*$")
 
 
 def _number(text: str) -> float | str:
@@ -54,7 +54,7 @@ def _number(text: str) -> float | str:
 class Target(BaseModel):
     """What "reached" means: a metric, a threshold, a direction.
 
-    Written in YAML as a sentence (`val_loss < 0.15`, `"mAP@50(B)" > 0.6`) or as its three keys.
+    Written as a sentence (`val_loss < 0.15`, `"mAP@50(B)" > 0.6`, `val_loss < 0.15 (smoothed)`) or as its keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,13 +80,13 @@ class Target(BaseModel):
         match = _SENTENCE.match(value)
         if match is None:
             raise ValueError("a target reads 'METRIC < NUMBER' or 'METRIC > NUMBER', for example 'val_loss < 0.15'")
-        _, quoted, bare, sign, threshold = match.groups()
-        metric = quoted or bare
+        _, quoted, bare, sign, threshold, smoothed = match.groups()
+        metric, rule = quoted or bare, "smoothed" if smoothed else None
         direction = Direction.MINIMIZE if sign == "<" else Direction.MAXIMIZE
-        return {"metric": metric, "threshold": _number(threshold), "direction": direction}
+        return {"metric": metric, "threshold": _number(threshold), "direction": direction, "rule": rule}
 
     def __str__(self) -> str:
-        bound = f"{self.direction.symbol} {self.threshold:g}"
+        bound = f"{self.direction.symbol} {self.threshold:g}{' (smoothed)' if self.rule else ''}"
         plain = f"{self.metric} {bound}"
         match = _SENTENCE.match(plain)
         if match is not None and match[3] == self.metric:

@@ -23,7 +23,7 @@ intervals 88, 98, 100, 100 and 98 % (60 simulations each)."""
 
 def is_coarse(resolution: float, steps: float) -> bool:
     """Whether the steps between the evaluations around a crossing are many; one step is as few as there can be."""
-    return resolution > max(1.0, COARSE * steps)
+    return math.isfinite(steps) and resolution > max(1.0, COARSE * steps)
 
 
 CONTRADICTED = 1.2

@@ -80,7 +80,7 @@ def _study_row(study: pd.DataFrame, batch_size: int, value: Floats) -> dict[str,
         best = made = reached.iloc[0]
         row |= {"steps": best["steps_to_target"], "best_trial": best["trial_id"]}
         resolution = best["steps_to_target"] - best["steps_to_target_low"]
-        if _coarse(resolution, best["steps_to_target"]):
+        if is_coarse(resolution, best["steps_to_target"]):
             row |= {"steps_low": best["steps_to_target_low"] + 1, "steps_high": best["steps_to_target"]}
     confirm = confirm[ran(confirm)]  # a re-run that diverged says something of the point's steps, a failed one does not
     points = [group for _, group in confirm.groupby("repeats", sort=True)]
@@ -93,7 +93,7 @@ def _study_row(study: pd.DataFrame, batch_size: int, value: Floats) -> dict[str,
         made = chosen.sort_values("number").iloc[0]  # a joint search ties what it runs again to a horizon of its own
         best = found.iloc[0] if len(found) else made
         resolution = (chosen["steps_to_target"] - chosen["steps_to_target_low"]).median()
-        if _coarse(resolution, median):
+        if is_coarse(resolution, median):
             before = (chosen["steps_to_target_low"] + 1).fillna(math.inf)
             low, high = (
                 (median_interval(before.tolist())[0], high) if len(before) > 1 else (float(before.iloc[0]), median)
@@ -113,10 +113,6 @@ def _study_row(study: pd.DataFrame, batch_size: int, value: Floats) -> dict[str,
         return row
     row |= {"examples": batch_size * row["steps"], "steps_resolution": resolution}
     return row | {name: made[name] for name in TRIALS.beside(study.columns)}
-
-
-def _coarse(resolution: float, steps: float) -> bool:
-    return math.isfinite(steps) and is_coarse(resolution, steps)
 
 
 def _steps(group: pd.DataFrame) -> list[float]:

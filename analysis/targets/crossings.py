@@ -130,10 +130,11 @@ def read_targets(given: Sequence[str], own: Target) -> tuple[Target, ...]:
             example = own.model_copy(update={"threshold": float(f"{own.threshold:.2g}")})
             rule = "a target is a number or reads 'METRIC < NUMBER' or 'METRIC > NUMBER'"
             problems.append(f"{rule}, but it is '{text}'; write '{example}', say")
-    kinds = {(target.metric, target.direction) for target in found}
+    kinds = {(target.metric, target.direction, target.rule) for target in found}
     if len(kinds) > 1:
         names = ", ".join(f"'{target}'" for target in found)
-        problems.append(f"all targets must be of one metric in one direction, but they are {names}; ask in turn")
+        rule = "all targets must be of one metric in one direction by one rule"
+        problems.append(f"{rule}, but they are {names}; ask in turn")
     problems += [
         f"'{own.metric}' improves by {own.direction.value[:-1]}ing, but the target is '{target}'; "
         f"write '{target.model_copy(update={'direction': own.direction})}'"
@@ -149,7 +150,8 @@ def _read(text: str, own: Target) -> Target:
     try:
         threshold = float(text)
     except ValueError:
-        return Target.model_validate(text).model_copy(update={"rule": own.rule})
+        found = Target.model_validate(text)
+        return found if found.rule else found.model_copy(update={"rule": own.rule})
     return Target.model_validate({**own.model_dump(), "threshold": threshold})
 
 
@@ -264,7 +266,7 @@ def noise(steps: Integers, values: Floats, target: Target) -> Noise | None:
     return Noise(scatter / scale, how_early(scatter / -slope, float(np.diff(x).mean())))
 
 
-def noise_notes(found: Collection[Noise | None]) -> Iterator[str]:
+def noise_notes(found: Collection[Noise | None], target: Target) -> Iterator[str]:
     """How early the numbers of a run are, by one run of each study; nothing where that is little."""
     known = [each for each in found if each is not None]
     if not known or float(np.median([each.early for each in known])) < _LITTLE:
@@ -273,7 +275,7 @@ def noise_notes(found: Collection[Noise | None]) -> Iterator[str]:
     yield (
         f"Evaluations scatter by {100 * scatter:.2g} % about their trend before the target, so that the first one "
         f"beyond it comes early: steps are too few by about {100 * early:.2g} % (median over the batch sizes, a run of "
-        "each). 'rule: smoothed' in 'target' takes most of that away."
+        f"each). The target '{target.model_copy(update={'rule': 'smoothed'})}' takes most of that away."
     )
 
 

@@ -24,10 +24,23 @@ LOSS = Target(metric="loss", threshold=1.0, direction=Direction.MINIMIZE)
 def test_a_sentence_is_read_and_written_back(text: str, metric: str) -> None:
     target = TypeAdapter(Target).validate_python(text)
     assert target.metric == metric and TypeAdapter(Target).validate_python(str(target)) == target
+    smoothed = TypeAdapter(Target).validate_python(f"{text} (smoothed)")
+    assert smoothed == target.model_copy(update={"rule": "smoothed"}) and str(smoothed) == f"{target} (smoothed)"
 
 
 @pytest.mark.parametrize(
-    "text", ["loss <= 1", "loss << 1", "a < 1, b < 2", "'loss < 1", "< 1", "loss 1", "'' < 1", "0.3 > loss"]
+    "text",
+    [
+        "loss < 1 (first)",
+        "loss <= 1",
+        "loss << 1",
+        "a < 1, b < 2",
+        "'loss < 1",
+        "< 1",
+        "loss 1",
+        "'' < 1",
+        "0.3 > loss",
+    ],
 )
 def test_what_is_no_sentence_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a target reads 'METRIC < NUMBER'"):

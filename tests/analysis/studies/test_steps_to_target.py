@@ -9,6 +9,7 @@ import pytest
 
 from bcrit.analysis.records.arrow_tables import to_arrow
 from bcrit.analysis.studies import boundary_table, median_interval, outcome_counts, steps_to_target, tied
+from bcrit.analysis.studies.state import coarse_notes
 from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import STEPS_TO_TARGET, TRIALS
@@ -73,6 +74,10 @@ def test_an_unreached_seed_counts_as_infinite() -> None:
 def test_a_study_of_which_half_did_not_reach_is_a_bound_that_does_not_claim_too_much() -> None:
     found = study(*SEARCH, *seeds(0, 100, None))
     assert math.isnan(found["steps"]) and found["max_steps"] == 250  # (100 + 400) / 2, and not 400
+    coarse = study(*SEARCH, *seeds(0, 100, None, None, steps_to_target_low=20))
+    assert coarse["steps_resolution"] == 80 and not list(
+        coarse_notes(coarse.to_frame().T, tied(to_arrow(TRIALS, SEARCH).to_pandas()))
+    )
     early = study(*SEARCH, *seeds(0, None, None, None, trained=30, outcome="diverged"))
     assert math.isnan(early["steps"]) and early["max_steps"] == 30
 

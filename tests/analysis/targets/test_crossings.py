@@ -54,6 +54,7 @@ def test_numbers_and_sentences_are_read_the_loosest_first() -> None:
         (["nan"], "but it is 'nan'"),
         (["0.5", "accuracy > 0.9"], "one metric in one direction"),
         (["loss < 1", "loss > 1"], "one metric in one direction"),
+        (["loss < 1 (smoothed)", "loss < 0.5"], "by one rule"),
     ],
 )
 def test_what_cannot_be_read_is_refused(given: list[str], message: str) -> None:
@@ -296,6 +297,6 @@ def test_a_metric_that_rises_is_read_upside_down_and_too_little_says_nothing() -
 
 
 def test_only_what_matters_is_said() -> None:
-    assert list(noise_notes([None, Noise(0.01, 0.01)])) == [] == list(noise_notes([]))
-    (said,) = noise_notes([Noise(0.05, 0.18), None, Noise(0.07, 0.1)])
-    assert "scatter by 6 % about" in said and "too few by about 14 %" in said and "rule: smoothed" in said
+    assert list(noise_notes([None, Noise(0.01, 0.01)], ACCURACY)) == [] == list(noise_notes([], ACCURACY))
+    (said,) = noise_notes([Noise(0.05, 0.18), None, Noise(0.07, 0.1)], ACCURACY)
+    assert "scatter by 6 % about" in said and "too few by about 14 %" in said and f"'{ACCURACY} (smoothed)'" in said
