@@ -7,20 +7,16 @@ Every source is a command of its own with its own options: `bcrit import batch_s
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from bcrit.analysis.exchange import SOURCES, Reading, source
 from bcrit.ask import AS_JSON, RUN, listed, option
 from bcrit.runs import free_folder
 from bcrit.search_spaces.load import read_target
-from bcrit.terminal import paragraphs, say, wide_console
+from bcrit.terminal import paragraphs, print_json, say, show, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.exchange.run import ImportedRun
@@ -81,7 +77,7 @@ def land(runs: list[ImportedRun], out: str | None, as_json: bool) -> None:
         refuse_occupied(folder)
     written = write_runs(zip(runs, folders, strict=True))
     if as_json:
-        print(json.dumps({"runs": [census.to_json() for census in written]}, indent=2, allow_nan=False))
+        print_json({"runs": [census.to_json() for census in written]})
         return
     for census in written:
         _print_census(census)
@@ -96,19 +92,15 @@ def _place(name: str, out: str | None, single: bool) -> RunFolder:
 
 
 def _print_census(census: Census) -> None:
-    console = wide_console()
-    table = Table(title=escape(f"{census.source}: {census.target}"), box=box.SIMPLE_HEAD)
-    for heading in ("studies", "trials", "measurements", *census.outcomes):
-        table.add_column(heading.replace("_", " "), justify="right")
-    counts = (len(census.batch_sizes), census.trials, census.measurements, *census.outcomes.values())
-    table.add_row(*(f"{count:,}" if count else "-" for count in counts))
-    console.print(table)
-    unreached = [str(batch_size) for batch_size, n in census.reached_by_study.items() if not n]
-    if unreached:
-        say(console, f"No trial reached the target at batch size {', '.join(unreached)}.")
-    for note in census.notes:
-        say(console, f"  note: {note}.")
-    say(console, f"written to {census.run}; next:  bcrit report {census.run}\n")
+    from bcrit.analysis.report import Answer, Rows, table_of
+
+    counts = {"studies": len(census.batch_sizes), "trials": census.trials, "measurements": census.measurements}
+    cells = {name.replace("_", " "): f"{n:,}" if n else "-" for name, n in {**counts, **census.outcomes}.items()}
+    unreached = ", ".join(str(batch_size) for batch_size, n in census.reached_by_study.items() if not n)
+    said = (f"No trial reached the target at batch size {unreached}.",) if unreached else ()
+    table = Rows(f"{census.source}: {census.target}", table_of([cells]), brief=True)
+    show(Answer("import", "What was found", said, (table,), notes=tuple(f"{note}." for note in census.notes)))
+    say(wide_console(), f"written to {census.run}; next:  bcrit report {census.run}\n")
 
 
 Place = Annotated[str, typer.Argument(metavar="OUT", help="Local folder to write; nothing may lie there.")]

@@ -7,15 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
-
 from bcrit.analysis.records.json_values import plain
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.options import Search
 from bcrit.search_spaces.problems import InputError
-from bcrit.terminal import print_json, say, say_notes, wide_console
+from bcrit.terminal import say_notes, tell, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.recommendation.hardware import StepTimes
@@ -75,7 +71,7 @@ def _goes_along(code: Code) -> str:
     left_out = f"; left out: {', '.join(code.ignored[:most])}{more}" if code.ignored else ""
     return (
         f"Code of yours goes along to the workers and into the run folder: {len(code.names)} files of {Path.cwd()}, "
-        f"{math.ceil(code.n_bytes / 1000):,} kB{left_out}.\n"
+        f"{math.ceil(code.n_bytes / 1000):,} kB{left_out}."
     )
 
 
@@ -89,6 +85,7 @@ def print_plan(
 ) -> None:
     """Print what an experiment would run, and what that takes at most."""
     from bcrit.analysis.numbers import duration, readable
+    from bcrit.analysis.report import Answer, Rows, table_of
     from bcrit.tuner.code import is_own, pack
     from bcrit.tuner.protocol.protocol import plan
 
@@ -106,54 +103,55 @@ def print_plan(
     devices = [experiment.resources.at(p.batch_size).devices for p in plans]
     device_hours = [n * each for n, each in zip(devices, hours, strict=True)]
     most_device_hours = sum(n * p.most_steps * each for n, p, each in zip(devices, plans, step_hours, strict=True))
-    if as_json:
-        known = zip(plans, devices, strict=True)
-        studies = [
-            {**plain(p), "examples": p.examples, "most_examples": p.most_examples, "devices": n} for p, n in known
-        ]
-        totals: dict[str, Any] = {"steps": steps, "examples": examples}
-        totals |= {"most_steps": most, "most_examples": most_examples}
-        if times is not None:
-            for study, each in zip(studies, device_hours, strict=True):
-                study["device_hours"] = each
-            totals |= {"device_hours": sum(device_hours), "most_device_hours": most_device_hours}
-            if price is not None:
-                totals |= {"cost": price * sum(device_hours), "most_cost": price * most_device_hours}
-        content: dict[str, Any] = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals}
-        content["notes"] = notes
-        if code is not None:
-            facts = {"files": len(code.names), "bytes": code.n_bytes, "ignored": code.ignored}
-            content["code"] = {"folder": str(Path.cwd()), **facts}
-        print_json(content)
-        return
-    console, unit = wide_console(), experiment.unit
-    table = Table(title=escape(f"{experiment.name}: {len(plans)} studies to {experiment.target}"), box=box.SIMPLE_HEAD)
-    headings = ("batch size", "trials", "steps each", "re-runs", "steps in all", f"{unit} in all")
-    turns = len(set(devices)) > 1
-    for heading in (*headings, *(["devices"] if turns else []), *(["time"] if times else [])):
-        table.add_column(escape(heading), justify="right")
-    for p, n, each in zip(plans, devices, device_hours, strict=True):
-        cells = (p.batch_size, p.search_trials, p.max_steps, p.confirm_trials, p.steps, p.examples)
-        more = [*([f"{n:g}"] if turns else []), *([duration(each)] if times else [])]
-        table.add_row(*(f"{cell:,}" for cell in cells), *more)
-    console.print(table)
-    takes = ""
+    known = list(zip(plans, devices, device_hours, strict=True))
+    studies = [
+        {**plain(p), "examples": p.examples, "most_examples": p.most_examples, "devices": n}
+        | ({} if times is None else {"device_hours": each})
+        for p, n, each in known
+    ]
+    totals: dict[str, Any] = {"steps": steps, "examples": examples}
+    totals |= {"most_steps": most, "most_examples": most_examples}
+    if times is not None:
+        totals |= {"device_hours": sum(device_hours), "most_device_hours": most_device_hours}
+        if price is not None:
+            totals |= {"cost": price * sum(device_hours), "most_cost": price * most_device_hours}
+    facts: dict[str, Any] = {"experiment": experiment.to_dict(), "studies": studies, "totals": totals, "notes": notes}
+    if code is not None:
+        about = {"files": len(code.names), "bytes": code.n_bytes, "ignored": code.ignored}
+        facts["code"] = {"folder": str(Path.cwd()), **about}
+    unit, turns = experiment.unit, len(set(devices)) > 1
+    rows = [
+        {
+            "batch size": f"{p.batch_size:,}",
+            "trials": f"{p.search_trials:,}",
+            "steps each": f"{p.max_steps:,}",
+            "re-runs": f"{p.confirm_trials:,}",
+            "steps in all": f"{p.steps:,}",
+            f"{unit} in all": f"{p.examples:,}",
+            **({"devices": f"{n:g}"} if turns else {}),
+            **({"time": duration(each)} if times else {}),
+        }
+        for p, n, each in known
+    ]
+    table = Rows(f"{experiment.name}: {len(plans)} studies to {experiment.target}", table_of(rows), brief=True)
+    takes = []
     if times is not None:
         money = "" if price is None else f", which cost {readable(price * sum(device_hours))}"
         wall = "" if workers is None else f", {duration(sum(hours) / workers)} on {workers} workers"
-        takes = (
+        takes = [
             f"Training takes at most {duration(sum(device_hours))} of devices{wall}{money}; "
-            f"{duration(most_device_hours)} with all of that. Evaluation comes on top.\n"
-        )
-    say(
-        console,
+            f"{duration(most_device_hours)} with all of that. Evaluation comes on top."
+        ]
+    said = (
         "A re-run may take as long as a slow seed needs: up to "
-        f"{experiment.confirm.horizon:g} times its point's steps, counted here with the whole budget.\n"
-        f"{_at_once(experiment)}\n"
-        f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;\n"
-        f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.\n"
-        f"{takes}"
-        f"{'' if code is None else _goes_along(code)}"
+        f"{experiment.confirm.horizon:g} times its point's steps, counted here with the whole budget.",
+        _at_once(experiment),
+        f"At most {steps:,} steps and {examples:,} {unit} when nothing diverges and no box is widened;",
+        f"{most:,} steps and {most_examples:,} {unit} with every widening and every draw that is allowed.",
+        *takes,
+        *([] if code is None else [_goes_along(code)]),
         f"{_searches(experiment.search)} Nothing was run.",
     )
-    say_notes(console, notes)
+    tell(Answer("plan", "What it would take", said, (table,), facts), as_json)
+    if not as_json:
+        say_notes(wide_console(), notes)

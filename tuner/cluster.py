@@ -85,7 +85,7 @@ def ray_running(
         for resources in kinds if address is None else ():
             if _held(resources) < 1:
                 raise InputError("resources", [f"a trial needs {_need(resources)}, but Ray was given less"])
-        yield partial(_local if address is None else _Growing, workers)
+        yield partial(_wanted, workers, address is not None)
     finally:
         ray.shutdown()
 
@@ -116,27 +116,22 @@ class OneRay(ExitStack):
         yield self._hiring
 
 
-def _local(workers: int | None, resources: Resources) -> Callable[[], int]:
-    here = _held(resources)
-    return lambda: min(here, workers or here)
+def _wanted(workers: int | None, grows: bool, resources: Resources) -> Callable[[], int]:
+    """How many workers there should be: what there is room for, or what the user said.
 
-
-class _Growing:
-    """How many workers a cluster should run: what there is room for, or what the user said.
-
-    The user's word counts even where there is less room, so that a cluster grows with what waits.
+    The user's word counts even where a cluster has less room, so that it grows with what waits.
     """
+    if grows and workers is not None:
+        return lambda: workers
+    room, counted = _held(resources), time.monotonic()
 
-    def __init__(self, workers: int | None, resources: Resources) -> None:
-        self._workers, self._resources = workers, resources
-        self._count, self._counted = 0, -math.inf
+    def now() -> int:
+        nonlocal room, counted
+        if grows and time.monotonic() - counted > _COUNT_SECONDS:
+            room, counted = _held(resources), time.monotonic()
+        return max(1, room) if grows else min(room, workers or room)
 
-    def __call__(self) -> int:
-        if self._workers is not None:
-            return self._workers
-        if time.monotonic() - self._counted > _COUNT_SECONDS:
-            self._count, self._counted = max(1, _held(self._resources)), time.monotonic()
-        return self._count
+    return now
 
 
 @dataclass(frozen=True)

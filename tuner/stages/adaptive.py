@@ -37,15 +37,8 @@ from bcrit.tuner.stages import Watch, curves_of, trials_of
 from bcrit.tuner.training.batch_schedule import BatchPlan, ByNoise, Fixed, Ramp, Schedule, TunedRates
 from bcrit.tuner.training.micro_batches import smallest_piece
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.workloads.protocol import (
-    OpenWorkload,
-    PlannedWorkload,
-    follows_plan,
-    gives_model,
-    our_loop,
-    says,
-    unfit,
-)
+from bcrit.tuner.workloads.function import TrainingFunction
+from bcrit.tuner.workloads.protocol import OpenWorkload, Workload, gives_model, our_loop, says, unfit
 from bcrit.tuner.workloads.registry import workload_of_run
 
 STAGES = (Stage.ADAPTIVE,)
@@ -279,19 +272,19 @@ def prepare(folder: RunFolder, ramps: Sequence[Ramp], seeds: int) -> Bench:
     return Bench(folder, experiment, found, micro_batch, [int(seed) for seed in drawn], deterministic)
 
 
-def _workload(experiment: Experiment, where: str) -> PlannedWorkload:
+def _workload(experiment: Experiment, where: str) -> Workload:
     """What the run trained; where its batch size cannot change, an InputError."""
     name, workload = experiment.workload.name, workload_of_run(experiment, where)
     if (n := max(kind.ranks for kind in experiment.kinds)) > 1 and our_loop(workload):
         rule = "batch sizes change along a run of one process only"
         raise InputError(where, [f"{rule}, but its trials have {n} (resources); run the experiment with one"])
-    if not follows_plan(workload):
+    if isinstance(workload, TrainingFunction) or not says(workload, "batch_plan"):
         rule = "batch sizes change along a run in our own loop only: that of a SupervisedWorkload, and noisy_quadratic"
         raise InputError(where, [f"{rule}, but '{name}' is neither; tuner.training.batch_schedule has the parts"])
     return workload
 
 
-def _impossible(workload: PlannedWorkload, ramps: Sequence[Ramp]) -> list[str]:
+def _impossible(workload: Workload, ramps: Sequence[Ramp]) -> list[str]:
     """The batch sizes of ramps that the workload cannot make."""
     problems = []
     for batch_size in sorted({size for ramp in ramps for _, size in ramp.stages}):

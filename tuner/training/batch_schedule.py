@@ -165,14 +165,6 @@ class TunedRates:
 
 
 @dataclass(frozen=True)
-class Decision:
-    """What an update is made with."""
-
-    batch_size: int
-    lr: float | None  # None = what the hyperparameters say
-
-
-@dataclass(frozen=True)
 class BatchPlan:
     """What a run does instead of one batch size."""
 
@@ -182,15 +174,18 @@ class BatchPlan:
     # that follows it is a multiple, at least two of them. None = batches are computed whole, and nothing is measured
     micro_batch: int | None = None
 
-    def decide(self, state: State, most: int | None = None) -> Decision:
-        """What the next update is made with; the batch size is rounded, at least 1, and at most `most` where given."""
+    def decide(self, state: State, most: int | None = None) -> tuple[int, float | None]:
+        """The next update's batch size and learning rate; None = what the hyperparameters say.
+
+        The batch size is rounded, at least 1, and at most `most` where given.
+        """
         wanted = self.schedule.wanted(state)
         batch_size = max(1, round(wanted))
         if self.micro_batch is not None and isinstance(self.schedule, ByNoise):
             batch_size = self.micro_batch * max(2, round(wanted / self.micro_batch))
         if most is not None:
             batch_size = min(batch_size, most)
-        return Decision(batch_size, None if self.rates is None else self.rates.rate(batch_size))
+        return batch_size, None if self.rates is None else self.rates.rate(batch_size)
 
     def in_rows(self, rows: Callable[[int], int], items_per_row: float) -> BatchPlan:
         """The same with all that counts what a batch counts (tokens, say) in rows of the training set."""
@@ -269,10 +264,9 @@ class PlannedBatches:
     def next(self, step: int) -> tuple[Tensor, float | None]:
         """The next update's examples, as indices, and learning rate; None = what the hyperparameters say."""
         now = State(step, self._rows, self._batch_size, None if self._noise is None else self._noise.value)
-        decision = self._plan.decide(now, self._batches.n_examples)
-        self._batch_size = decision.batch_size
-        self._rows += decision.batch_size
-        return self._batches.take(decision.batch_size), decision.lr
+        self._batch_size, lr = self._plan.decide(now, self._batches.n_examples)
+        self._rows += self._batch_size
+        return self._batches.take(self._batch_size), lr
 
     @property
     def progress(self) -> Progress:

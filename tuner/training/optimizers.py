@@ -1,6 +1,5 @@
 """The optimizers by name: those of `bcrit.search_spaces.presets.OPTIMIZERS` and every other class of `torch.optim`."""
 
-import difflib
 import inspect
 import sys
 from abc import ABC, abstractmethod
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from bcrit.search_spaces.dimensions import Value
 from bcrit.search_spaces.presets import EXTRAPOLATED, OPTIMIZERS, Parameters
+from bcrit.search_spaces.problems import did_you_mean
 from bcrit.tuner.training.settings import Settings, learning_rate
 
 
@@ -244,8 +244,7 @@ def class_of(name: str) -> type[torch.optim.Optimizer]:
     if found is None or not issubclass(found, torch.optim.Optimizer):
         theirs = {n for n, c in classes.items() if issubclass(c, torch.optim.Optimizer)}
         known = sorted({*OPTIMIZERS, *theirs} - {*_REFUSED})
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"there is no optimizer '{name}'; {hint}choose one of {', '.join(known)}")
     return found
 

@@ -270,12 +270,13 @@ def open_splits(source: LocalFiles | HubName, choice: DataChoice) -> dict[str, R
     return {split: Rows(f"{name} ({split})", rows, _classes(rows)) for split, rows in splits.items()}
 
 
-def library(module: str, said: str) -> Any:
-    """A module that comes with the extra `data`; where it is not there, a ValueError with what is `said` of it."""
+def library(module: str, said: str, extra: str = "data") -> Any:
+    """A module that comes with an extra; where it is not there, a ValueError with what is `said` of it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"{said}, which is not installed; pip install 'bcrit[data]'") from error
+        why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be imported ({error})"
+        raise ValueError(f"{said}, which {why}; pip install 'bcrit[{extra}]'") from error
 
 
 def _refuse_unreadable(source: LocalFiles) -> None:

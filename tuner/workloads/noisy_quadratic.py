@@ -183,8 +183,7 @@ class NoisyQuadraticRun:
         plan, batch_size, lr = self._settings.batches, self._settings.batch_size, None
         if plan is not None:
             before = self._batch_size if self._step else None
-            decision = plan.decide(State(self._step, self._examples, before, self.scale.b_noise))
-            batch_size, lr = decision.batch_size, decision.lr
+            batch_size, lr = plan.decide(State(self._step, self._examples, before, self.scale.b_noise))
         return (learning_rate(self._settings.hyperparameters, self._step) if lr is None else lr), batch_size
 
     def state(self) -> RunState:

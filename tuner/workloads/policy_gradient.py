@@ -1,6 +1,5 @@
 """Policy gradients: an actor and a critic learn (A2C) in an environment of gymnasium; a batch is made of frames."""
 
-import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from bcrit.search_spaces.target import Direction
 from bcrit.tuner.training.data import device_for
 from bcrit.tuner.training.policy_gradient import METRIC, Coefficients, Episodes, PolicyGradientRun, Rollouts
 from bcrit.tuner.training.settings import Settings
+from bcrit.tuner.workloads.data import library
 from bcrit.tuner.workloads.places import check_place, reach
 from bcrit.tuner.workloads.protocol import Width, Widths, number, read_model, switch, whole
 
@@ -231,9 +231,10 @@ def make_environments(name: str, options: Mapping[str, Any], n: int) -> "VectorE
 
     The name is the environment's id, `module:Id-v0` for one that a module of the user's registers.
     """
-    gymnasium = _extra("gymnasium", "rl")
+    needs = f"the environment '{name}' needs the library"
+    gymnasium = library("gymnasium", f"{needs} 'gymnasium'", "rl")
     if name.startswith("ALE/"):
-        gymnasium.register_envs(_extra("ale_py", "atari"))
+        gymnasium.register_envs(library("ale_py", f"{needs} 'ale_py'", "atari"))
         options = {"reward_clipping": False, "num_threads": torch.get_num_threads(), **options}
     if ":" in name:  # as for a workload of the user's own
         reach(os.getcwd())
@@ -265,13 +266,3 @@ def shapes(name: str, options: Mapping[str, Any]) -> tuple[tuple[int, ...], int]
     if not isinstance(acted, Discrete) or acted.start != 0:
         raise ValueError(f"actions must be numbered from 0 (Discrete), but '{name}' takes {acted}; choose another")
     return seen.shape, int(acted.n)
-
-
-def _extra(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"this environment needs the library '{module}', which cannot be imported ({error}); "
-            f"pip install 'bcrit[{extra}]'"
-        ) from error

@@ -7,7 +7,8 @@ Beyond the protocol a workload may say, in attributes, what else it can; what it
 - `rows(batch_size)`: how many rows of its data a batch is; a ValueError says why there can be no such batch,
 - `averages`: its runs measure averaged weights too,
 - `one_gpu`: a trial of it uses at most one GPU,
-- `batch_plan`: its runs follow a plan of batch sizes, as a `PlannedWorkload`,
+- `batch_plan`: its runs follow a plan of batch sizes, and say by their `progress` how far they have come (a `Progress`;
+  None without a plan),
 - `deterministic`: its runs are the same for every seed,
 - `gives_model`: it has the parts of an `OpenWorkload`,
 - `our_loop`: and its runs read `execution` and `probes`, as those of our own training loop do.
@@ -31,7 +32,6 @@ from bcrit.tuner.training.settings import Run, Settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from bcrit.tuner.training.batch_schedule import Progress
     from bcrit.tuner.training.data import Examples
     from bcrit.tuner.training.supervised import SupervisedRun
 
@@ -58,21 +58,6 @@ class Workload(Protocol):
 
     def begin(self, settings: Settings) -> Run:
         """Start a run; the same settings give the same curve, bit for bit."""
-
-
-class PlannedRun(Run, Protocol):
-    """A run that follows a plan of batch sizes."""
-
-    @property
-    def progress(self) -> Progress | None:
-        """How far it has come; None without a plan."""
-
-
-class PlannedWorkload(Workload, Protocol):
-    """A workload whose runs follow a plan of batch sizes."""
-
-    def begin(self, settings: Settings) -> PlannedRun:
-        """Start a run."""
 
 
 class OpenWorkload(Workload, Protocol):
@@ -113,11 +98,6 @@ def unfit(workload: object, batch_size: int) -> str | None:
     except ValueError as error:
         return str(error)
     return None
-
-
-def follows_plan(workload: object) -> TypeGuard[PlannedWorkload]:
-    """Whether the batch size of a workload's runs can change along the way."""
-    return says(workload, "batch_plan")
 
 
 def gives_model(workload: object) -> TypeGuard[OpenWorkload]:
