@@ -139,8 +139,8 @@ class JointProtocol:
         """The batch size whose next trial begins now: of those that may, the one with the most updates left to make."""
 
         def left(size: int) -> int:
-            trials = self.experiment.trials_at(size) - clock.begun[size]
-            return trials * self.experiment.budget.max_steps(size)
+            trials = self._trials[size] - clock.begun[size]
+            return trials * self._budgets[size]
 
         able = [size for size in studies if self._may_begin(size, clock, studies)]
         return max(able, key=lambda size: (left(size), -size), default=None)
@@ -149,29 +149,50 @@ class JointProtocol:
         sizes, number = self.experiment.batch_sizes, clock.begun[size]
         if not self._wanted(studies[size], number, clock):
             return False
-        if number < self.experiment.start_at(size):
+        if number < self._start[size]:
             return True
         if number - clock.n_ended[size] >= self._at_once[size]:
             return False
-        place, middle = sizes.index(size), sizes.index(self.experiment.middle)
-        if number - self.experiment.start_at(size) < self._first_pass(size):
+        place, middle = sizes.index(size), sizes.index(self._middle)
+        if number - self._start[size] < self._first_pass[size]:
             if place == middle:
-                return clock.n_ended[size] >= self.experiment.start_at(size)
+                return clock.n_ended[size] >= self._start[size]
             inner = sizes[place - 1 if place > middle else middle if self._many else place + 1]
             ahead = _AHEAD["middle" if inner == sizes[middle] else "elsewhere"]
             done = self._passed(inner, clock.n_ended[inner], studies[inner])  # it may have fewer trials, or be given up
-            return done or clock.n_ended[inner] - self.experiment.start_at(inner) >= ahead
+            return done or clock.n_ended[inner] - self._start[inner] >= ahead
         near = sizes[max(0, place - 1) : place + 2]
         return all(self._passed(b, clock.n_ended[b], studies[b]) for b in near)
 
     @cached_property
+    def _middle(self) -> int:
+        return self.experiment.middle
+
+    @cached_property
+    def _budgets(self) -> dict[int, int]:
+        return {b: self.experiment.budget.max_steps(b) for b in self.experiment.batch_sizes}
+
+    @cached_property
+    def _trials(self) -> dict[int, int]:
+        return {b: self.experiment.trials_at(b) for b in self.experiment.batch_sizes}
+
+    @cached_property
+    def _start(self) -> dict[int, int]:
+        return {b: self.experiment.start_at(b) for b in self.experiment.batch_sizes}
+
+    @cached_property
+    def _first_pass(self) -> dict[int, int]:
+        """Trials of the first pass at each batch size; few at the middle one, where the model is still poor."""
+        half = {b: math.ceil((trials - self._start[b]) / 2) for b, trials in self._trials.items()}
+        return {**half, self._middle: min(half[self._middle], _AHEAD["middle"] + 1)}
+
+    @cached_property
     def _at_once(self) -> dict[int, int]:
         """Trials of each study that may run at once: its share of all by its budget, at least one."""
-        budgets = {b: self.experiment.budget.max_steps(b) for b in self.experiment.batch_sizes}
+        budgets, middle = self._budgets, self._middle
         at_once = self.experiment.search.at_once * len(budgets)
         shares = {b: max(1, math.ceil(at_once * steps / sum(budgets.values()))) for b, steps in budgets.items()}
-        middle = self.experiment.middle
-        return {**shares, middle: max(shares[middle], self._first_pass(middle))} if self._many else shares
+        return {**shares, middle: max(shares[middle], self._first_pass[middle])} if self._many else shares
 
     @property
     def _many(self) -> bool:
@@ -181,14 +202,7 @@ class JointProtocol:
     def _passed(self, size: int, n_ended: int, study: Study) -> bool:
         """Whether a study is through the first pass, or has been given up."""
         state = study.rounds.state
-        return n_ended - self.experiment.start_at(size) >= self._first_pass(size) or (
-            not state.searching and n_ended >= state.first
-        )
-
-    def _first_pass(self, size: int) -> int:
-        """Trials of the first pass at a batch size; few at the middle one, where the model is still poor."""
-        half = math.ceil((self.experiment.trials_at(size) - self.experiment.start_at(size)) / 2)
-        return min(half, _AHEAD["middle"] + 1) if size == self.experiment.middle else half
+        return n_ended - self._start[size] >= self._first_pass[size] or (not state.searching and n_ended >= state.first)
 
     def _wanted(self, study: Study, number: int, clock: _Clock) -> bool:
         """Whether trial `number` of a study is wanted, by those of its trials that have ended."""
@@ -198,7 +212,7 @@ class JointProtocol:
             return False
         if number - first != state.draws.patience or n_ended >= number:  # whether all fail is known by then
             return True
-        if self._many and number < self.experiment.start_at(study.batch_size):
+        if self._many and number < self._start[study.batch_size]:
             return True
         own = (record for record in clock.ended if record.batch_size == study.batch_size)
         return any(not record.outcome.broken for record in own if record.number >= first)
@@ -213,11 +227,11 @@ class JointProtocol:
 
     def _proposed(self, size: int, number: int, clock: _Clock, studies: Mapping[int, Study]) -> Proposal:
         experiment, state = self.experiment, studies[size].rounds.state
-        budget = experiment.budget.max_steps(size)
+        budget = self._budgets[size]
         proposal = replace(blank(experiment, size, Stage.SEARCH, number, state.round), stop_at_target=False)
         space = by_horizon(state.space)
         own = [record for record in clock.ended if record.batch_size == size]
-        if number < self.experiment.start_at(size):
+        if number < self._start[size]:
             stops = Stops(experiment.start_steps, experiment.search.stopping, experiment.target, experiment.resolution)
             for record in own:
                 stops.add(record)
@@ -276,7 +290,7 @@ class JointProtocol:
 
     def _rerun(self, study: Study, number: int, repeats: str, point: Point, steps: float) -> Proposal:
         experiment, wanted, state = self.experiment, self.experiment.confirm, study.rounds.state
-        budget = experiment.budget.max_steps(study.batch_size)
+        budget = self._budgets[study.batch_size]
         steps = min(steps, float(budget))
         horizon = math.ceil(wanted.horizon * steps)
         return replace(

@@ -43,7 +43,10 @@ _FAR = 0.5
 _FAR_VARIANCE = 4.0
 _BEYOND = 0.1  # times its threshold a metric is as good as reached by far
 ONCE = np.ones(1)
-_POINTS = 17  # of a schedule, at which its means are taken. Chosen, not studied.
+# The points of a schedule at which its means are taken, by what is left of it; closer together towards the end. Chosen,
+# not studied.
+_LEFT = np.linspace(1, 0, 17)
+_PLACES = 1 - _LEFT**2
 # Twice the curvature, in units of 1 / (summed rates), of the direction whose noise tells how a schedule ends. With 25
 # |log S / S_true| is .061 on the noisy quadratic model, with 40 .038 (8 studies each).
 _STIFF = 40.0
@@ -80,6 +83,12 @@ class Inputs:
                 found.setdefault(hyperparameter(address), dimension)
         return found
 
+    @cached_property
+    def _placed(self) -> dict[str, tuple[Box, float, float]]:
+        """Those whose value is an input of its own, with the middle of their box and one length scale."""
+        left_out = ("decay_fraction", "end_factor")
+        return {n: (box, sum(box.ends) / 2, self.unit(n)) for n, box in self.boxes.items() if n not in left_out}
+
     def unit(self, name: str) -> float:
         """One length scale in a hyperparameter's scaled coordinate: a factor e^2, or half of a linear box."""
         box = self.boxes[name]
@@ -93,38 +102,45 @@ class Inputs:
         `hyperparameters` has its point's decay and warm-up in updates. After t updates a velocity that began at 0 has
         1 - momentum^t of its size, which counts where T is not many times 1 / (1 - momentum).
         """
-        boxes = {name: box for name, box in self.boxes.items() if name not in ("decay_fraction", "end_factor")}
         row = [math.log(batch_size) / 4]
         searched = {hyperparameter(a) for a, d in self.space.active(point).items() if isinstance(d, Box)}
-        for name, box in boxes.items():
-            middle = sum(box.ends) / 2  # also where an option has no such dimension, or a fixed value
-            row.append(((box.scaled(float(point[name])) if name in searched else middle) - middle) / self.unit(name))
+        for name, (box, middle, unit) in self._placed.items():
+            # In the middle also where an option has no such dimension, or a fixed value.
+            row.append((box.scaled(float(point[name])) - middle) / unit if name in searched else 0.0)
         for name, dimension in self.space.root.items():
             if isinstance(dimension, Choice):
                 row += [0.5 * (point[name] == option) for option in dimension.options]
         horizons = steps * over
         if "lr" not in hyperparameters:
-            return np.column_stack([np.tile(row, (len(over), 1)), np.log(horizons) / 2])
-        left = np.linspace(1, 0, _POINTS)
-        lr, places = math.log(float(hyperparameters["lr"])), 1 - left**2  # closer together towards the end
-        rates = np.array([learning_rate(hyperparameters, int(share * steps)) for share in places])
+            return _columns(row, np.log(horizons) / 2)
+        lr = math.log(float(hyperparameters["lr"]))
+        rates = np.array([learning_rate(hyperparameters, int(share * steps)) for share in _PLACES.tolist()])
         rates /= float(hyperparameters["lr"])
-        summed = has_effective_lr(self.optimizer)
-        moved = np.tile(rates, (len(over), 1))  # (n_over, _POINTS)
+        summed, rising = has_effective_lr(self.optimizer), np.ones((len(over), 1))
         if summed:
             momentum = float(hyperparameters.get("momentum", 0.0))
             lr -= math.log1p(-momentum)
-            moved *= 1 - momentum ** (horizons[:, None] * places + 1)
+            rising = 1 - momentum ** (horizons[:, None] * _PLACES + 1)
+        moved = rates * rising  # (n_over, len(_PLACES))
         # Sums of gradients have noise as lr / B, means of normalised ones as lr / sqrt(B) (Malladi et al. 2022).
         noise = math.log(batch_size) * (1.0 if summed or self.optimizer == "sgd" else 0.5)
         row.append((lr - noise) / 3)
-        parts = moved * left / left.sum()
+        parts = moved * _LEFT / _LEFT.sum()
         mean = np.maximum(parts.sum(axis=1), 1e-6)
         # A direction of curvature h ends with noise 2 h sum of rate^2 exp(-2 h (the rates to come)); h = _STIFF / 2.
         to_come = (parts[:, ::-1].cumsum(axis=1)[:, ::-1] - parts / 2) / mean[:, None]
         end = _STIFF * (parts * moved * np.exp(-_STIFF * to_come)).sum(axis=1) / mean
         progress = (lr + np.log(mean * horizons)) / 2
-        return np.column_stack([np.tile(row, (len(over), 1)), np.log(np.maximum(end, 1e-6)) / 3, progress])
+        return _columns(row, np.log(np.maximum(end, 1e-6)) / 3, progress)
+
+
+def _columns(row: Sequence[float], *columns: Floats) -> Floats:
+    """The row once for each entry of the columns, which follow it."""
+    found = np.empty((len(columns[0]), len(row) + len(columns)))
+    found[:, : len(row)] = row
+    for place, column in enumerate(columns, start=len(row)):
+        found[:, place] = column
+    return found
 
 
 @dataclass(frozen=True)
