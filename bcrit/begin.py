@@ -294,7 +294,7 @@ def doctor(
 def _examined(place: str, address: str | None) -> Iterator[tuple[str, str, bool]]:
     """What was looked at, what was found, and whether that is well."""
     from bcrit.analysis.records.run_folder import RunFolder
-    from bcrit.search_spaces.options import Resources
+    from bcrit.search_spaces.resources import Resources
     from bcrit.tuner.cluster import ClusterError, ray_running
     from bcrit.tuner.pulse import described
 

@@ -3,13 +3,14 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, ValidationInfo, field_validator, model_validator
 
 from bcrit.search_spaces.dimensions import Box, Choice, Fixed
 from bcrit.search_spaces.options import (
+    COMMAND,
     MOST,
     BoundaryRule,
     Budget,
@@ -18,11 +19,12 @@ from bcrit.search_spaces.options import (
     Execution,
     Frozen,
     Probes,
-    Resources,
     Search,
+    WorkloadChoice,
 )
 from bcrit.search_spaces.presets import AVERAGING, DOMAINS, OPTIMIZERS, OWN, STEPS_OF, WARMUP, domains_of
 from bcrit.search_spaces.problems import did_you_mean
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.space import (
     SearchSpace,
     domain_problems,
@@ -47,81 +49,6 @@ class Imported(Frozen):
     source: str  # its place, as the user named it
     spaces: dict[int, SearchSpace] = {}  # the search space of each study by batch size, where the source tells it
     names: dict[str, str] = {}  # hyperparameters that were renamed: name here -> name in the source
-
-
-COMMAND: Final = "command"
-"""The workload that is a program of the user's, and the option with its command line."""
-
-
-class WorkloadChoice(Frozen):
-    """Which workload, by registered name or import path (`my_module:MyWorkload`), and its options.
-
-    `workload: digits_mlp`, `workload: {name: noisy_quadratic, dimensions: 100}` and `workload: {command: python
-    train.py --batch-size {batch_size}}` are all read.
-    """
-
-    name: str
-    """The name, where options are given."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of the class, or what the function finds in `config`; they may also stand beside `name`."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, dict) and "options" not in value:
-            return {
-                "name": value.get("name", COMMAND if COMMAND in value else None),
-                "options": {k: v for k, v in value.items() if k != "name"},
-            }
-        return value
-
-    @field_validator("name", mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        if not isinstance(value, str) or not value:
-            raise ValueError("a workload needs a name; `bcrit workloads` lists the built-in ones")
-        return value
-
-    @property
-    def own(self) -> bool:
-        """Whether it is code of the user's, and not a built-in workload."""
-        return ":" in self.name or self.name == COMMAND
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _plain(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and (problems := list(_unplain(value))):
-            raise ValueError("; ".join(problems))
-        return value
-
-
-def _unplain(value: Any, address: str = "") -> Iterator[str]:
-    """What in a workload's options, at any depth, would come back from the run folder or arrive at a worker changed.
-
-    Both are written as JSON, where infinity and NaN become null, a date becomes a word, and so does the number of a
-    key. YAML reads `.inf`, `2024-01-31` and the keys `1` and `on` as such without being asked.
-    """
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            name = f"{address}.{key}" if address else str(key)
-            if not isinstance(key, str):
-                yield f"'{name}': a key must be a word, but it is {_said(key)}; write it in quotes"
-            yield from _unplain(inner, name)
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            yield from _unplain(inner, f"{address}[{number}]")
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield f"'{address}' must be a finite number, but it is {value:g}; leave it out, or give a number or a word"
-    elif value is not None and not isinstance(value, bool | int | float | str):
-        yield f"'{address}' must be a number, a word, true or false, but it is {_said(value)}; write it in quotes"
-
-
-def _said(value: Any) -> str:
-    words = {"datetime": "date and time"}
-    name = type(value).__name__
-    return f"the {words.get(name, name)} {str(value)[:60]}"
 
 
 _MOST_EVALUATIONS = 1_000_000  # of a trial, whose grid is written out; chosen

@@ -8,8 +8,8 @@ from typing import Any
 
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Stage
+from bcrit.search_spaces.resources import Resources
 from bcrit.tuner.dispatch import Dispatcher, Row, limits_of
 from bcrit.tuner.ledger import record_of, trial_row
 from bcrit.tuner.protocol.proposal import Only, Proposal, TrialRecord

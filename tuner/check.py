@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from bcrit.search_spaces.dimensions import Fixed
-from bcrit.search_spaces.experiment import COMMAND, Experiment, WorkloadChoice
+from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import parse_experiment
-from bcrit.search_spaces.options import Budget, Execution
+from bcrit.search_spaces.options import COMMAND, Budget, Execution, WorkloadChoice
 from bcrit.search_spaces.presets import AVERAGED, AVERAGING, OPTIMIZERS, OWN, SCHEDULES, WARMUP, Domain, Parameters
 from bcrit.search_spaces.problems import InputError, did_you_mean
 from bcrit.search_spaces.space import domain_problems, hyperparameter, missing_names, with_natural_limits

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.resources import Resources
 
 # Tune reads these when it is imported: its own display, loggers, interrupt handler and frequent snapshots are off,
 # because ours do their work.

@@ -24,8 +24,8 @@ from bcrit.analysis.numbers import readable
 from bcrit.analysis.records.run_folder import ENVIRONMENT, EXPERIMENT, STATUS, RunFolder, fingerprint
 from bcrit.analysis.studies.driver import BEAT, Driver, processes
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.resources import Resources
 from bcrit.tuner.code import Code
 from bcrit.tuner.lease import LeaseLost
 

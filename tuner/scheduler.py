@@ -26,8 +26,8 @@ from ray.tune.stopper import Stopper
 
 from bcrit.analysis.records.run_folder import checkpoint
 from bcrit.analysis.studies.driver import Running
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.checkpoints import remove, unfinished
 from bcrit.tuner.cluster import Room

@@ -19,9 +19,9 @@ from bcrit.analysis.records.repair import set_aside
 from bcrit.analysis.records.run_folder import CODE, EXPERIMENT, LOCK, RAY, RunFolder, fingerprint
 from bcrit.analysis.studies.state import failed_alike
 from bcrit.search_spaces.experiment import Experiment
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.tables import TRIALS
 from bcrit.tuner import checkpoints, code
 from bcrit.tuner.cluster import Hiring, OneRay, ray_running, rooms

@@ -23,8 +23,8 @@ from ray.util.placement_group import get_current_placement_group, placement_grou
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from bcrit.analysis.records.run_folder import checkpoint
-from bcrit.search_spaces.experiment import COMMAND
 from bcrit.search_spaces.load import parse_experiment
+from bcrit.search_spaces.options import COMMAND
 from bcrit.tuner import checkpoints
 from bcrit.tuner.checkpoints import Reach
 from bcrit.tuner.code import is_own

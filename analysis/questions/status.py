@@ -14,8 +14,8 @@ from bcrit.analysis.report import Answer, Rows, Table
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies.driver import Driver
 from bcrit.analysis.studies.state import Progress
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome, Stage
+from bcrit.search_spaces.resources import Resources
 
 Price = Annotated[float | None, "What a device-hour costs, in your currency. Default: what `bcrit tune` was told."]
 

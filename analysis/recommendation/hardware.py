@@ -17,7 +17,7 @@ from scipy import optimize
 from bcrit.analysis.numbers import Floats, t_quantile
 from bcrit.analysis.records.number_table import LARGEST, as_numbers, read_numbers
 from bcrit.search_spaces import InputError
-from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.resources import Resources
 
 Source = Literal["measured", "interpolated", "extrapolated"]
 _COLUMNS = ("batch_size", "step_seconds")

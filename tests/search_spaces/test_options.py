@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bcrit.search_spaces.options import Budget, Confirm, Probes, Resources, Search
+from bcrit.search_spaces.options import Budget, Confirm, Probes, Search
+from bcrit.search_spaces.resources import Resources
 from tests.search_spaces.declared import problems
 
 SIZES = (16, 100, 128, 1024)

@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.resources import Resources
 from bcrit.tuner.cluster import ClusterError, Room, _check_room, _cpus, _fit, _spread, rooms
 from bcrit.tuner.nodes import Nodes
 from bcrit.tuner.scheduler import place

@@ -11,7 +11,7 @@ import pytest
 
 from bcrit.analysis.records.run_folder import STATUS, RunFolder
 from bcrit.analysis.studies.driver import Driver
-from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.resources import Resources
 from bcrit.tuner.lease import LeaseLost
 from bcrit.tuner.ledger import Ledger
 from bcrit.tuner.protocol.protocol import protocol_of

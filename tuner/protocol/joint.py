@@ -30,7 +30,7 @@ import numpy as np
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point
-from bcrit.tuner.protocol.known import Study
+from bcrit.tuner.protocol.known import Study, study_of
 from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, blank, trial_name
 from bcrit.tuner.protocol.proposer import Proposer, by_horizon, tied
 from bcrit.tuner.protocol.samplers import sobol_point
@@ -81,7 +81,7 @@ class JointProtocol:
 
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """The trial that begins next by the protocol's clock; re-runs fill the workers that it leaves idle."""
-        studies = {b: self._study(b, records.get(b, ())) for b in self.experiment.batch_sizes}
+        studies = {b: study_of(self._studies, self.experiment, b, records) for b in self.experiment.batch_sizes}
         clock = self._clock(studies, running)
         if clock.next is not None:
             return self._search(*clock.next, clock, studies)
@@ -99,13 +99,6 @@ class JointProtocol:
         return True
 
     # --- what begins next -------------------------------------------------------------------------------------------
-
-    def _study(self, batch_size: int, records: Sequence[TrialRecord]) -> Study:
-        study = self._studies.get(batch_size)
-        if study is None or not study.follows(records):
-            study = self._studies[batch_size] = Study(self.experiment, batch_size, records)
-        study.catch_up()
-        return study
 
     def _clock(self, studies: Mapping[int, Study], running: Collection[str]) -> _Clock:
         """Let the clock run until a trial begins that has not begun, or one ends that has not ended."""

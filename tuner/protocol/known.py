@@ -17,7 +17,7 @@ from bcrit.search_spaces.outcome import Stage
 from bcrit.search_spaces.space import Point, SearchSpace
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.protocol.own import OwnSearch
-from bcrit.tuner.protocol.proposal import TrialRecord, merit
+from bcrit.tuner.protocol.proposal import Records, TrialRecord, merit
 from bcrit.tuner.protocol.stopping import Stops, cap
 from bcrit.tuner.protocol.tpe import TpeStudy
 
@@ -138,6 +138,15 @@ class Study:
         if self._winners is None:
             self._winners = best_trials(self.search.values(), self._experiment)
         return self._winners
+
+
+def study_of(made: dict[int, Study], experiment: Experiment, batch_size: int, records: Records) -> Study:
+    """A study with all that has finished: one of those that were made before, where it follows the same list."""
+    mine, study = records.get(batch_size, ()), made.get(batch_size)
+    if study is None or not study.follows(mine):
+        study = made[batch_size] = Study(experiment, batch_size, mine)
+    study.catch_up()
+    return study
 
 
 def best_trials(search: Iterable[TrialRecord], experiment: Experiment) -> list[TrialRecord]:

@@ -18,7 +18,7 @@ from bcrit.search_spaces.target import Direction, Target
 
 if TYPE_CHECKING:
     from bcrit.search_spaces.experiment import Experiment
-    from bcrit.search_spaces.options import Resources
+    from bcrit.search_spaces.resources import Resources
     from bcrit.tuner.training.batch_schedule import BatchPlan
 
 _FEWEST = {"decay_steps": 1, "warmup_steps": 0}

@@ -12,7 +12,7 @@ that run beside the first one to reach the target would train to the budget (`be
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -21,8 +21,8 @@ from bcrit.analysis.studies.boundary import StudyState
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
 from bcrit.tuner.protocol.joint import JointProtocol
-from bcrit.tuner.protocol.known import Study
-from bcrit.tuner.protocol.proposal import Proposal, Proposals, Records, TrialRecord, blank, trial_name, trial_seed
+from bcrit.tuner.protocol.known import Study, study_of
+from bcrit.tuner.protocol.proposal import Proposal, Proposals, Records, blank, trial_name, trial_seed
 from bcrit.tuner.protocol.samplers import Question, point_of
 
 # A trial's horizon knows of all but this many of its predecessors, so that two of a study may run without waiting.
@@ -51,8 +51,9 @@ class PerStudyProtocol:
         for name in running:
             started[_batch_size(name)] += 1
         for batch_size in sorted(started, key=lambda b: (started[b], b)):
-            proposal = self._next_of_study(batch_size, records.get(batch_size, ()), running)
-            if proposal is not None:
+            study = study_of(self._studies, self.experiment, batch_size, records)
+            propose = self._search if study.rounds.state.searching else self._confirm
+            if proposal := propose(study, running):
                 return proposal
         return None
 
@@ -64,14 +65,14 @@ class PerStudyProtocol:
         """
         if not self._falls(proposal):
             return proposal
-        study = self._study(proposal.batch_size, records.get(proposal.batch_size, ()))
+        study = study_of(self._studies, self.experiment, proposal.batch_size, records)
         return self._revised(proposal, study, crossings)
 
     def settled(self, proposal: Proposal, records: Records) -> bool:
         """Whether the horizon that `revised` gives is the last: all trials have finished that it may know of."""
         if not self._falls(proposal):
             return True
-        state = self._study(proposal.batch_size, records.get(proposal.batch_size, ())).rounds.state
+        state = study_of(self._studies, self.experiment, proposal.batch_size, records).rounds.state
         return self._horizon_knows(proposal.number, state) <= state.first + state.draws.drawn
 
     def _falls(self, proposal: Proposal) -> bool:
@@ -92,23 +93,8 @@ class PerStudyProtocol:
         max_steps = study.cap(min(knows, state.first + state.draws.drawn), heard)
         return replace(proposal, max_steps=max_steps, capped=max_steps < proposal.budget_steps)
 
-    def _study(self, batch_size: int, records: Sequence[TrialRecord]) -> Study:
-        study = self._studies.get(batch_size)
-        if study is None or not study.follows(records):
-            study = self._studies[batch_size] = Study(self.experiment, batch_size, records)
-        study.catch_up()
-        return study
-
-    def _next_of_study(
-        self, batch_size: int, records: Sequence[TrialRecord], running: Collection[str]
-    ) -> Proposal | None:
-        study = self._study(batch_size, records)
-        if study.rounds.state.searching:
-            return self._search(batch_size, study, running)
-        return self._confirm(batch_size, study, running)
-
-    def _search(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
-        experiment, state = self.experiment, study.rounds.state
+    def _search(self, study: Study, running: Collection[str]) -> Proposal | None:
+        experiment, batch_size, state = self.experiment, study.batch_size, study.rounds.state
         draws = state.draws
         unbroken = number = state.first + draws.drawn
         while number in study.search or trial_name(batch_size, Stage.SEARCH, number) in running:
@@ -124,8 +110,8 @@ class PerStudyProtocol:
         proposal = study.stops(n_known).limited(blank(experiment, batch_size, Stage.SEARCH, number, state.round))
         return self._revised(replace(proposal, point=point_of(question)), study, ())
 
-    def _confirm(self, batch_size: int, study: Study, running: Collection[str]) -> Proposal | None:
-        experiment, wanted = self.experiment, self.experiment.confirm
+    def _confirm(self, study: Study, running: Collection[str]) -> Proposal | None:
+        experiment, batch_size, wanted = self.experiment, study.batch_size, self.experiment.confirm
         budget_steps = experiment.budget.max_steps(batch_size)
         for place, winner in enumerate(study.winners()):
             assert winner.steps_to_target is not None

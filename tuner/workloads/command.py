@@ -25,8 +25,8 @@ from typing import IO, Annotated, Any, Final
 from pydantic import Field, StrictInt
 
 from bcrit.search_spaces.dimensions import Choice
-from bcrit.search_spaces.experiment import COMMAND, Experiment
-from bcrit.search_spaces.options import Frozen
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import COMMAND, Frozen
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.presets import STEPS_OF
 from bcrit.search_spaces.problems import did_you_mean

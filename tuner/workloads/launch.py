@@ -21,9 +21,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from bcrit.search_spaces.experiment import COMMAND
-from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.options import COMMAND
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.resources import Resources
 from bcrit.tuner.training.reported import Died, Ended, Report, Reported, Returned, RunState
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bcrit.search_spaces.experiment import COMMAND, Experiment
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import COMMAND
 from bcrit.search_spaces.problems import InputError, did_you_mean
 from bcrit.tuner.workloads import command
 from bcrit.tuner.workloads.function import TrainingFunction, declared

@@ -14,7 +14,7 @@ from bcrit.analysis.recommendation.hardware import (
     trial_step_times,
 )
 from bcrit.search_spaces import InputError
-from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.resources import Resources
 
 B = np.array([8.0, 16, 32, 64])
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.problems import InputError
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.check import check_experiment
 from bcrit.tuner.training.settings import Settings

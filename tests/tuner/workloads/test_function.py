@@ -176,7 +176,7 @@ def test_files_named_as_python_s_own_hide_nothing_and_a_module_that_kills_its_pr
     (tmp_path / "helper.py").write_text("import random; random.Random")
     (tmp_path / "dies.py").write_text("import os; os._exit(5)")
     code = (
-        "import sys\nfrom bcrit.search_spaces.options import Resources\n"
+        "import sys\nfrom bcrit.search_spaces.resources import Resources\n"
         "from bcrit.tuner.workloads.launch import why_no_start\n"
         "for name in sys.argv[1:]: print(why_no_start(name, '.', Resources()))"
     )

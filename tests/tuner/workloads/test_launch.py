@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
-from bcrit.search_spaces.options import Resources
 from bcrit.search_spaces.outcome import Outcome
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.training.reported import Died, Ended, Report
 from bcrit.tuner.training.settings import Settings

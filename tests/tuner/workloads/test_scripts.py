@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bcrit.search_spaces.options import Resources
+from bcrit.search_spaces.resources import Resources
 from bcrit.search_spaces.target import Target
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Limits, Trial
