@@ -45,6 +45,8 @@ _ROOT: Final = str(Path(__file__).parents[3])  # the folder with this package
 _PRELOAD: Final = "bcrit.tuner.workloads.preload"
 RUNS_PROGRAMS: Final = "bcrit.tuner.workloads.command:train"
 """The function that runs the program of a trial."""
+IS_A_RANK: Final = "bcrit.tuner.workloads.ranks:train"
+"""The function that does what rank 0 of our own loop asks for."""
 _HOST: Final = torch.device("cpu")
 LOADED: Final = b'{"loaded": true}'
 GO: Final = b"go"  # and where a trial goes on: what its `Reporter` must know of before, as a list of JSON
@@ -57,9 +59,9 @@ USERS_PATH: Final = "BCRIT_PYTHONPATH"
 class Call:
     """What a trial's process is to run, as plain data."""
 
-    name: str  # `module:function`, or a workload's
+    name: str  # `module:function`
     folder: str  # where the module is found; "" = there is none of the user's
-    settings: dict[str, Any]  # the facts of a `Config`, or the workload's options
+    settings: dict[str, Any]  # the facts of a `Config`
     resolution: float  # of the evaluation grid
     threads: int  # of PyTorch
     gpus: float  # devices, or a share of one
@@ -113,7 +115,7 @@ def no_main_module() -> Iterator[None]:
 class Started:
     """A process of a trial that does what a call says, and the line to it; it always ends, with all that it starts."""
 
-    def __init__(self, main: Callable[[Connection, Call], None], call: Call) -> None:
+    def __init__(self, call: Call) -> None:
         """Start it with the other end of the line; `Died` where it cannot be."""
         self.program = call.name == RUNS_PROGRAMS  # whether it only looks after another
         context = multiprocessing.get_context("forkserver" if call.forked else "spawn")
@@ -176,7 +178,8 @@ class Started:
 
 def load(name: str, folder: str) -> Callable[[Config, Any], Any]:
     """The function behind `module:function`; whatever its import raises is raised here."""
-    reach(folder)
+    if folder:
+        reach(folder)
     module, _, function = name.partition(":")
     found: Callable[[Config, Any], Any] = getattr(importlib.import_module(module), function)
     return found
@@ -216,7 +219,8 @@ def _run(connection: Connection, call: Call) -> None:
         connection.send_bytes(LOADED)
         if (begin := verdicts.get()) == STOP:
             return
-        file = getattr(getattr(function, "__code__", None), "co_filename", "")
+        if call.name != IS_A_RANK:
+            file = getattr(getattr(function, "__code__", None), "co_filename", "")
         # A function that seeds nothing repeats itself all the same.
         random.seed(call.settings["seed"])
         np.random.seed(call.settings["seed"])
@@ -298,6 +302,14 @@ class Reporter:
                 self._since = time.perf_counter()
             if self._stopped:
                 raise StopTraining
+
+    def asked(self) -> bytes:
+        """What rank 0 asks of another rank of our own loop."""
+        return self._verdicts.get()
+
+    def answer(self, content: bytes) -> None:
+        """Tell it what came of that."""
+        self._connection.send_bytes(content)
 
     @property
     def goes_on(self) -> bool:

@@ -129,7 +129,7 @@ class FunctionProcess:
         atexit.register(self.close)  # before multiprocessing's own, which waits for processes
 
     def _start(self, call: Call) -> Connection:
-        self._call, self._process = call, Started(child.main, call)
+        self._call, self._process = call, Started(call)
         return self._process.line
 
     def next(self, seconds: float) -> Report | None:
@@ -260,7 +260,7 @@ class FunctionRanks:
             for own in calls[1:here]:
                 shared = replace(own, checkpoint=self._first.folder)
                 self._others[own.rank] = FunctionProcess(shared, math.inf)
-            lines = self._spread.reach_out(child.main, calls)
+            lines = self._spread.reach_out(calls)
             for own, line in zip(calls[here:], lines, strict=True):
                 gone = partial(self._spread.lost, own.rank // here)
                 self._others[own.rank] = FunctionProcess(own, math.inf, line, gone)

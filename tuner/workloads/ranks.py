@@ -12,7 +12,6 @@ import pickle
 import secrets
 import socket
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -27,14 +26,13 @@ from torch import distributed as dist
 from torch._C._distributed_c10d import TCPStore
 
 from bcrit.search_spaces.outcome import Outcome
-from bcrit.tuner.training.data import prepare_gpu
 from bcrit.tuner.training.parallel import Parallel
 from bcrit.tuner.training.reported import Died
 from bcrit.tuner.training.settings import Settings
-from bcrit.tuner.training.trial import blame
 from bcrit.tuner.workloads import places
-from bcrit.tuner.workloads.child import Call, Started
-from bcrit.tuner.workloads.processes import Scratch, end_with_parent
+from bcrit.tuner.workloads.child import GO, IS_A_RANK, Call, Reporter, Started
+from bcrit.tuner.workloads.function import Config
+from bcrit.tuner.workloads.processes import Scratch
 
 HOST: Final = "127.0.0.1"
 """Where the ranks of one machine meet."""
@@ -90,10 +88,6 @@ def knock(address: Address, key: bytes, rank: int) -> Connection:
     return line
 
 
-Main = Callable[[Connection, Call], None]
-"""What a rank's process runs, with its end of the line."""
-
-
 @dataclass
 class Spread:
     """The machines of a trial, by whoever has them, and what was begun there; this one is the first, or all."""
@@ -132,14 +126,14 @@ class Spread:
             calls.append(replace(call, rank=rank, places=words | told))
         return calls
 
-    def reach_out(self, main: Main, calls: Sequence[Call]) -> list[Connection]:
+    def reach_out(self, calls: Sequence[Call]) -> list[Connection]:
         """The lines of the ranks of all calls that are not this machine's, which the others start."""
         afar = [[call for call in calls if call.places["GROUP_RANK"] == str(node)] for node in range(1, self.nodes)]
         if not afar:
             return []
         door = Door(self.host)
         for node, own in enumerate(afar, 1):
-            self._handles.append(self.begin(node, there, door.address, door.key, self.brought, main, own))
+            self._handles.append(self.begin(node, there, door.address, door.key, self.brought, own))
         ranks = [call.rank for own in afar for call in own]
         lines = door.let_in(ranks, self.lost)
         return [lines[rank] for rank in ranks]
@@ -154,14 +148,14 @@ class Spread:
             self.end(self._handles.pop())
 
 
-def there(address: Address, key: bytes, brought: bool, main: Main, calls: Sequence[Call]) -> None:
+def there(address: Address, key: bytes, brought: bool, calls: Sequence[Call]) -> None:
     """Be another machine of a trial: start its ranks, pass on what is said, and end them when the first lets go."""
     begun, lines = list[Started](), dict[Connection, Started]()
     with closing(Scratch()) as scratch:
         try:
             for call in calls:
                 folder = os.getcwd() if brought and call.folder else call.folder
-                begun.append(Started(main, replace(call, folder=folder, checkpoint=str(scratch.path / "checkpoint"))))
+                begun.append(Started(replace(call, folder=folder, checkpoint=str(scratch.path / "checkpoint"))))
             for call, rank in zip(calls, begun, strict=True):
                 lines[knock(address, key, call.rank)] = rank
             while lines:
@@ -219,21 +213,24 @@ class Ranks:
     def __init__(self, call: Call, here: int, spread: Spread | None = None) -> None:
         """Start them, so many on each machine; returns when all have joined.
 
-        A call names a workload, and its settings are the workload's options. Its folder is where the user's code is
-        found, "" where there is none.
+        The call is as if a workload were a training function, with the workload's options for settings.
         """
         self._spread = spread or Spread()
         if self._spread.nodes == 1:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-        calls = self._spread.calls(call, here)
+        settings = {"workload": call.name, "options": call.settings, "gpus": call.gpus, "seed": 0}
+        calls = self._spread.calls(replace(call, name=IS_A_RANK, settings=settings), here)
         self._processes, self._lines = list[Started](), list[Connection]()
         self.place = Parallel(0, len(calls), self.together)
         atexit.register(self.close)
         try:
             for own in calls[1:here]:
-                self._processes.append(Started(main, own))
-            self._lines = [process.line for process in self._processes] + self._spread.reach_out(main, calls)
-            _join(self._spread.store, calls[0])
+                self._processes.append(Started(own))
+            self._lines = [process.line for process in self._processes] + self._spread.reach_out(calls)
+            for rank, line in enumerate(self._lines, 1):
+                self._answer(rank, _SECONDS)  # it is there
+                line.send_bytes(GO)
+            _join(self._spread.store, calls[0].places, call.gpus)
         except Exception:
             self.close()
             raise
@@ -278,6 +275,8 @@ class Ranks:
             said = json.loads(line.recv_bytes())
             if "died" in said:
                 raise EOFError(said["died"])
+            if "loaded" in said:
+                return None
             if "returned" in said:
                 return pickle.loads(line.recv_bytes())  # noqa: S301  # of our own process
         except (EOFError, ConnectionError) as error:
@@ -304,48 +303,32 @@ class Ranks:
         return bool(self._lines) and all(process.alive for process in self._processes) and not self._spread.lost()
 
 
-def _join(store: Any, call: Call) -> None:
-    if call.gpus:
-        torch.cuda.set_device(int(call.places["LOCAL_RANK"]))
-    kind, size = "nccl" if call.gpus else "gloo", int(call.places["WORLD_SIZE"])
-    dist.init_process_group(kind, store=store, rank=call.rank, world_size=size, timeout=timedelta(seconds=_SECONDS))
+def _join(store: Any, told: Mapping[str, str], gpus: float) -> Parallel:
+    """Be the rank that one was told to be."""
+    if gpus:
+        torch.cuda.set_device(int(told["LOCAL_RANK"]))
+    rank, size = int(told["RANK"]), int(told["WORLD_SIZE"])
+    kind, wait = "nccl" if gpus else "gloo", timedelta(seconds=_SECONDS)
+    dist.init_process_group(kind, store=store, rank=rank, world_size=size, timeout=wait)
+    return Parallel(rank, size)
 
 
-def main(line: Connection, call: Call) -> None:
-    """Be a rank beside rank 0: join, and do what is asked for until nobody asks."""
-    end_with_parent()
-    os.environ.pop("PYTHONSAFEPATH", None)
-    torch.set_num_threads(call.threads)
-    with suppress(EOFError, ConnectionError):  # rank 0 is gone
-        try:
-            _work(line, call)
-        except (EOFError, ConnectionError):
-            raise
-        except BaseException as error:  # what a user's code may raise: rank 0 tells of it
-            traceback.print_exc()
-            outcome, message = blame(error)
-            line.send_bytes(json.dumps({"outcome": outcome.value, "message": message}).encode())
-
-
-def _work(line: Connection, call: Call) -> None:
+def train(config: Config, report: Reporter) -> None:
+    """Be a rank beside rank 0: join, and do what is asked for, for ever."""
     from bcrit.tuner.workloads.registry import load_workload
 
     places.trust([places.EVERYTHING])
-    if call.folder:
-        places.reach(call.folder)
-    if call.gpus:
-        prepare_gpu(1)
-    address, port, size = (call.places[name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"))
-    _join(TCPStore(address, int(port), int(size), is_master=False), call)
-    workload, run = load_workload(call.name, call.settings), None
+    address, port, size = (os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"))
+    place = _join(TCPStore(address, int(port), int(size), is_master=False), os.environ, config["gpus"])
+    workload, run = load_workload(config["workload"], config["options"]), None
     while True:
-        name, given = pickle.loads(line.recv_bytes())  # noqa: S301  # of rank 0
+        name, given = pickle.loads(report.asked())  # noqa: S301  # of rank 0
         if name == "begin":
             run = None  # its memory first
-            run = workload.begin(replace(given, parallel=Parallel(call.rank, int(size))))
+            run = workload.begin(replace(given, parallel=place))
             answer = None
         else:
             method = getattr(run, name)
             answer = method() if given is None else method(given)
-        line.send_bytes(b'{"returned": true}')  # and what
-        line.send_bytes(pickle.dumps(answer))
+        report.answer(b'{"returned": true}')  # and what
+        report.answer(pickle.dumps(answer))
