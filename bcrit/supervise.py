@@ -20,7 +20,7 @@ from typing import Final
 import typer
 
 from bcrit.terminal import Screen, say
-from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent
+from bcrit.tuner.workloads.processes import adopt_orphans, die_with_parent, end_below
 
 CLUSTER_FAILED: Final = 3
 """Exit code: the cluster, Ray on this machine, a disk or a store failed. Nothing was wrong with what was asked."""
@@ -184,9 +184,7 @@ def cluster_failures(run: str, again: str) -> Iterator[None]:
 def _end_orphans() -> None:
     """End what the child left running: some of Ray's processes wait a minute for the head that died with it."""
     while True:
-        for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
+        end_below(os.getpid())
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:

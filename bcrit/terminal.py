@@ -136,7 +136,7 @@ class Display(AbstractContextManager["Display"]):
     """Shows a ledger as it grows."""
 
     def __init__(self, experiment: Experiment, console: Console, listed: Sequence[Proposal] = ()) -> None:
-        """Prepare; nothing is shown before `with`. `listed` are trials beside the study, where these are run."""
+        """Prepare; nothing is shown before workers start. `listed` are trials beside the study, where these are run."""
         self._experiment, self._console, self._listed = experiment, console, listed
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._begun, self._last = time.monotonic(), -_LINE_SECONDS
@@ -144,10 +144,6 @@ class Display(AbstractContextManager["Display"]):
         self._told = 0  # notes that were said
         self._so_far: Progress | None = None
         self._counted = -math.inf
-
-    def __enter__(self) -> Display:
-        """Nothing is shown until workers start."""
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
