@@ -151,8 +151,9 @@ def test_choosing_by_the_seeds_that_make_the_number_is_told_with_its_size(tmp_pa
     spec = experiment(SIZES, confirm={"points": 3, "seeds": 6})
     trials = Run(write_run(tmp_path / "run", spec, runs)).recorded
     trials["seed"] = trials["trial_id"].str.rsplit("-").str[-1].astype(int)  # the same seeds for every point
-    (said,) = choice_notes(trials)
     # Three equal points: the least of three medians of six lies 0.85 x 0.1 x 1.25 / sqrt(6) = 4.3 % below their mean.
-    loss = float(said.split(" by about ")[1].split(" %")[0])
-    assert 2 < loss < 8
+    for seeds in (6, 3):
+        (said,) = choice_notes(trials[trials["repeats"].isna() | (trials["seed"] < seeds)])
+        assert 2 < float(said.split(" by about ")[1].split(" %")[0]) < (8 if seeds == 6 else 12)
+    assert not list(choice_notes(trials[trials["repeats"].isna() | (trials["seed"] < 1)]))
     assert list(choice_notes(trials[trials["repeats"].isna() | trials["repeats"].str.endswith("-0")])) == []
