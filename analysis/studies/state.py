@@ -296,12 +296,12 @@ def why_no_curve(studies: pd.DataFrame, trials: pd.DataFrame, underway: Progress
 
 
 def causes(trials: pd.DataFrame, missed: Collection[int]) -> Iterator[str]:
-    """What kept batch sizes from the target, where it is one thing: most trials of most of them ended by it."""
+    """What kept batch sizes from the target, where it is one thing: most trials of half of them ended by it."""
     search = trials[(trials["stage"] == Stage.SEARCH) & trials["batch_size"].isin(missed)]
     for which, what in ((~ran(search), "failed"), (ran(search) & ~feasible(search), "diverged")):
         share = pd.Series(which, index=search.index).groupby(search["batch_size"]).mean()
         sizes = share[share > 0.5].index
-        if 2 * len(sizes) > len(share):
+        if 0 < len(share) <= 2 * len(sizes):
             own = search[which & search["batch_size"].isin(sizes)]
             at = enumeration([f"{size:,}" for size in sizes])
             most = own["message"].value_counts().head(1).items()

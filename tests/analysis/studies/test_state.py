@@ -12,7 +12,7 @@ from bcrit.analysis.questions.steps import steps_plot
 from bcrit.analysis.report.build import answer, caveats
 from bcrit.analysis.run import Run
 from bcrit.analysis.studies import study_states
-from bcrit.analysis.studies.state import choice_notes, failed_alike, progress, widened_notes
+from bcrit.analysis.studies.state import causes, choice_notes, failed_alike, progress, widened_notes
 from bcrit.search_spaces.outcome import Outcome
 from bcrit.search_spaces.tables import TRIALS
 from tests.analysis.folders import Made, experiment, write_run
@@ -83,6 +83,13 @@ def test_a_cause_is_named_only_where_it_is_one(tmp_path: Path, bad: int, good: i
     assert why.startswith("a curve needs 2 batch sizes that reached the target, better 6, but there are 0")
     assert (f"; at batch size 8, 16 and 32 most trials {outcome} (9 in all)" in why) is named
     assert named or why.endswith("are 0")
+
+
+def test_two_causes_are_named_where_each_is_that_of_half_of_the_batch_sizes(tmp_path: Path) -> None:
+    ended = {8: "failed", 16: "diverged"}
+    run = made(tmp_path, *(Made(b, MISSED, ended[b]) for b in ended for _ in range(3)))
+    said = [f"At batch size {b} most trials {outcome} (3 in all)." for b, outcome in ended.items()]
+    assert list(causes(run.trials, set(ended))) == said and not list(causes(run.trials, ()))
 
 
 FAILED = (Outcome.FAILED, 0, "no")
