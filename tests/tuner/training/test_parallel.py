@@ -120,10 +120,12 @@ def test_the_layers_of_lists_are_divided_one_by_one_but_for_those_that_share_a_w
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("fails", "kind"), [(1, RankError), (2, MemoryError), (3, Died)], ids=["error", "memory", "death"]
+    ("fails", "kind", "nodes"),
+    [(1, RankError, 1), (2, MemoryError, 1), (3, Died, 1), (1, RankError, 2), (3, Died, 2)],
+    ids=["error", "memory", "death", "error on another machine", "death on another machine"],
 )
-def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[Exception]) -> None:
-    made = Ranks(CALL, 2)
+def test_what_fails_on_another_rank_is_told_by_this_one(fails: int, kind: type[Exception], nodes: int) -> None:
+    made = Ranks(CALL, 2 // nodes, near(2) if nodes > 1 else None)
     run = made.begin(Shared(), settings("sgd", {"fails": fails}))
     with pytest.raises(kind, match=SAID):
         run.train(1)
