@@ -21,7 +21,7 @@ from bcrit.search_spaces.target import Target
 from bcrit.terminal import print_json, say, show, tell, wide_console
 
 if TYPE_CHECKING:
-    from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.records.storage import Place
     from bcrit.analysis.run import Run
 
 RUN = Annotated[str, typer.Argument(metavar="RUN", help="Run folder: a path or a URI.")]
@@ -89,12 +89,12 @@ def _opened(place: str, tables: bool) -> Run | Path:
     return Run(folder) if is_run else Path(place)
 
 
-def _place(out: str) -> tuple[RunFolder, str]:
+def _place(out: str) -> tuple[Place, str]:
     """The folder of a file, local or of any URI, and the file's name in it."""
-    from bcrit.analysis.records.run_folder import RunFolder
+    from bcrit.analysis.records.storage import Place
 
     folder, slash, name = out.rpartition("/")
-    return RunFolder.at(folder + slash if slash else "."), name
+    return Place.at(folder + slash if slash else "."), name
 
 
 def _generator(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The run folder: the one owner of its paths, and the only place where its files are read and written.
+"""The run folder: the one owner of its paths, and the only place where its experiment and tables are read and written.
 
 Tables grow by *parts* (`bcrit.analysis.records.parted_tables`): files that are written once, under a temporary name,
 and moved into place.
@@ -7,15 +7,13 @@ and moved into place.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,14 +29,12 @@ from bcrit.analysis.records.arrow_tables import (
     to_arrow,
     violations,
 )
-from bcrit.analysis.records.json_values import loaded, plain, restored
-from bcrit.analysis.records.storage import HALF_WRITTEN, opened, patiently, put
+from bcrit.analysis.records.json_values import loaded
+from bcrit.analysis.records.storage import HALF_WRITTEN, PATIENCE, Place
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.load import a_file, dump_experiment, parse_experiment, read_yaml
 from bcrit.search_spaces.problems import InputError
 from bcrit.search_spaces.tables import MEASUREMENTS, TRIALS, Table
-
-T = TypeVar("T")
 
 EXPERIMENT = "experiment.yaml"
 ENVIRONMENT = "environment.json"
@@ -62,11 +58,8 @@ TIMING = "timing"
 LOCK = ".lock"
 LEASE = ".lease"
 
-PATIENCE = 150.0
-"""Seconds for which a single file is tried where an object store is away: twice the minute that a run must bear."""
 _LISTINGS = 5  # chosen; parts are joined minutes apart
 _SMALL_PART = 4_000_000  # bytes; smaller parts are read at once, larger ones stay open files. Chosen.
-_FORMAT = 1  # of results that commands store
 
 
 def checkpoint(trial_id: str) -> str:
@@ -75,56 +68,15 @@ def checkpoint(trial_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A run folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`)."""
+class RunFolder(Place):
+    """A run folder: its experiment and its tables."""
 
-    location: str  # as the user named it
-    filesystem: fs.FileSystem
-    root: str  # its path there
     # Fingerprint of the experiment; None = of the file in the folder, which an import writes last.
     experiment_sha256: str | None = None
-    # Seconds for which a read is tried again where a store is away; a disk of this machine is tried once.
-    patience: float = 0.0
-
-    @classmethod
-    def at(cls, location: str | Path, patience: float = 0.0) -> RunFolder:
-        """Name a run folder, which need not exist; a URI of no known file system is an InputError."""
-        text = str(location)
-        return cls(text, *opened(text), patience=patience)
 
     def impatient(self) -> RunFolder:
         """The same for who asks again himself: a read fails at once where the store is away."""
         return replace(self, patience=0.0, experiment_sha256=self._frozen)
-
-    def __str__(self) -> str:
-        return self.location
-
-    @property
-    def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
-        return isinstance(self.filesystem, fs.LocalFileSystem)
-
-    def path(self, name: str) -> str:
-        """The path of a file in the folder; a name that leads out of it is refused."""
-        if name.startswith("/") or ".." in name.split("/"):
-            raise ValueError(f"a file of a run folder lies inside it, but {name!r} leads out of it")
-        return f"{self.root}/{name}"
-
-    def address(self, name: str) -> str:
-        """A file of the folder as the user would name it; options of a URI come last."""
-        place, question, options = self.location.partition("?")
-        return f"{place.rstrip('/')}/{name}{question}{options}"
-
-    def has(self, name: str) -> bool:
-        """Whether the folder has this file or sub-folder."""
-        return bool(self._info(self.path(name)).type != fs.FileType.NotFound)
-
-    def _info(self, of: str | fs.FileSelector) -> Any:
-        """What the store says of a path, or of all that lies in a folder."""
-        return self._asked(lambda: self.filesystem.get_file_info(of))
-
-    def _asked(self, read: Callable[[], T]) -> T:
-        return patiently(read, 0 if self.is_local else self.patience)
 
     def occupied(self) -> bool:
         """Whether anything lies at this place; a bare lock or lease, left by a kill before all else, is nothing."""
@@ -135,66 +87,6 @@ class RunFolder:
             names = {entry.path.removeprefix(f"{self.root}/").partition("/")[0] for entry in entries}
             return bool(names - {LOCK, LEASE})
         return bool(info.type != fs.FileType.NotFound)
-
-    def creatable(self) -> bool:
-        """Whether a local folder can be made here; of other file systems only trying tells."""
-        if not self.is_local:
-            return True
-        existing = next(parent for parent in [Path(self.root), *Path(self.root).parents] if parent.exists())
-        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
-
-    # Text and JSON
-
-    def read_text(self, name: str) -> str:
-        """Read a text file of the folder; an InputError where it is none."""
-        try:
-            return self.read_bytes(name).decode()
-        except UnicodeDecodeError as error:
-            raise InputError(self.path(name), [f"the file is damaged: {error}; put it back as it was"]) from error
-
-    def read_bytes(self, name: str) -> bytes:
-        """Read a file of the folder as it is."""
-        return self._asked(lambda: self._content(self.path(name)))
-
-    def _content(self, path: str) -> bytes:
-        if self.is_local:
-            a_file(path)
-        with self.filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
-
-    def write_bytes(self, name: str, content: bytes, patience: float = PATIENCE) -> None:
-        """Write a file whole or not at all.
-
-        Where a store is away, it is tried again for `patience` seconds; a disk of this machine is tried once.
-        """
-        path = self.path(name)
-        patiently(lambda: put(self.filesystem, path, content), 0 if self.is_local else patience)
-
-    def write_json(self, name: str, content: Mapping[str, Any], patience: float = PATIENCE) -> None:
-        """Write an object as JSON; NaN and infinity are refused."""
-        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), patience)
-
-    def write_result(self, name: str, found: Any, patience: float = PATIENCE) -> None:
-        """Store what a command measured, a dataclass, as JSON with the number of its format; see `write_bytes`."""
-        self.write_json(name, {"format": _FORMAT, **plain(found)}, patience)
-
-    def read_result(self, name: str, kind: type[T]) -> T | None:
-        """A result as it was stored in the file, which has the name of its command; None where nothing was.
-
-        A damaged file, or another number of its format, is an InputError.
-        """
-        if not self.has(name):
-            return None
-        try:
-            facts = loaded(self.read_text(name))
-            found = facts.pop("format")
-            if found == _FORMAT:
-                return restored(kind, facts)
-            why = f"its format is {found}, not {_FORMAT}"
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            why = str(error)
-        remedy = f"remove the file; `bcrit {PurePosixPath(name).stem}` makes it again"
-        raise InputError(self.path(name), [f"what was measured cannot be read: {why}; {remedy}"])
 
     # The experiment
 

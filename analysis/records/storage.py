@@ -1,26 +1,36 @@
-"""Where files lie: a local folder or an object store, how a file is put there whole, and patience with a store.
+"""Where files lie: a folder of a disk or an object store, how a file is put there whole, and patience with a store.
 
 On a local disk a file is whole because it is moved into place; an object store shows an object only when all of it
 has arrived, so one PUT straight to the final name is enough. Anything more (markers of folders, a temporary name, a
 copy, a multipart upload) is several requests for each of many small files.
 """
 
+from __future__ import annotations
+
 import errno
+import json
 import os
 import random
 import re
 import time
 import uuid
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Self, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
 
+from bcrit.analysis.records.json_values import loaded, plain, restored
+from bcrit.search_spaces.load import a_file
 from bcrit.search_spaces.problems import InputError
 
 T = TypeVar("T")
+
+PATIENCE = 150.0
+"""Seconds for which a single file is tried where an object store is away: twice the minute that a run must bear."""
+_FORMAT = 1  # of results that commands store
 
 # What Arrow is told beyond the user's own words. On S3 it would begin a multipart upload for every object, three
 # requests where one is enough. Where Google's store does not answer it would try for 15 minutes within one call, which
@@ -120,3 +130,108 @@ def may_pass(error: OSError) -> bool:
     named = FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
     refused = error.errno == errno.EINVAL  # what is no file, too (`search_spaces.load.a_file`)
     return not isinstance(error, named) and not refused and not _FINAL.search(str(error))
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder on a local path or on any file system that pyarrow reaches by URI (`s3://bucket/run`), and its files."""
+
+    location: str  # as the user named it
+    filesystem: fs.FileSystem
+    root: str  # its path there
+    # Seconds for which a read is tried again where a store is away; a disk of this machine is tried once.
+    patience: float = 0.0
+
+    @classmethod
+    def at(cls, location: str | Path, patience: float = 0.0) -> Self:
+        """Name a folder, which need not exist; a URI of no known file system is an InputError."""
+        text = str(location)
+        return cls(text, *opened(text), patience=patience)
+
+    def __str__(self) -> str:
+        return self.location
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """The path of a file in the folder; a name that leads out of it is refused."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"a file of a run folder lies inside it, but {name!r} leads out of it")
+        return f"{self.root}/{name}"
+
+    def address(self, name: str) -> str:
+        """A file of the folder as the user would name it; options of a URI come last."""
+        place, question, options = self.location.partition("?")
+        return f"{place.rstrip('/')}/{name}{question}{options}"
+
+    def has(self, name: str) -> bool:
+        """Whether the folder has this file or sub-folder."""
+        return bool(self._info(self.path(name)).type != fs.FileType.NotFound)
+
+    def _info(self, of: str | fs.FileSelector) -> Any:
+        """What the store says of a path, or of all that lies in a folder."""
+        return self._asked(lambda: self.filesystem.get_file_info(of))
+
+    def _asked(self, read: Callable[[], T]) -> T:
+        return patiently(read, 0 if self.is_local else self.patience)
+
+    def creatable(self) -> bool:
+        """Whether a local folder can be made here; of other file systems only trying tells."""
+        if not self.is_local:
+            return True
+        existing = next(parent for parent in [Path(self.root), *Path(self.root).parents] if parent.exists())
+        return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+    def read_text(self, name: str) -> str:
+        """Read a text file of the folder; an InputError where it is none."""
+        try:
+            return self.read_bytes(name).decode()
+        except UnicodeDecodeError as error:
+            raise InputError(self.path(name), [f"the file is damaged: {error}; put it back as it was"]) from error
+
+    def read_bytes(self, name: str) -> bytes:
+        """Read a file of the folder as it is."""
+        return self._asked(lambda: self._content(self.path(name)))
+
+    def _content(self, path: str) -> bytes:
+        if self.is_local:
+            a_file(path)
+        with self.filesystem.open_input_stream(path) as stream:
+            return bytes(stream.read())
+
+    def write_bytes(self, name: str, content: bytes, patience: float = PATIENCE) -> None:
+        """Write a file whole or not at all.
+
+        Where a store is away, it is tried again for `patience` seconds; a disk of this machine is tried once.
+        """
+        path = self.path(name)
+        patiently(lambda: put(self.filesystem, path, content), 0 if self.is_local else patience)
+
+    def write_json(self, name: str, content: Mapping[str, Any], patience: float = PATIENCE) -> None:
+        """Write an object as JSON; NaN and infinity are refused."""
+        self.write_bytes(name, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode(), patience)
+
+    def write_result(self, name: str, found: Any, patience: float = PATIENCE) -> None:
+        """Store what a command measured, a dataclass, as JSON with the number of its format; see `write_bytes`."""
+        self.write_json(name, {"format": _FORMAT, **plain(found)}, patience)
+
+    def read_result(self, name: str, kind: type[T]) -> T | None:
+        """A result as it was stored in the file, which has the name of its command; None where nothing was.
+
+        A damaged file, or another number of its format, is an InputError.
+        """
+        if not self.has(name):
+            return None
+        try:
+            facts = loaded(self.read_text(name))
+            found = facts.pop("format")
+            if found == _FORMAT:
+                return restored(kind, facts)
+            why = f"its format is {found}, not {_FORMAT}"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            why = str(error)
+        remedy = f"remove the file; `bcrit {PurePosixPath(name).stem}` makes it again"
+        raise InputError(self.path(name), [f"what was measured cannot be read: {why}; {remedy}"])
