@@ -144,6 +144,7 @@ class Display(AbstractContextManager["Display"]):
         self._told = 0  # notes that were said
         self._so_far: Progress | None = None
         self._counted = -math.inf
+        self._still: tuple[int, int] | None = None  # what was shown when nothing ran
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -168,11 +169,11 @@ class Display(AbstractContextManager["Display"]):
             say(self._console, f"note: {note}")
         self._told = len(scheduler.notes)
         every = _LINE_SECONDS if self._live is None else _REDRAW_SECONDS
-        now = time.monotonic()
-        if now - self._last < every and scheduler.running:
+        now, still = time.monotonic(), (len(scheduler.running), scheduler.ledger.n_finished)
+        if still == self._still or (now - self._last < every and scheduler.running):
             return
-        self._last = now
-        if self._so_far is None or now - self._counted > _COUNT_SECONDS:
+        self._last, self._still = now, None if scheduler.running else still
+        if self._so_far is None or now - self._counted > _COUNT_SECONDS or not scheduler.running:
             self._so_far, self._counted = scheduler.ledger.so_far(self._experiment), now
         so_far, workers = self._so_far, f"on {scheduler.n_workers} workers{_mishaps(scheduler)}"
         if self._live is None:

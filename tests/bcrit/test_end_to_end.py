@@ -98,6 +98,8 @@ def test_ray_is_silent_and_progress_goes_to_stderr(run: tuple[RunFolder, Done]) 
     _, done = run
     json.loads(done.stdout)
     assert "trials done" in done.stderr and "steps to loss < 1" in done.stderr
+    states = [line.partition("]")[2] for line in done.stderr.splitlines() if "trials done" in line]
+    assert " left" not in states[-1] and states.count(states[-1]) == 1  # nothing is, and that is said once
     said = done.stderr.replace("/ray/", "")
     assert not re.search(r"\bray\b|\btune\b|Warning|Traceback", said, flags=re.I), said
 
