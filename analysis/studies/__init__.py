@@ -12,6 +12,7 @@ from scipy import special
 from bcrit.analysis.curve.table import censored_median, is_coarse
 from bcrit.analysis.numbers import Floats
 from bcrit.analysis.studies.boundary import Flags, SearchedTrials, StudyState, Verdict, ran, study_state, touches
+from bcrit.search_spaces.dimensions import Log
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.presets import derived
@@ -210,7 +211,8 @@ def boundary_table(
 ) -> pd.DataFrame:
     """The boundary verdicts of every study after every complete round of its search.
 
-    An imported study was searched in one round, which is over. The columns are those of `BOUNDARY`. `states` are the
+    An imported study was searched in one round, which is over; where its space is not known, the learning rates that
+    were tried are its box (`_tried`). The columns are those of `BOUNDARY`. `states` are the
     `study_states` of these trials, where they are known.
     """
     names = TRIALS.beside(trials.columns)
@@ -220,7 +222,8 @@ def boundary_table(
         if experiment.imported:
             search = trials[(trials["batch_size"] == batch_size) & (trials["stage"] == Stage.SEARCH)]
             seen = SearchedTrials.in_frame(search, names, experiment.target.threshold)
-            touched = touches(experiment.space_at(batch_size), seen, experiment.boundary)
+            space = experiment.space_at(batch_size)
+            touched = touches(space if space.root else _tried(search), seen, experiment.boundary)
             edges = tuple(Verdict(0, touch, None) for touch in touched)
         else:
             edges = states[batch_size].edges
@@ -230,6 +233,17 @@ def boundary_table(
             row |= {name: getattr(touch, name) for name in ("dimension", "side", "kind", "optimum")}
             rows.append({**row, "widened_to": np.nan if verdict.widened_to is None else verdict.widened_to})
     return pd.DataFrame(rows, columns=BOUNDARY.names)
+
+
+def _tried(search: pd.DataFrame) -> SearchSpace:
+    """The learning rates that were tried, where they are a search: three or more.
+
+    Of other hyperparameters the best of a few trials often stands at an end by chance.
+    """
+    rates = pd.to_numeric(search["lr"], errors="coerce").dropna() if "lr" in search else pd.Series(dtype=float)
+    if rates.nunique() < 3 or not 0 < rates.min() < rates.max() < math.inf:
+        return SearchSpace({})
+    return SearchSpace({"lr": Log(low=float(rates.min()), high=float(rates.max()))})
 
 
 def box_edges(edges: pd.DataFrame) -> str:

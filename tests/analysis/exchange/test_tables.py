@@ -1,6 +1,7 @@
 """Somebody's own tables: what is guessed is said, what is missing is named."""
 
 import gzip
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -61,6 +62,17 @@ def test_steps_to_target_are_taken_as_they_are_and_guesses_are_said(tmp_path: Pa
     assert "batch_size = bs" in notes and "lr = learning_rate" in notes and "outcome = state" in notes
     assert "left out: comment" in notes and "several seeds" in notes
     assert analysis.experiment.imported and analysis.experiment.imported.names == {"lr": "learning_rate"}
+
+
+def test_a_best_learning_rate_at_the_end_of_those_that_were_tried_lies_at_an_edge(tmp_path: Path) -> None:
+    rows = ["batch_size,lr,steps"]
+    for size in (8, 16, 32, 64, 128, 256, 512):
+        for rate in (0.1, 0.2) if size == 8 else (0.03, 0.1, 0.3, 1):  # two are no search
+            need = 200 * (1 + 100 / size) * math.exp(math.log(rate / (0.01 * size)) ** 2 / 2)
+            rows.append(f"{size},{rate},{round(need)}")
+    _, _, analysis = imported(tmp_path, "\n".join(rows))
+    assert analysis.at_edge == dict.fromkeys([64.0, 128.0, 256.0, 512.0], "lr high")
+    assert analysis.fit is not None and analysis.fit.boxes is not None and not analysis.fit.identified["b_crit"]
 
 
 def test_rows_of_one_point_without_seeds_are_repeats_and_said_to_be(tmp_path: Path) -> None:
