@@ -95,7 +95,8 @@ def _print_census(census: Census) -> None:
     from bcrit.analysis.report import Answer, Rows, table_of
 
     counts = {"studies": len(census.batch_sizes), "trials": census.trials, "measurements": census.measurements}
-    cells = {name.replace("_", " "): f"{n:,}" if n else "-" for name, n in {**counts, **census.outcomes}.items()}
+    occurring = {outcome: n for outcome, n in census.outcomes.items() if n}
+    cells = {name.replace("_", " "): f"{n:,}" if n else "-" for name, n in {**counts, **occurring}.items()}
     unreached = ", ".join(str(batch_size) for batch_size, n in census.reached_by_study.items() if not n)
     said = (f"No trial reached the target at batch size {unreached}.",) if unreached else ()
     table = Rows(f"{census.source}: {census.target}", table_of([cells]), brief=True)
