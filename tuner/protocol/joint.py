@@ -5,6 +5,10 @@ each batch size with the bounds that its neighbours set (S(B) <= S(b) max(1, b /
 trials of a study repeat the point that would be confirmed, for a minimum of noisy numbers is a lucky one. All but the
 start are tied to a horizon T, where their schedule ends (`bcrit.tuner.protocol.surrogate`).
 
+Rungs stand in the start alone. Among trials tied to a horizon a rule that never stops one that reaches (a metric
+beyond e^.7 times those of all near misses of its study, at .3 of their horizons) would save 0.4 to 1.9 % of a study's
+updates on the noisy quadratic model (three studies): what the model tries is seldom hopeless.
+
 What a trial may know is settled by a clock of its own, in optimizer updates: as if `parallel_per_study` x the number of
 batch sizes trials ran at once, each for as many updates as its horizon, in one order. So the proposals are a pure
 function of the finished trials, however many workers there are and whichever of them is fast. Real workers follow that
