@@ -20,9 +20,12 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built with every warning an error: a link that leads nowhere, a page outside the navigation."""
+    """Built with every warning an error: a link that leads nowhere, a page outside the navigation.
+
+    Not with `--quiet`, under which mkdocs counts no warnings.
+    """
     place = tmp_path_factory.mktemp("site")
-    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(place)]
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(place)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
     return place
