@@ -308,10 +308,12 @@ class Run:
 
     @cached_property
     def recommendation(self) -> Recommendation | None:
-        """On the terms that were kept in the run, else from its own step times; None where there is no curve."""
+        """On the terms that were kept in the run, else at the price it was begun with; None where there is no curve."""
         if self.fit is None:
             return None
-        asked = self.folder.read_result(ASKED, Asked) or Asked({})
+        price = None if self.driver is None else self.driver.price
+        begun_with = Asked({} if price is None else {"price_per_device_hour": price})
+        asked = self.folder.read_result(ASKED, Asked) or begun_with
         return self.recommend(asked.hardware, **asked.terms)
 
     def recommend(self, step_times: Any = None, **limits: Any) -> Recommendation:

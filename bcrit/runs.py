@@ -261,8 +261,6 @@ def carry_out(
 
     At a bound that is the answer so far, where any trial has finished.
     """
-    from bcrit.analysis.recommendation import Asked
-    from bcrit.analysis.records.run_folder import ASKED
     from bcrit.analysis.records.storage import patiently
     from bcrit.analysis.report.build import finish
     from bcrit.analysis.run import Run
@@ -275,14 +273,8 @@ def carry_out(
     found = Run(folder)
     if not result.complete and (result.bound is None or found.finished.empty):
         return result, found
-
-    def answered() -> Run:
-        if limits.price is not None and not folder.has(ASKED):  # so that what is recommended counts money too
-            folder.write_result(ASKED, Asked({"price_per_device_hour": limits.price}))
-        return finish(folder)
-
     # The store may be away also now, when nothing but the answer is still to be written.
-    return result, patiently(answered, DELIVERY_PATIENCE)
+    return result, patiently(lambda: finish(folder), DELIVERY_PATIENCE)
 
 
 def watched(

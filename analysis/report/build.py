@@ -20,6 +20,7 @@ from bcrit.analysis.recommendation.choices import FrontierPoint, place_text
 from bcrit.analysis.records import run_folder
 from bcrit.analysis.report import VERMILLION, VIRIDIS, Answer, Figure, Panels, Plot, area, points
 from bcrit.analysis.run import Run
+from bcrit.search_spaces.experiment import COMMAND, Experiment
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""
@@ -69,7 +70,7 @@ def build_report(run: Run, live: str = "") -> str:
     return render(
         "page.html",
         name=run.experiment.name,
-        workload=run.experiment.workload.name,
+        subject=_subject(run.experiment),
         target=str(run.experiment.target),
         unit=run.experiment.unit,
         live=live,
@@ -85,6 +86,11 @@ def build_report(run: Run, live: str = "") -> str:
         beside="steps",
         unfolded=("recommend",),
     )
+
+
+def _subject(experiment: Experiment) -> str:
+    """What is trained, in the title: a command has no name, so its experiment's is taken."""
+    return experiment.name if experiment.workload.name == COMMAND else experiment.workload.name
 
 
 def sections(run: Run) -> tuple[Answer, ...]:

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from jinja2 import UndefinedError
 
+from bcrit.analysis.records.run_folder import STATUS, RunFolder
 from bcrit.analysis.report import Answer
 from bcrit.analysis.report.build import (
     MOST_PANELS,
@@ -29,6 +30,7 @@ from bcrit.analysis.report.build import (
     zoned,
 )
 from bcrit.analysis.run import Run
+from bcrit.analysis.studies.driver import Driver
 from tests.analysis.questions.compare import made_up
 from tests.analysis.report import runs
 from tests.bcrit.command import ROOT, bcrit, refused
@@ -263,6 +265,24 @@ def test_prices_that_are_kept_stand_on_the_page_until_they_are_forgotten(tmp_pat
     assert bcrit("recommend", run, "--write").returncode == 0
     assert "no price given" in (run / "report.html").read_text()
     assert "device-hours" in bcrit("recommend", run).stdout
+
+
+def test_the_price_that_a_run_was_begun_with_stands_on_its_page_before_it_is_complete(tmp_path: Path) -> None:
+    run = shutil.copytree(ROOT / "tests/golden/runs/digits", tmp_path / "digits")
+    assert "no price given" in build_report(Run(RunFolder.at(run)))
+    told = Driver("vm", 1, since=0.0, told=0.0, workers=2, price=2.5)
+    RunFolder.at(run).write_result(STATUS, told)
+    assert "no price given" not in build_report(Run(RunFolder.at(run)))
+    assert bcrit("recommend", run, "--write").returncode == 0  # forgets prices
+    assert "no price given" in (run / "report.html").read_text()
+
+
+def test_a_command_is_called_as_its_experiment() -> None:
+    usual = runs.usual()
+    assert f"should {usual.experiment.workload.name} be trained at?" in build_report(usual)
+    command = usual.experiment.workload.model_copy(update={"name": "command"})
+    faces = usual.experiment.model_copy(update={"name": "faces", "workload": command})
+    assert "should faces be trained at?" in build_report(usual.but(experiment=faces))
 
 
 def test_prices_are_not_kept_where_they_are_wrong_or_there_is_no_run(tmp_path: Path) -> None:
