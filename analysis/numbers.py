@@ -60,6 +60,11 @@ def enumeration(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
+def workers_of(number: int) -> str:
+    """So many workers."""
+    return f"{number} worker{'' if number == 1 else 's'}"
+
+
 def value_text(value: Any) -> str:
     """A number in three digits, a missing value as a dash, anything else as it is."""
     missing = value is None or type(value).__name__ == "NAType"  # pandas' own, which is not imported for it

@@ -84,7 +84,7 @@ def print_plan(
     workers: int | None,
 ) -> None:
     """Print what an experiment would run, and what that takes at most."""
-    from bcrit.analysis.numbers import duration, readable
+    from bcrit.analysis.numbers import duration, readable, workers_of
     from bcrit.analysis.report import Answer, Rows, table_of
     from bcrit.tuner.code import is_own, pack
     from bcrit.tuner.protocol.protocol import plan
@@ -137,7 +137,7 @@ def print_plan(
     takes = []
     if times is not None:
         money = "" if price is None else f", which cost {readable(price * sum(device_hours))}"
-        wall = "" if workers is None else f", {duration(sum(hours) / workers)} on {workers} workers"
+        wall = "" if workers is None else f", {duration(sum(hours) / workers)} on {workers_of(workers)}"
         takes = [
             f"Training takes at most {duration(sum(device_hours))} of devices{wall}{money}; "
             f"{duration(most_device_hours)} with all of that. Evaluation comes on top."

@@ -317,6 +317,7 @@ def _run(
     bounds: Bounds,
     live: bool,
 ) -> None:
+    from bcrit.analysis.numbers import workers_of
     from bcrit.analysis.records.run_folder import REPORT
 
     say_notes(Screen(stderr=True), notes)
@@ -329,12 +330,12 @@ def _run(
     if not result.n_trials and result.complete:
         say(console, "\nthe run was complete; nothing was run")
     else:
-        kept = f", {result.checkpoint_share:.1%} checkpoints" if result.checkpoint_share else ""
+        kept = f", {100 * result.checkpoint_share:.1f} % checkpoints" if result.checkpoint_share else ""
         say(
             console,
-            f"\n{result.n_trials} trials in {result.seconds:.0f} s on {result.workers} workers, of whose time "
-            f"from the first trial to the last {result.training_share:.0%} was training and "
-            f"{result.evaluation_share:.0%} evaluation{kept}",
+            f"\n{result.n_trials} trials in {result.seconds:.0f} s on {workers_of(result.workers)}, of whose time "
+            f"from the first trial to the last {100 * result.training_share:.0f} % was training and "
+            f"{100 * result.evaluation_share:.0f} % evaluation{kept}",
         )
     if begun:
         say(console, f"report: {folder.address(REPORT)}")

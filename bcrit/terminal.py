@@ -158,6 +158,8 @@ class Display(AbstractContextManager["Display"]):
 
         None says that workers are about to start, which takes some seconds.
         """
+        from bcrit.analysis.numbers import workers_of
+
         if scheduler is None:
             if self._live is not None:
                 self._live.start()
@@ -175,7 +177,7 @@ class Display(AbstractContextManager["Display"]):
         self._last, self._still = now, None if scheduler.running else still
         if self._so_far is None or now - self._counted > _COUNT_SECONDS or not scheduler.running:
             self._so_far, self._counted = scheduler.ledger.so_far(self._experiment), now
-        so_far, workers = self._so_far, f"on {scheduler.n_workers} workers{_mishaps(scheduler)}"
+        so_far, workers = self._so_far, f"on {workers_of(scheduler.n_workers)}{_mishaps(scheduler)}"
         if self._live is None:
             line = _listed_line(self._listed, scheduler) if self._listed else self._line(so_far, scheduler, workers)
             say(self._console, f"[{now - self._begun:6.0f} s] {line}{self._left(so_far, scheduler)}")

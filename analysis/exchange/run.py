@@ -175,8 +175,9 @@ def last_word(name: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message; of very many the first."""
-    every = [name if len(name) <= 80 else name[:77] + "..." for name in names]
+    """Names for a message; of very many the first. One that holds a comma is quoted."""
+    short = (name if len(name) <= 80 else name[:77] + "..." for name in names)
+    every = [f"'{name}'" if "," in name else name for name in short]
     more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
     return (", ".join(every[:_SHOWN]) + more) if every else "nothing"
 

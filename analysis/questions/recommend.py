@@ -224,6 +224,12 @@ def time_unit(found: Recommendation) -> tuple[str, float]:
     return next(((name, by) for name, by in _HOURS_IN.items() if shortest * by >= 1), list(_HOURS_IN.items())[-1])
 
 
+def cost_unit(found: Recommendation) -> tuple[str, float]:
+    """What a cost is called, and how many of that one of it is: money, or devices in the unit of the times."""
+    name, factor = time_unit(found)
+    return ("cost (currency)", 1.0) if found.cost_unit == "currency" else (f"cost (device-{name})", factor)
+
+
 # --- tables ---
 
 
@@ -234,6 +240,7 @@ def _on(found: Recommendation, hardware: str) -> dict[str, str]:
 
 def _brief(found: Recommendation) -> Table:
     """One row a batch size and hardware, in the order of the choices, narrow enough for a terminal."""
+    cost, each = cost_unit(found) if found.cost_unit else ("cost (unknown)", 1.0)
     return table_of(
         [
             {
@@ -244,7 +251,7 @@ def _brief(found: Recommendation) -> Table:
                 found.unit: readable(point.examples),
                 "efficiency": "-" if point.efficiency is None else f"{readable(100 * point.efficiency)} %",
                 "time": "-" if point.hours is None else duration(point.hours),
-                f"cost ({found.cost_unit or 'unknown'})": "-" if point.cost is None else readable(point.cost),
+                cost: "-" if point.cost is None else readable(point.cost * each),
             }
             for point, names in by_place(found, found.choices).items()
         ]
@@ -257,9 +264,9 @@ def _taken(found: Recommendation, point: FrontierPoint) -> dict[str, Any]:
     share = None if point.efficiency_low is None else point.estimate("efficiency").times(100)
     row |= {"steps": point.estimate("steps").text(), found.unit: point.examples}
     row["sample efficiency"] = None if share is None else f"{readable(share.value or 0)} % ({share.interval()})"
-    if point.hours is not None:
-        name, factor = time_unit(found)
-        row |= {name: point.estimate("hours").times(factor).text(), f"cost ({found.cost_unit})": point.cost}
+    if point.hours is not None and point.cost is not None:
+        (name, factor), (cost, each) = time_unit(found), cost_unit(found)
+        row |= {name: point.estimate("hours").times(factor).text(), cost: point.cost * each}
         row["step time"] = point.step_time_source
     return {**row, "steps measured": "yes" if point.measured else "no"}
 
@@ -303,9 +310,9 @@ def _limits(found: Recommendation) -> Table:
 
 
 def _hover(found: Recommendation, point: FrontierPoint, **more: Any) -> Mapping[str, Any]:
-    name, factor = time_unit(found)
+    (name, factor), (cost, each) = time_unit(found), cost_unit(found)
     where = {"batch size": point.batch_size, **_on(found, point.hardware)}
-    paid = {name: point.estimate("hours").times(factor).text(), f"cost ({found.cost_unit})": point.cost}
+    paid = {name: point.estimate("hours").times(factor).text(), cost: (point.cost or 0.0) * each}
     return {**where, **paid, "steps": point.steps, found.unit: point.examples, **more}
 
 
@@ -360,12 +367,12 @@ def cost_plot(found: Recommendation) -> draw.Figure | None:
     """
     if not found.several:
         return None
-    (name, factor), cost = time_unit(found), f"cost ({found.cost_unit})"
+    (name, factor), (cost, each) = time_unit(found), cost_unit(found)
     best = [min(own, key=lambda p: p.hours or 0.0) for own in _by_hardware(found.frontier).values()]
     good = sorted((point for point in best if point.efficient), key=lambda point: point.hours or 0.0)
 
     def places(of: Sequence[FrontierPoint]) -> tuple[list[float], list[float]]:
-        return [(point.hours or 0.0) * factor for point in of], [point.cost or 0.0 for point in of]
+        return [(point.hours or 0.0) * factor for point in of], [(point.cost or 0.0) * each for point in of]
 
     stairs = draw.line(
         *places(good), color=draw.ACCENT, width=2, dash="dot", name="no other is both faster and cheaper"
@@ -375,11 +382,11 @@ def cost_plot(found: Recommendation) -> draw.Figure | None:
     beaten = [point for point in best if not point.efficient]
     kinds = (("best batch size of a hardware", good, draw.INK), ("slower or dearer than another", beaten, draw.GREY))
     for words, of, color in (kind for kind in kinds if kind[1]):
-        told = [_hover(found, point, **{cost: point.estimate("cost").text()}) for point in of]
+        told = [_hover(found, point, **{cost: point.estimate("cost").times(each).text()}) for point in of]
         titles: dict[str, Any] = {"textposition": "middle right", "cliponaxis": False}
         titles |= {"text": [f"  {draw.label(p.hardware)}" for p in of], "name": words}
         data.append(draw.points(*places(of), told, color=color, **titles) | {"mode": "markers+text"})
-    data += choice_marks(found, "hours", "cost", x_factor=factor)
+    data += choice_marks(found, "hours", "cost", x_factor=factor, y_factor=each)
     shapes, style = [], {"color": draw.VERMILLION, "width": 1.5, "dash": "dash"}
     x, y = places(best)
     y = [cost for cost in y if cost]
@@ -387,8 +394,8 @@ def cost_plot(found: Recommendation) -> draw.Figure | None:
         shapes.append(draw.vertical(deadline * factor, **style))
         x.append(deadline * factor)
     if (budget := found.limits.get("max_cost")) is not None:
-        shapes.append(draw.horizontal(budget, **style))
-        y.append(budget)
+        shapes.append(draw.horizontal(budget * each, **style))
+        y.append(budget * each)
     # A trace of no points is how a shape gets into the legend.
     named = {"deadline": deadline, "budget": budget}
     data += [

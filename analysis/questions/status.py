@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pandas as pd
 
-from bcrit.analysis.numbers import duration, enumeration, readable
+from bcrit.analysis.numbers import duration, enumeration, readable, workers_of
 from bcrit.analysis.questions.steps import steps_text
 from bcrit.analysis.recommendation.hardware import devices_of
 from bcrit.analysis.records.json_values import plain
@@ -89,7 +89,7 @@ def _headline(place: str, so_far: Progress, driver: Driver | None, state: str) -
         training = f"{len(driver.running)} {'is' if len(driver.running) == 1 else 'are'} training"
         if not driver.workers:
             return f"Running on {driver.host}: {far}, its workers are starting."
-        return f"Running on {driver.host}: {far}, {training} on {driver.workers} workers{beside}."
+        return f"Running on {driver.host}: {far}, {training} on {workers_of(driver.workers)}{beside}."
     if state == "stopped":
         return f"Stopped {duration(driver.silence / 3600)} ago ({driver.ended}): {far}. {on}."
     if driver.gone:
@@ -134,7 +134,9 @@ def _takes(price: float | None, left: float | None, driver: Driver | None) -> li
     if left is None or driver is None:
         return []
     amount = _amount(left * driver.workers * driver.devices / 3600, price)
-    return [f"They take about {duration(left / 3600)} on {driver.workers} workers ({amount}), as trials took so far."]
+    return [
+        f"They take about {duration(left / 3600)} on {workers_of(driver.workers)} ({amount}), as trials took so far."
+    ]
 
 
 def _last_error(trials: pd.DataFrame, driver: Driver | None) -> str | None:

@@ -312,6 +312,8 @@ class Wording:
         """A value of what is limited, with its unit; upwards, the least limit as it is printed that lets it through."""
         if limit == "max_hours":
             return duration(value, up, beside)
+        if limit == "max_cost" and self.found.cost_unit == "device-hours":
+            return f"{duration(value, up, beside)} of device time"
         unit = {"max_steps": "steps", "max_examples": self.unit}.get(limit, self.found.cost_unit)
         number = readable(rounded_up(value) if up else value)
         return number if unit == "currency" else f"{number} {unit}"  # money has no unit
@@ -334,9 +336,9 @@ class Wording:
         return choices.place_text(point.batch_size, point.hardware if self.found.several else "")
 
     def _money(self, cost: float) -> str:
-        """`a cost of 42`, or `42 device-hours` where no price was given."""
-        known = self.found.cost_unit == "device-hours"
-        return f"{readable(cost)} device-hours" if known else f"a cost of {readable(cost)}"
+        """`a cost of 42`, or `42 h of device time` where no price was given."""
+        priced = self.found.cost_unit == "currency"
+        return f"a cost of {readable(cost)}" if priced else f"{duration(cost)} of device time"
 
     def _paid(self, point: choices.FrontierPoint, *others: choices.FrontierPoint) -> str:
         """In the units of those that stand beside it."""

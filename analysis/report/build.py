@@ -204,7 +204,7 @@ ZONES: Final = (
 """Where perfect scaling holds, where returns diminish, and the plateau, for somebody who pays for training."""
 _DARK: Final = "#a84300"  # vermillion with a contrast of 4.5 and more on white and on the zones
 
-_NAMED: Final = 0.1  # of the axis: a narrower zone has no room for its name. Chosen.
+_NAMED: Final = 0.2  # of the axis: a narrower zone has no room for its name, on a phone (284 pixels for the axis)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def evaluated_rarely(record: TrialRecord) -> str | None:
         return None
     return (
         f"a trial was evaluated at steps {before:,} and {last:,} and not between: a crossing there is known to "
-        f"{(last - before) / last:.0%} of its steps only; evaluate more often (a training function: next at "
+        f"{100 * (last - before) / last:.0f} % of its steps only; evaluate more often (a training function: next at "
         "config.next_evaluation(s) after a report at step s)"
     )
 

@@ -119,6 +119,14 @@ def test_one_study_a_batch_size_is_one_run(tmp_path: Path) -> None:
     assert set(analysis.trials["trial_id"]) == {f"b{size}/{n}" for size in SIZES for n in (0, 1)}
 
 
+def test_a_study_whose_name_holds_a_comma_is_quoted_where_they_are_listed(tmp_path: Path) -> None:
+    storage = journal(tmp_path / "s.log")
+    for name in ("lr, 32", "plain"):
+        study_of(storage, [{}], lambda trial: trial.suggest_float("lr", 0.1, 1), name)
+    with pytest.raises(InputError, match="the storage has 2 studies: 'lr, 32', plain; name one with --study"):
+        import_optuna(str(tmp_path / "s.log"), READING)
+
+
 def test_final_values_count_where_an_attribute_tells_their_step(tmp_path: Path) -> None:
     storage = journal(tmp_path / "s.log")
     study = optuna.create_study(storage=storage, study_name="demo", directions=["maximize", "minimize"])

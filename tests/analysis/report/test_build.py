@@ -264,7 +264,7 @@ def test_prices_that_are_kept_stand_on_the_page_until_they_are_forgotten(tmp_pat
     assert "on 2 devices" in bcrit("recommend", run).stdout and "cost (currency)" in bcrit("recommend", run).stdout
     assert bcrit("recommend", run, "--write").returncode == 0
     assert "no price given" in (run / "report.html").read_text()
-    assert "device-hours" in bcrit("recommend", run).stdout
+    assert "device-milliseconds" in bcrit("recommend", run).stdout
 
 
 def test_the_price_that_a_run_was_begun_with_stands_on_its_page_before_it_is_complete(tmp_path: Path) -> None:

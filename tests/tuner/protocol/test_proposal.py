@@ -41,7 +41,7 @@ def test_the_order_of_merit_is_reached_then_nearer_then_diverged() -> None:
 
 def test_a_trial_that_is_evaluated_rarely_says_how_to_do_better() -> None:
     said = str(evaluated_rarely(drawn(0, {}, None, [(0, 9.0), (187, 5.0)])))
-    assert "at steps 0 and 187 and not between: a crossing there is known to 100% of its steps only" in said
+    assert "at steps 0 and 187 and not between: a crossing there is known to 100 % of its steps only" in said
     assert said.endswith("next at config.next_evaluation(s) after a report at step s)")
     assert evaluated_rarely(drawn(0, {}, None, [(0, 9.0), (1, 8.0), (2, 7.0)])) is None
     assert evaluated_rarely(drawn(0, {}, None, [(100, 9.0), (119, 7.0)])) is None
