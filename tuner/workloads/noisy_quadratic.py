@@ -27,6 +27,9 @@ Vector = NDArray[np.float64]
 Update = tuple[Vector, Vector]
 """m' = matrix m + noise, for k moments: matrix (k, k, dimensions) and noise (k, dimensions)."""
 
+_MOST = 1_000_000
+"""Dimensions, a hundred times as many as the paper's; 10^9 filled the memory before anything ran. Chosen."""
+
 
 def _sgd(lr: float, momentum: float, h: Vector, n: Vector) -> Update:
     """Plain: x' = (1 - lr h) x - lr xi, so that E x'^2 = (1 - lr h)^2 E x^2 + lr^2 n needs no other moment."""
@@ -113,8 +116,9 @@ class NoisyQuadratic:
         ):
             if value is not None and excluded is not None:
                 raise ValueError(f"'{name}' and '{other}' exclude each other, but both are given; remove one")
-        if dimensions is not None and (type(dimensions) is not int or dimensions < 1):
-            raise ValueError(f"'dimensions' must be a whole number of at least 1, but it is {dimensions!r}; try 1000")
+        if dimensions is not None and (type(dimensions) is not int or not 1 <= dimensions <= _MOST):
+            rule = f"'dimensions' must be a whole number from 1 to {_MOST:,}"
+            raise ValueError(f"{rule}, but it is {dimensions!r}; try 1000")
         if spectrum is not None:
             self.spectrum = _each("spectrum", spectrum)
         else:

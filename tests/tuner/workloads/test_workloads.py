@@ -58,7 +58,7 @@ LSTM = {"name": "lstm", "embedding": 8, "hidden": 16}
 CODE = {"filters": [3, 4], "hidden": 16, "code": 4}
 SMOOTHED: dict[str, Value] = {"label_smoothing": 0.3, "dropout": 0.3}
 NUMBER = "must be a finite number of at least 0, but it is"
-COUNT = "must be a whole number of at least 1, but it is"
+COUNT = "must be a whole number from 1 to 1,000,000, but it is"
 
 
 def images(model: Any, **others: Any) -> Case:
@@ -158,6 +158,7 @@ CASES: dict[str, Case] = {
             "no dimensions": ({"dimensions": 0}, f"'dimensions' {COUNT} 0"),
             "half of one": ({"dimensions": 2.5}, f"'dimensions' {COUNT} 2.5"),
             "true": ({"dimensions": True}, f"'dimensions' {COUNT} True"),
+            "more than memory holds": ({"dimensions": 10**9}, f"'dimensions' {COUNT} 1000000000"),
             "a word": ({"spectrum_exponent": "steep"}, f"'spectrum_exponent' {NUMBER} 'steep'"),
             "empty": ({"dimensions": None, "spectrum": []}, "'spectrum' must be a list of numbers, but it is []"),
             "no list": ({"dimensions": None, "spectrum": 3.0}, "'spectrum' must be a list of numbers, but it is 3.0"),
