@@ -56,7 +56,7 @@ def test_the_reference_has_every_key_command_option_and_public_name(site: Path) 
 def test_every_answer_lies_within_two_clicks(site: Path) -> None:
     """The first page leads to the questions and answers, and each answer leads on."""
     asked = re.findall(
-        r"^\*\*(.+\?|.+\.)\*\* (.+(?:\n(?!\n).+)*)", (ROOT / "docs/faq.md").read_text(), flags=re.MULTILINE
+        r"^### (.+)\n\n(.+(?:\n(?!\n).+)*)", (ROOT / "docs/faq.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     assert len(asked) >= 20
     assert [question for question, answer in asked if not re.search(r"\]\(|`bcrit [a-z]", answer)] == []

@@ -20,7 +20,8 @@ from bcrit.analysis.recommendation.choices import FrontierPoint, place_text
 from bcrit.analysis.records import run_folder
 from bcrit.analysis.report import VERMILLION, VIRIDIS, Answer, Figure, Panels, Plot, area, points
 from bcrit.analysis.run import Run
-from bcrit.search_spaces.experiment import COMMAND, Experiment
+from bcrit.search_spaces.experiment import Experiment
+from bcrit.search_spaces.options import COMMAND
 
 MOST_PANELS = 12
 """So many studies are shown side by side; more share one panel with a list to choose from."""
