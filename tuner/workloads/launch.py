@@ -167,7 +167,7 @@ class FunctionProcess:
             self.memory = max(self.memory, message["memory"])
             return None
         if "unsafe" in message:
-            assert self._process is not None, "only a process of this machine is forked"
+            assert self._process is not None, "on other machines only programs are forked, which is safe"
             self._process.finish()
             self._line, self._heard = self._start(replace(self._call, forked=False)), time.monotonic()
             return None
@@ -252,18 +252,18 @@ class FunctionRanks:
 
     def __init__(self, call: Call, silence_seconds: float, here: int, spread: Spread | None = None) -> None:
         """Start them all, so many on each machine."""
-        self._others, self._spread = dict[int, FunctionProcess](), spread or Spread()
+        self._spread = spread or Spread()
         calls = self._spread.calls(call, here)
         self._silence_seconds, self._begun = silence_seconds, time.monotonic()
-        self._first = FunctionProcess(calls[0], silence_seconds)
+        self._ranks = {0: FunctionProcess(calls[0], silence_seconds)}
         try:
             for own in calls[1:here]:
-                shared = replace(own, checkpoint=self._first.folder)
-                self._others[own.rank] = FunctionProcess(shared, math.inf)
+                shared = replace(own, checkpoint=self._ranks[0].folder)
+                self._ranks[own.rank] = FunctionProcess(shared, math.inf)
             lines = self._spread.reach_out(calls)
             for own, line in zip(calls[here:], lines, strict=True):
                 gone = partial(self._spread.lost, own.rank // here)
-                self._others[own.rank] = FunctionProcess(own, math.inf, line, gone)
+                self._ranks[own.rank] = FunctionProcess(own, math.inf, line, gone)
         except BaseException:
             self.close()
             raise
@@ -282,11 +282,11 @@ class FunctionRanks:
                 limit = f"within {self._silence_seconds:g} s; if it needs longer, raise resources.silence_seconds"
                 raise self._why(late[0], Ended(Outcome.FAILED, f"its module was not imported {limit}"))
             if not late:
-                for rank in list(self._others):
+                for rank in [*self._ranks][1:]:
                     self._look(rank, 0)
                 report = self._look(0, left)
             if report is not None:
-                for other in self._others.values():
+                for other in [*self._ranks.values()][1:]:
                     other.heard(report)
             if report is not None or time.monotonic() >= until:
                 return report
@@ -294,11 +294,11 @@ class FunctionRanks:
     def _look(self, rank: int, seconds: float) -> Report | None:
         """Let a rank go on; one that does not report, and has returned, is done."""
         try:
-            return (self._others[rank] if rank else self._first).next(seconds)
+            return self._ranks[rank].next(seconds)
         except Returned:
             if rank == 0:
                 raise
-            self._others.pop(rank).close()
+            self._ranks.pop(rank).close()
             return None
         except (Ended, Died) as error:
             raise self._why(rank, error) from error
@@ -306,7 +306,7 @@ class FunctionRanks:
     def _why(self, rank: int, error: Ended | Died) -> Ended | Died:
         """What began it, with its rank, and the end of all: of one that failed the others only hear that it is gone."""
         said, until = {rank: error}, time.monotonic() + LAST_WORDS
-        ranks = {0: self._first, **self._others}
+        ranks = dict(self._ranks)
         while all(map(_hearsay, said.values())) and len(said) < len(ranks) and time.monotonic() < until:
             for other in ranks.keys() - said:
                 try:
@@ -329,30 +329,31 @@ class FunctionRanks:
 
     def _late(self) -> list[int]:
         """The ranks that have not imported it yet."""
-        return [rank for rank, process in [(0, self._first), *self._others.items()] if not process.loaded]
+        return [rank for rank, process in self._ranks.items() if not process.loaded]
 
     @property
     def memory(self) -> int:
         """Bytes that all held at most."""
-        return sum(process.memory for process in (self._first, *self._others.values()))
+        return sum(process.memory for process in self._ranks.values())
 
     def state(self) -> Mapping[str, Any] | None:
         """The files of their folder."""
-        return self._first.state()
+        return self._ranks[0].state()
 
     def load(self, state: RunState, last: Report) -> None:
         """Put them back, on every machine."""
-        for process in (self._first, *self._others.values()):
+        for process in self._ranks.values():
             process.load(state, last)
 
     def close(self) -> None:
         """End them; their folder goes with the first, last."""
-        for other in self._others.values():
+        first, *others = self._ranks.values()
+        for other in others:
             other.stop(0)
-        self._first.stop(GRACE_SECONDS)
-        for other in self._others.values():
+        first.stop(GRACE_SECONDS)
+        for other in others:
             other.close(FOLLOW_SECONDS)
-        self._first.close(0)
+        first.close(0)
         self._spread.close()
 
 
