@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -170,7 +171,7 @@ class Surrogate:
         def loss(theta: Floats) -> tuple[float, Floats]:
             curved, slope, straight = _kernel(x, x, theta)
             noise = np.exp(2 * theta[-1]) * variance
-            lower = np.linalg.cholesky(curved + straight + np.diag(noise + 1e-8))
+            lower = _cholesky(curved + straight + np.diag(noise + 1e-8))
             half = solve_triangular(lower, np.eye(len(y)), lower=True)
             inverse = half.T @ half
             alpha = inverse @ centred
@@ -188,7 +189,7 @@ class Surrogate:
         """Solve for the weights once."""
         curved, _, straight = _kernel(self.x, self.x, self.theta)
         noise = np.exp(2 * self.theta[-1]) * self.variance
-        lower = np.linalg.cholesky(curved + straight + np.diag(noise + 1e-8))
+        lower = _cholesky(curved + straight + np.diag(noise + 1e-8))
         object.__setattr__(self, "_lower", lower)
         object.__setattr__(self, "_alpha", cho_solve((lower, True), self.y - self.y.mean()))
 
@@ -205,6 +206,18 @@ class Surrogate:
         own = np.exp(2 * self.theta[-2]) + 1 + _SLOPE**2 * (x * x).sum(axis=1)
         mean = (curved + straight) @ self._alpha + self.y.mean()  # type: ignore[attr-defined]
         return mean, np.sqrt(np.maximum(own - (half * half).sum(axis=0), 1e-10))
+
+
+def _cholesky(matrix: Floats) -> Floats:
+    """The lower factor; where rounding has left none, that of the matrix with as much more on its diagonal as it takes.
+
+    The optimizer may try an amplitude of some thousand, where trials that are alike leave nothing but rounding.
+    """
+    for more in (0.0, 1e-9, 1e-7):
+        with suppress(np.linalg.LinAlgError):
+            found: Floats = np.linalg.cholesky(matrix + np.diag(more * np.diag(matrix)) if more else matrix)
+            return found
+    return np.linalg.cholesky(matrix + np.diag(1e-5 * np.diag(matrix)))
 
 
 def _kernel(a: Floats, b: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:

@@ -112,3 +112,11 @@ def test_the_end_of_a_schedule_is_the_noise_that_it_leaves_in_a_stiff_direction(
         noise = (1 - curvature * rate) ** 2 * noise + 2 * curvature * rate**2  # 1 at a constant rate of 1
     found = 3 * Inputs(space, "sgd").of(8, point, point, 3000)[0][-2]
     assert found == pytest.approx(math.log(noise), abs=0.15)
+
+
+def test_a_process_of_trials_that_are_alike_stands_an_amplitude_that_leaves_nothing_but_rounding() -> None:
+    rng = np.random.default_rng(0)
+    x = np.repeat(rng.normal(size=(12, 2)), 12, axis=0) + rng.normal(scale=1e-9, size=(144, 2))
+    theta = np.log([1.0, 1.0, 6000.0, 1e-6])
+    model = Surrogate(x, np.sin(x[:, 0]), np.ones(len(x)), theta)
+    assert np.isfinite(model.mean(x)).all() and np.abs(model.mean(x) - np.sin(x[:, 0])).max() < 0.01
