@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
@@ -17,11 +17,13 @@ from bcrit.analysis.records.json_values import plain
 from bcrit.ask import AS_JSON
 from bcrit.runs import Trust, Workers, checked_experiment, read_experiment_file, tune
 from bcrit.search_spaces.load import read_yaml
+from bcrit.search_spaces.options import COMMAND
 from bcrit.search_spaces.problems import InputError, did_you_mean
 from bcrit.terminal import Screen, print_json, say, say_notes, tell, wide_console
 
 if TYPE_CHECKING:
     from bcrit.analysis.report import Answer
+    from bcrit.search_spaces.experiment import Experiment
     from bcrit.tuner.stages.pilot import Glance
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
@@ -237,11 +239,31 @@ def check(
     for batch_size in dict.fromkeys((checked.batch_sizes[0], checked.batch_sizes[-1])):
         say(errors, f"training at batch size {batch_size:,} ...")
         with redirect_stdout(sys.stderr):  # what a user's code prints
-            found.append(glance(checked, batch_size))
+            found.append(glance(checked, batch_size, _impatient(checked, errors)))
     answer = _checked(found, where, checked.unit)
     tell(answer, as_json)
     if not answer.yes:
         raise typer.Exit(1)
+
+
+def _impatient(experiment: Experiment, errors: Screen) -> Callable[[float], None]:
+    """Says once, where a trial is silent for long, what is waited for."""
+    told: list[str] = []
+
+    def waiting(seconds: float) -> None:
+        if seconds < _QUIET_SECONDS or told:
+            return
+        asks = "still waiting for the first evaluation"
+        if experiment.workload.name == COMMAND:
+            line = f"bcrit: step=10 {experiment.target.metric}=0.5"
+            asks += f", a line such as '{line}' or what 'report' in the experiment names"
+        told.append(f"{asks}; Ctrl-C ends this")
+        say(errors, told[0])
+
+    return waiting
+
+
+_QUIET_SECONDS: Final = 30.0  # longer than programs take to import their libraries; chosen
 
 
 def _checked(found: list[Glance], where: str, unit: str) -> Answer:

@@ -108,8 +108,8 @@ def tune(
     seeds. Then fit the curve of steps against batch size and recommend. Ctrl-C stops gently, and so does a bound such
     as --max-hours; `bcrit resume` goes on. `bcrit status` tells from anywhere how far it is.
 
-    What is trained may be built in (`bcrit workloads`), a class of yours, or a function `def train(config, report)`
-    with a loop of yours: examples/my_workload.yaml and examples/my_function.yaml show them.
+    What is trained may be a script of yours as it is, a function `def train(config, report)` with a loop of yours, a
+    class of yours, or built in (`bcrit workloads`). `bcrit init` writes an experiment to begin with.
     """
     from bcrit.analysis.records.run_folder import EXPERIMENT, RunFolder
     from bcrit.tuner.pulse import bounds_of

@@ -117,6 +117,20 @@ def test_a_check_of_a_script_says_what_goes_wrong_and_is_the_answer_no(tmp_path:
     assert "At batch size 8" not in done.stdout
 
 
+def test_a_check_of_a_script_that_says_nothing_tells_once_what_it_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    bcrit("init", "--from", "train.py", cwd=tmp_path)
+    text = (tmp_path / "train.yaml").read_text()
+    (tmp_path / "train.yaml").write_text(text.replace(" --max-steps {max_steps}", ""))
+    waits = "still waiting for the first evaluation, a line such as 'bcrit: step=10 val_loss=0.5'"
+    assert waits not in bcrit("check", "train.yaml", cwd=tmp_path).stderr
+    monkeypatch.setattr("bcrit.begin._QUIET_SECONDS", 0.0)
+    done = bcrit("check", "train.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr.count(waits) == 2  # at each of two batch sizes
+
+
 def test_a_doctor_says_how_many_trials_this_machine_trains_at_once(tmp_path: Path) -> None:
     done = bcrit("doctor", "--json", cwd=tmp_path)
     found = {each["what"]: each for each in json.loads(done.stdout)["found"]}

@@ -8,7 +8,7 @@ known only when the search has ended, so it is a run of its own, inside the fold
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -288,10 +288,11 @@ class Glance:
     problem: str | None  # why there are no two evaluations; None where there are
 
 
-def glance(experiment: Experiment, batch_size: int) -> Glance:
+def glance(experiment: Experiment, batch_size: int, waiting: Callable[[float], None] = lambda seconds: None) -> Glance:
     """Train to the second evaluation at the middle of the space: two updates, or what a function or program makes.
 
-    Whatever the training code does wrong comes back as the `problem`, in the words of a trial's outcome.
+    Whatever the training code does wrong comes back as the `problem`, in the words of a trial's outcome. Up to the
+    first evaluation, `waiting` is told again and again for how long there was none.
     """
     space = experiment.space_at(batch_size)
     data = {**small(experiment, "check", space, pilot_point(space)), **ONE_TRIAL, "batch_sizes": [batch_size]}
@@ -309,6 +310,8 @@ def glance(experiment: Experiment, batch_size: int) -> Glance:
         worker.offer(proposal, 0.1)
     while problem is None and ending is None:
         said = worker.step()
+        if not seen:
+            waiting(time.perf_counter() - began)
         problem, ending = said.get("died"), said.get("ending")
         for row in said.get("rows", ()):
             if sum(step > 0 for step, _ in seen) >= _EVALUATIONS:
