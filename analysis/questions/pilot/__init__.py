@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from bcrit.analysis.numbers import Estimate, duration, enumeration, pace, readable
+from bcrit.analysis.numbers import Estimate, duration, enumeration, pace, readable, workers_of
 from bcrit.analysis.questions.noise_scale import NoiseScales, scale_json, scale_text
 from bcrit.analysis.questions.pilot.study import ABOVE, OVERHEAD_SECONDS, Amount, Cost, Grid, Hint, LrBox, Timing, taken
 from bcrit.analysis.records.json_values import plain
@@ -294,9 +294,8 @@ def _cost(found: Pilot, proposal: Proposal) -> str:
         low, value, high = (duration(end, beside=ends) for end in ends)
         took, probing = (duration(each, beside=[time for time in times if time]) for each in times)
         noise = f", {probing} of them in the noise scale" if spent.probe_seconds else ""
-        workers = "1 worker" if cost.workers == 1 else f"{cost.workers} workers"
-        hours = f" and {value} on {workers} ({low} to {high})"
-        hours += f"; the pilot took {took} on one{noise}"
+        hours = f" and {value} on {workers_of(cost.workers)} ({low} to {high})"
+        hours += f"; the pilot's own trials trained for {took} in all{noise}"
     return (
         f"The study will take about {cost.n_trials:,} trials, {_text(cost.steps)} steps, {_text(cost.examples)} "
         f"{found.measured.unit}{hours}. The pilot made {spent.steps:,} steps, "
