@@ -98,6 +98,7 @@ def simulate(
         at_work = {proposal.trial_id: proposal for proposal in dispatcher.running}
         if not at_work:
             break
+        dispatcher.ahead()  # as it is in a session: it changes nothing
         if disorder is None:
             name = min(at_work, key=lambda each: (made[each][0], each))
             now, rows, ending = made.pop(name)

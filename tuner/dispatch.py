@@ -48,6 +48,7 @@ class Dispatcher:
     def __init__(self, protocol: Proposals, records: Records, target: Target, record: Record) -> None:
         self._protocol, self._records, self._target, self._record = protocol, records, target, record
         self._begun: dict[str, _Begun] = {}
+        self._ahead = not protocol.keeps  # whether the protocol has chosen for the next worker that is idle
         self._stirred: set[int] = set()  # studies in which a trial has ended since `falls` was last asked
 
     @property
@@ -71,7 +72,14 @@ class Dispatcher:
             return None
         proposal = self._protocol.revised(proposal, self._records, self._crossings(proposal.batch_size))
         self._begun[proposal.trial_id] = _Begun(proposal)
+        self._ahead = not self._protocol.keeps
         return proposal
+
+    def ahead(self) -> None:
+        """While workers train, have the protocol choose what would begin next, so that none of them waits for that."""
+        if not self._ahead:
+            self._ahead = True
+            self._protocol.next_trial(self._records, self._begun.keys())
 
     def reported(self, trial_id: str, rows: Iterable[Row]) -> None:
         """A worker's trial goes on, and has been measured."""

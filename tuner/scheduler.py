@@ -271,6 +271,9 @@ class WorkerScheduler(FIFOScheduler):
             with self._recording():
                 self.nodes.look()
                 self._hand_out(tune_controller, patient=False)
+        elif self.running:
+            with self._recording():
+                self._dispatcher.ahead()
         chosen: Trial | None = super().choose_trial_to_run(tune_controller)
         return chosen
 

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class JointProtocol:
     """All studies in one search; `next_trial`, `revised` and `settled` as every protocol has them."""
 
     experiment: Experiment  # resolved
+    keeps: ClassVar[bool] = True
     _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
     # What was computed from the same trials before; it decides nothing.
     _made: dict[str, Proposal] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -214,6 +214,11 @@ Records = Mapping[int, Sequence[TrialRecord]]
 class Proposals(Protocol):
     """What a session runs: the next trial, by what has finished."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what was chosen for a trial is kept until it begins, so that it can be chosen before."""
+        ...
+
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """The next trial beside those that run; None before one of these ends, or where nothing is left to run."""
         ...
@@ -240,6 +245,11 @@ class Only:
     # Trials for others; they stay so as long as none of them finishes.
     _elsewhere: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
+    @property
+    def keeps(self) -> bool:
+        """As the protocol says."""
+        return self.protocol.keeps
+
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """The next one for these workers."""
         while True:
@@ -262,6 +272,7 @@ class Listed:
     """Trials that were named beforehand, in their order."""
 
     proposals: Sequence[Proposal]
+    keeps: ClassVar[bool] = False  # there is nothing to choose
 
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """The first that has neither finished nor runs."""

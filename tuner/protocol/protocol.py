@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class PerStudyProtocol:
     # Whether a trial's horizon may fall while it runs, so that what it made is cut afterwards. Not where trials are
     # told it when they begin (training functions), nor where nobody cuts.
     horizon_falls: bool = False
+    keeps: ClassVar[bool] = False
     # An index of the records, so that a proposal costs the same whatever has run; it decides nothing.
     _studies: dict[int, Study] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -208,16 +207,17 @@ class Surrogate:
         return mean, np.sqrt(np.maximum(own - (half * half).sum(axis=0), 1e-10))
 
 
-def _cholesky(matrix: Floats) -> Floats:
+def _cholesky(matrix: Floats, more: float = 1e-9) -> Floats:
     """The lower factor; where rounding has left none, that of the matrix with as much more on its diagonal as it takes.
 
     The optimizer may try an amplitude of some thousand, where trials that are alike leave nothing but rounding.
     """
-    for more in (0.0, 1e-9, 1e-7):
-        with suppress(np.linalg.LinAlgError):
-            found: Floats = np.linalg.cholesky(matrix + np.diag(more * np.diag(matrix)) if more else matrix)
-            return found
-    return np.linalg.cholesky(matrix + np.diag(1e-5 * np.diag(matrix)))
+    try:
+        return np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        if more > 1e-5:
+            raise
+        return _cholesky(matrix + np.diag(more * np.diag(matrix)), 100 * more)
 
 
 def _kernel(a: Floats, b: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
