@@ -10,7 +10,8 @@ from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.target import Direction, Target
 from bcrit.tuner.dispatch import Dispatcher, Row, truncated
-from bcrit.tuner.protocol.proposal import Proposal, TrialRecord
+from bcrit.tuner.protocol.joint import JointProtocol
+from bcrit.tuner.protocol.proposal import Proposal, TrialRecord, trial_name
 from bcrit.tuner.protocol.protocol import PerStudyProtocol
 from bcrit.tuner.training.settings import Settings
 from bcrit.tuner.training.trial import Ending
@@ -51,6 +52,25 @@ def test_a_run_that_was_cut_off_continues_to_the_same_ledger() -> None:
     spec = experiment(8)
     part = simulate(spec, HYPERBOLA, workers=24, disorder=3, at_most=20)
     assert everything(simulate(spec, HYPERBOLA, workers=5, records=part)) == everything(simulate(spec, HYPERBOLA))
+
+
+def test_a_trial_is_chosen_while_others_train_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+    proposed = JointProtocol._proposed
+
+    def counted(self: JointProtocol, size: int, number: int, *rest: Any) -> Proposal:
+        chosen.append(trial_name(size, Stage.SEARCH, number))
+        return proposed(self, size, number, *rest)
+
+    monkeypatch.setattr(JointProtocol, "_proposed", counted)
+    spec = experiment(1, search={"protocol": "joint", "parallel_per_study": 1})
+    dispatcher = Dispatcher(JointProtocol(spec), {}, spec.target, lambda *_: None)
+    first = dispatcher.take()
+    dispatcher.ahead()
+    dispatcher.ahead()
+    assert first is not None and chosen[0] == first.trial_id and len(chosen) == 2
+    second = dispatcher.take()
+    assert second is not None and second.trial_id == chosen[1] and len(chosen) == 2
 
 
 @dataclass(frozen=True)
