@@ -205,7 +205,7 @@ ZONES: Final = (
 """Where perfect scaling holds, where returns diminish, and the plateau, for somebody who pays for training."""
 _DARK: Final = "#a84300"  # vermillion with a contrast of 4.5 and more on white and on the zones
 
-_NAMED: Final = 0.2  # of the axis: a narrower zone has no room for its name, on a phone (284 pixels for the axis)
+_NAMED: Final = 0.1  # of the axis: a narrower zone has no room for its name; on a phone, one of less than twice as much
 
 
 @dataclass(frozen=True)
@@ -242,11 +242,13 @@ def zoned(steps: Figure, run: Run) -> Figure:
         if low >= high:
             continue
         drawn["layout"]["shapes"].append(area(low, high, color))
-        if math.log(high / low) < _NAMED * math.log(right / left):
+        share = math.log(high / low) / math.log(right / left)
+        if share < _NAMED:
             continue  # its name stands in the legend
         # At the zone's left end: b_crit's line stands in the middle of the zone that pays.
         place = {"x": math.log10(low), "xanchor": "left", "yref": "paper", "y": 0, "yanchor": "bottom"}
-        drawn["layout"]["annotations"].append({**place, "text": name, "showarrow": False})
+        room = {"name": "wide only"} if share < 2 * _NAMED else {}
+        drawn["layout"]["annotations"].append({**place, **room, "text": name, "showarrow": False})
     found = run.recommendation
     if found is not None and found.advised is not None:
         point = found.choices[found.advised]

@@ -22,6 +22,7 @@ function makeNarrow(data, layout) {
     layout.xaxis.tickvals = ticks.filter(kept);
     layout.xaxis.ticktext = layout.xaxis.ticktext.filter(kept);
   }
+  layout.annotations = layout.annotations?.filter((note) => note.name !== "wide only");
   // Labels to the left of steep curves would run into the axis.
   for (const trace of data) if (trace.text) trace.textposition = "top right";
   if (layout.showlegend) {

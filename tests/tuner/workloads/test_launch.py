@@ -139,7 +139,8 @@ def test_what_rank_0_left_is_there_on_every_machine_when_the_trial_goes_on() -> 
             continue
         assert found.step == 5 and found.metrics["found"] == 2, "both find it, and what came before is not told again"
         assert list(made.state() or {}) == ["state"]
-        assert made.next(60) and made._ranks[1].memory > 1e6, "what it holds there is told after a report"
+        while made._ranks[1].memory < 1e6:  # what it holds there is told after one of its reports
+            assert isinstance(made.next(60), Report)
     finally:
         made.close()
 
