@@ -245,7 +245,7 @@ class Experiment(Frozen):
         if search.protocol == "joint":
             choices = any(isinstance(d, Choice) and len(d.options) > 1 for d in self.space.root.values())
             given = search.model_fields_set
-            own = {"trials": 20 if choices else 14, "start": 24}
+            own = {"trials": 20 if choices or len(self._boxes) < 3 else 14, "start": 24}
             search = search.model_copy(update={name: value for name, value in own.items() if name not in given})
             if "points" not in confirm.model_fields_set:
                 confirm = confirm.model_copy(update={"points": 1})
@@ -254,16 +254,22 @@ class Experiment(Frozen):
         return self
 
     @property
-    def _worth_joining(self) -> bool:
-        """Whether one search of all batch sizes is better than one of each: in spaces where a search of one is lost.
+    def _boxes(self) -> set[str]:
+        """Numeric hyperparameters that are searched."""
+        return {hyperparameter(address) for address, d in self.space.axes.items() if isinstance(d, Box)}
 
-        A study of two dimensions finds its optimum within 3 % by itself. Code of the user's may have a schedule that
-        does not end where its trial does.
+    @property
+    def _worth_joining(self) -> bool:
+        """Whether one search of all batch sizes is better than one of each.
+
+        A study of one dimension finds its optimum by itself: of the learning rate alone on digits, three studies with
+        40 trials came to 4.18 in the mean log of steps, and to 4.20 jointly with 20 (one of them 10 % above). Of it and
+        momentum they came to 3.93 by themselves and to 3.87 jointly, for 3/5 of the updates. Code of the user's may
+        have a schedule that does not end where its trial does.
         """
-        boxes = {hyperparameter(address) for address, d in self.space.axes.items() if isinstance(d, Box)}
         own = self.workload.own or self.imported is not None
         ends = self.search.stopping.rule == "asha"
-        return ends and not own and len(boxes) >= 3 and "lr" in boxes and len(self.batch_sizes) >= 3
+        return ends and not own and len(self._boxes) >= 2 and "lr" in self._boxes and len(self.batch_sizes) >= 3
 
     @property
     def kinds(self) -> list[Resources]:

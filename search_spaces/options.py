@@ -180,13 +180,14 @@ class Search(Frozen):
     protocol: str = Field(default="auto", max_length=200)
     """`joint` (one model of all batch sizes proposes), `tpe` (at each batch size a Sobol start, then multivariate TPE
     and steps around the best point by turns), `sobol` or `random`. `auto` is `joint` where a built-in workload has at
-    least three batch sizes and three numeric dimensions, lr among them; else `tpe`. `module:name` is what makes a
+    least three batch sizes and two numeric dimensions, lr among them; else `tpe`. `module:name` is what makes a
     sampler of Optuna or a search algorithm of Ray Tune when it is called with a `seed`: `optuna.samplers:GPSampler`,
     `ray.tune.search.optuna:OptunaSearch`, or a class or function of your own."""
     trials: StrictInt = Field(default=40, ge=1, le=100_000)
     """Trials of each study, not counting those that diverge or fail, which are drawn again (Shallue et al. 2018).
-    With `joint` all count, and it is `14`, or `20` where the space has a choice (14 left one study in three 10 to 40
-    % off); batch sizes whose step budget is at most half of the middle one's have half as many again."""
+    With `joint` all count, and it is `14`, or `20` where the space has a choice or fewer than three numeric dimensions
+    (14 left one study in three 10 to 40 % off); batch sizes whose step budget is at most half of the middle one's have
+    half as many again."""
     start: StrictInt = Field(default=12, ge=1, le=100_000)
     """How many of them are the scrambled Sobol start, the same points at every batch size. With `joint`, `24` more
     trials at the middle batch size alone."""

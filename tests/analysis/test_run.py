@@ -144,7 +144,8 @@ def test_a_recommendation_reads_no_curves(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_box_that_binds_is_beside_the_number_wherever_it_is_given() -> None:
     """Optima at the upper end of lr from batch size 32 on: `box_that_binds` in small."""
-    spec = runs.experiment({"lr": "log from 0.01 to 10"}, search={"trials": 5}, boundary={"max_rounds": 0})
+    search = {"protocol": "tpe", "trials": 5}
+    spec = runs.experiment({"lr": "log from 0.01 to 10"}, search=search, boundary={"max_rounds": 0})
     ends = {b: 9.9 if b >= 32 else 0.5 for b in spec.batch_sizes}
     rows = [{**row, "lr": ends[row["batch_size"]]} for b in spec.batch_sizes for row in runs.study(spec, b)]
     run = runs.analysis_of(spec, rows)

@@ -260,13 +260,14 @@ class _Output:
         self._finish()
         if not code:
             return
-        last = f": {self._tail[-1][:400]}" if self._tail else ""
+        # Its last line; of a program whose memory gave out that, though it may have been aborted on its way out.
+        memory = [line for line in self._tail if says_no_memory(line)]
+        last = "".join(f": {line[:400]}" for line in (memory or [*self._tail])[-1:])
+        outcome = Outcome.OUT_OF_MEMORY if memory else Outcome.FAILED
         number = -code if code < 0 else code - 128
         if number in set(signal.Signals):  # of the program, or of one that its shell waited for
             hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
-            raise Ended(Outcome.FAILED, f"the program was killed by {signal.Signals(number).name}{hint}{last}")
-        memory = says_no_memory(" ".join(self._tail))
-        outcome = Outcome.OUT_OF_MEMORY if memory else Outcome.FAILED
+            raise Ended(outcome, f"the program was killed by {signal.Signals(number).name}{hint}{last}")
         raise Ended(outcome, f"the program ended with exit code {code}{last}")
 
 

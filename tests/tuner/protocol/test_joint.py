@@ -266,14 +266,15 @@ def test_a_widened_round_whose_first_trials_fail_ends_and_is_replayed() -> None:
     [
         ({}, ("joint", 20, 24, 1)),
         ({"search": {"trials": 30}, "confirm": {"points": 2}}, ("joint", 30, 24, 2)),
-        ({"space": {"lr": "log from 0.01 to 10", "momentum": "reverse_log from 0 to 0.99"}}, ("tpe", 40, 12, 3)),
+        ({"space": {"lr": "log from 0.01 to 10", "momentum": "reverse_log from 0 to 0.99"}}, ("joint", 20, 24, 1)),
+        ({"space": {"lr": "log from 0.01 to 10"}, "optimizer": "sgd"}, ("tpe", 40, 12, 3)),
         ({"batch_sizes": [8, 16]}, ("tpe", 40, 12, 3)),
         ({"search": {"stopping": "full"}}, ("tpe", 40, 12, 3)),
         ({"workload": "tests.scripted:ExactHyperbola", "target": "loss < 1"}, ("tpe", 40, 12, 3)),
     ],
-    ids=["wide", "given", "two dimensions", "two sizes", "full budgets", "code of the user's"],
+    ids=["choices", "given", "two dimensions", "one dimension", "two sizes", "full budgets", "code of the user's"],
 )
-def test_where_nothing_is_said_wide_spaces_are_searched_jointly(
+def test_where_nothing_is_said_spaces_but_the_smallest_are_searched_jointly(
     changes: dict[str, Any], expected: tuple[str, int, int, int]
 ) -> None:
     spec = quadratic(**{"search": {}, "confirm": {}, **changes})

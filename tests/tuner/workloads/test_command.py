@@ -156,6 +156,11 @@ def test_values_are_words_of_the_shell_and_the_environment_has_them_all(tmp_path
             Outcome.OUT_OF_MEMORY,
             "exit code 1: torch.OutOfMemoryError: CUDA out of memory.",
         ),
+        (
+            "echo 'MemoryError: nothing is left' >&2; echo Aborted >&2; kill -6 $$",  # on its way out
+            Outcome.OUT_OF_MEMORY,
+            "killed by SIGABRT: MemoryError: nothing is left",
+        ),
         ("echo bcrit: step=5 loss=nan; sleep 100", Outcome.DIVERGED, "loss became nan by step 5"),
         ("echo bcrit: step=5 loss=3; kill -9 $$", Outcome.FAILED, "was killed by SIGKILL, as the system does when"),
         ("echo bcrit: step=5 loss=3; exit 0", Outcome.FAILED, "it returned after its report at step 5 of 200; it must"),
@@ -164,7 +169,10 @@ def test_values_are_words_of_the_shell_and_the_environment_has_them_all(tmp_path
         ("echo bcrit: step=1 acc=3; sleep 100", Outcome.FAILED, "lacks the target's metric 'loss': it has acc"),
         ("echo done", Outcome.FAILED, "no line of its output was 'bcrit: step=... loss=...'"),
     ],
-    ids=["fails", "memory", "nan", "killed", "too short", "long enough", "no step", "other metric", "nothing"],
+    ids=[
+        *("fails", "memory", "memory and aborted", "nan", "killed", "too short", "long enough", "no step"),
+        *("other metric", "nothing"),
+    ],
 )
 def test_every_end_is_an_outcome_with_its_reason(command: str, outcome: Outcome, message: str) -> None:
     _, ending = ran(command)
