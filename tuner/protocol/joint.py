@@ -27,10 +27,11 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from bcrit.search_spaces.experiment import Experiment
 from bcrit.search_spaces.outcome import Stage
@@ -46,6 +47,12 @@ from bcrit.tuner.protocol.surrogate import Floats
 _REPEATS = 3  # last trials of a study, which repeat what would be confirmed
 _AHEAD = {"middle": 3, "elsewhere": 2}  # trials of the first pass that the inner neighbour is ahead
 _SOON = 1.5  # times the recommended horizon; where at most half of the re-runs reach by then, another point is taken
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    """Those of linear algebra. In two threads they round otherwise than in one, and a horizon then has other digits."""
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,10 @@ class JointProtocol:
 
     def next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         """The trial that begins next by the protocol's clock; re-runs fill the workers that it leaves idle."""
+        with _libraries().limit(limits=1, user_api="blas"):
+            return self._next_trial(records, running)
+
+    def _next_trial(self, records: Records, running: Collection[str]) -> Proposal | None:
         studies = {b: study_of(self._studies, self.experiment, b, records) for b in self.experiment.batch_sizes}
         clock = self._clock(studies, running)
         if clock.next is not None:

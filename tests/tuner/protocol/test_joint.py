@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from bcrit.analysis.studies.boundary import study_state
 from bcrit.search_spaces.experiment import Experiment
@@ -14,7 +15,7 @@ from bcrit.search_spaces.load import parse_experiment
 from bcrit.search_spaces.outcome import Outcome, Stage
 from bcrit.search_spaces.space import Point
 from bcrit.tuner.protocol.joint import JointProtocol
-from bcrit.tuner.protocol.proposal import Records, TrialRecord, in_updates
+from bcrit.tuner.protocol.proposal import Proposal, Records, TrialRecord, in_updates
 from bcrit.tuner.protocol.proposer import Proposer, by_horizon, tied
 from bcrit.tuner.protocol.protocol import protocol_of
 from bcrit.tuner.protocol.surrogate import Surrogate
@@ -287,3 +288,17 @@ def test_spaces_of_any_kind_are_searched() -> None:
     records = simulate(spec, ExactHyperbola(s_min=50, b_crit=64))
     assert isinstance(protocol_of(spec), JointProtocol)
     assert all(any(r.stage is Stage.CONFIRM for r in records[size]) for size in spec.batch_sizes)
+
+
+def test_it_computes_in_one_thread_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    proposed = JointProtocol._proposed
+
+    def looked(self: JointProtocol, *of: Any) -> Proposal:
+        seen.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return proposed(self, *of)
+
+    monkeypatch.setattr(JointProtocol, "_proposed", looked)
+    with threadpool_limits(2):
+        assert JointProtocol(quadratic()).next_trial({}, ()) is not None
+    assert set(seen) == {1}
